@@ -1,0 +1,162 @@
+"""The settings: `billing_*` keys of the Celery configuration, each with an environment variable `BILLING_*` that wins.
+
+Reading is pure: mappings in, one frozen object out. An unknown `billing_*` key or a bad value is refused with one
+line that names the key, the value and the rule, so that a worker with a typing mistake does not start.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+from billing.core.errors import InvalidValue
+
+OnExhausted = Literal["fail"]
+OnRedisDown = Literal["retry", "fail"]
+Publish = Literal["confirm", "relay"]
+Parser = Callable[[str, object], Any]
+
+
+def _whole(minimum: int, maximum: int) -> Parser:
+    rule = f"must be a whole number from {minimum} to {maximum}"
+
+    def parse(key: str, value: object) -> int:
+        if isinstance(value, str):
+            try:
+                value = int(value)
+            except ValueError:
+                raise InvalidValue(key, value, rule) from None
+        if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
+            raise InvalidValue(key, value, rule)
+        return value
+
+    return parse
+
+
+def _seconds(minimum: float, maximum: float) -> Parser:
+    rule = f"must be a number of seconds from {minimum:g} to {maximum:g}"
+
+    def parse(key: str, value: object) -> float:
+        if isinstance(value, str):
+            try:
+                value = float(value)
+            except ValueError:
+                raise InvalidValue(key, value, rule) from None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not minimum <= value <= maximum:
+            raise InvalidValue(key, value, rule)
+        return float(value)
+
+    return parse
+
+
+def _choice(*choices: str) -> Parser:
+    def parse(key: str, value: object) -> str:
+        if not isinstance(value, str) or value not in choices:
+            raise InvalidValue(key, value, f"must be one of: {', '.join(choices)}")
+        return value
+
+    return parse
+
+
+def _url(*schemes: str) -> Parser:
+    def parse(key: str, value: object) -> str:
+        if not isinstance(value, str) or urlsplit(value).scheme not in schemes:
+            # The value may hold a password, so only its scheme is shown.
+            shown = urlsplit(value).scheme + "://…" if isinstance(value, str) else value
+            raise InvalidValue(key, shown, f"must be a URL that begins with {' or '.join(s + '://' for s in schemes)}")
+        return value
+
+    return parse
+
+
+def _name(key: str, value: object) -> str:
+    if not isinstance(value, str) or not value or not value.replace(".", "").replace("-", "").isalnum():
+        raise InvalidValue(key, value, "must be letters, digits, dots and hyphens")
+    return value
+
+
+def _setting(default: Any, parse: Parser, meaning: str) -> Any:
+    return dataclasses.field(default=default, metadata={"parse": parse, "meaning": meaning})
+
+
+_AMQP_OR_REDIS: Final = ("amqp", "amqps", "pyamqp", "redis", "rediss", "memory")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings, parsed. The field `x` is the Celery key `billing_x` and the environment variable `BILLING_X`."""
+
+    redis_url: str = _setting(
+        "redis://127.0.0.1:6379/0", _url("redis", "rediss", "unix"), "billing's own Redis or Valkey"
+    )
+    database_url: str = _setting(
+        "postgresql://127.0.0.1:5432/billing", _url("postgresql", "postgres"), "the PostgreSQL of the usage history"
+    )
+    broker_url: str = _setting(
+        "amqp://guest:guest@127.0.0.1:5672//", _url(*_AMQP_OR_REDIS), "the broker of tasks and usage events"
+    )
+    result_url: str = _setting(
+        "redis://127.0.0.1:6379/1", _url("redis", "rediss", "unix", "db+postgresql", "rpc"), "this fleet's results"
+    )
+    shards: int = _setting(64, _whole(1, 4096), "fixed number of bucket shards; never changed once clients exist")
+    usage_queues: int = _setting(4, _whole(1, 64), "fixed number of usage queues")
+    usage_exchange: str = _setting("billing.usage", _name, "name of the usage exchange and prefix of its queues")
+    lease_seconds: float = _setting(60.0, _seconds(1, 86_400), "how long a hold lasts unrenewed")
+    hold_age_max_seconds: float = _setting(
+        86_400.0, _seconds(1, 31 * 86_400), "how long a hold may be extended while its run's result is not known"
+    )
+    settled_retention_seconds: float = _setting(3_600.0, _seconds(1, 31 * 86_400), "how long settled ids are kept")
+    redis_timeout_seconds: float = _setting(1.0, _seconds(0.01, 60), "bound on one call to Redis")
+    redis_retries: int = _setting(1, _whole(0, 10), "further tries of a call to Redis that failed")
+    database_timeout_seconds: float = _setting(5.0, _seconds(0.1, 300), "bound on connecting to PostgreSQL")
+    publish: Publish = _setting("confirm", _choice("confirm", "relay"), "who publishes usage events: worker or relay")
+    publish_timeout_seconds: float = _setting(2.0, _seconds(0.1, 60), "bound on one publish with its confirm")
+    outbox_entries_max: int = _setting(10_000, _whole(10, 10_000_000), "events a shard's outbox holds before it refuses")
+    relay_after_seconds: float = _setting(5.0, _seconds(0, 3_600), "age at which the relay publishes an outbox entry")
+    relay_batch: int = _setting(500, _whole(1, 10_000), "outbox entries the relay takes from a shard at once")
+    sweep_batch: int = _setting(200, _whole(1, 10_000), "overdue holds the reaper takes from a shard at once")
+    price_age_max_seconds: float = _setting(15.0, _seconds(0, 3_600), "how old a worker's copy of the price book may be")
+    batch_events: int = _setting(500, _whole(1, 10_000), "usage events that one batch holds at most")
+    batch_bytes: int = _setting(4_194_304, _whole(1_024, 2**30), "bytes of events that one batch holds at most")
+    batch_age_seconds: float = _setting(0.5, _seconds(0.01, 60), "age at which a batch is written though not full")
+    dead_letter_run_max: int = _setting(
+        1_000, _whole(1, 1_000_000), "refused events in a row at which the consumer stops instead of going on"
+    )
+    on_exhausted: OnExhausted = _setting("fail", _choice("fail"), "what a task without enough credits does")
+    on_redis_down: OnRedisDown = _setting("retry", _choice("retry", "fail"), "what a task does while Redis is away")
+    unavailable_retry_seconds: float = _setting(5.0, _seconds(0.1, 3_600), "how long such a task waits each time")
+
+
+FIELDS: Final = {field.name: field for field in dataclasses.fields(Settings)}
+
+
+def load(configuration: Mapping[str, object], environment: Mapping[str, str]) -> Settings:
+    """Return the settings of a Celery configuration under an environment, which wins.
+
+    Raises `InvalidValue` for an unknown `billing_*` key and for a value that breaks its rule.
+    """
+    given: dict[str, object] = {}
+    for key, value in configuration.items():
+        if not key.startswith("billing_"):
+            continue
+        name = key.removeprefix("billing_")
+        if name not in FIELDS:
+            close = difflib.get_close_matches(key, [f"billing_{known}" for known in FIELDS], n=1)
+            raise InvalidValue(key, value, "is not a billing setting" + (f"; did you mean {close[0]}?" if close else ""))
+        given[name] = FIELDS[name].metadata["parse"](key, value)
+    for name, field in FIELDS.items():
+        variable = f"BILLING_{name.upper()}"
+        if variable in environment:
+            given[name] = field.metadata["parse"](variable, environment[variable])
+    return Settings(**given)  # type: ignore[arg-type]
+
+
+def without_password(url: str) -> str:
+    """Return a URL that may be shown: user and password are left out."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{host}{port}{parts.path}"

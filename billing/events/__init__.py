@@ -1,0 +1,1 @@
+"""The usage event and its way to the broker."""

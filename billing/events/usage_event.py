@@ -1,0 +1,100 @@
+"""The usage event: one immutable fact per settlement, with all its lines, as versioned JSON.
+
+The event is written in two hands. The worker knows everything but four things and encodes that as a *head* (a JSON
+object without its closing brace) and one *fragment* per line. The `settle` script adds what only Redis knows (time,
+epoch, lateness, which grants paid) and closes the text, in the same atomic step that takes the credits. So an
+event never exists without its charge, nor a charge without its event (L3). `billing/events/usage_event.schema.json`
+describes the result.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+VERSION: Final = 1
+
+
+class UsageLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What was used of one SKU: `quantity` in the SKU's unit, rated to `credits`."""
+
+    sku: str
+    quantity: int
+    credits: int
+
+
+class GrantShare(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many credits of a line one grant paid. Grant 0 is debt: work that was done though nothing covered it."""
+
+    grant: int
+    credits: int
+
+
+class PaidLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A usage line as charged: the shares of `grants` add up to `credits`."""
+
+    sku: str
+    quantity: int
+    credits: int
+    grants: tuple[GrantShare, ...]
+
+
+class EventHead(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of the event that the worker knows. Times are milliseconds since the Unix epoch."""
+
+    version: int = VERSION
+    run_id: uuid.UUID
+    client_id: str
+    correlation_id: str
+    root_id: str
+    task: str
+    attempt: int
+    submitted_at: int | None
+    price_version: int
+
+
+class UsageEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """A settled run. Unknown fields are ignored, so that a newer sender's event is still understood.
+
+    `correlation_id` is the Celery task id, `attempt` counts from 1, `submitted_at` and `occurred_at` are
+    milliseconds since the Unix epoch (`occurred_at` is Redis time, stamped by `settle`; `submitted_at` is None for
+    senders without the library). `late`: the hold was gone when the work finished.
+    """
+
+    version: int
+    run_id: uuid.UUID
+    client_id: str
+    correlation_id: str
+    root_id: str
+    task: str
+    attempt: int
+    submitted_at: int | None
+    price_version: int
+    settlement_id: str
+    occurred_at: int
+    epoch: int
+    late: bool
+    lines: tuple[PaidLine, ...]
+
+
+def encode_head(head: EventHead) -> bytes:
+    """Return the head as JSON without the closing brace, as the `settle` script takes it."""
+    return msgspec.json.encode(head)[:-1]
+
+
+def encode_fragment(line: UsageLine) -> bytes:
+    """Return a line as JSON without the closing brace, as the `settle` script takes it."""
+    return msgspec.json.encode(line)[:-1]
+
+
+def encode_lines(lines: Sequence[UsageLine]) -> bytes:
+    """Return the lines as stored with a reservation, for the reaper to finish what a dead worker left."""
+    return msgspec.json.encode(tuple(lines))
+
+
+def decode_lines(data: bytes) -> tuple[UsageLine, ...]:
+    """Read what `encode_lines` wrote."""
+    return msgspec.json.decode(data, type=tuple[UsageLine, ...])
