@@ -1,0 +1,1 @@
+"""Redis, PostgreSQL and the broker: made lazily, once per process, bounded."""

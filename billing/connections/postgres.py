@@ -1,0 +1,59 @@
+"""PostgreSQL: a small SQLAlchemy engine for ordinary queries, a bare psycopg connection for the hot path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import sqlalchemy
+
+from billing.core.errors import Unreachable
+from billing.core.settings import Settings, without_password
+
+
+def engine(settings: Settings, *, pool_size: int = 2) -> sqlalchemy.Engine:
+    """Return an engine for `billing_database_url`; it connects at its first use."""
+    url = sqlalchemy.make_url(settings.database_url).set(drivername="postgresql+psycopg")
+    return sqlalchemy.create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        pool_timeout=settings.database_timeout_seconds,
+        connect_args={
+            "connect_timeout": max(1, round(settings.database_timeout_seconds)),
+            "application_name": "billing",
+            "options": "-c timezone=UTC",
+        },
+    )
+
+
+def connect(settings: Settings, *, autocommit: bool = False) -> psycopg.Connection[tuple[Any, ...]]:
+    """Return one open psycopg connection, or raise `Unreachable`."""
+    with reaching(settings):
+        return psycopg.connect(
+            settings.database_url,
+            autocommit=autocommit,
+            connect_timeout=max(1, round(settings.database_timeout_seconds)),
+            application_name="billing",
+            options="-c timezone=UTC",
+        )
+
+
+@contextmanager
+def reaching(settings: Settings) -> Iterator[None]:
+    """Map a lost or refused connection to `Unreachable`, naming the server without its password."""
+    try:
+        yield
+    except sqlalchemy.exc.OperationalError as error:
+        raise _unreachable(settings, error.orig or error) from error
+    except (psycopg.OperationalError, sqlalchemy.exc.TimeoutError) as error:
+        raise _unreachable(settings, error) from error
+
+
+def _unreachable(settings: Settings, error: BaseException) -> Unreachable:
+    server = without_password(settings.database_url)
+    lines = str(error).strip().splitlines()
+    return Unreachable(f"billing_database_url: {server!r}: the server does not answer ({lines[-1] if lines else error})")
