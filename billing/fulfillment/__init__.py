@@ -1,0 +1,1 @@
+"""The fulfillment log: from the usage queue to rows that never change."""

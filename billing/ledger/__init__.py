@@ -1,0 +1,1 @@
+"""The credit ledger in PostgreSQL: grants, and the locks that guard them."""
