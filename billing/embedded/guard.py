@@ -108,7 +108,9 @@ def _inner(child: int, pipe: int, wakeup: int, grace: float, stop_signal: int) -
 def _start(command: list[str], uid: int, gid: int) -> int:
     """Start the child in a session of its own, as `uid` unless that is -1; the kernel kills it if the inner half dies (Linux)."""
     guard = os.getpid()
-    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # a signal that comes between fork and exec waits, and is not lost
+    signal.pthread_sigmask(
+        signal.SIG_BLOCK, FORWARDED
+    )  # a signal that comes between fork and exec waits, and is not lost
     child = os.fork()
     if child:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)

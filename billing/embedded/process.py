@@ -29,7 +29,15 @@ LOG_TAIL_BYTES: Final = 16_384
 class Child:
     """One guarded process. `pid` is its guard, `child_pid` the process itself, which leads a session and a group of its own."""
 
-    def __init__(self, name: str, log: Path, guard: subprocess.Popen[bytes], line: socket.socket, child_pid: int, stop_signal: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        log: Path,
+        guard: subprocess.Popen[bytes],
+        line: socket.socket,
+        child_pid: int,
+        stop_signal: int,
+    ) -> None:
         self.name = name
         self.log = log
         self.child_pid = child_pid
@@ -59,7 +67,16 @@ class Child:
         """
         ours, theirs = socket.socketpair()
         gid = -1 if user is None else pwd.getpwuid(user).pw_gid
-        arguments = [theirs.fileno(), os.getpid(), grace_seconds, int(stop_signal), -1 if user is None else user, gid, "--", *command]
+        arguments = [
+            theirs.fileno(),
+            os.getpid(),
+            grace_seconds,
+            int(stop_signal),
+            -1 if user is None else user,
+            gid,
+            "--",
+            *command,
+        ]
         with theirs, log.open("ab") as output:
             guard = subprocess.Popen(
                 [sys.executable, "-I", "-S", GUARD, *map(str, arguments)],

@@ -1,0 +1,37 @@
+"""Where the servers of an embedded stack are. The URLs hold passwords: nothing here prints them but `environment`."""
+
+from __future__ import annotations
+
+import dataclasses
+from urllib.parse import urlsplit
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Endpoints:
+    """One URL per purpose; billing's Redis is a server of its own."""
+
+    redis_url: str = dataclasses.field(repr=False)
+    database_url: str = dataclasses.field(repr=False)
+    broker_url: str = dataclasses.field(repr=False)
+    result_url: str = dataclasses.field(repr=False)
+
+    def environment(self) -> dict[str, str]:
+        """The variables that point billing's settings at this stack. They hold passwords."""
+        return {f"BILLING_{field.name.upper()}": getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def describe(self) -> str:
+        """One line per server, without passwords."""
+        return "\n".join(
+            f"{purpose:<16} {_without_password(url)}"
+            for purpose, url in (
+                ("billing's Redis", self.redis_url),
+                ("database", self.database_url),
+                ("broker", self.broker_url),
+                ("results", self.result_url),
+            )
+        )
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}:{parts.port}{parts.path}"
