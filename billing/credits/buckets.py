@@ -1,0 +1,236 @@
+"""Buckets: what a client may spend, enforced by one atomic call per verb (L1, L2).
+
+Every verb may be called again after a lost answer: by run id or grant id it changes nothing the second time. On a shard
+whose server is not the verified one every verb answers `RECOVERING` and changes nothing (L6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+import redis
+
+from billing.core.credits import CREDITS_MAX, check_amount
+from billing.core.errors import Conflict, InvalidValue, Recovering
+from billing.core.shards import shard_of
+from billing.credits.keys import ShardKeys, shard_keys
+from billing.credits.outbox import Outbox
+from billing.credits.records import read_balance, read_hold
+from billing.credits.scripts import Command, Scripts
+from billing.credits.values import (
+    Balance,
+    ExpireOutcome,
+    GrantOutcome,
+    Hold,
+    OpenOutcome,
+    Overdue,
+    ReleaseOutcome,
+    RenewOutcome,
+    ReserveOutcome,
+    ReserveReply,
+    Settlement,
+    SettleOutcome,
+    SettleReply,
+)
+from billing.credits.verification import Verification
+
+#: More usable grants than this are refused, so that one reserve stays one short step (L9).
+GRANTS_MAX: Final = 64
+
+_RESERVE: Final = {outcome.value.encode(): outcome for outcome in ReserveOutcome}
+_SETTLE: Final = {outcome.value.encode(): outcome for outcome in SettleOutcome}
+
+
+class Buckets(Verification, Outbox):
+    """The buckets on one Redis client. Threads may share it; processes may not."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        shards: int,
+        lease_seconds: float,
+        settled_retention_seconds: float,
+        outbox_entries_max: int,
+    ) -> None:
+        self.shards = shards
+        self._scripts = Scripts(client)
+        self._keys: tuple[ShardKeys, ...] = tuple(shard_keys(shard) for shard in range(shards))
+        self._lease_ms = round(lease_seconds * 1_000)
+        self._retention_ms = round(settled_retention_seconds * 1_000)
+        self._outbox_entries_max = outbox_entries_max
+
+    def reserve(self, hold: Hold, *, forget: Sequence[tuple[int, str]] = ()) -> ReserveReply:
+        """Hold credits for an attempt. `forget`: confirmed outbox entries whose removal rides along, one round trip."""
+        credits_ = check_amount("credits", hold.credits, minimum=0)
+        keys = self._keys[shard_of(hold.client_id, self.shards)]
+        run_id = str(hold.run_id)
+        command: Command = (
+            "EVALSHA",
+            self._scripts.shas["reserve"],
+            5,
+            keys.bucket + hold.client_id,
+            keys.run + run_id,
+            keys.leases,
+            keys.outbox,
+            keys.server,
+            run_id,
+            hold.client_id,
+            hold.sku,
+            credits_,
+            hold.token,
+            hold.price_version,
+            hold.attempt,
+            hold.head,
+            hold.lines,
+            self._milliseconds(hold.lease_seconds),
+            self._outbox_entries_max,
+        )
+        answer: list[bytes]
+        if forget:
+            answer = self._scripts.run_all([*self._removals(forget), command])[-1]
+        else:
+            answer = self._scripts.run(command)
+        outcome = _RESERVE[answer[0]]
+        if outcome is ReserveOutcome.HELD:
+            return ReserveReply(outcome=outcome, required=credits_, held=credits_, price_version=hold.price_version)
+        if outcome is ReserveOutcome.TAKEN_OVER:
+            return ReserveReply(
+                outcome=outcome,
+                required=credits_,
+                held=int(answer[1]),
+                price_version=int(answer[2]),
+                head=answer[3],
+                lines=answer[4],
+            )
+        available = int(answer[1]) if outcome is ReserveOutcome.INSUFFICIENT else 0
+        return ReserveReply(outcome=outcome, required=credits_, available=available)
+
+    def settle(self, settlement: Settlement) -> SettleReply:
+        """Charge a run that succeeded and write its event into the outbox, in one step (L3).
+
+        Raises `Conflict` for a run of another client, `InvalidValue` for amounts out of bounds or without lines.
+        """
+        command = self._settle_command(settlement)
+        answer: list[bytes] = self._scripts.run(command)
+        if answer[0] == b"CONFLICT":
+            message = f"run_id: '{settlement.run_id}': belongs to another client than {settlement.client_id!r}"
+            raise Conflict(message)
+        outcome = _SETTLE[answer[0]]
+        if outcome is SettleOutcome.SETTLED:
+            return SettleReply(
+                outcome=outcome,
+                entry_id=answer[1].decode(),
+                event=answer[2],
+                late=answer[3] == b"1",
+                debt=int(answer[4]),
+                settlement_id=settlement.settlement_id,
+            )
+        if outcome is SettleOutcome.ALREADY:
+            found = len(answer) > 2  # the entry of this settlement is still in the outbox
+            return SettleReply(
+                outcome=outcome,
+                settlement_id=answer[1].decode(),
+                entry_id=answer[2].decode() if found else None,
+                event=answer[3] if found else None,
+            )
+        return SettleReply(outcome=outcome)
+
+    def _settle_command(self, settlement: Settlement) -> Command:
+        amounts = settlement.amounts
+        if not amounts or len(amounts) != len(settlement.fragments):
+            raise InvalidValue("amounts", amounts, "must be one per line, and at least one")
+        for amount in amounts:
+            check_amount("credits", amount, minimum=0)
+        if sum(amounts) > CREDITS_MAX:
+            raise InvalidValue("credits", sum(amounts), f"must be at most {CREDITS_MAX} over all lines")
+        if not settlement.settlement_id.isalnum():
+            raise InvalidValue("settlement_id", settlement.settlement_id, "must be letters and digits")
+        keys = self._keys[shard_of(settlement.client_id, self.shards)]
+        run_id = str(settlement.run_id)
+        lines = [part for line in zip(settlement.fragments, amounts, strict=True) for part in line]
+        return (
+            "EVALSHA",
+            self._scripts.shas["settle"],
+            5,
+            keys.bucket + settlement.client_id,
+            keys.run + run_id,
+            keys.leases,
+            keys.outbox,
+            keys.server,
+            run_id,
+            settlement.client_id,
+            settlement.settlement_id,
+            settlement.head,
+            self._retention_ms,
+            *lines,
+        )
+
+    def release(self, client_id: str, run_id: UUID, token: str) -> ReleaseOutcome:
+        """Give back the hold of an attempt that did not succeed. A stale attempt's token leaves it alone (L4)."""
+        keys = self._keys_of(client_id)
+        run_keys = (keys.bucket + client_id, f"{keys.run}{run_id}", keys.leases, keys.server)
+        return ReleaseOutcome(self._call("release", run_keys, str(run_id), token))
+
+    def renew(self, items: Sequence[tuple[str, UUID, float | None]]) -> list[RenewOutcome]:
+        """Move the deadlines of running attempts: (client id, run id, lease in seconds or None). One round trip."""
+        commands = []
+        for client_id, run_id, lease_seconds in items:
+            keys = self._keys_of(client_id)
+            run_keys = (f"{keys.run}{run_id}", keys.leases, keys.server)
+            commands.append(self._command("renew", run_keys, str(run_id), self._milliseconds(lease_seconds)))
+        return [RenewOutcome(answer.decode()) for answer in self._scripts.run_all(commands)] if commands else []
+
+    def stage(self, client_id: str, run_id: UUID, token: str, lines: bytes, *, head: bytes = b"") -> bool:
+        """Replace the draft lines of a held run (and its head, if given); False if this attempt has no hold."""
+        keys = self._keys_of(client_id)
+        command = self._command("stage", (f"{keys.run}{run_id}", keys.server), token, lines, head)
+        return bool(self._scripts.run(command))
+
+    def grant(self, client_id: str, grant_id: int, credits_: int) -> GrantOutcome:
+        """Add an allotment; what the client owes is paid first."""
+        check_amount("grant_id", grant_id)
+        check_amount("credits", credits_)
+        keys = self._keys_of(client_id)
+        bucket_keys = (keys.bucket + client_id, keys.server)
+        return GrantOutcome(self._call("grant", bucket_keys, grant_id, credits_, GRANTS_MAX))
+
+    def open_client(self, client_id: str, epoch: int = 1) -> OpenOutcome:
+        """Make the empty bucket of a new client; an existing one stays as it is."""
+        check_amount("epoch", epoch)
+        keys = self._keys_of(client_id)
+        return OpenOutcome(self._call("open", (keys.bucket + client_id, keys.server), epoch))
+
+    def overdue(self, shard: int, count: int) -> Overdue:
+        """Sweep a shard: name holds whose lease ran out. After a pause in sweeping none for one lease (L5)."""
+        keys = self._keys[shard]
+        sweep_keys = (keys.leases, keys.swept, keys.server)
+        command = self._command("overdue", sweep_keys, count, self._lease_ms, self._lease_ms // 3)
+        status, *due = self._scripts.run(command)
+        if status == b"PAUSED":
+            return Overdue(held=[], paused=True)
+        ids = [run_id.decode() for run_id in due[::2]]
+        records = self._scripts.run_all([("GET", keys.run + run_id) for run_id in ids]) if ids else []
+        holds = [
+            read_hold(run_id, int(float(deadline)), record)
+            for run_id, deadline, record in zip(ids, due[1::2], records, strict=True)
+        ]
+        return Overdue(held=[hold for hold in holds if hold is not None], paused=False)
+
+    def expire(self, client_id: str, run_id: UUID) -> ExpireOutcome:
+        """Give back a hold whose deadline has passed, if its shard is swept without pauses."""
+        keys = self._keys_of(client_id)
+        run_keys = (keys.bucket + client_id, f"{keys.run}{run_id}", keys.leases, keys.swept, keys.server)
+        return ExpireOutcome(self._call("expire", run_keys, str(run_id), self._lease_ms // 3))
+
+    def balance(self, client_id: str) -> Balance | None:
+        """Return the bucket of a client, None if there is none; raises `Recovering` while it cannot be trusted."""
+        keys = self._keys_of(client_id)
+        command = self._command("balance", (keys.bucket + client_id, keys.server))
+        status, *fields = self._scripts.run(command)
+        if status == b"RECOVERING":
+            message = f"client_id: {client_id!r}: the shard's balances are being rebuilt; try again"
+            raise Recovering(message)
+        return read_balance(client_id, fields)

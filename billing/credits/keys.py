@@ -1,0 +1,32 @@
+"""The names of every key in Redis. All keys of a shard carry one hash tag, so that each operation is one slot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ShardKeys:
+    """The keys of one shard; a bucket's is `bucket + client_id`, a reservation's `run + run_id`."""
+
+    bucket: str
+    run: str
+    leases: str
+    outbox: str
+    server: str
+    swept: str
+    asserts: str
+
+
+def shard_keys(shard: int) -> ShardKeys:
+    """Return the keys of a shard."""
+    tag = f"{{billing:{shard}}}:"
+    return ShardKeys(
+        bucket=f"{tag}bucket:",
+        run=f"{tag}run:",
+        leases=f"{tag}leases",
+        outbox=f"{tag}outbox",
+        server=f"{tag}server",
+        swept=f"{tag}swept",
+        asserts=f"{tag}asserts",
+    )

@@ -1,0 +1,30 @@
+-- release: give a hold back whose attempt ended without success.
+--
+-- KEYS   1 bucket (hash)  2 run (string)  3 leases (zset)  4 server (string)
+-- ARGV   1 run id  2 attempt token
+-- Reply  'RELEASED' | 'NOTHING' (no hold) | 'STALE' (another attempt's hold) | 'SETTLED' | 'RECOVERING'
+-- Atomic because a takeover may come between looking at the token and returning the credits (L4).
+-- Idempotent: the hold is gone after the first call.
+
+local bucket, run = KEYS[1], KEYS[2]
+
+if recovering(KEYS[4]) then
+  return 'RECOVERING'
+end
+local hold = read_run(run)
+if not hold then
+  return 'NOTHING'
+end
+if hold.settled then
+  return 'SETTLED'
+end
+-- '*' is the token of a hold that was asserted for a running attempt: it belongs to whichever attempt that is.
+if hold.token ~= ARGV[2] and hold.token ~= '*' then
+  return 'STALE'
+end
+
+local state = call('HMGET', bucket, 'epoch', 'owed')
+give_back(bucket, lent(hold, state[1]), tonumber(state[2] or 0))
+call('DEL', run)
+call('ZREM', KEYS[3], ARGV[1])
+return 'RELEASED'

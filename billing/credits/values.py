@@ -1,0 +1,246 @@
+"""What goes into a bucket call and what comes out: frozen values, and one outcome per reason.
+
+Everything that can normally happen is an outcome; only a server that does not answer, or a key that comes back with
+other content, is raised. Amounts are whole credits, times are milliseconds of Redis' clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from uuid import UUID
+
+
+class ReserveOutcome(Enum):
+    """Why a run may start, or may not. Only `HELD` and `TAKEN_OVER` admit it."""
+
+    HELD = "HELD"
+    #: The run had a hold: it belongs to this attempt now, topped up where the need is larger.
+    TAKEN_OVER = "TAKEN_OVER"
+    SETTLED = "SETTLED"
+    INSUFFICIENT = "INSUFFICIENT"
+    UNKNOWN_CLIENT = "UNKNOWN_CLIENT"
+    RECOVERING = "RECOVERING"
+    OUTBOX_FULL = "OUTBOX_FULL"
+    #: The run id is held for another client or SKU.
+    CONFLICT = "CONFLICT"
+    #: The id's time is more than a day ahead of Redis' clock.
+    AHEAD = "AHEAD"
+
+
+class SettleOutcome(Enum):
+    """What `settle` did. Only `SETTLED` and `ALREADY` mean that the run is charged."""
+
+    SETTLED = "SETTLED"
+    #: This or another settlement has charged the run before; nothing was taken.
+    ALREADY = "ALREADY"
+    RECOVERING = "RECOVERING"
+    UNKNOWN_CLIENT = "UNKNOWN_CLIENT"
+    #: The debt would lift a sum of the bucket above 2^53 - 1; nothing was changed.
+    TOO_LARGE = "TOO_LARGE"
+
+
+class ReleaseOutcome(Enum):
+    """What `release` did."""
+
+    RELEASED = "RELEASED"
+    NOTHING = "NOTHING"
+    #: The hold belongs to another attempt and stays.
+    STALE = "STALE"
+    SETTLED = "SETTLED"
+    RECOVERING = "RECOVERING"
+
+
+class RenewOutcome(Enum):
+    """What `renew` found."""
+
+    RENEWED = "RENEWED"
+    GONE = "GONE"
+    SETTLED = "SETTLED"
+    RECOVERING = "RECOVERING"
+
+
+class ExpireOutcome(Enum):
+    """What `expire` did."""
+
+    EXPIRED = "EXPIRED"
+    NOTHING = "NOTHING"
+    NOT_DUE = "NOT_DUE"
+    RECOVERING = "RECOVERING"
+
+
+class GrantOutcome(Enum):
+    """What `grant` did. `GRANTED` and `ALREADY` mean that the bucket has the grant."""
+
+    GRANTED = "GRANTED"
+    ALREADY = "ALREADY"
+    UNKNOWN_CLIENT = "UNKNOWN_CLIENT"
+    RECOVERING = "RECOVERING"
+    #: 64 grants of the client are usable already.
+    TOO_MANY = "TOO_MANY"
+    #: A sum of the bucket would pass 2^53 - 1.
+    TOO_LARGE = "TOO_LARGE"
+    #: The same grant id came before with another amount.
+    CONFLICT = "CONFLICT"
+
+
+class OpenOutcome(Enum):
+    """What `open_client` did."""
+
+    OPENED = "OPENED"
+    ALREADY = "ALREADY"
+    RECOVERING = "RECOVERING"
+
+
+class AssertOutcome(Enum):
+    """What `assert_hold` did."""
+
+    #: A hold was written; while recovering it has no grants yet, a rebuild allots them.
+    ASSERTED = "ASSERTED"
+    RENEWED = "RENEWED"
+    SETTLED = "SETTLED"
+
+
+class RebuildOutcome(Enum):
+    """What `rebuild` did."""
+
+    REBUILT = "REBUILT"
+    #: The shard is open and the bucket is of this epoch: nothing was changed.
+    ALREADY = "ALREADY"
+    #: The bucket is of a newer epoch: another rebuilder came first.
+    STALE = "STALE"
+    #: The shard is open and has the bucket: close the shard first.
+    OPEN = "OPEN"
+    #: Another server answers, or holds changed since the plan was made: plan again.
+    MOVED = "MOVED"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hold:
+    """What an attempt asks to reserve. `head` and `lines` are the draft of its usage event, opaque here."""
+
+    run_id: UUID
+    client_id: str
+    sku: str
+    credits: int
+    token: str
+    price_version: int
+    attempt: int
+    head: bytes
+    lines: bytes
+    lease_seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReserveReply:
+    """The answer to `reserve`.
+
+    `available` is filled when it was not enough: what the client could have had, a hold of the same run included.
+    `held` is what the run holds now. `price_version` is that of the first reserve. `head` and `lines` are the stored
+    draft that a takeover found.
+    """
+
+    outcome: ReserveOutcome
+    required: int
+    available: int = 0
+    held: int = 0
+    price_version: int = 0
+    head: bytes = b""
+    lines: bytes = b""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settlement:
+    """One act of settling: a JSON `head`, and per line a JSON `fragment` (both unclosed) and the credits it costs."""
+
+    run_id: UUID
+    client_id: str
+    sku: str
+    settlement_id: str
+    head: bytes
+    fragments: tuple[bytes, ...]
+    amounts: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SettleReply:
+    """The answer to `settle`.
+
+    `event` and `entry_id` are the outbox entry: what to publish, and what to `forget` once it is confirmed. A repeat
+    of the same settlement gets them again while the entry is there. `debt` is what nothing covered.
+    """
+
+    outcome: SettleOutcome
+    event: bytes | None = None
+    entry_id: str | None = None
+    late: bool = False
+    debt: int = 0
+    settlement_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredHold:
+    """A hold as it stands in Redis. `grants` says how much each grant lent; less than `credits` if it was forced."""
+
+    run_id: UUID
+    client_id: str
+    sku: str
+    token: str
+    credits: int
+    grants: Mapping[int, int]
+    price_version: int
+    attempt: int
+    created_ms: int
+    deadline_ms: int
+    head: bytes
+    lines: bytes
+    epoch: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GrantBalance:
+    """One grant of a bucket: `granted = available + held + spent + repaid` (L2)."""
+
+    grant_id: int
+    granted: int
+    available: int = 0
+    held: int = 0
+    spent: int = 0
+    repaid: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Balance:
+    """A bucket: `granted + owed = available + held + spent` (L2).
+
+    `debt` is all that nothing covered when it was settled, ever; it is part of `spent`.
+    """
+
+    client_id: str
+    epoch: int
+    grants: tuple[GrantBalance, ...]
+    order: tuple[int, ...]
+    debt: int
+    owed: int
+    available: int
+    held: int
+    spent: int
+    granted: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutboxEntry:
+    """A settled event that nobody has confirmed yet."""
+
+    entry_id: str
+    event: bytes
+    age_ms: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Overdue:
+    """The holds whose lease has run out. `paused`: none is named, since the shard was away or is recovering (L5)."""
+
+    held: list[StoredHold]
+    paused: bool

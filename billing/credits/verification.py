@@ -1,0 +1,135 @@
+"""Which shards are trusted, and how a lost one comes back: close, assert holds, rebuild, verify (L6).
+
+A rebuild reads `server_of` and `asserts_of` first and passes both on: if another server answers meanwhile, or one more
+hold was asserted, the later steps refuse and the rebuild begins again. Keeping rebuilders apart (lock, epoch in the
+ledger) is the caller's work; a bucket of a newer epoch is never overwritten.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+from uuid import UUID
+
+from billing.core.credits import check_amount
+from billing.core.errors import Conflict
+from billing.core.shards import shard_of
+from billing.credits.calling import Calling
+from billing.credits.rebuilding import BucketPlan
+from billing.credits.records import read_hold
+from billing.credits.values import AssertOutcome, Hold, RebuildOutcome, StoredHold
+
+_SLICE: Final = 500
+_RUN_ID: Final = re.compile(r"run_id:(\w+)")
+
+
+class Verification(Calling):
+    """The trust in each shard."""
+
+    def server_of(self, shard: int) -> tuple[str | None, str]:
+        """Return the run id of the server that the shard is verified on, if any, and of the one that answers now."""
+        verified, information = self._scripts.run_all([("GET", self._keys[shard].server), ("INFO", "server")])
+        current = information["run_id"] if isinstance(information, dict) else _current(information)
+        return None if verified is None else verified.decode(), str(current)
+
+    def asserts_of(self, shard: int) -> int:
+        """Return how many forced holds were ever written without a bucket; a plan is good while it stays the same."""
+        return int(self._scripts.run(("GET", self._keys[shard].asserts)) or 0)
+
+    def close(self, shard: int) -> None:
+        """Trust a shard's buckets no longer: every verb answers `RECOVERING` until it is verified again."""
+        self._scripts.run(("DEL", self._keys[shard].server))
+
+    def verify(self, shard: int, *, expected: str | None, asserts: int | None = None) -> bool:
+        """Open a shard on the server that answers now, if that is the `expected` one (None: whichever it is).
+
+        With `asserts`, only if no hold was asserted since it was read. False: nothing was changed, rebuild again.
+        """
+        keys = self._keys[shard]
+        arguments = (expected or "", "" if asserts is None else asserts)
+        return bool(self._scripts.run(self._command("verify", (keys.server, keys.asserts), *arguments)))
+
+    def assert_hold(self, hold: Hold) -> AssertOutcome:
+        """Renew a running attempt's hold, or write it again where it was lost; never refused for lack of credits.
+
+        The token `*` stands for whichever attempt is running. Raises `Conflict` for a run of another client.
+        """
+        keys = self._keys_of(hold.client_id)
+        run_keys = (keys.bucket + hold.client_id, f"{keys.run}{hold.run_id}", keys.leases, keys.server, keys.asserts)
+        answer = self._call(
+            "assert_hold",
+            run_keys,
+            str(hold.run_id),
+            hold.client_id,
+            hold.sku,
+            check_amount("credits", hold.credits, minimum=0),
+            hold.token,
+            hold.price_version,
+            hold.attempt,
+            hold.head,
+            hold.lines,
+            self._milliseconds(hold.lease_seconds),
+        )
+        if answer == "CONFLICT":
+            message = f"run_id: '{hold.run_id}': belongs to another client than {hold.client_id!r}"
+            raise Conflict(message)
+        return AssertOutcome(answer)
+
+    def held(self, client_id: str | None, shard: int | None = None) -> list[StoredHold]:
+        """Return the holds of a client, or of a whole shard, oldest deadline first; each as it stood when read.
+
+        Works on a recovering shard too, where it tells a rebuild what survived.
+        """
+        if client_id is not None:
+            shard = shard_of(client_id, self.shards)
+        if shard is None:
+            message = "either a client or a shard"
+            raise TypeError(message)
+        keys = self._keys[shard]
+        leases = self._scripts.run(("ZRANGE", keys.leases, 0, -1, "WITHSCORES"))
+        pairs = [(run_id.decode(), deadline) for run_id, deadline in _pairs(leases)]
+        holds = []
+        for start in range(0, len(pairs), _SLICE):
+            part = pairs[start : start + _SLICE]
+            records = self._scripts.run(("MGET", *(keys.run + run_id for run_id, _ in part)))
+            for (run_id, deadline_ms), record in zip(part, records, strict=True):
+                hold = read_hold(run_id, deadline_ms, record)
+                if hold is not None and client_id in (None, hold.client_id):
+                    holds.append(hold)
+        return holds
+
+    def rebuild(self, client_id: str, epoch: int, plan: BucketPlan, *, server: str, asserts: int) -> RebuildOutcome:
+        """Write a client's bucket and what it lends to the surviving holds, from a plan (`plan_bucket`).
+
+        `server` and `asserts` are what `server_of` and `asserts_of` said before the holds were read.
+        """
+        check_amount("epoch", epoch)
+        keys = self._keys_of(client_id)
+        fields = plan.fields()
+        return RebuildOutcome(
+            self._call(
+                "rebuild",
+                (keys.bucket + client_id, keys.server, keys.asserts, *(_run(keys.run, run) for run in plan.holds)),
+                epoch,
+                server,
+                asserts,
+                len(fields),
+                *(part for field in fields.items() for part in field),
+                *(" ".join(f"{grant}:{part}" for grant, part in shares.items()) for shares in plan.holds.values()),
+            )
+        )
+
+
+def _run(prefix: str, run_id: UUID) -> str:
+    return f"{prefix}{run_id}"
+
+
+def _current(information: bytes) -> str:
+    found = _RUN_ID.search(information.decode())
+    return found[1] if found else ""
+
+
+def _pairs(leases: list[Any]) -> list[tuple[bytes, int]]:
+    """Return (run id, deadline): RESP2 answers a flat list, RESP3 pairs."""
+    flat = [part for lease in leases for part in (lease if isinstance(lease, list | tuple) else (lease,))]
+    return [(flat[i], int(float(flat[i + 1]))) for i in range(0, len(flat), 2)]

