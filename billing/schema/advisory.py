@@ -1,0 +1,23 @@
+"""The numbers of billing's advisory locks, all in one place, so that no two uses collide.
+
+A lock is a pair: what it guards, and which one of them (a shard's number, else 0). The first half begins with the
+bytes `bil`, to stay clear of other users of the same database. Every lock here lasts until its transaction ends.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+_BASE: Final = 0x62696C00
+
+
+class Guard(IntEnum):
+    """What an advisory lock guards."""
+
+    MIGRATE = _BASE + 1
+    #: Also written out in the migration that defines `billing_make_usage_month`.
+    PARTITIONS = _BASE + 2
+    PRICE_BOOK = _BASE + 3
+    SHARD = _BASE + 4
+    RECOVERY = _BASE + 5

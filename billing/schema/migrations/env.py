@@ -1,0 +1,16 @@
+"""Alembic's environment: it runs on the connection, and inside the transaction, that `billing.schema.migrate` gives."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from billing.schema.migrate import VERSION_TABLE
+from billing.schema.tables import METADATA
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=METADATA,
+    version_table=VERSION_TABLE,
+    transactional_ddl=True,
+)
+context.run_migrations()

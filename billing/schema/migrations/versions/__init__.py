@@ -1,0 +1,1 @@
+"""One file per migration. None is edited after a release; expand, then contract."""
