@@ -1,13 +1,13 @@
-"""The broker connection of billing's own: confirms and timeouts that would slow Celery's other messages.
+"""The broker connection of billing's own: bounded where kombu's defaults wait for ever (L9).
 
-Without `read_timeout` and `write_timeout` a publish to a blocked RabbitMQ hangs for ever, and so does the release of
-its connection.
+Without timeouts a publish to a blocked RabbitMQ hangs, and so does the release of its connection. Confirms are
+`billing.events.confirms`' own, so py-amqp's are not switched on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import kombu
@@ -24,30 +24,59 @@ def confirms(settings: Settings) -> bool:
     return settings.broker_url.split("://", 1)[0] in _AMQP
 
 
-def connection(settings: Settings, *, heartbeat_seconds: float = 0, consuming: bool = False) -> kombu.Connection:
-    """Return a connection for usage events; it connects at its first use.
+def connection(
+    settings: Settings, *, heartbeat_seconds: float = 0, on_blocked: Callable[[str], None] | None = None
+) -> kombu.Connection:
+    """Return a connection for usage events; `open_once` connects it.
 
-    A consuming connection keeps no read timeout of its own: `drain_events` brings one with each call.
+    `on_blocked` is called with a reason when RabbitMQ stops reading from this connection.
     """
-    options: dict[str, object] = {}
+    timeout = settings.publish_timeout_seconds
     if confirms(settings):
-        options = {"confirm_publish": True, "write_timeout": settings.publish_timeout_seconds}
-        if not consuming:
-            options["read_timeout"] = settings.publish_timeout_seconds
+        options: dict[str, object] = {"read_timeout": timeout, "write_timeout": timeout, "on_blocked": on_blocked}
+    else:
+        # Longer than the second for which kombu's Redis transport waits for a message in the server.
+        waiting = timeout + 2.0
+        options = {"socket_timeout": waiting, "socket_connect_timeout": timeout, "socket_keepalive": True}
     return kombu.Connection(
-        settings.broker_url,
-        connect_timeout=settings.publish_timeout_seconds,
-        heartbeat=heartbeat_seconds,
-        transport_options=options,
+        settings.broker_url, connect_timeout=timeout, heartbeat=heartbeat_seconds, transport_options=options
     )
+
+
+def open_once(settings: Settings, connection: kombu.Connection) -> None:
+    """Connect now, trying once: kombu would sleep and try again. Raises what `reaching` maps."""
+    connection.ensure_connection(max_retries=0)
+    if confirms(settings):
+        raw = connection.connection
+        # A timeout of the Python socket bounds every read and write. The kernel's, which py-amqp sets, does not bound
+        # a read in the middle of a frame.
+        raw.sock.settimeout(settings.publish_timeout_seconds)
+        # py-amqp would poll the socket before each publish, and can spin there on half a frame.
+        raw.client_properties.get("capabilities", {}).pop("connection.blocked", None)
+
+
+def throw_away(settings: Settings, connection: kombu.Connection) -> None:
+    """Close the sockets without a word to the server, which may not be listening. Never raises, hardly waits."""
+    with suppress(Exception):
+        if confirms(settings):
+            connection.collect()
+        else:
+            connection.release()
 
 
 @contextmanager
 def reaching(settings: Settings, connection: kombu.Connection) -> Iterator[None]:
     """Map the transport's errors to `Unreachable`, naming the server without its password."""
+    errors: tuple[type[BaseException], ...] = (
+        *connection.connection_errors,
+        *connection.channel_errors,
+        OperationalError,
+        OSError,
+        AttributeError,  # py-amqp, when the connection is lost while it is being used
+    )
     try:
         yield
-    except (*connection.connection_errors, *connection.channel_errors, OperationalError, OSError) as error:
+    except errors as error:
         server = without_password(settings.broker_url)
         message = f"billing_broker_url: {server!r}: the broker does not answer ({type(error).__name__}: {error})"
         raise Unreachable(message) from error

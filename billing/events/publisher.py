@@ -1,0 +1,131 @@
+"""Publishes usage events: confirmed, mandatory, bounded in time, one connection per process, safe among threads.
+
+Guarantee on RabbitMQ: when `publish` returns, a queue has the event. A broker that is away or blocked costs a caller
+`billing_publish_timeout_seconds` once, and then nothing for a while: events wait in the outbox, where they are safe,
+and the relay sends them. After any failure the connection is thrown away without a farewell, which could block too.
+kombu's Redis transport has no confirms: there the outbox entry stays until the consumer has committed the row.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from billing.core.clock import Clock, SystemClock
+from billing.core.errors import Unreachable
+from billing.core.settings import Settings
+from billing.events.confirms import Unconfirmed, Unroutable
+from billing.events.links import Link, Outgoing, link_to
+
+logger = logging.getLogger(__name__)
+
+#: After a failure nothing is tried for this long; it doubles from failure to failure up to the maximum (L9).
+PAUSE_SECONDS: Final = 1.0
+PAUSE_SECONDS_MAX: Final = 15.0
+#: Messages that wait for their confirms together; all of these confirms fit into the socket's buffers.
+WINDOW: Final = 500
+
+
+class PartlyPublished(Unreachable):
+    """Only the first `confirmed` messages of a publish are known to be in a queue."""
+
+    def __init__(self, message: str, *, confirmed: int = 0) -> None:
+        super().__init__(message)
+        self.confirmed = confirmed
+
+
+class Publisher:
+    """The publisher of one process. Make it after a fork, not before."""
+
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self._lock = threading.Lock()
+        self._link: Link | None = None
+        self._failures = 0
+        self._paused_until = 0.0
+        self._reason = ""
+
+    def publish(self, queue_number: int, body: bytes, *, shard: int, entry_id: str | None) -> None:
+        """Publish one event, or raise `Unreachable` when it was not confirmed within the bound."""
+        self.publish_batch(queue_number, [Outgoing(body=body, shard=shard, entry_id=entry_id)])
+
+    def publish_batch(self, queue_number: int, messages: Sequence[Outgoing]) -> None:
+        """Publish events in order, waiting for confirms together. Raises `PartlyPublished`, an `Unreachable`."""
+        done = 0
+        with self._turn():
+            while done < len(messages):
+                window = messages[done : done + WINDOW]
+                confirmed, error = self._publish_window(queue_number, window)
+                done += confirmed
+                if error is not None:
+                    raise PartlyPublished(str(error), confirmed=done) from error
+
+    def close(self) -> None:
+        """Drop the connection; the next publish makes another."""
+        with self._lock:
+            self._throw_away()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait for this thread's turn, bounded, and refuse while the broker is given time to come back."""
+        seconds = self._settings.publish_timeout_seconds
+        if self._clock.monotonic() < self._paused_until:
+            raise PartlyPublished(self._reason)
+        if not self._lock.acquire(timeout=seconds):
+            message = f"another publish of this process has been waiting for {seconds:g} s"
+            raise PartlyPublished(message)
+        try:
+            if self._clock.monotonic() < self._paused_until:
+                raise PartlyPublished(self._reason)
+            yield
+        finally:
+            self._lock.release()
+
+    def _publish_window(self, queue_number: int, window: Sequence[Outgoing]) -> tuple[int, Unreachable | None]:
+        """Return how many of the window are confirmed, and what went wrong with the rest."""
+        reused = self._link is not None
+        confirmed, error = self._try(queue_number, window)
+        if error is not None and reused and not isinstance(error, Unconfirmed):
+            # A connection that broke while it was idle (RabbitMQ was restarted) says so at once: worth one new one.
+            more, error = self._try(queue_number, window[confirmed:])
+            confirmed += more
+        if error is None:
+            self._failures = 0
+        elif not isinstance(error, Unroutable):
+            self._pause(error)
+        return confirmed, error
+
+    def _try(self, queue_number: int, window: Sequence[Outgoing]) -> tuple[int, Unreachable | None]:
+        link = self._link
+        try:
+            if link is None:
+                link = self._link = link_to(self._settings)
+                link.open()
+            link.publish(queue_number, window)
+        except Unreachable as error:
+            confirmed = 0 if link is None else link.confirmed
+            self._throw_away()
+            return confirmed, error
+        except BaseException:
+            # An interruption (a soft time limit, Ctrl-C) leaves confirms unread: this channel must not be used again.
+            self._throw_away()
+            raise
+        return len(window), None
+
+    def _pause(self, error: Unreachable) -> None:
+        self._failures += 1
+        seconds = min(PAUSE_SECONDS * 2 ** (self._failures - 1), PAUSE_SECONDS_MAX)
+        self._paused_until = self._clock.monotonic() + seconds
+        self._reason = str(error)
+        logger.warning(
+            "billing: usage events wait in the outbox; the broker is tried again in %g s: %s", seconds, error
+        )
+
+    def _throw_away(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.throw_away()
