@@ -1,8 +1,9 @@
 """The file in which a running embedded stack says where it is, so that commands in the same directory find it.
 
-Guarantee: readable by its owner alone (it holds passwords), replaced atomically, and ignored when the process that wrote it is gone.
-It is looked for in one place only, `$BILLING_CONNECTION_FILE` or `./.billing/connections.json`: a command never bills by a file that it
-found somewhere above. The environment wins over the file; that is the reader's business.
+Guarantee: readable by its owner alone (it holds passwords), replaced atomically, and ignored when the process that
+wrote it is gone. It is looked for in one place only, `$BILLING_CONNECTION_FILE` or `./.billing/connections.json`: a
+command never bills by a file that it found somewhere above. The environment wins over the file; that is the reader's
+business.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def write(variables: Mapping[str, str], path: Path | None = None) -> Path:
     content = {"pid": os.getpid(), "started": _started(os.getpid()), "variables": dict(variables)}
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
     try:
-        with open(descriptor, "w", encoding="utf-8") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(content, file, indent=1)
         Path(temporary).replace(path)
     except BaseException:
@@ -43,7 +44,7 @@ def write(variables: Mapping[str, str], path: Path | None = None) -> Path:
 
 
 def read(path: Path | None = None) -> dict[str, str]:
-    """The `BILLING_*` variables of a stack that runs now; {} when there is no file, or none of a living stack."""
+    """Return the `BILLING_*` variables of a stack that runs now; {} when there is none."""
     try:
         with (path or location()).open(encoding="utf-8") as file:
             content = json.loads(file.read(SIZE_LIMIT_BYTES))

@@ -16,7 +16,7 @@ class Endpoints:
     result_url: str = dataclasses.field(repr=False)
 
     def environment(self) -> dict[str, str]:
-        """The variables that point billing's settings at this stack. They hold passwords."""
+        """Return the variables that point billing's settings at this stack. They hold passwords."""
         return {f"BILLING_{field.name.upper()}": getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def describe(self) -> str:

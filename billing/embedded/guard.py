@@ -1,12 +1,14 @@
 """Own one child process and end it, with all that it started, when the owner is gone.
 
-Guarantee: when the owner ends in any way (SIGKILL included), when the child ends, or when one half of the guard is killed, no descendant
-of the child is left. Run as a script, on the standard library alone, in a session of its own, so that a terminal's Ctrl-C does not reach
-the child before its owner has decided on an order. It refuses nothing: what the child does while its owner lives is the child's business.
+Guarantee: when the owner ends in any way (SIGKILL included), when the child ends, or when one half of the guard is
+killed, no descendant of the child is left. Run as a script, on the standard library alone, in a session of its own, so
+that a terminal's Ctrl-C does not reach the child before its owner has decided on an order. It refuses nothing: what the
+child does while its owner lives is the child's business.
 
-The guard is two processes. The *outer* half watches the owner; the *inner* half starts the child, passes signals on, reaps strays. Each
-watches the other, so that either of them may be killed. On Linux both are subreapers: what a child detaches (a daemon, an orphaned pool
-process) becomes their child instead of init's, and is found. Elsewhere the child's process group is what is ended.
+The guard is two processes. The *outer* half watches the owner; the *inner* half starts the child, passes signals on,
+reaps strays. Each watches the other, so that either of them may be killed. On Linux both are subreapers: what a child
+detaches (a daemon, an orphaned pool process) becomes their child instead of init's, and is found. Elsewhere the child's
+process group is what is ended.
 
     owner ──socket──► outer ──pipe──► inner ──► child ──► …
 """
@@ -35,7 +37,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def main(arguments: list[str]) -> int:
-    """Run `guard.py SOCKET OWNER GRACE STOP_SIGNAL UID GID -- COMMAND…`; the exit code is the child's, or 128 + its signal."""
+    """Run `SOCKET OWNER GRACE STOP_SIGNAL UID GID -- COMMAND…`; the exit code is the child's, or 128 + its signal."""
     socket, owner, grace, stop_signal, uid, gid = arguments[:6]
     command = arguments[7:]
     if os.getppid() != int(owner):
@@ -79,7 +81,7 @@ def _outer(inner: int, socket: int, pipe: int, wakeup: int, owner: int) -> int:
 
 
 def _inner(child: int, pipe: int, wakeup: int, grace: float, stop_signal: int) -> int:
-    """Pass signals to the child until it ends; when the outer half is gone or says so, end the child; leave nothing behind."""
+    """Pass signals on until the child ends; end it when the outer half is gone or says so; leave nothing behind."""
     watched = {pipe, wakeup}
     deadline: float | None = None
     while True:
@@ -106,7 +108,7 @@ def _inner(child: int, pipe: int, wakeup: int, grace: float, stop_signal: int) -
 
 
 def _start(command: list[str], uid: int, gid: int) -> int:
-    """Start the child in a session of its own, as `uid` unless that is -1; the kernel kills it if the inner half dies (Linux)."""
+    """Start the child in its own session, as `uid` unless that is -1; Linux kills it if the inner half dies."""
     guard = os.getpid()
     signal.pthread_sigmask(
         signal.SIG_BLOCK, FORWARDED
@@ -176,7 +178,7 @@ def _reap(pid: int) -> int | None:
 
 
 def _end_descendants() -> None:
-    """Kill until this process has no child left: a subreaper's orphans come back to it, so nothing can hide. Bounded."""
+    """Kill until this process has no child left: a subreaper's orphans come back to it, so none can hide. Bounded."""
     deadline = time.monotonic() + REAP_LIMIT_SECONDS
     while time.monotonic() < deadline:
         _reap(-1)
@@ -192,9 +194,9 @@ def _end_descendants() -> None:
 def _descendants() -> list[int]:
     """Every process below this one (Linux; elsewhere none is listed and the group's end has to do)."""
     children: dict[int, list[int]] = {}
-    for name in os.listdir("/proc") if sys.platform == "linux" else []:
+    for name in os.listdir("/proc") if sys.platform == "linux" else []:  # noqa: PTH208 - pathlib is slow to import
         if name.isdigit():
-            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as stat:
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as stat:  # noqa: PTH123 - as above
                 parent = int(stat.read().rpartition(b")")[2].split()[1])
                 children.setdefault(parent, []).append(int(name))
     found, pending = [], [os.getpid()]

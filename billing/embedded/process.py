@@ -1,7 +1,8 @@
 """A child process that cannot outlive this one: servers, workers, beat, Flower.
 
-Guarantee: each child runs below a guard of its own (`guard.py`), in its own session; when this process ends, however it ends, the child
-and everything that it started end too. A terminal's Ctrl-C does not reach it: its owner decides on the order of stopping.
+Guarantee: each child runs below a guard of its own (`guard.py`), in its own session; when this process ends, however it
+ends, the child and everything that it started end too. A terminal's Ctrl-C does not reach it: its owner decides on the
+order of stopping.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ LOG_TAIL_BYTES: Final = 16_384
 
 
 class Child:
-    """One guarded process. `pid` is its guard, `child_pid` the process itself, which leads a session and a group of its own."""
+    """One guarded process. `pid` is its guard, `child_pid` the process itself, which leads a session of its own."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - made by `spawn` alone
         self,
+        *,
         name: str,
         log: Path,
         guard: subprocess.Popen[bytes],
@@ -46,7 +48,7 @@ class Child:
         self._stop_signal = stop_signal
 
     @classmethod
-    def spawn(
+    def spawn(  # noqa: PLR0913 - what a process needs to be told
         cls,
         name: str,
         command: Sequence[str | os.PathLike[str]],
@@ -61,9 +63,10 @@ class Child:
     ) -> Self:
         """Start `command` below a guard and return once the process exists.
 
-        `environ` is the whole environment of the child. Output is appended to `log`. `user` (root only) is the user id to run as.
-        `stop_signal` asks the program to end; it has `grace_seconds` for that after this process has died. The guard keeps the
-        descriptors `hold` open for as long as anything of the child is left. Raises `Fatal` when the guard cannot start.
+        `environ` is the whole environment of the child. Output is appended to `log`. `user` (root only) is the user id
+        to run as. `stop_signal` asks the program to end; it has `grace_seconds` for that after this process has died.
+        The guard keeps the descriptors `hold` open for as long as anything of the child is left. Raises `Fatal` when
+        the guard cannot start.
         """
         ours, theirs = socket.socketpair()
         gid = -1 if user is None else pwd.getpwuid(user).pw_gid
@@ -91,7 +94,14 @@ class Child:
         ours.settimeout(START_LIMIT_SECONDS)
         with contextlib.suppress(OSError), ours.makefile("rb") as lines:
             if answer := lines.readline().strip():
-                return cls(name, log, guard, ours, int(answer), int(stop_signal))
+                return cls(
+                    name=name,
+                    log=log,
+                    guard=guard,
+                    line=ours,
+                    child_pid=int(answer),
+                    stop_signal=int(stop_signal),
+                )
         ours.close()
         guard.kill()
         guard.wait()
@@ -128,7 +138,7 @@ class Child:
             self._guard.send_signal(number)
 
     def stop(self, timeout_seconds: float = 10.0) -> int:
-        """Ask the child to end, wait, kill its whole tree when the time is up. Safe to repeat. Returns the exit code."""
+        """Ask the child to end, wait, kill its tree when the time is up; return the exit code. Safe to repeat."""
         self._guard.send_signal(self._stop_signal)
         code = self.wait(timeout_seconds)
         return self.kill() if code is None else code
@@ -144,7 +154,7 @@ class Child:
         return code
 
     def last_lines(self, count: int = 5) -> list[str]:
-        """The last lines that the child has written to its log."""
+        """Read the last lines that the child has written to its log."""
         with contextlib.suppress(OSError), self.log.open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
             lines = log.read().decode(errors="replace").splitlines()

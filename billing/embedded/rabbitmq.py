@@ -1,7 +1,8 @@
-"""An embedded RabbitMQ: a private node of the server that is installed on this machine, with a port mapper (epmd) of its own.
+"""An embedded RabbitMQ: a private node of the installed server, with a port mapper (epmd) of its own.
 
-Guarantee: every port (AMQP, distribution, epmd) on loopback only, an own user and cookie, no plugins, no file outside `directory`, nothing
-taken from a system broker's configuration. Works as root and as any user who can execute the server.
+Guarantee: every port (AMQP, distribution, epmd) on loopback only, an own user and cookie, no plugins, no file outside
+`directory`, nothing taken from a system broker's configuration. Works as root and as any user who can execute the
+server.
 """
 
 from __future__ import annotations
@@ -51,12 +52,12 @@ class RabbitMQ(Server):
         return self.url_of("/")
 
     def url_of(self, virtual_host: str) -> str:
-        """The URL of a virtual host."""
+        """Return the URL of a virtual host."""
         path = "" if virtual_host == "/" else virtual_host
         return f"amqp://{USER}:{self._password()}@{LOOPBACK}:{self.port}/{path}"
 
     def control(self) -> tuple[list[str | os.PathLike[str]], dict[str, str]]:
-        """The command and environment with which `rabbitmqctl` reaches this node."""
+        """Return the command and environment with which `rabbitmqctl` reaches this node."""
         return [programs() / "rabbitmqctl"], self._environment(distribution_port=0)
 
     def stop(self, *, timeout_seconds: float = 20.0) -> None:
@@ -94,10 +95,16 @@ class RabbitMQ(Server):
         )
 
     def _start_epmd(self) -> None:
-        """An own port mapper in the foreground: the one that Erlang starts by itself is shared, listens everywhere and outlives the node."""
+        """Start our own port mapper: the one that Erlang starts is shared, listens everywhere, outlives the node."""
         for _ in range(3):
             self._epmd_port = free_port()
-            command = [_epmd_program(), "-port", str(self._epmd_port), "-address", LOOPBACK]
+            command: list[str | os.PathLike[str]] = [
+                _epmd_program(),
+                "-port",
+                str(self._epmd_port),
+                "-address",
+                LOOPBACK,
+            ]
             self._epmd = Child.spawn(
                 "epmd",
                 command,
@@ -139,7 +146,7 @@ class RabbitMQ(Server):
             "RABBITMQ_SCHEMA_DIR": str(directory / "config" / "schema"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "enabled_plugins"),
             "RABBITMQ_PID_FILE": str(directory / "pid"),
-            # The start script then becomes the Erlang machine instead of waiting for it: the guard's child is the server itself.
+            # The start script then becomes the Erlang machine instead of waiting for it: the child is the server.
             "RABBITMQ_ALLOW_INPUT": "1",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ERLANG,
         }
@@ -170,7 +177,7 @@ class RabbitMQ(Server):
 
 
 def programs() -> Path:
-    """The directory with `rabbitmq-server` and `rabbitmqctl`; `NotInstalled` when the server cannot be used."""
+    """Find the directory of `rabbitmq-server` and `rabbitmqctl`; `NotInstalled` when there is none that we can use."""
     on_path = shutil.which("rabbitmq-server")
     places = [Path(place) for place in PLACES]
     if on_path is not None and Path(on_path).resolve().name != "rabbitmq-script-wrapper":

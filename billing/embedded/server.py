@@ -1,7 +1,8 @@
-"""What the embedded servers have in common: a private directory, a loopback port, a password, a bounded start, restart after a kill.
+"""What the embedded servers share: private directory, loopback port, password, bounded start, restart after a kill.
 
-Guarantee: `start` returns when the server has answered a real connection with its password, or raises `Fatal` with one line and the last
-words of its log. A port that another program took in between is replaced by another one, as long as nobody knows the first.
+Guarantee: `start` returns when the server has answered a real connection with its password, or raises `Fatal` with one
+line and the last words of its log. A port that another program took in between is replaced by another one, as long as
+nobody knows the first.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ class Server(abc.ABC):
         """Remove the data, keep the password."""
 
     def _lost_race(self) -> bool:
-        """Whether another program took the port (or, for RabbitMQ, a second port that it needs) since it was seen free."""
+        """Whether another program took the port, or another port that the server needs, since it was seen free."""
         words = " ".join(self.child.last_lines(40)).lower()
         return not _is_free(self.port) or "eaddrinuse" in words or "address already in use" in words
 
@@ -138,7 +139,7 @@ class Server(abc.ABC):
         return False
 
     def _choose_port(self) -> int:
-        """The port of the last start if it is free, so that clients of a persistent stack find it again; else any free one."""
+        """Prefer the port of the last start, where clients of a persistent stack expect it; else take any free one."""
         with contextlib.suppress(OSError, ValueError):
             last = int((self.directory / "port").read_text())
             if _is_free(last):
@@ -153,7 +154,7 @@ class Server(abc.ABC):
         return path
 
     def _password(self, file_name: str = "password") -> str:
-        """The server's password, made once. Loopback is shared with every other user of the machine."""
+        """Read the server's password, made once. Loopback is shared with every other user of the machine."""
         path = self.directory / file_name
         if not path.exists():
             self._write(file_name, secrets.token_urlsafe(24))
@@ -169,7 +170,7 @@ class Server(abc.ABC):
 
 
 def free_port() -> int:
-    """A loopback port that was free a moment ago."""
+    """Find a loopback port that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]

@@ -1,8 +1,8 @@
-"""All servers that a billed fleet needs, started together and ended together: two Valkeys, PostgreSQL, and RabbitMQ where it is installed.
+"""All servers that a billed fleet needs, started and ended together: two Valkeys, PostgreSQL, RabbitMQ if installed.
 
-Guarantee: `start` returns when every server answers, or leaves none running; after `stop`, and after any end of this process, none is
-left. A directory makes the data persistent, none makes them temporary. Without RabbitMQ the broker is Valkey, whose weaker promises
-kombu's Redis transport states.
+Guarantee: `start` returns when every server answers, or leaves none running; after `stop`, and after any end of this
+process, none is left. A directory makes the data persistent, none makes them temporary. Without RabbitMQ the broker is
+Valkey, whose weaker promises kombu's Redis transport states.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BROKER_VARIABLE: Final = "BILLING_EMBEDDED_BROKER"
 
 
 class Stack:
-    """The embedded servers. `valkey` is billing's own, `results` the result backend, `rabbitmq` None where Valkey is the broker."""
+    """The servers: `valkey` is billing's, `results` the result backend, `rabbitmq` None where Valkey is the broker."""
 
     def __init__(self, directory: Path | None = None, *, broker: Broker = "auto", fast: bool = False) -> None:
         rabbitmq_wanted = _wants_rabbitmq(broker)
@@ -64,7 +64,7 @@ class Stack:
         """Start all servers at once; on any failure or interruption stop them all and raise."""
         try:
             with concurrent.futures.ThreadPoolExecutor(
-                max_workers=len(self.servers), thread_name_prefix="embedded-start"
+                max_workers=len(self.servers), thread_name_prefix="start"
             ) as pool:
                 starts = [pool.submit(server.start) for server in self.servers]
                 try:
@@ -86,7 +86,7 @@ class Stack:
         return self._endpoints
 
     def stop(self) -> None:
-        """Stop all servers at once and remove what is temporary. Safe to repeat; a server that does not end in time is killed."""
+        """Stop all servers at once, kill the late ones, remove what is temporary. Safe to repeat."""
         self._cancelled.set()
         try:
             with concurrent.futures.ThreadPoolExecutor(

@@ -1,7 +1,8 @@
-"""Run a program as an unprivileged user when we are root, wherever the virtual environment and the stack's directory lie.
+"""Run a program as an unprivileged user when we are root, wherever its binaries and its data lie.
 
-Guarantee: only files that we made are given to that user or change their mode. Where that user cannot reach the data's directory or the
-binaries (a checkout below /root), both go to a private directory below the system's temporary ones. Not root: nothing of this happens.
+Guarantee: only files that we made are given to that user or change their mode. Where that user cannot reach the data's
+directory or the binaries (a checkout below /root), both go to a private directory below the system's temporary ones.
+Not root: nothing of this happens.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ LINK: Final = "elsewhere"  # in the server's directory: where its data are when 
 
 
 def user() -> int | None:
-    """The user id to run as, or None when we are not root and simply run as ourselves."""
+    """Return the user id to run as, or None when we are not root and simply run as ourselves."""
     if os.geteuid() != 0:
         return None
     for name in CANDIDATES:
@@ -33,7 +34,7 @@ def user() -> int | None:
 
 
 def home(directory: Path, uid: int | None) -> Path:
-    """The directory for this user's files: `directory` itself, or one that it can reach, remembered by a link."""
+    """Choose where this user's files go: `directory` itself, or one that it can reach, remembered by a link."""
     if uid is None:
         return directory
     directory.chmod(0o711)
@@ -53,7 +54,7 @@ def home(directory: Path, uid: int | None) -> Path:
 
 
 def executable(binaries: Path, program: str, home: Path, uid: int | None) -> Path:
-    """The directory of binaries that this user can run: the given one, or a copy of its installation in `home`."""
+    """Choose binaries that this user can run: the given ones, or a copy of their installation in `home`."""
     if uid is None or _can(uid, '"$0" --version', binaries / program):
         return binaries
     copy = home / "binaries"

