@@ -1,0 +1,52 @@
+# Every target sets up what it needs: a virtual environment from the lock, and RabbitMQ where the system's packages
+# can be had without a question. PYTHON=… chooses the interpreter.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo up test lint matrix bench lock clean rabbitmq
+
+export PYTHON
+BIN := .venv/bin
+SETUP := pyproject.toml tools/install-environment
+
+help: ## Show this text
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+# `exec`: the command is then the child of make itself, and sees it when make is killed.
+demo: .venv/.installed rabbitmq ## Run a billed fleet on real work and check its books
+	@exec $(BIN)/billing demo $(ARGS)
+
+up: .venv/.installed rabbitmq ## Run servers, workers, beat and Flower until Ctrl-C; data stay in .billing/
+	@exec $(BIN)/billing up $(ARGS)
+
+test: lint rabbitmq ## Run the linters and all tests, against real servers
+	@exec $(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/.installed ## Check style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+matrix: .venv-5.6/.installed rabbitmq ## Run all tests with the other Celery version (5.6)
+	@exec .venv-5.6/bin/python -m pytest $(ARGS)
+
+bench: .venv/.installed rabbitmq ## Measure, as ratios to plain Celery, Redis and PostgreSQL
+	@exec $(BIN)/python -m benchmarks $(ARGS)
+
+lock: .venv/.installed ## Write the locked requirements anew (ARGS=--upgrade for newer versions)
+	tools/lock $(ARGS)
+
+clean: ## Remove what the other targets made, except the data in .billing/
+	rm -rf .venv .venv-* build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+rabbitmq:
+	@tools/install-rabbitmq
+
+.venv/.installed: requirements/celery-5.7.txt $(SETUP)
+	@tools/install-environment .venv $<
+	@touch $@
+
+.venv-5.6/.installed: requirements/celery-5.6.txt $(SETUP)
+	@tools/install-environment .venv-5.6 $<
+	@touch $@
