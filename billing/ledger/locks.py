@@ -1,0 +1,29 @@
+"""Transaction-long advisory locks: a shard's, shared by consumer batches and taken alone by its rebuild (L6).
+
+They are taken first in a transaction and in the order of their numbers, so that two sessions never wait for each
+other in a circle. A row lock would not do: `FOR SHARE` by a stream of batches starves the rebuild for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import Connection, func, select
+
+from billing.schema.advisory import Guard
+
+
+def lock_shards_shared(connection: Connection, shards: Iterable[int]) -> None:
+    """Wait until no rebuild of these shards runs, and let none begin before this transaction ends."""
+    for shard in sorted(set(shards)):
+        connection.execute(select(func.pg_advisory_xact_lock_shared(Guard.SHARD, shard)))
+
+
+def lock_shard_exclusive(connection: Connection, shard: int) -> None:
+    """Wait until no batch of this shard is being written, and let none begin before this transaction ends."""
+    connection.execute(select(func.pg_advisory_xact_lock(Guard.SHARD, shard)))
+
+
+def try_lead_recovery(connection: Connection, shard: int) -> bool:
+    """Return whether this transaction is now the one that leads the shard's recovery, without waiting."""
+    return bool(connection.execute(select(func.pg_try_advisory_xact_lock(Guard.RECOVERY, shard))).scalar_one())
