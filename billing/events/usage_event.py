@@ -10,7 +10,6 @@ describes the result.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -56,6 +55,17 @@ class EventHead(msgspec.Struct, frozen=True, kw_only=True):
     price_version: int
 
 
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
+    """What is charged if the worker dies after its success: stored with the hold, for the reaper to finish.
+
+    `priced_at` is the instant, in milliseconds since the Unix epoch, whose prices the run is charged at: its first
+    reserve, however often it is retried.
+    """
+
+    priced_at: int
+    lines: tuple[UsageLine, ...]
+
+
 class UsageEvent(msgspec.Struct, frozen=True, kw_only=True):
     """A settled run. Unknown fields are ignored, so that a newer sender's event is still understood.
 
@@ -90,11 +100,16 @@ def encode_fragment(line: UsageLine) -> bytes:
     return msgspec.json.encode(line)[:-1]
 
 
-def encode_lines(lines: Sequence[UsageLine]) -> bytes:
-    """Return the lines as stored with a reservation, for the reaper to finish what a dead worker left."""
-    return msgspec.json.encode(tuple(lines))
+def encode_draft(draft: Draft) -> bytes:
+    """Return a draft as it is stored with a reservation."""
+    return msgspec.json.encode(draft)
 
 
-def decode_lines(data: bytes) -> tuple[UsageLine, ...]:
-    """Read what `encode_lines` wrote."""
-    return msgspec.json.decode(data, type=tuple[UsageLine, ...])
+def decode_draft(data: bytes) -> Draft:
+    """Read what `encode_draft` wrote."""
+    return msgspec.json.decode(data, type=Draft)
+
+
+def decode_head(data: bytes) -> EventHead:
+    """Read what `encode_head` wrote."""
+    return msgspec.json.decode(data + b"}", type=EventHead)

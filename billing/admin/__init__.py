@@ -1,0 +1,24 @@
+"""What the commands do, from Python: clients, grants, prices, balances. Each call is idempotent by its key.
+
+PostgreSQL is written first and Redis second; what dies between the two is finished by the fulfillment worker.
+"""
+
+from __future__ import annotations
+
+from billing.admin.clients import ClientView, add_client, client, clients
+from billing.admin.grants import grant
+from billing.admin.prices import prices, set_price
+from billing.admin.reading import balance, usage, usage_total
+
+__all__ = [
+    "ClientView",
+    "add_client",
+    "balance",
+    "client",
+    "clients",
+    "grant",
+    "prices",
+    "set_price",
+    "usage",
+    "usage_total",
+]

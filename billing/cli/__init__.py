@@ -1,0 +1,1 @@
+"""The command line: `billing …` and `celery -A … billing …` are the same commands."""

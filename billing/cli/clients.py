@@ -1,0 +1,67 @@
+"""`billing client add|list|show`."""
+
+from __future__ import annotations
+
+import click
+
+from billing import admin
+from billing.admin import ClientView
+from billing.cli.context import settings
+from billing.cli.output import emit_json, json_option, table
+
+_COLUMNS = ("client", "state", "since", "epoch", "granted", "spent", "held", "available", "owed")
+
+
+@click.group()
+def client() -> None:
+    """Add, list and show clients."""
+
+
+@client.command(epilog="Example: billing client add acme")
+@click.argument("client_id")
+@json_option
+def add(client_id: str, as_json: bool) -> None:  # noqa: FBT001 - click gives flags by name
+    """Add a client with an empty bucket. Adding it again changes nothing."""
+    made, created = admin.add_client(settings(), client_id)
+    if as_json:
+        emit_json({"client_id": made.client_id, "created": created})
+    else:
+        click.echo(f"client {made.client_id}: {'added' if created else 'is there already'}")
+
+
+@client.command(name="list", epilog="Example: billing client list --after acme --limit 50")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Clients to show.")
+@click.option("--after", default="", help="Begin after this client.")
+@json_option
+def list_(limit: int, after: str, as_json: bool) -> None:  # noqa: FBT001
+    """List clients with their balances."""
+    _print(list(admin.clients(settings(), limit=limit, after=after)), as_json=as_json, title=None)
+
+
+@client.command(epilog="Example: billing client show acme")
+@click.argument("client_id")
+@json_option
+def show(client_id: str, as_json: bool) -> None:  # noqa: FBT001
+    """Show a client, its balance and its grants."""
+    view = admin.client(settings(), client_id)
+    if as_json:
+        emit_json(view)
+        return
+    _print([view], as_json=False, title=None)
+    if view.balance is not None and view.balance.grants:
+        rows = [(g.grant_id, g.granted, g.spent, g.repaid, g.held, g.available) for g in view.balance.grants]
+        table("grants, in burn order", ("grant", "granted", "spent", "repaid", "held", "available"), rows, numbers=5)
+
+
+def _print(views: list[ClientView], *, as_json: bool, title: str | None) -> None:
+    if as_json:
+        emit_json(views)
+        return
+    rows = []
+    for view in views:
+        found, balance = view.client, view.balance
+        money: tuple[object, ...] = ("rebuilding", "", "", "", "")
+        if balance is not None:
+            money = (balance.granted, balance.spent, balance.held, balance.available, balance.owed)
+        rows.append((found.client_id, found.state, found.created_at, found.epoch, *money))
+    table(title, _COLUMNS, rows, numbers=6)

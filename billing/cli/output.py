@@ -1,0 +1,63 @@
+"""What a command prints: a table for people, JSON with `--json` for programs. Never both, never half of one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from enum import Enum
+from typing import Any, TypeVar
+from uuid import UUID
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+json_option: Callable[[F], F] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def emit_json(value: Any) -> None:
+    """Print a value as JSON."""
+    click.echo(json.dumps(value, default=_plain, indent=2))
+
+
+def table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: int = 0) -> None:
+    """Print a table; the last `numbers` columns are numbers, aligned to the right."""
+    import rich.console  # noqa: PLC0415 - rich is slow to import and not needed for JSON
+    import rich.table  # noqa: PLC0415
+
+    made = rich.table.Table(title=title, title_justify="left", box=rich.box.SIMPLE_HEAD)
+    for position, column in enumerate(columns):
+        is_number = position >= len(columns) - numbers
+        made.add_column(column, justify="right" if is_number else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(_cell(value) for value in row))
+    rich.console.Console().print(made)
+
+
+def _cell(value: object) -> str:
+    from rich.markup import escape  # noqa: PLC0415 - see above
+
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, datetime):
+        return value.isoformat(sep=" ", timespec="seconds")
+    return "" if value is None else escape(str(value))
+
+
+def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return dict(value)
+    message = f"{type(value).__name__} has no JSON form"
+    raise TypeError(message)

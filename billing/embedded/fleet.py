@@ -1,0 +1,95 @@
+"""The processes of a running fleet on an embedded stack: workers, the fulfillment worker, beat, Flower.
+
+Each is a guarded child with a log of its own; they stop in the order in which work ends: workers first, then the
+consumer, which still writes what they settled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from billing.embedded.endpoints import Endpoints
+from billing.embedded.process import Child
+
+_STOP_SECONDS: Final = 15.0
+_LOGLEVEL: Final = "INFO"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class FleetPlan:
+    """What runs: the app, how many workers with how many prefork children, and whether beat and Flower run too."""
+
+    app: str = "worker_tasks.app"
+    workers: int = 1
+    children: int = 2
+    beat: bool = True
+    flower: bool = True
+
+
+class Fleet:
+    """The running processes. `workers` are the task workers; `flower_url` is None without Flower."""
+
+    def __init__(
+        self, plan: FleetPlan, endpoints: Endpoints, directory: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._plan = plan
+        self._directory = directory
+        self._environment = {**os.environ, **(environment or {}), **endpoints.environment()}
+        self.workers: list[Child] = []
+        self.consumer: Child | None = None
+        self.beat: Child | None = None
+        self.flower: Child | None = None
+        self.flower_url: str | None = None
+
+    @property
+    def children(self) -> list[Child]:
+        """Every process of the fleet, in the order in which they stop."""
+        return [*self.workers, *(child for child in (self.beat, self.flower, self.consumer) if child is not None)]
+
+    def start(self) -> None:
+        """Start all processes; they connect by themselves."""
+        self.consumer = self._celery("consumer", "worker", "--fulfillment", "-P", "solo", "-n", "consumer@%h")
+        for number in range(1, self._plan.workers + 1):
+            options = ("-P", "prefork", "-c", str(self._plan.children), "-n", f"worker{number}@%h")
+            self.workers.append(self._celery(f"worker{number}", "worker", *options))
+        if self._plan.beat:
+            self.beat = self._celery("beat", "beat", "-s", str(self._directory / "beat-schedule"))
+        if self._plan.flower:
+            port = _free_port()
+            # On loopback alone: Flower shows the work of every client, and has no authentication of its own here.
+            self.flower = self._celery("flower", "flower", "--address=127.0.0.1", f"--port={port}", loglevel=False)
+            self.flower_url = f"http://127.0.0.1:{port}"
+
+    def stop(self) -> None:
+        """Stop all processes, workers first. Safe to repeat."""
+        with contextlib.ExitStack() as stack:
+            for child in reversed(self.children):
+                stack.callback(child.stop, _STOP_SECONDS)
+
+    def dead(self) -> list[Child]:
+        """Return the processes that have ended by themselves."""
+        return [child for child in self.children if not child.running]
+
+    def _celery(self, name: str, command: str, *options: str, loglevel: bool = True) -> Child:
+        level = ("-l", _LOGLEVEL) if loglevel else ()
+        return Child.spawn(
+            name,
+            [sys.executable, "-m", "celery", "-A", self._plan.app, command, *options, *level],
+            environ=self._environment,
+            cwd=Path.cwd(),
+            log=self._directory / f"{name}.log",
+        )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,70 @@
+"""The worker's bootstep that keeps leases alive, and that refuses to start a worker with wrong settings."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Final
+
+from celery import bootsteps
+from celery.worker import state
+
+from billing.core.errors import InvalidValue
+from billing.task.attachment import attachment_of
+from billing.task.leases import LeaseKeeper
+
+#: A lease is renewed so many times before it would run out.
+RENEWALS_PER_LEASE: Final = 3
+
+
+class LeaseStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Renews the leases of the worker's active requests every third of a lease."""
+
+    requires = ("celery.worker.components:Timer", "celery.worker.components:Pool")
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        attachment = attachment_of(parent.app)
+        try:
+            settings = attachment.runtime.settings
+        except InvalidValue as error:
+            message = f"billing: {error}"
+            raise SystemExit(message) from error
+        self._keeper = LeaseKeeper(attachment)
+        self._interval = settings.lease_seconds / RENEWALS_PER_LEASE
+        self._timer_entry: Any = None
+        self._stopped = threading.Event()
+
+    def start(self, parent: Any) -> None:
+        """Start renewing: by the worker's timer, or by a thread in the solo pool, whose timer waits for each task."""
+        if _pool_name(parent) == "solo":
+            threading.Thread(target=self._loop, name="billing-leases", daemon=True).start()
+        else:
+            # Prefork: a thread of ours would be forked into the children with its locks, so the timer it is.
+            self._timer_entry = parent.timer.call_repeatedly(self._interval, self._renew)
+
+    def stop(self, parent: Any) -> None:  # noqa: ARG002 - the signature is Celery's
+        """Stop renewing."""
+        self._stopped.set()
+        if self._timer_entry is not None:
+            self._timer_entry.cancel()
+
+    def _loop(self) -> None:
+        while not self._stopped.wait(self._interval):
+            self._renew()
+
+    def _renew(self) -> None:
+        self._keeper.renew(_active())
+
+
+def _active() -> list[Any]:
+    """Return the active requests; in the threads pool the set may change while it is read."""
+    for _ in range(10):
+        try:
+            return list(state.active_requests)
+        except RuntimeError:
+            continue
+    return []
+
+
+def _pool_name(parent: Any) -> str:
+    return str(parent.pool_cls.__module__).rsplit(".", 1)[-1]

@@ -1,0 +1,104 @@
+"""What a fulfillment worker runs beside Celery: the consumer, and the loops that keep money moving."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import celery
+
+from billing.connections import broker, postgres
+from billing.core.ids import milliseconds_of
+from billing.events.relay import Relay
+from billing.fulfillment.consumer import Consumer
+from billing.fulfillment.usage_log import UsageLog
+from billing.integration.loops import Loop
+from billing.recovery.grants import apply_grants
+from billing.recovery.rebuild import Rebuilder
+from billing.task.attachment import attachment_of
+from billing.task.reaper import Reaper
+from billing.task.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+_RELAY_SECONDS: Final = 1.0
+_GRANTS_SECONDS: Final = 2.0
+_RECOVERY_SECONDS: Final = 1.0
+#: Sweeps per lease: a hold whose worker died is resolved within its lease plus one of these (L5).
+_SWEEPS_PER_LEASE: Final = 6
+_SWEEP_SECONDS_MAX: Final = 5.0
+_STOP_SECONDS: Final = 10.0
+
+
+class Services:
+    """Starts and stops the threads of one fulfillment worker."""
+
+    def __init__(self, app: celery.Celery, *, queues: Sequence[int], on_failure: Callable[[], None]) -> None:
+        self._runtime = attachment_of(app).runtime
+        self._on_failure = on_failure
+        self._consumer = make_consumer(self._runtime, queues)
+        self._thread = threading.Thread(target=self._consume, name="billing-consumer", daemon=True)
+        settings = self._runtime.settings
+        reaper = make_reaper(app)
+        relay = make_relay(self._runtime)
+        rebuilder = Rebuilder(self._runtime)
+        sweep_seconds = min(_SWEEP_SECONDS_MAX, settings.lease_seconds / _SWEEPS_PER_LEASE)
+        self._loops = (
+            Loop("relay", _RELAY_SECONDS, relay.sweep),
+            Loop("reaper", sweep_seconds, reaper.sweep),
+            Loop("grants", _GRANTS_SECONDS, lambda: apply_grants(self._runtime)),
+            Loop("recovery", _RECOVERY_SECONDS, rebuilder.step),
+        )
+
+    def start(self) -> None:
+        """Start every thread."""
+        self._thread.start()
+        for loop in self._loops:
+            loop.start()
+
+    def stop(self) -> None:
+        """Stop every thread within a bound; an open batch is committed, or given back to the broker."""
+        self._consumer.stop()
+        for loop in self._loops:
+            loop.stop()
+        self._thread.join(_STOP_SECONDS)
+        for loop in self._loops:
+            loop.join(_STOP_SECONDS)
+
+    def _consume(self) -> None:
+        try:
+            self._consumer.run()
+        except Exception:
+            logger.exception("billing: the fulfillment consumer failed")
+            self._on_failure()
+
+
+def make_usage_log(runtime: Runtime) -> UsageLog:
+    """Return a usage log with a database connection of its own."""
+    return UsageLog(lambda: postgres.connect(runtime.settings), shards=runtime.settings.shards)
+
+
+def make_consumer(runtime: Runtime, queues: Sequence[int]) -> Consumer:
+    """Return a consumer of some usage queues."""
+    return Consumer(runtime.settings, make_usage_log(runtime), queues=queues)
+
+
+def make_relay(runtime: Runtime) -> Relay:
+    """Return a relay over every shard's outbox."""
+    return Relay(runtime.settings, runtime.buckets, runtime.publisher, runtime.clock)
+
+
+def make_reaper(app: celery.Celery) -> Reaper:
+    """Return a reaper that reads the app's result backend."""
+    attachment = attachment_of(app)
+    runtime = attachment.runtime
+
+    def read_state(task_id: str) -> str:
+        return str(app.backend.get_state(task_id))
+
+    def publish(client_id: str, reply: object) -> None:
+        attachment.lifecycle.publish(client_id, reply)
+
+    return Reaper(runtime.settings, runtime.buckets, read_state, publish, runtime.clock)

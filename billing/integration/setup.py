@@ -1,0 +1,40 @@
+"""`billing.setup(app)` attaches billing to an existing Celery app. Nothing connects until something is billed."""
+
+from __future__ import annotations
+
+import celery
+import click
+
+from billing.integration import signals
+from billing.integration.configuration import read_settings
+from billing.integration.fulfillment_step import FulfillmentStep
+from billing.integration.lease_step import LeaseStep
+from billing.integration.tasks import register_tasks
+from billing.task.attachment import attach, is_attached
+from billing.task.runtime import Runtime
+
+
+def setup(app: celery.Celery) -> celery.Celery:
+    """Attach billing to `app` and return it; doing so again changes nothing.
+
+    It registers the `billing.*` tasks, the worker option `--fulfillment`, the renewal of leases, and the signals.
+    Settings are read when they are first needed; a worker with a wrong `billing_*` setting does not start.
+    """
+    if is_attached(app):
+        return app
+    attach(app, Runtime(lambda: read_settings(app)))
+    signals.connect()
+    app.steps["worker"].add(LeaseStep)
+    app.steps["worker"].add(FulfillmentStep)
+    app.user_options["worker"].add(
+        click.Option(
+            ["--fulfillment"],
+            is_flag=False,
+            flag_value="all",
+            default=None,
+            help="Be a fulfillment consumer: write usage events to the usage history. Give queue numbers (0,1) to "
+            "serve only some. Needs -P solo or -P threads; serves the queue billing.maintenance unless -Q says more.",
+        )
+    )
+    register_tasks(app)
+    return app

@@ -1,0 +1,72 @@
+"""Every `billing.*` task: thin, bounded, safe to run twice, late, or beside the fulfillment worker's own loops."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import celery
+
+from billing.connections import postgres
+from billing.fulfillment.drain import drain
+from billing.integration import services
+from billing.recovery.grants import apply_grants
+from billing.schema.migrate import make_partitions
+from billing.task.attachment import attachment_of
+
+#: Bounds of one run of `billing.fulfillment.drain` (L9).
+DRAIN_SECONDS: Final = 30.0
+DRAIN_BATCHES: Final = 1_000
+DRAIN_IDLE_SECONDS: Final = 2.0
+
+_OPTIONS: Final[dict[str, Any]] = {
+    "queue": "billing.maintenance",
+    "ignore_result": True,
+    # Celery's plain task, even on an app whose default class is billable: maintenance is nobody's usage.
+    "base": celery.Task,
+    "acks_late": True,
+}
+
+
+def register_tasks(app: celery.Celery) -> None:
+    """Register the maintenance tasks on an app."""
+
+    def drain_usage_queues() -> dict[str, int]:
+        """Write what waits in the usage queues to the usage history, for at most half a minute."""
+        runtime = attachment_of(app).runtime
+        log = services.make_usage_log(runtime)
+        report = drain(
+            runtime.settings, log, seconds=DRAIN_SECONDS, batches=DRAIN_BATCHES, idle_seconds=DRAIN_IDLE_SECONDS
+        )
+        return {"events": report.events, "rows": report.rows_inserted}
+
+    def relay_outbox() -> int:
+        """Publish outbox entries that nobody has confirmed."""
+        return services.make_relay(attachment_of(app).runtime).sweep()
+
+    def reap_holds() -> int:
+        """Resolve holds whose lease has run out."""
+        return services.make_reaper(app).sweep()
+
+    def apply_open_grants() -> int:
+        """Bring grants that PostgreSQL has into their buckets."""
+        return apply_grants(attachment_of(app).runtime)
+
+    def make_months() -> int:
+        """Make the usage history's partitions for a year ahead."""
+        runtime = attachment_of(app).runtime
+        with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
+            return len(make_partitions(connection, runtime.clock.now()))
+
+    for name, function in (
+        ("billing.fulfillment.drain", drain_usage_queues),
+        ("billing.outbox.relay", relay_outbox),
+        ("billing.holds.reap", reap_holds),
+        ("billing.grants.apply", apply_open_grants),
+        ("billing.partitions.make", make_months),
+    ):
+        app.task(name=name, **_route(_OPTIONS))(function)
+
+
+def _route(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the task options; the queue is a route (Celery 5.7 warns about a queue on the class)."""
+    return {name: value for name, value in options.items() if name != "queue"}

@@ -1,0 +1,44 @@
+"""Brings grants that PostgreSQL has into their buckets.
+
+A grant is written to PostgreSQL first and to Redis second; a giver that dies between the two, or a shard that is
+recovering, leaves it open, and this closes it. The script is idempotent by grant id, so twice does no harm.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from billing.connections import postgres
+from billing.core.shards import shard_of
+from billing.credits.values import GrantOutcome
+from billing.ledger.grants import GrantRow, mark_applied, unapplied
+from billing.ledger.rebuilds import request_rebuild
+from billing.task.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+#: Grants that one call looks at (L9).
+GRANTS_MAX: Final = 500
+
+
+def apply_grants(runtime: Runtime) -> int:
+    """Apply open grants, the oldest first; return how many were applied."""
+    with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
+        waiting = unapplied(connection, GRANTS_MAX)
+    return sum(apply_grant(runtime, row) for row in waiting)
+
+
+def apply_grant(runtime: Runtime, row: GrantRow) -> bool:
+    """Apply one grant; return whether its bucket has it now."""
+    outcome = runtime.buckets.grant(row.client_id, row.grant_id, row.credits)
+    with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
+        if outcome in (GrantOutcome.GRANTED, GrantOutcome.ALREADY):
+            mark_applied(connection, row.grant_id)
+            return True
+        if outcome is GrantOutcome.UNKNOWN_CLIENT:
+            # The grant's client exists in PostgreSQL, so its bucket is missing: the shard is rebuilt (L6).
+            request_rebuild(connection, shard_of(row.client_id, runtime.settings.shards), "a bucket is missing")
+    if outcome is not GrantOutcome.RECOVERING:
+        logger.warning("billing: grant %d of client %s is not applied: %s", row.grant_id, row.client_id, outcome.name)
+    return False

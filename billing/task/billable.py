@@ -1,0 +1,160 @@
+"""`BillableTask`: subclass it, name a SKU, and every success is charged exactly once.
+
+Where it hooks, and why (measured on Celery 5.6 and 5.7): it reserves in `before_start`, the only gate whose
+exceptions count; settles in `on_success`, the first point at which success is recorded; and ends in the signal
+`task_postrun`, the only one that fires for every ending. Hooks are wrapped when a class is made, so that a subclass,
+a mixin or a decorator option which overrides them does not switch billing off.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Final, NoReturn
+
+import celery
+
+from billing.core.errors import Rejected
+from billing.task import usage as usage_module
+from billing.task.attachment import attachment_of
+from billing.task.definition import Definition, Quantity, Reserve, define
+from billing.task.lifecycle import Lifecycle
+
+_WRAPPED: Final = "_billing_wraps"
+_OPTIONS: Final = ("sku", "quantity", "reserve", "client")
+
+
+class BillableTask(celery.Task):  # type: ignore[misc]
+    """A task whose success is charged to a client.
+
+    Options, on the class or in the decorator:
+
+    * `sku`: what is sold. A task without one is not billed (a shared base class, Celery's built-in tasks).
+    * `quantity`: how much of it, in the SKU's unit: a whole number (default 1) or a callable that takes the task's
+      arguments without `self`.
+    * `reserve`: the most the run may use, when that is more than `quantity`: a whole number, a mapping of SKU to
+      quantity for runs that use several, or a callable that returns either.
+    * `client`: the name of the argument that says who pays (default `client_id`).
+
+    A client that cannot pay gets `InsufficientCredits`, and the body does not run. `self.usage.record(...)` says what
+    was used; without it `quantity` is charged.
+    """
+
+    abstract = True
+    #: A charge follows the work: a worker that dies must have its message redelivered, or the work is lost (L3).
+    acks_late = True
+    reject_on_worker_lost = True
+
+    sku: ClassVar[str | None] = None
+    quantity: ClassVar[Quantity | None] = None
+    reserve: ClassVar[Reserve | None] = None
+    client: ClassVar[str] = "client_id"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Wrap the hooks as this class resolves them, and keep callables from becoming methods."""
+        super().__init_subclass__(**options)
+        for name in ("quantity", "reserve"):
+            if inspect.isfunction(cls.__dict__.get(name)):
+                setattr(cls, name, staticmethod(cls.__dict__[name]))
+        for hook, wrap in (("before_start", _reserving), ("on_success", _settling)):
+            resolved = getattr(cls, hook)
+            if not hasattr(resolved, _WRAPPED):
+                setattr(cls, hook, wrap(resolved))
+
+    @classmethod
+    def bind(cls, app: celery.Celery) -> Any:
+        """Bind to the app, and refuse a wrong declaration with one line."""
+        if cls.sku is not None:
+            options = {name: getattr(cls, name) for name in _OPTIONS}
+            cls.definition = define(task=str(cls.name), options=options, run=_body(cls))
+        return super().bind(app)
+
+    #: The checked declaration; there is none without a SKU.
+    definition: ClassVar[Definition]
+
+    @property
+    def usage(self) -> usage_module.Recorder:
+        """The recorder of the run that is going on. Raises `NotInARun` outside one."""
+        return usage_module.current(self)
+
+    def map(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse: `map` runs the body without hooks, unbilled."""
+        raise _unhooked(self, "map")
+
+    def starmap(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse: `starmap` runs the body without hooks, unbilled."""
+        raise _unhooked(self, "starmap")
+
+    def chunks(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse: `chunks` runs the body without hooks, unbilled."""
+        raise _unhooked(self, "chunks")
+
+
+class Unhooked(Rejected):
+    """The call would run a billable task's body without its hooks."""
+
+
+def _unhooked(task: BillableTask, name: str) -> Unhooked:
+    return Unhooked(f"task {task.name}: {name}() would run it unbilled: use celery.group of signatures instead")
+
+
+def _body(cls: type[BillableTask]) -> Callable[..., Any]:
+    """Return the body as it is called: without `self`."""
+    resolved = inspect.getattr_static(cls, "run")
+    if isinstance(resolved, staticmethod):
+        return resolved.__func__
+    return functools.partial(resolved, None)
+
+
+def lifecycle_of(task: celery.Task) -> Lifecycle | None:
+    """Return what bills a task, or None for one that is not billed."""
+    if not isinstance(task, BillableTask) or task.sku is None:
+        return None
+    return attachment_of(_app_of(task)).lifecycle
+
+
+def _app_of(task: celery.Task) -> celery.Celery:
+    """Return the app itself: a task may hold a lazy proxy of it."""
+    app = task.app
+    current = getattr(app, "_get_current_object", None)
+    return app if current is None else current()
+
+
+def _reserving(hook: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(hook)
+    def before_start(self: BillableTask, task_id: str, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        cycle = lifecycle_of(self)
+        if cycle is not None and getattr(self.request, "billing_run", None) is None:
+            cycle.begin(self, args, kwargs)
+        return hook(self, task_id, args, kwargs)
+
+    setattr(before_start, _WRAPPED, True)
+    return before_start
+
+
+def _settling(hook: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(hook)
+    def on_success(self: BillableTask, retval: Any, task_id: str, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        # Billing first: a user's hook that raises must not lose the charge.
+        settle_current(self)
+        return hook(self, retval, task_id, args, kwargs)
+
+    setattr(on_success, _WRAPPED, True)
+    return on_success
+
+
+def settle_current(task: celery.Task) -> None:
+    """Settle the run that just succeeded, once; signal `task_success` calls it again if the hook was lost."""
+    run = getattr(task.request, "billing_run", None)
+    cycle = None if run is None else lifecycle_of(task)
+    if cycle is not None:
+        cycle.succeed(run)
+
+
+def end_current(task: celery.Task, state: str | None, outcome: object) -> None:
+    """End the delivery that just ended, however it did (signal `task_postrun`)."""
+    run = getattr(task.request, "billing_run", None)
+    cycle = None if run is None else lifecycle_of(task)
+    if cycle is not None:
+        cycle.end(run, state, outcome)

@@ -1,0 +1,115 @@
+"""What a billable task declares (client, SKU, quantity, most it may use), checked once when the app finalizes.
+
+Pure: from the declaration and the arguments of one call it says who pays, what to hold before the run, and what is
+charged when nothing was recorded. It refuses a wrong declaration with one line that names task, option and rule.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, cast
+
+from billing.core.credits import check_amount
+from billing.core.errors import InvalidValue
+from billing.core.identifiers import check_client_id, check_sku
+
+Quantity = int | Callable[..., int]
+Reserve = int | Mapping[str, int] | Callable[..., int | Mapping[str, int]]
+
+#: Lines (SKUs) that one run may have at most (L9).
+LINES_MAX: Final = 32
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Definition:
+    """A checked declaration. `quantity` and `reserve` take the task's arguments, without `self`."""
+
+    task: str
+    sku: str
+    client: str
+    quantity: Quantity
+    reserve: Reserve | None
+    signature: inspect.Signature
+
+    def client_of(self, args: Sequence[Any], kwargs: Mapping[str, Any], header: str | None) -> str:
+        """Return who pays: the argument named by `client`, or the header `billing_client`; refuse two that differ."""
+        argument = self._argument(args, kwargs)
+        if argument is None and header is None:
+            raise InvalidValue(
+                self.client,
+                None,
+                f"task {self.task} (SKU {self.sku!r}) has no client: give the argument, or the header billing_client",
+            )
+        if argument is None:
+            return check_client_id(header, field="billing_client")
+        client_id = check_client_id(argument, field=self.client)
+        if header is not None and header != client_id:
+            raise InvalidValue("billing_client", header, f"names another client than the argument {self.client!r}")
+        return client_id
+
+    def charged_by_default(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
+        """Return the quantity of the task's own SKU that is charged when the run records none."""
+        quantity = self.quantity(*args, **kwargs) if callable(self.quantity) else self.quantity
+        return check_amount(f"quantity of {self.task}", quantity, minimum=0)
+
+    def held_at_most(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, int]:
+        """Return the quantities to hold before the run, by SKU; the task's own SKU comes first."""
+        default = self.charged_by_default(args, kwargs)
+        reserve = self.reserve(*args, **kwargs) if callable(self.reserve) else self.reserve
+        if reserve is None:
+            return {self.sku: default}
+        if not isinstance(reserve, Mapping):
+            return {self.sku: check_amount(f"reserve of {self.task}", reserve, minimum=0)}
+        held = {self.sku: default, **reserve}
+        if len(held) > LINES_MAX:
+            raise InvalidValue(f"reserve of {self.task}", len(held), f"must name at most {LINES_MAX} SKUs")
+        return {check_sku(sku): check_amount(f"reserve[{sku!r}]", n, minimum=0) for sku, n in held.items()}
+
+    def _argument(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> object:
+        if self.client in kwargs:
+            return kwargs[self.client]
+        try:
+            return self.signature.bind_partial(*args, **kwargs).arguments.get(self.client)
+        except TypeError:
+            # Celery refuses the call itself, with a better message, when it runs the task.
+            return None
+
+
+def define(*, task: str, options: Mapping[str, Any], run: Callable[..., Any]) -> Definition:
+    """Check the options of a task class and return its definition, or raise `InvalidValue`."""
+    sku, quantity, reserve, client = (options.get(name) for name in ("sku", "quantity", "reserve", "client"))
+    where = f"task {task}: "
+    check_sku(sku, field=f"{where}sku")
+    if not isinstance(client, str) or not client.isidentifier():
+        raise InvalidValue(f"{where}client", client, "must be the name of an argument")
+    signature = inspect.signature(run)
+    quantity = 1 if quantity is None else quantity
+    if callable(quantity):
+        _check_callable(f"{where}quantity", quantity, signature)
+    else:
+        check_amount(f"{where}quantity", quantity, minimum=0)
+    if callable(reserve):
+        _check_callable(f"{where}reserve", reserve, signature)
+    elif isinstance(reserve, Mapping):
+        for name, most in reserve.items():
+            check_sku(name, field=f"{where}reserve")
+            check_amount(f"{where}reserve[{name!r}]", most, minimum=0)
+    elif reserve is not None:
+        check_amount(f"{where}reserve", reserve, minimum=0)
+    return Definition(
+        task=task, sku=cast("str", sku), client=client, quantity=quantity, reserve=reserve, signature=signature
+    )
+
+
+def _check_callable(field: str, function: Callable[..., Any], run: inspect.Signature) -> None:
+    """Refuse a callable that cannot be called with the task's own arguments."""
+    kinds = inspect.Parameter
+    positional = [p.name for p in run.parameters.values() if p.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)]
+    keyword = {p.name: None for p in run.parameters.values() if p.kind is kinds.KEYWORD_ONLY}
+    try:
+        inspect.signature(function).bind(*positional, **keyword)
+    except (TypeError, ValueError):
+        names = ", ".join(run.parameters)
+        raise InvalidValue(field, getattr(function, "__name__", function), f"must take the task's arguments ({names})") from None

@@ -1,0 +1,84 @@
+"""The headers that make a run id the same on every delivery: `billing_at`, `billing_nonce`, `billing_client`.
+
+A publish from outside any task mints a time and a nonce. A publish from inside a task inherits the time of its root
+and takes no nonce, so that a chain child which a redelivered parent publishes again is the same run (L3). A retry
+and a `replace()` bring their parent's headers along by themselves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from billing.core import ids
+from billing.core.errors import InvalidValue
+
+AT: Final = "billing_at"
+NONCE: Final = "billing_nonce"
+CLIENT: Final = "billing_client"
+
+#: A task that reschedules itself for ever would carry its root's time for ever: past this age it is minted anew.
+INHERITED_AGE_MAX_MILLISECONDS: Final = 30 * 86_400_000
+
+
+class Request(Protocol):
+    """What is read of Celery's `Context`."""
+
+    id: str | None
+    called_directly: bool
+    headers: Mapping[str, Any] | None
+    root_id: str | None
+    retries: int
+    replaced_task_nesting: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Identity:
+    """Which run a delivery belongs to. `submitted_at` is None for senders without the library."""
+
+    run_id: uuid.UUID
+    client_id: str
+    submitted_at: int | None
+
+
+def mint(headers: dict[str, Any], parent: Request | None, now_milliseconds: int) -> None:
+    """Add the time and nonce to the headers of a message about to be published. What is there already stays."""
+    if AT in headers:
+        return
+    inherited = None if parent is None else read_at(parent.headers)
+    if parent is None or (
+        inherited is not None and now_milliseconds - inherited > INHERITED_AGE_MAX_MILLISECONDS
+    ):
+        headers[AT] = now_milliseconds
+        headers[NONCE] = ids.new_nonce()
+    elif inherited is not None:
+        headers[AT] = inherited
+
+
+def read_at(headers: Mapping[str, Any] | None) -> int | None:
+    """Return the header `billing_at`, or None when there is none; refuse one that is no time."""
+    value = (headers or {}).get(AT)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < ids.LEGACY_MILLISECONDS:
+        raise InvalidValue(AT, value, "must be milliseconds since the Unix epoch")
+    return value
+
+
+def identify(request: Request, client_id: str) -> Identity:
+    """Return the identity of the run that a request delivers."""
+    headers = request.headers or {}
+    at = read_at(headers)
+    nonce = headers.get(NONCE, "")
+    if not isinstance(nonce, str):
+        raise InvalidValue(NONCE, nonce, "must be text")
+    run_id = ids.run_id(
+        client_id,
+        request.id or "",
+        nesting=request.replaced_task_nesting or 0,
+        nonce=nonce,
+        at_milliseconds=at,
+    )
+    return Identity(run_id=run_id, client_id=client_id, submitted_at=at)

@@ -1,0 +1,107 @@
+"""One delivery of one billed run, from its reservation to its end, and what is charged for it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from billing.catalog.price_book import PriceBook
+from billing.catalog.rating import rate
+from billing.core.credits import check_amount
+from billing.core.ids import new_token
+from billing.credits.values import Hold
+from billing.events.usage_event import Draft, EventHead, UsageLine, encode_draft, encode_head
+from billing.task.definition import Definition
+from billing.task.headers import Identity, Request
+from billing.task.usage import Recorder
+
+
+@dataclasses.dataclass(kw_only=True)
+class Run:
+    """What a worker knows of the run that it executes. Lives on the task's request, never on the task."""
+
+    definition: Definition
+    identity: Identity
+    head: EventHead
+    hold: Hold
+    default_quantity: int
+    #: The instant, in milliseconds since the epoch, whose prices this run is charged at (the first reserve).
+    priced_at: int
+    recorder: Recorder
+    #: The settle took the credits, now or before: nothing is left to release (L4).
+    settled: bool = False
+
+    def price_as_of(self, price_version: int, at: int) -> None:
+        """Charge at the prices of an earlier attempt of this run, which held first."""
+        self.priced_at = at
+        self.head = msgspec.structs.replace(self.head, price_version=price_version)
+
+    def quantities(self) -> dict[str, int]:
+        """Return what is charged if the run succeeds now: what was recorded, else the declared default."""
+        recorded = self.recorder.quantities
+        own = self.definition.sku
+        return recorded if own in recorded else {own: self.default_quantity, **recorded}
+
+
+    def lines(self, book: PriceBook) -> tuple[UsageLine, ...]:
+        """Return the usage lines of what is charged now, at the prices that the first reserve fixed."""
+        return rated(book, self.quantities(), self.priced_at, self.head.price_version)
+
+    def draft(self, book: PriceBook) -> bytes:
+        """Return what is stored with the hold, for the reaper."""
+        return encode_draft(Draft(priced_at=self.priced_at, lines=self.lines(book)))
+
+
+def rated(book: PriceBook, quantities: Mapping[str, int], at: int, version: int) -> tuple[UsageLine, ...]:
+    """Return one usage line per SKU, at the prices in effect at the instant `at` as the book's `version` knew them.
+
+    Raises `UnknownSku` and `InvalidValue`.
+    """
+    return tuple(
+        UsageLine(sku=sku, quantity=quantity, credits=rate(book.lookup(sku, at, version=version), quantity))
+        for sku, quantity in quantities.items()
+    )
+
+
+def prepare(
+    definition: Definition,
+    identity: Identity,
+    request: Request,
+    book: PriceBook,
+    at: int,
+    call: tuple[Sequence[Any], Mapping[str, Any]],
+) -> tuple[Hold, EventHead, int]:
+    """Return what to reserve for a delivery, the head of its usage event, and its default quantity.
+
+    The same for a worker that starts the run and for one that re-asserts the hold of a run that is going on.
+    """
+    args, kwargs = call
+    default = definition.charged_by_default(args, kwargs)
+    most = rated(book, definition.held_at_most(args, kwargs), at, book.version)
+    credits_ = check_amount(f"credits of {definition.task}", sum(line.credits for line in most), minimum=0)
+    head = EventHead(
+        run_id=identity.run_id,
+        client_id=identity.client_id,
+        correlation_id=request.id or "",
+        root_id=request.root_id or request.id or "",
+        task=definition.task,
+        attempt=(request.retries or 0) + 1,
+        submitted_at=identity.submitted_at,
+        price_version=book.version,
+    )
+    draft = Draft(priced_at=at, lines=rated(book, {definition.sku: default}, at, book.version))
+    hold = Hold(
+        run_id=identity.run_id,
+        client_id=identity.client_id,
+        sku=definition.sku,
+        credits=credits_,
+        token=new_token(),
+        price_version=head.price_version,
+        attempt=head.attempt,
+        head=encode_head(head),
+        lines=encode_draft(draft),
+    )
+    return hold, head, default

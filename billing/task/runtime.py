@@ -1,0 +1,76 @@
+"""What a process needs to bill: settings, buckets, prices, publisher. One per app; connections are made when used.
+
+Nothing connects when a runtime is made, and what is made is made once per process and again after a fork.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import sqlalchemy
+
+from billing.catalog.price_cache import PriceCache
+from billing.catalog.price_book import PriceBook
+from billing.catalog.prices import load_price_book
+from billing.connections import postgres
+from billing.connections import redis as redis_connection
+from billing.connections.per_process import PerProcess
+from billing.core.clock import Clock, SystemClock
+from billing.core.settings import Settings
+from billing.credits.buckets import Buckets
+from billing.events.publisher import Publisher
+
+
+class Runtime:
+    """The services of one app under one set of settings."""
+
+    def __init__(self, read_settings: Callable[[], Settings], clock: Clock | None = None) -> None:
+        self._read_settings = read_settings
+        self.clock = clock or SystemClock()
+        self._engine = PerProcess(lambda: postgres.engine(self.settings))
+        self._buckets = PerProcess(self._make_buckets)
+        self._prices = PerProcess(self._make_prices)
+        self._publisher = PerProcess(lambda: Publisher(self.settings))
+
+    @functools.cached_property
+    def settings(self) -> Settings:
+        """The settings, read at first use (a Celery configuration is lazy). Raises `InvalidValue`."""
+        return self._read_settings()
+
+    @property
+    def engine(self) -> sqlalchemy.Engine:
+        """SQLAlchemy's engine on the billing database."""
+        return self._engine.get()
+
+    @property
+    def buckets(self) -> Buckets:
+        """The credit buckets in Redis."""
+        return self._buckets.get()
+
+    @property
+    def prices(self) -> PriceCache:
+        """The price book, at most `billing_price_age_max_seconds` old."""
+        return self._prices.get()
+
+    @property
+    def publisher(self) -> Publisher:
+        """The confirmed publisher of usage events."""
+        return self._publisher.get()
+
+    def _make_buckets(self) -> Buckets:
+        settings = self.settings
+        return Buckets(
+            redis_connection.connect(settings),
+            shards=settings.shards,
+            lease_seconds=settings.lease_seconds,
+            settled_retention_seconds=settings.settled_retention_seconds,
+            outbox_entries_max=settings.outbox_entries_max,
+        )
+
+    def _make_prices(self) -> PriceCache:
+        def load() -> PriceBook:
+            with postgres.reaching(self.settings), self.engine.connect() as connection:
+                return load_price_book(connection)
+
+        return PriceCache(load, self.settings.price_age_max_seconds, self.clock)
