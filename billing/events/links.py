@@ -140,11 +140,12 @@ class PlainLink:
 
     def publish(self, queue_number: int, window: Sequence[Outgoing]) -> None:
         """See `Link`."""
+        # Straight to the queue: this transport drops a message whose binding was flushed, and says nothing.
         with broker.reaching(self._settings, self._connection):
             for outgoing in window:
                 self._producer.publish(
                     outgoing.body,
-                    exchange=self._settings.usage_exchange,
+                    exchange="",
                     routing_key=topology.queue_name(self._settings, queue_number),
                     content_type=CONTENT_TYPE,
                     content_encoding="utf-8",

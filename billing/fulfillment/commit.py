@@ -1,0 +1,132 @@
+"""Write one batch, whatever happens: wait for a database that is away, and find the message that it refuses.
+
+Guarantee: when `commit` returns, every message of the batch is in the log or, with its reason, in the dead letters. A
+batch that the database refuses for its content is cut in half until the refused message stands alone, so that it
+delays nobody (L10). A database that is away, or that lacks a table, refuses no content: then the batch waits. It
+raises `Stopped` when it is told to stop while it waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import msgspec
+import psycopg
+import sqlalchemy
+
+from billing.core.errors import Rejected, Retryable
+from billing.fulfillment.backoff import Backoff
+from billing.fulfillment.batch import Received
+from billing.fulfillment.delivery import Delivered, Poison
+
+logger = logging.getLogger(__name__)
+
+WAIT_SECONDS: Final = 0.25
+WAIT_SECONDS_MAX: Final = 15.0
+#: A failure that neither the connection nor the content explains is tried so often before the batch is bisected (L9).
+TRIES_MAX: Final = 4
+
+#: The database says that a value is wrong: it would say so again.
+_REFUSED: Final = (
+    Rejected,
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    sqlalchemy.exc.DataError,
+    sqlalchemy.exc.IntegrityError,
+)
+#: The database, its schema or the way to it is not as it should be: no message is to blame.
+_AWAY: Final = (Retryable, psycopg.Error, sqlalchemy.exc.SQLAlchemyError)
+
+
+class Report(Protocol):
+    """What a usage log says about a batch that it wrote."""
+
+    @property
+    def rows_inserted(self) -> int: ...  # noqa: D102
+    @property
+    def duplicates(self) -> int: ...  # noqa: D102
+    @property
+    def dead_letters(self) -> int: ...  # noqa: D102
+
+
+class Log(Protocol):
+    """What the consumer asks of the usage log: write a batch in one transaction."""
+
+    def write(self, batch: Sequence[Delivered]) -> Report: ...  # noqa: D102
+
+
+class Stopped(Exception):  # noqa: N818 -- not an error: somebody asked for it
+    """Told to stop before the batch was written; the broker will send it again."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Written:
+    """What became of a batch."""
+
+    events: int
+    rows: int
+    duplicates: int
+    dead_letters: int
+
+    def __add__(self, other: Written) -> Written:
+        return Written(
+            events=self.events + other.events,
+            rows=self.rows + other.rows,
+            duplicates=self.duplicates + other.duplicates,
+            dead_letters=self.dead_letters + other.dead_letters,
+        )
+
+
+class Commit:
+    """Writes batches to a log, one at a time."""
+
+    def __init__(self, log: Log, stop: threading.Event) -> None:
+        self._log = log
+        self._stop = stop
+        self._backoff = Backoff(first_seconds=WAIT_SECONDS, most_seconds=WAIT_SECONDS_MAX)
+
+    def commit(self, batch: Sequence[Received]) -> Written:
+        """Write `batch`, waiting and bisecting as long as it takes. Raises `Stopped`."""
+        tries = 0
+        while True:
+            try:
+                report = self._log.write(batch)
+            except _REFUSED as error:
+                return self._bisect(batch, error)
+            except _AWAY as error:
+                logger.warning("billing: %d usage events wait for the database: %s", len(batch), _line(error))
+            except Exception as error:
+                tries += 1
+                logger.exception("billing: writing %d usage events failed (try %d of %d)", len(batch), tries, TRIES_MAX)
+                if tries >= TRIES_MAX:
+                    return self._bisect(batch, error)
+            else:
+                self._backoff.reset()
+                return Written(
+                    events=len(batch),
+                    rows=report.rows_inserted,
+                    duplicates=report.duplicates,
+                    dead_letters=report.dead_letters,
+                )
+            if self._stop.wait(self._backoff.next_seconds()):
+                raise Stopped
+
+    def _bisect(self, batch: Sequence[Received], error: Exception) -> Written:
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            return self.commit(batch[:middle]) + self.commit(batch[middle:])
+        reason = _line(error)
+        logger.error("billing: a usage event of queue %s is refused: %s", batch[0].queue, reason)
+        if isinstance(batch[0].decoded, Poison):
+            raise error  # even as a dead letter it is refused: that is no fault of the message
+        return self.commit([msgspec.structs.replace(batch[0], decoded=Poison(reason=f"refused by the log: {reason}"))])
+
+
+def _line(error: BaseException) -> str:
+    """Return the first line of what an error says."""
+    text = str(getattr(error, "orig", None) or error).strip()
+    return (text.splitlines() or [type(error).__name__])[0][:400]

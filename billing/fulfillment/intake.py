@@ -1,0 +1,125 @@
+"""The broker's side of the consumer: subscribe to usage queues, receive, ack what was committed, hand back the rest.
+
+Guarantee: nothing is acked but what `ack` is told, and a tag is only ever used on the channel that it came from: an
+intake is opened once, and after any error it is thrown away with all its tags. Waits are bounded.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+from billing.connections import broker
+from billing.core.settings import Settings
+from billing.events import topology
+from billing.events.links import ENTRY_HEADER, SHARD_HEADER
+from billing.fulfillment.batch import Received
+from billing.fulfillment.decoder import decode
+
+#: RabbitMQ takes a consumer for dead that is silent for about twice this long, and sends its messages to another.
+HEARTBEAT_SECONDS: Final = 20.0
+#: Batches that the broker sends ahead to each queue's consumer: one is written while the next one comes (L9).
+BATCHES_AHEAD: Final = 2
+
+
+class Intake:
+    """One connection and one channel that consume `queues`. `receive` gets every message, decoded."""
+
+    def __init__(self, settings: Settings, queues: Sequence[int], receive: Callable[[Received], None]) -> None:
+        self._settings = settings
+        self._queues = tuple(queues)
+        self._receive = receive
+        self._acks_many = broker.confirms(settings)
+        self._connection = broker.connection(settings, heartbeat_seconds=HEARTBEAT_SECONDS)
+        self._channel: Any = None
+
+    def open(self) -> None:
+        """Connect, declare the topology and subscribe. Raises `Unreachable`."""
+        with broker.reaching(self._settings, self._connection):
+            broker.open_once(self._settings, self._connection)
+            channel: Any = self._connection.channel()
+            self._channel = channel
+            channel.auto_decode = False  # the decoder takes bytes
+            topology.declare(self._settings, channel)
+            ahead = min(BATCHES_AHEAD * self._settings.batch_events, 65_535)
+            channel.basic_qos(0, ahead, False)  # noqa: FBT003 -- py-amqp's and kombu's names for it differ
+            for number in self._queues:
+                name = topology.queue_name(self._settings, number)
+                channel.basic_consume(
+                    queue=name,
+                    no_ack=False,
+                    callback=functools.partial(self._on_message, name),
+                    consumer_tag=f"billing.{name}.{uuid.uuid4().hex[:8]}",
+                )
+
+    def pull(self, timeout_seconds: float, enough: Callable[[], bool]) -> None:
+        """Receive until it is `enough` or about `timeout_seconds` are over. Raises `Unreachable`."""
+        seconds = max(timeout_seconds, 0.001)
+        ends = time.monotonic() + seconds
+        with broker.reaching(self._settings, self._connection), self._waiting(seconds) as timeout:
+            transport, connection = self._connection.transport, self._connection.connection
+            with suppress(TimeoutError):
+                while time.monotonic() < ends and not enough():
+                    transport.drain_events(connection, timeout=timeout)
+
+    @contextmanager
+    def _waiting(self, seconds: float) -> Iterator[float | None]:
+        """Set how long a read waits, once for many messages: py-amqp would set it, and set it back, for each frame."""
+        if not self._acks_many:
+            yield seconds
+            return
+        raw = self._connection.connection
+        raw.sock.settimeout(seconds)
+        try:
+            yield None
+        finally:
+            if raw.connected:
+                raw.sock.settimeout(self._settings.publish_timeout_seconds)
+
+    def beat(self) -> None:
+        """Tell the broker that this consumer lives, when it is time to. Raises `Unreachable` if the broker does not."""
+        with broker.reaching(self._settings, self._connection):
+            self._connection.heartbeat_check()
+
+    def ack(self, batch: Sequence[Received]) -> None:
+        """Ack a committed batch, which is the front of all that is not acked. Raises `Unreachable`."""
+        with broker.reaching(self._settings, self._connection):
+            if self._acks_many:
+                # Tags rise in the order of delivery, over all queues of the channel: this covers the batch, no more.
+                self._channel.basic_ack(batch[-1].tag, multiple=True)
+            else:
+                for received in batch:
+                    self._channel.basic_ack(received.tag)
+
+    def close(self) -> None:
+        """Say farewell, so that acks on their way arrive; what is not acked goes back to its queue."""
+        with suppress(Exception), broker.reaching(self._settings, self._connection):
+            self._connection.release()
+        self.throw_away()
+
+    def throw_away(self) -> None:
+        """Drop the connection without waiting for the broker; what is not acked goes back to its queue."""
+        broker.throw_away(self._settings, self._connection)
+
+    def _on_message(self, queue: str, message: Any) -> None:
+        body = message.body
+        if body is None:
+            body = b""
+        elif isinstance(body, str):  # from a Redis transport's sender that did not encode
+            body = body.encode("utf-8", "surrogatepass")
+        headers = message.headers or {}
+        shard, entry_id = headers.get(SHARD_HEADER), headers.get(ENTRY_HEADER)
+        self._receive(
+            Received(
+                body=body,
+                queue=queue,
+                decoded=decode(body),
+                tag=message.delivery_tag,
+                shard=shard if isinstance(shard, int) else None,
+                entry_id=entry_id if isinstance(entry_id, str) else None,
+            )
+        )
