@@ -17,7 +17,7 @@ from billing.core.errors import Conflict, InvalidValue, Recovering
 from billing.core.shards import shard_of
 from billing.credits.keys import ShardKeys, shard_keys
 from billing.credits.outbox import Outbox
-from billing.credits.records import read_balance, read_hold
+from billing.credits.records import claim_of, read_balance, read_hold
 from billing.credits.scripts import Command, Scripts
 from billing.credits.values import (
     Balance,
@@ -57,6 +57,7 @@ class Buckets(Verification, Outbox):
     ) -> None:
         self.shards = shards
         self._scripts = Scripts(client)
+        self._functions = self._scripts.functions
         self._keys: tuple[ShardKeys, ...] = tuple(shard_keys(shard) for shard in range(shards))
         self._lease_ms = round(lease_seconds * 1_000)
         self._retention_ms = round(settled_retention_seconds * 1_000)
@@ -68,8 +69,8 @@ class Buckets(Verification, Outbox):
         keys = self._keys[shard_of(hold.client_id, self.shards)]
         run_id = str(hold.run_id)
         command: Command = (
-            "EVALSHA",
-            self._scripts.shas["reserve"],
+            "FCALL",
+            self._functions["reserve"],
             5,
             keys.bucket + hold.client_id,
             keys.run + run_id,
@@ -77,14 +78,9 @@ class Buckets(Verification, Outbox):
             keys.outbox,
             keys.server,
             run_id,
-            hold.client_id,
-            hold.sku,
             credits_,
             hold.token,
-            hold.price_version,
-            hold.attempt,
-            hold.head,
-            hold.lines,
+            claim_of(hold),
             self._milliseconds(hold.lease_seconds),
             self._outbox_entries_max,
         )
@@ -152,8 +148,8 @@ class Buckets(Verification, Outbox):
         run_id = str(settlement.run_id)
         lines = [part for line in zip(settlement.fragments, amounts, strict=True) for part in line]
         return (
-            "EVALSHA",
-            self._scripts.shas["settle"],
+            "FCALL",
+            self._functions["settle"],
             5,
             keys.bucket + settlement.client_id,
             keys.run + run_id,

@@ -24,7 +24,7 @@ class Calling:
         return self._lease_ms if lease_seconds is None else round(lease_seconds * 1_000)
 
     def _command(self, verb: str, keys: Sequence[str], *arguments: str | bytes | int) -> Command:
-        return ("EVALSHA", self._scripts.shas[verb], len(keys), *keys, *arguments)
+        return ("FCALL", self._scripts.functions[verb], len(keys), *keys, *arguments)
 
     def _call(self, verb: str, keys: Sequence[str], *arguments: str | bytes | int) -> str:
         """Return the one word that a script answers."""

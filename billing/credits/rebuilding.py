@@ -24,12 +24,15 @@ class BucketPlan:
         numbers = {"owed": self.owed, "s:0": self.debt}
         for grant in self.grants:
             numbers[f"g:{grant.grant_id}"] = grant.granted
-            numbers[f"a:{grant.grant_id}"] = grant.available
-            numbers[f"h:{grant.grant_id}"] = grant.held
-            numbers[f"s:{grant.grant_id}"] = grant.spent
             numbers[f"r:{grant.grant_id}"] = grant.repaid
-        order = " ".join(str(grant) for grant in self.order)
-        return {"order": order, **{field: number for field, number in numbers.items() if number}}
+            if grant.grant_id not in self.order:
+                numbers[f"s:{grant.grant_id}"] = grant.spent
+        balances = {grant.grant_id: grant for grant in self.grants}
+        usable = "".join(
+            f" {grant}:{balances[grant].available}:{balances[grant].held}:{balances[grant].spent}"
+            for grant in self.order
+        )
+        return {"usable": usable, **{field: number for field, number in numbers.items() if number}}
 
 
 def plan_bucket(

@@ -6,9 +6,18 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
-from billing.credits.values import Balance, GrantBalance, StoredHold
+from billing.core.errors import InvalidValue
+from billing.credits.values import Balance, GrantBalance, Hold, StoredHold
 
 _HEADER_FIELDS: Final = 11
+
+
+def claim_of(hold: Hold) -> bytes:
+    """Return what an attempt asks for, as a run's record keeps it: a field a line, then the draft."""
+    if not (hold.client_id.isprintable() and hold.sku.isprintable() and hold.token.isprintable()):
+        raise InvalidValue("hold", (hold.client_id, hold.sku, hold.token), "must be printable text")
+    fields = f"{hold.client_id}\n{hold.sku}\n{hold.credits}\n{hold.price_version}\n{hold.attempt}\n{len(hold.head)}\n"
+    return fields.encode() + hold.head + hold.lines
 
 
 def read_shares(text: bytes) -> dict[int, int]:
@@ -25,7 +34,7 @@ def read_hold(run_id: str, deadline_ms: int, record: bytes | None) -> StoredHold
     if record is None or not record.startswith(b"held\n"):
         return None
     *fields, body = record.split(b"\n", _HEADER_FIELDS)
-    _, client, sku, token, credits_, grants, epoch, price, attempt, created, length = fields
+    _, grants, epoch, token, created, client, sku, credits_, price, attempt, length = fields
     return StoredHold(
         run_id=UUID(run_id),
         client_id=client.decode(),
@@ -52,23 +61,29 @@ def read_balance(client_id: str, flat: Sequence[bytes]) -> Balance | None:
     def number(name: str) -> int:
         return int(fields.get(name, 0))
 
-    grants = tuple(
-        GrantBalance(
-            grant_id=grant_id,
-            granted=number(f"g:{grant_id}"),
-            available=number(f"a:{grant_id}"),
-            held=number(f"h:{grant_id}"),
-            spent=number(f"s:{grant_id}"),
-            repaid=number(f"r:{grant_id}"),
+    usable = {
+        int(grant): (int(available), int(held), int(spent))
+        for grant, available, held, spent in (entry.split(b":") for entry in fields["usable"].split())
+    }
+    grants = []
+    for grant_id in sorted(int(name[2:]) for name in fields if name.startswith("g:")):
+        available, held, spent = usable.get(grant_id, (0, 0, number(f"s:{grant_id}")))
+        grants.append(
+            GrantBalance(
+                grant_id=grant_id,
+                granted=number(f"g:{grant_id}"),
+                available=available,
+                held=held,
+                spent=spent,
+                repaid=number(f"r:{grant_id}"),
+            )
         )
-        for grant_id in sorted(int(name[2:]) for name in fields if name.startswith("g:"))
-    )
     debt = number("s:0")
     return Balance(
         client_id=client_id,
         epoch=number("epoch"),
-        grants=grants,
-        order=tuple(int(grant) for grant in fields.get("order", b"").split()),
+        grants=tuple(grants),
+        order=tuple(usable),
         debt=debt,
         owed=number("owed"),
         available=sum(grant.available for grant in grants),

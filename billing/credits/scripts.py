@@ -1,6 +1,8 @@
-"""Loads the Lua files and calls them by their hash, reloading where a server does not know them (NOSCRIPT).
+"""Loads the Lua files as one function library and calls its verbs, loading it where a server does not have it.
 
-Connection errors become `Unreachable`. A call may be sent twice (a lost answer): every script is idempotent.
+Connection errors, and a server that refuses writes for now, become `Unreachable`. A call may be sent twice (a lost
+answer): every verb is idempotent. The library's name is made of its text, so that old and new workers, each with their
+own, work side by side on one server.
 """
 
 from __future__ import annotations
@@ -8,80 +10,88 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from importlib import resources
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import ResponseError
 
 from billing.connections.redis import reaching
+from billing.core.errors import Unreachable
 
-VERBS: Final = (
-    "assert_hold",
-    "balance",
-    "expire",
-    "grant",
-    "open",
-    "overdue",
-    "rebuild",
-    "release",
-    "renew",
-    "reserve",
-    "settle",
-    "stage",
-    "verify",
-)
+#: Each verb, and whether it may still run when the server's memory is full: what finishes or frees work may.
+VERBS: Final = {
+    "assert_hold": True,
+    "balance": True,
+    "expire": True,
+    "grant": False,
+    "open": False,
+    "overdue": True,
+    "rebuild": False,
+    "release": True,
+    "renew": True,
+    "reserve": False,
+    "settle": True,
+    "stage": False,
+    "verify": True,
+}
 
 #: A command as redis-py takes it.
 Command = tuple[str | bytes | int, ...]
 
+#: Errors of a server that is there but cannot do its work for now.
+_REFUSING: Final = ("OOM", "READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY ")
 
-def text_of(verb: str) -> str:
-    """Return a script as it is sent: the shared functions, then the verb."""
+
+def library() -> tuple[str, str]:
+    """Return the name and the text of the function library."""
     folder = resources.files(__package__) / "lua"
-    return (folder / "prelude.lua").read_text("utf-8") + (folder / f"{verb}.lua").read_text("utf-8")
+    verbs = {verb: (folder / f"{verb}.lua").read_text("utf-8") for verb in VERBS}
+    prelude = (folder / "prelude.lua").read_text("utf-8")
+    digest = hashlib.sha256("\0".join([prelude, *verbs.values()]).encode()).hexdigest()
+    name = f"billing_{digest[:8]}"
+    parts = [f"#!lua name={name}\n", prelude]
+    for verb, text in verbs.items():
+        flags = "'allow-oom'" if VERBS[verb] else ""
+        parts.append(f"local function {verb}(KEYS, ARGV)\n{text}end\n")
+        parts.append(f"redis.register_function{{function_name='{name}_{verb}', callback={verb}, flags={{{flags}}}}}\n")
+    return name, "".join(parts)
 
 
 class Scripts:
-    """The scripts on one Redis client, which answers in bytes."""
+    """The verbs on one Redis client, which answers in bytes."""
 
     def __init__(self, client: redis.Redis) -> None:
         self.client = client
         self._execute: Callable[..., Any] = client.execute_command
-        self._texts = {verb: text_of(verb) for verb in VERBS}
-        self.shas = {verb: hashlib.sha1(text.encode()).hexdigest() for verb, text in self._texts.items()}  # noqa: S324
-        self._verbs = {sha: verb for verb, sha in self.shas.items()}
+        name, self._text = library()
+        self.functions = {verb: f"{name}_{verb}" for verb in VERBS}
         options = client.connection_pool.connection_kwargs
         self._url = f"redis://{options.get('host', options.get('path', ''))}:{options.get('port', '')}"
 
     def run(self, command: Command) -> Any:
-        """Send one command, one round trip; load its script if the server does not know it."""
+        """Send one command in one round trip; two more if the server does not have the library yet."""
         try:
-            try:
-                return self._execute(*command)
-            except NoScriptError:
-                self._load(command)
-                return self._execute(*command)
-        except redis.RedisError:
-            with reaching(self._url):
-                raise
+            return self._execute(*command)
+        except redis.RedisError as error:
+            if not _unknown_function(error):
+                self._refuse(error)
+        return self.run_all([command])[0]
 
     def run_all(self, commands: Sequence[Command]) -> list[Any]:
-        """Send commands in one round trip, answers in order; those whose script was unknown are sent again."""
+        """Send commands in one round trip, answers in order; those that the server did not know are sent again."""
         try:
             answers = self._send(commands)
-            unknown = [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+            unknown = [index for index, answer in enumerate(answers) if _unknown_function(answer)]
             if unknown:
-                for command in {commands[index][1]: commands[index] for index in unknown}.values():
-                    self._load(command)
+                self._execute("FUNCTION", "LOAD", "REPLACE", self._text)
                 again = self._send([commands[index] for index in unknown])
                 for index, answer in zip(unknown, again, strict=True):
                     answers[index] = answer
-            for answer in answers:
-                if isinstance(answer, redis.RedisError):
-                    raise answer
-        except redis.RedisError:
-            with reaching(self._url):
-                raise
+        except redis.RedisError as error:
+            self._refuse(error)
+        for answer in answers:
+            if isinstance(answer, redis.RedisError):
+                self._refuse(answer)
         return answers
 
     def _send(self, commands: Sequence[Command]) -> list[Any]:
@@ -91,5 +101,14 @@ class Scripts:
         answers: list[Any] = pipeline.execute(raise_on_error=False)
         return answers
 
-    def _load(self, command: Command) -> None:
-        self.client.script_load(self._texts[self._verbs[str(command[1])]])
+    def _refuse(self, error: redis.RedisError) -> NoReturn:
+        if isinstance(error, ResponseError) and str(error).startswith(_REFUSING):
+            message = f"billing_redis_url: {self._url!r}: the server takes no writes for now ({error})"
+            raise Unreachable(message) from error
+        with reaching(self._url):
+            raise error
+        raise AssertionError
+
+
+def _unknown_function(answer: object) -> bool:
+    return isinstance(answer, ResponseError) and "Function not found" in str(answer)

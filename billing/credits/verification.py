@@ -16,7 +16,7 @@ from billing.core.errors import Conflict
 from billing.core.shards import shard_of
 from billing.credits.calling import Calling
 from billing.credits.rebuilding import BucketPlan
-from billing.credits.records import read_hold
+from billing.credits.records import claim_of, read_hold
 from billing.credits.values import AssertOutcome, Hold, RebuildOutcome, StoredHold
 
 _SLICE: Final = 500
@@ -60,14 +60,9 @@ class Verification(Calling):
             "assert_hold",
             run_keys,
             str(hold.run_id),
-            hold.client_id,
-            hold.sku,
             check_amount("credits", hold.credits, minimum=0),
             hold.token,
-            hold.price_version,
-            hold.attempt,
-            hold.head,
-            hold.lines,
+            claim_of(hold),
             self._milliseconds(hold.lease_seconds),
         )
         if answer == "CONFLICT":

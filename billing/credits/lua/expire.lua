@@ -14,20 +14,19 @@ if recovering(KEYS[5]) then
 end
 local hold = read_run(run)
 if not hold or hold.settled then
-  call('ZREM', leases, run_id)
+  redis.call('ZREM', leases, run_id)
   return 'NOTHING'
 end
 local now = now_ms()
-local swept = call('HMGET', KEYS[4], 'at', 'grace')
+local swept = redis.call('HMGET', KEYS[4], 'at', 'grace')
 if now - tonumber(swept[1] or 0) > tonumber(ARGV[2]) or now < tonumber(swept[2] or 0) then
   return 'NOT_DUE'
 end
-if tonumber(call('ZSCORE', leases, run_id) or 0) > now then
+if tonumber(redis.call('ZSCORE', leases, run_id) or 0) > now then
   return 'NOT_DUE'
 end
 
-local state = call('HMGET', bucket, 'epoch', 'owed')
-give_back(bucket, lent(hold, state[1]), tonumber(state[2] or 0))
-call('DEL', run)
-call('ZREM', leases, run_id)
+give_back(bucket, hold)
+redis.call('DEL', run)
+redis.call('ZREM', leases, run_id)
 return 'EXPIRED'

@@ -12,7 +12,7 @@ local bucket, grant, credits = KEYS[1], ARGV[1], tonumber(ARGV[2])
 if recovering(KEYS[2]) then
   return 'RECOVERING'
 end
-local state = call('HMGET', bucket, 'epoch', 'order', 'owed', 'g:' .. grant)
+local state = redis.call('HMGET', bucket, 'epoch', 'usable', 'owed', 'g:' .. grant)
 if not state[1] then
   return 'UNKNOWN_CLIENT'
 end
@@ -23,30 +23,35 @@ if total_of(bucket) + credits > CREDITS_MAX then
   return 'TOO_LARGE'
 end
 
--- What is used up leaves the order here: nothing can come back to a grant that has neither credits nor holds.
-local order, placed = {}, false
-for other in string.gmatch(state[2] or '', '%d+') do
-  local left = call('HMGET', bucket, 'a:' .. other, 'h:' .. other)
-  if tonumber(left[1] or 0) > 0 or tonumber(left[2] or 0) > 0 then
-    -- Burn order is the order of creation, though a grant may arrive after a later one.
-    if not placed and tonumber(other) > tonumber(grant) then
-      order[#order + 1] = grant
-      placed = true
-    end
-    order[#order + 1] = other
-  end
-end
-if not placed then
-  order[#order + 1] = grant
-end
-if #order > tonumber(ARGV[3]) then
-  return 'TOO_MANY'
-end
-
 local owed = tonumber(state[3] or 0)
 local pays = math.min(owed, credits)
-call('HSET', bucket, 'order', table.concat(order, ' '), 'g:' .. grant, digits(credits))
-add(bucket, 'a:' .. grant, credits - pays)
-add(bucket, 'r:' .. grant, pays)
-add(bucket, 'owed', -pays)
+local added = ' ' .. grant .. ':' .. digits(credits - pays) .. ':0:0'
+
+-- What is used up leaves the burn order: nothing can come back to a grant that has neither credits nor holds.
+-- Burn order is the order of creation, though a grant may arrive after a later one.
+local usable, left, used_up = {}, 0, {}
+for other, available, held, spent in string.gmatch(state[2], ' (%d+):(%d+):(%d+):(%d+)') do
+  if available == '0' and held == '0' then
+    used_up[#used_up + 1] = { 's:' .. other, spent }
+  else
+    if added and tonumber(other) > tonumber(grant) then
+      usable[#usable + 1] = added
+      added = nil
+    end
+    usable[#usable + 1] = ' ' .. other .. ':' .. available .. ':' .. held .. ':' .. spent
+    left = left + 1
+  end
+end
+if left >= tonumber(ARGV[3]) then
+  return 'TOO_MANY'
+end
+usable[#usable + 1] = added
+
+redis.call('HSET', bucket, 'usable', table.concat(usable), 'g:' .. grant, digits(credits), 'owed', digits(owed - pays))
+for _, field in ipairs(used_up) do
+  redis.call('HSET', bucket, field[1], field[2])
+end
+if pays > 0 then
+  redis.call('HSET', bucket, 'r:' .. grant, digits(pays))
+end
 return 'GRANTED'

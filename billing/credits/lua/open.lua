@@ -8,4 +8,8 @@
 if recovering(KEYS[2]) then
   return 'RECOVERING'
 end
-return call('HSETNX', KEYS[1], 'epoch', ARGV[1]) == 1 and 'OPENED' or 'ALREADY'
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  return 'ALREADY'
+end
+redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'usable', '')
+return 'OPENED'

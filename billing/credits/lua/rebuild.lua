@@ -10,17 +10,17 @@
 
 local bucket, epoch = KEYS[1], ARGV[1]
 
-if not string.find(call('INFO', 'server'), 'run_id:' .. ARGV[2], 1, true) then
+if ARGV[2] ~= current_server() then
   return 'MOVED'
 end
-local present = call('HGET', bucket, 'epoch')
+local present = redis.call('HGET', bucket, 'epoch')
 if present and tonumber(present) > tonumber(epoch) then
   return 'STALE'
 end
 if present and not recovering(KEYS[2]) then
   return present == epoch and 'ALREADY' or 'OPEN'
 end
-if (call('GET', KEYS[3]) or '0') ~= ARGV[3] then
+if (redis.call('GET', KEYS[3]) or '0') ~= ARGV[3] then
   return 'MOVED'
 end
 local fields = tonumber(ARGV[4])
@@ -30,16 +30,16 @@ for i = 4, #KEYS do
   if not hold or hold.settled then
     return 'MOVED'
   end
-  hold.grants, hold.epoch = ARGV[4 + 2 * fields + i - 3], epoch
   holds[i] = hold
 end
 
-call('DEL', bucket)
-call('HSET', bucket, 'epoch', epoch)
+redis.call('DEL', bucket)
+redis.call('HSET', bucket, 'epoch', epoch)
 for i = 5, 4 + 2 * fields, 2 do
-  call('HSET', bucket, ARGV[i], ARGV[i + 1])
+  redis.call('HSET', bucket, ARGV[i], ARGV[i + 1])
 end
 for i = 4, #KEYS do
-  write_hold(KEYS[i], holds[i])
+  local hold = holds[i]
+  write_hold(KEYS[i], ARGV[4 + 2 * fields + i - 3], epoch, hold.token, hold.created, hold.claim)
 end
 return 'REBUILT'

@@ -6,12 +6,10 @@
 -- Atomic because a takeover may come between looking at the token and returning the credits (L4).
 -- Idempotent: the hold is gone after the first call.
 
-local bucket, run = KEYS[1], KEYS[2]
-
 if recovering(KEYS[4]) then
   return 'RECOVERING'
 end
-local hold = read_run(run)
+local hold = read_run(KEYS[2])
 if not hold then
   return 'NOTHING'
 end
@@ -23,8 +21,7 @@ if hold.token ~= ARGV[2] and hold.token ~= '*' then
   return 'STALE'
 end
 
-local state = call('HMGET', bucket, 'epoch', 'owed')
-give_back(bucket, lent(hold, state[1]), tonumber(state[2] or 0))
-call('DEL', run)
-call('ZREM', KEYS[3], ARGV[1])
+give_back(KEYS[1], hold)
+redis.call('DEL', KEYS[2])
+redis.call('ZREM', KEYS[3], ARGV[1])
 return 'RELEASED'

@@ -9,12 +9,12 @@
 if recovering(KEYS[3]) then
   return 'RECOVERING'
 end
-local state = call('GETRANGE', KEYS[1], 0, 3)
+local state = redis.call('GETRANGE', KEYS[1], 0, 3)
 if state == '' then
   return 'GONE'
 end
 if state ~= 'held' then
   return 'SETTLED'
 end
-call('ZADD', KEYS[2], 'GT', digits(now_ms() + tonumber(ARGV[2])), ARGV[1])
+redis.call('ZADD', KEYS[2], 'GT', digits(now_ms() + ARGV[2]), ARGV[1])
 return 'RENEWED'

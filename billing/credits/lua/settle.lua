@@ -17,12 +17,12 @@ if recovering(KEYS[5]) then
 end
 
 local hold = read_run(run)
-if hold and hold.client ~= client then
+if hold and client_of(hold) ~= client then
   return { 'CONFLICT' }
 end
 if hold and hold.settled then
   if hold.settlement == settlement then
-    local entry = call('XRANGE', outbox, hold.entry, hold.entry)[1]
+    local entry = redis.call('XRANGE', outbox, hold.entry, hold.entry)[1]
     if entry then
       return { 'ALREADY', settlement, hold.entry, entry[2][2] }
     end
@@ -30,27 +30,27 @@ if hold and hold.settled then
   return { 'ALREADY', hold.settlement }
 end
 
-local state = call('HMGET', bucket, 'epoch', 'order', 'owed')
-local epoch, owed = state[1], tonumber(state[3] or 0)
+local state = redis.call('HMGET', bucket, 'epoch', 'usable', 'owed')
+local epoch, usable, owed = state[1], state[2], tonumber(state[3] or 0)
 if not epoch then
   return { 'UNKNOWN_CLIENT' }
 end
 
 -- Each line takes from the front of the hold, then from what is available in burn order; the rest is debt.
 local from_hold = lent(hold, epoch)
-local available
+local from_available
 local charged, taken, debt, lines = {}, {}, 0, {}
 for i = 6, #ARGV, 2 do
   local paid = {}
   local need = take(from_hold, tonumber(ARGV[i + 1]), paid)
   for _, share in ipairs(paid) do
-    charged[#charged + 1] = share
+    join(charged, share[1], share[2])
   end
   if need > 0 then
-    available = available or read_available(bucket, state[2])
-    local from_available = {}
-    need = take(available, need, from_available)
-    for _, share in ipairs(from_available) do
+    from_available = from_available or available_for(usable, CREDITS_MAX)
+    local more = {}
+    need = take(from_available, need, more)
+    for _, share in ipairs(more) do
       join(taken, share[1], share[2])
       join(paid, share[1], share[2])
     end
@@ -68,26 +68,42 @@ if debt > 0 and total_of(bucket) + debt > CREDITS_MAX then
   return { 'TOO_LARGE' }
 end
 
-local late = hold == nil
-local event = table.concat({
-  ARGV[4], ',"settlement_id":"', settlement, '","occurred_at":', digits(now_ms()), ',"epoch":', epoch,
-  ',"late":', tostring(late), ',"lines":[', table.concat(lines, ','), ']}',
-})
-
-local entry = call('XADD', outbox, '*', 'e', event)
-call('SET', run, table.concat({ 'settled', settlement, client, entry }, '\n'), 'PX', ARGV[5])
+-- What was held and is not charged goes back to its grant, debt first.
+local repaid = {}
 for _, share in ipairs(charged) do
-  add(bucket, 'h:' .. share[1], -share[2])
-  add(bucket, 's:' .. share[1], share[2])
+  usable = change(usable, share[1], 0, -share[2], share[2])
+end
+for _, share in ipairs(from_hold) do
+  if share[2] > 0 then
+    local pays = math.min(owed, share[2])
+    owed = owed - pays
+    usable = change(usable, share[1], share[2] - pays, -share[2], 0)
+    if pays > 0 then
+      repaid[#repaid + 1] = { share[1], pays }
+    end
+  end
 end
 for _, share in ipairs(taken) do
-  add(bucket, 'a:' .. share[1], -share[2])
-  add(bucket, 's:' .. share[1], share[2])
+  usable = change(usable, share[1], -share[2], 0, share[2])
 end
-add(bucket, 's:0', debt)
-add(bucket, 'owed', debt)
+
+local event = ARGV[4] .. ',"settlement_id":"' .. settlement .. '","occurred_at":' .. digits(now_ms()) .. ',"epoch":'
+  .. epoch .. ',"late":' .. (hold and 'false' or 'true') .. ',"lines":[' .. table.concat(lines, ',') .. ']}'
+local entry = redis.call('XADD', outbox, '*', 'e', event)
+redis.call('SET', run, 'settled\n' .. settlement .. '\n' .. client .. '\n' .. entry, 'PX', ARGV[5])
+if usable ~= state[2] then
+  redis.call('HSET', bucket, 'usable', usable)
+end
 if hold then
-  give_back(bucket, from_hold, owed)
-  call('ZREM', KEYS[3], run_id)
+  redis.call('ZREM', KEYS[3], run_id)
 end
-return { 'SETTLED', entry, event, late and '1' or '0', digits(debt) }
+for _, share in ipairs(repaid) do
+  redis.call('HINCRBY', bucket, 'r:' .. share[1], digits(share[2]))
+end
+if debt > 0 then
+  redis.call('HINCRBY', bucket, 's:0', digits(debt))
+end
+if owed + debt ~= tonumber(state[3] or 0) then
+  redis.call('HSET', bucket, 'owed', digits(owed + debt))
+end
+return { 'SETTLED', entry, event, hold and '0' or '1', digits(debt) }

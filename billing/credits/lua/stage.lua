@@ -1,7 +1,7 @@
 -- stage: replace the draft of a held run's usage event, so that it can be finished if the worker dies.
 --
 -- KEYS   1 run (string)  2 server (string)
--- ARGV   1 attempt token  2 lines  3 head, or '' to leave it
+-- ARGV   1 attempt token  2 draft  3 head, or '' to leave it
 -- Reply  1 staged | 0 no hold of this attempt, or recovering
 -- Atomic because a stale attempt must not write into the hold of a live one.
 
@@ -12,9 +12,10 @@ local hold = read_run(KEYS[1])
 if not hold or hold.settled or hold.token ~= ARGV[1] and hold.token ~= '*' then
   return 0
 end
-hold.lines = ARGV[2]
+local claim = read_claim(hold.claim)
+claim.draft = ARGV[2]
 if ARGV[3] ~= '' then
-  hold.head = ARGV[3]
+  claim.head = ARGV[3]
 end
-write_hold(KEYS[1], hold)
+write_hold(KEYS[1], hold.grants, hold.epoch, hold.token, hold.created, write_claim(claim))
 return 1

@@ -6,12 +6,12 @@
 -- Reply  1 open | 0 another server answers, or a hold was asserted since: rebuild again
 -- Atomic because the server may be replaced between looking and opening (L6). Idempotent.
 
-local current = string.match(call('INFO', 'server'), 'run_id:(%w+)')
+local current = current_server()
 if ARGV[1] ~= '' and ARGV[1] ~= current then
   return 0
 end
-if ARGV[2] ~= '' and ARGV[2] ~= (call('GET', KEYS[2]) or '0') then
+if ARGV[2] ~= '' and ARGV[2] ~= (redis.call('GET', KEYS[2]) or '0') then
   return 0
 end
-call('SET', KEYS[1], current)
+redis.call('SET', KEYS[1], current)
 return 1
