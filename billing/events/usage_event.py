@@ -25,14 +25,14 @@ class UsageLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     credits: int
 
 
-class GrantShare(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class GrantShare(msgspec.Struct, frozen=True, kw_only=True):
     """How many credits of a line one grant paid. Grant 0 is debt: work that was done though nothing covered it."""
 
     grant: int
     credits: int
 
 
-class PaidLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PaidLine(msgspec.Struct, frozen=True, kw_only=True):
     """A usage line as charged: the shares of `grants` add up to `credits`."""
 
     sku: str

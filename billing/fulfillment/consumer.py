@@ -220,11 +220,13 @@ class Consumer:
         self._count_refused(writing.batch, written)
 
     def _count_refused(self, batch: Sequence[Delivered], written: Written) -> None:
-        if written.dead_letters >= written.events:
-            self._refused_in_a_row += written.events
+        poison = next(
+            (at for at, each in enumerate(reversed(batch)) if not isinstance(each.decoded, Poison)), len(batch)
+        )
+        if poison == len(batch) or written.dead_letters >= written.events:
+            self._refused_in_a_row += len(batch)
         else:
-            good = next(at for at, each in enumerate(reversed([*batch])) if not isinstance(each.decoded, Poison))
-            self._refused_in_a_row = good
+            self._refused_in_a_row = poison
         most = self._settings.dead_letter_run_max
         if self._refused_in_a_row >= most:
             message = (
