@@ -1,0 +1,193 @@
+"""The usage log: one batch, one transaction, every run once for ever (L3).
+
+Guarantee: when `write` returns, each message of the batch is in the history, was there before, is a dead letter, or
+is a committed marker; rollups and grant sums grew by exactly the rows that were inserted. When it raises, nothing is
+done. A run belongs to whoever inserts its line 0; its other lines follow only then, so that two settlements of one
+run never mix. Every lock is taken in the order of sorted keys, so two consumers never deadlock.
+
+It raises `Unwritable` (a value in the batch is refused: bisect), `Unreachable` or `LogUnready` (keep the batch, wait).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import psycopg
+from psycopg import IsolationLevel
+
+from billing.core.errors import Rejected, Retryable, Unreachable
+from billing.core.shards import shard_of
+from billing.events.usage_event import UsageEvent
+from billing.fulfillment import dead_letters, log_statements, usage_rows, verdicts
+from billing.fulfillment.delivery import Delivered
+from billing.fulfillment.verdicts import KnownClient, Sorting
+
+Cursor = psycopg.Cursor[tuple[Any, ...]]
+Connect = Callable[[], psycopg.Connection[tuple[Any, ...]]]
+
+
+class Unwritable(Rejected):
+    """The database refuses a value in the batch. A batch of one names the message; a larger one is to be bisected."""
+
+
+class LogUnready(Retryable):
+    """The database cannot take the batch as it is set up: no message is to blame, and none may be given up."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class BatchReport:
+    """What became of a batch. `events` new ones + `duplicates` + `dead_letters` + `markers` = its messages."""
+
+    events: int = 0
+    rows_inserted: int = 0
+    duplicates: int = 0
+    dead_letters: int = 0
+    markers: int = 0
+    #: Shards whose buckets may differ from the log now; a rebuild of each was requested in the same transaction.
+    rebuilds: tuple[int, ...] = ()
+
+
+class UsageLog:
+    """Writes batches over one connection, made at the first batch and again after it was lost. For one thread."""
+
+    def __init__(self, connect: Connect, *, shards: int) -> None:
+        self._connect, self._shards = connect, shards
+        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+
+    def write(self, batch: Sequence[Delivered]) -> BatchReport:
+        """Write a batch, and return what became of it. Writing it again is harmless."""
+        if not batch:
+            return BatchReport()
+        connection = self._open()
+        try:
+            with connection.cursor() as cursor:
+                report = self._write(cursor, batch)
+            connection.commit()
+        except (psycopg.DataError, psycopg.IntegrityError, UnicodeEncodeError) as error:
+            self._roll_back(connection)
+            if isinstance(error, psycopg.errors.CheckViolation) and error.diag.constraint_name is None:
+                message = f"usage_history: {_line(error)} (see: billing partitions)"
+                raise LogUnready(message) from error
+            message = f"usage_history: {_line(error)}"
+            raise Unwritable(message) from error
+        except psycopg.OperationalError as error:
+            self.close()
+            message = f"billing_database_url: {_place(connection)}: the server does not answer ({_line(error)})"
+            raise Unreachable(message) from error
+        except psycopg.Error as error:
+            self.close()
+            message = f"billing_database_url: {_place(connection)}: {_line(error)} (see: billing migrate)"
+            raise LogUnready(message) from error
+        except BaseException:
+            self.close()
+            raise
+        return report
+
+    def close(self) -> None:
+        """Close the connection; what was not committed is undone by the server."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _open(self) -> psycopg.Connection[tuple[Any, ...]]:
+        if self._connection is None:
+            connection = self._connect()
+            try:
+                connection.isolation_level = IsolationLevel.READ_COMMITTED
+                connection.execute(log_statements.PREPARE_CONNECTION)
+                connection.execute(log_statements.MAKE_INCOMING)
+                connection.commit()
+            except psycopg.Error as error:
+                connection.close()
+                message = f"billing_database_url: {_place(connection)}: the server does not answer ({_line(error)})"
+                raise Unreachable(message) from error
+            self._connection = connection
+        return self._connection
+
+    def _roll_back(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+        try:
+            connection.rollback()
+        except psycopg.Error:
+            self.close()
+
+    def _write(self, cursor: Cursor, batch: Sequence[Delivered]) -> BatchReport:
+        """Run every statement of the batch's transaction but its commit."""
+        sorting = verdicts.sort(batch)
+        inserted, rebuilds = self._write_events(cursor, sorting) if sorting.events else ([], ())
+        if sorting.letters:
+            dead_letters.keep(cursor, sorting.letters)
+        if sorting.markers:
+            tokens = sorted({(marker.token, marker.shard) for marker in sorting.markers})
+            cursor.execute(log_statements.ADD_MARKERS, [list(column) for column in zip(*tokens, strict=True)])
+        return BatchReport(
+            events=len(inserted),
+            rows_inserted=sum(len(event.lines) for event in inserted),
+            duplicates=len(sorting.events) - len(inserted),
+            dead_letters=len(sorting.letters),
+            markers=len(sorting.markers),
+            rebuilds=rebuilds,
+        )
+
+    def _write_events(self, cursor: Cursor, sorting: Sorting) -> tuple[list[UsageEvent], tuple[int, ...]]:
+        """Insert what is new; return it, and the shards for which a rebuild was requested."""
+        clients = self._read_clients(cursor, sorting)
+        first = verdicts.first_of_each_run(sorting)
+        if not first:
+            return [], ()
+        new = _insert(cursor, first.values())
+        inserted = [event for run_id, event in first.items() if run_id in new]
+        if inserted:
+            cursor.execute(log_statements.ADD_ROLLUPS, usage_rows.rollups(inserted), prepare=True)
+            cursor.execute(log_statements.ADD_SPENT, usage_rows.spent(inserted), prepare=True)
+        settlements = {event.run_id: event.settlement_id for event in inserted}
+        if len(inserted) < len(first):
+            older = [run_id for run_id in first if run_id not in new]
+            cursor.execute(log_statements.READ_SETTLEMENTS, [older], prepare=True)
+            settlements.update(cursor.fetchall())
+        found = verdicts.consequences(sorting, clients, new, settlements)
+        if found.epochs:
+            cursor.execute(log_statements.RAISE_EPOCHS, [list(found.epochs), list(found.epochs.values())])
+        rebuilds = tuple(sorted(found.rebuilds))
+        if rebuilds:
+            cursor.execute(
+                log_statements.REQUEST_REBUILDS, [list(rebuilds), [found.rebuilds[shard] for shard in rebuilds]]
+            )
+        return inserted, rebuilds
+
+    def _read_clients(self, cursor: Cursor, sorting: Sorting) -> dict[str, KnownClient]:
+        """Lock the shards of the batch's clients, read the clients, and refuse what cannot be written."""
+        client_ids = {event.client_id for _, event in sorting.events}
+        shards = sorted({shard_of(client_id, self._shards) for client_id in client_ids})
+        cursor.execute(log_statements.LOCK_SHARDS, [shards], prepare=True)
+        now_milliseconds = cursor.fetchall()[0][0]
+        cursor.execute(log_statements.READ_CLIENTS, [list(client_ids)], prepare=True)
+        clients = {client_id: KnownClient(shard=shard, epoch=epoch) for client_id, shard, epoch in cursor.fetchall()}
+        for client_id, known in clients.items():
+            if known.shard != shard_of(client_id, self._shards):
+                message = f"billing_shards: {self._shards}: is not what client {client_id!r} was added with"
+                raise LogUnready(message)
+        verdicts.refuse(sorting, clients, now_milliseconds)
+        return clients
+
+
+def _insert(cursor: Cursor, events: Collection[UsageEvent]) -> set[uuid.UUID]:
+    """Insert the runs that the history does not have; return their ids."""
+    with cursor.copy(log_statements.COPY_INCOMING) as copy:
+        copy.write(usage_rows.copy_text(events))
+    several = any(len(event.lines) > 1 for event in events)
+    statement = log_statements.INSERT_RUNS_WITH_LINES if several else log_statements.INSERT_RUNS
+    cursor.execute(statement, prepare=True)
+    return {row[0] for row in cursor.fetchall()}
+
+
+def _place(connection: psycopg.Connection[tuple[Any, ...]]) -> str:
+    info = connection.info
+    return "'server'" if connection.closed else f"'{info.host}:{info.port}/{info.dbname}'"
+
+
+def _line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,115 @@
+"""What each message of a batch comes to, and what a row means for the client's bucket (L6). Pure.
+
+The bucket has paid an event of the client's own epoch. With E the client's epoch in PostgreSQL:
+
+    | the event is                         | of epoch E | older   | newer than E                       |
+    |--------------------------------------|------------|---------|------------------------------------|
+    | new                                  | nothing    | rebuild | rebuild, at a later epoch than its |
+    | a duplicate of the stored settlement | nothing    | nothing | nothing                            |
+    | a duplicate with another settlement  | rebuild    | nothing | rebuild, at a later epoch than its |
+
+A rebuild is the slow, correct answer; it begins a new epoch, so the same message again asks for nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+from billing.core.ids import LEGACY_MILLISECONDS, milliseconds_of
+from billing.events.usage_event import UsageEvent
+from billing.fulfillment.delivery import Delivered, Marker
+
+#: A run id further ahead of the database's clock than this belongs to no month that will be there soon.
+AHEAD_MAX_MILLISECONDS: Final = 31 * 86_400_000
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class Sorting:
+    """The messages of a batch by kind; the order within a kind is that of the batch."""
+
+    events: list[tuple[Delivered, UsageEvent]] = dataclasses.field(default_factory=list)
+    markers: list[Marker] = dataclasses.field(default_factory=list)
+    letters: list[tuple[Delivered, str]] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class Consequences:
+    """What follows from a batch's events beyond their rows."""
+
+    #: Shard to the reason for its rebuild.
+    rebuilds: dict[int, str] = dataclasses.field(default_factory=dict)
+    #: Client to the newest epoch that its events carry, where it is newer than PostgreSQL's.
+    epochs: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class KnownClient:
+    """What PostgreSQL says of a client."""
+
+    shard: int
+    epoch: int
+
+
+def sort(batch: Sequence[Delivered]) -> Sorting:
+    """Sort the messages of a batch by kind."""
+    sorting = Sorting()
+    for message in batch:
+        decoded = message.decoded
+        if isinstance(decoded, UsageEvent):
+            sorting.events.append((message, decoded))
+        elif isinstance(decoded, Marker):
+            sorting.markers.append(decoded)
+        else:
+            sorting.letters.append((message, decoded.reason))
+    return sorting
+
+
+def refuse(sorting: Sorting, clients: Mapping[str, KnownClient], now_milliseconds: int) -> None:
+    """Move the events of unknown clients, and those from the far future, to the letters."""
+    kept: list[tuple[Delivered, UsageEvent]] = []
+    latest = now_milliseconds + AHEAD_MAX_MILLISECONDS
+    for message, event in sorting.events:
+        if event.client_id not in clients:
+            sorting.letters.append((message, f"client_id: {event.client_id!r}: is not a known client"))
+        elif latest < milliseconds_of(event.run_id) < LEGACY_MILLISECONDS:
+            sorting.letters.append((message, f"run_id: '{event.run_id}': is more than 31 days ahead of now"))
+        else:
+            kept.append((message, event))
+    sorting.events = kept
+
+
+def first_of_each_run(sorting: Sorting) -> dict[uuid.UUID, UsageEvent]:
+    """Return the first event of each run: the others are duplicates, whether or not it is new."""
+    first: dict[uuid.UUID, UsageEvent] = {}
+    for _, event in sorting.events:
+        first.setdefault(event.run_id, event)
+    return first
+
+
+def consequences(
+    sorting: Sorting,
+    clients: Mapping[str, KnownClient],
+    inserted: Collection[uuid.UUID],
+    stored_settlements: Mapping[uuid.UUID, str],
+) -> Consequences:
+    """Return what follows from the events, given which runs were inserted and the settlement that each run has now."""
+    found = Consequences()
+    new = set(inserted)
+    for _, event in sorting.events:
+        known = clients[event.client_id]
+        if event.run_id in new:
+            new.remove(event.run_id)
+            if event.epoch == known.epoch:
+                continue
+            reason = f"run {event.run_id} was settled in epoch {event.epoch}, the client is at epoch {known.epoch}"
+        else:
+            if event.epoch < known.epoch or event.settlement_id == stored_settlements[event.run_id]:
+                continue
+            reason = f"run {event.run_id} was settled twice"
+        found.rebuilds[known.shard] = reason
+        if event.epoch > known.epoch:
+            found.epochs[event.client_id] = max(event.epoch, found.epochs.get(event.client_id, 0))
+    return found
