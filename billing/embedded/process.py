@@ -26,6 +26,8 @@ START_LIMIT_SECONDS: Final = 30.0
 KILL_LIMIT_SECONDS: Final = 15.0
 LOG_TAIL_BYTES: Final = 16_384
 
+_running: Final[set[Child]] = set()  # else the collector would close the socket of a child that nobody keeps
+
 
 class Child:
     """One guarded process. `pid` is its guard, `child_pid` the process itself, which leads a session of its own."""
@@ -46,6 +48,7 @@ class Child:
         self._guard = guard
         self._line = line
         self._stop_signal = stop_signal
+        _running.add(self)
 
     @classmethod
     def spawn(  # noqa: PLR0913 - what a process needs to be told
@@ -125,9 +128,12 @@ class Child:
     def wait(self, timeout_seconds: float | None = None) -> int | None:
         """Wait for the end of the child and of all that it left; return the exit code, or None when the time was up."""
         try:
-            return self._guard.wait(timeout_seconds)
+            code = self._guard.wait(timeout_seconds)
         except subprocess.TimeoutExpired:
             return None
+        self._line.close()
+        _running.discard(self)
+        return code
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the child itself (SIGTERM to a Celery worker is its warm stop)."""

@@ -10,16 +10,19 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
 from pathlib import Path
 from typing import ClassVar, Final
 
 import amqp
 
-from billing.core.errors import Fatal
+from billing.core.errors import Fatal, InvalidValue
 from billing.embedded.process import Child
 from billing.embedded.server import LOOPBACK, NotInstalled, Server, free_port
 
 USER: Final = "billing"
+NODE: Final = "billing@localhost"
+CALL_LIMIT_SECONDS: Final = 30.0
 PLACES: Final = (
     "/usr/lib/rabbitmq/bin",  # Debian; what it has on PATH is a wrapper that changes to the user `rabbitmq`
     "/usr/local/opt/rabbitmq/sbin",
@@ -56,9 +59,31 @@ class RabbitMQ(Server):
         path = "" if virtual_host == "/" else virtual_host
         return f"amqp://{USER}:{self._password()}@{LOOPBACK}:{self.port}/{path}"
 
-    def control(self) -> tuple[list[str | os.PathLike[str]], dict[str, str]]:
-        """Return the command and environment with which `rabbitmqctl` reaches this node."""
-        return [programs() / "rabbitmqctl"], self._environment(distribution_port=0)
+    def add_virtual_host(self, name: str) -> str:
+        """Make a virtual host (letters, digits, hyphens) and return its URL."""
+        owner, host, all_names = f'<<"{USER}">>', f'<<"{_plain(name)}">>', '<<".*">>'
+        permissions = f"{owner}, {host}, {all_names}, {all_names}, {all_names}, {owner}"
+        self._call(f"ok = rabbit_vhost:add({host}, {owner})")
+        self._call(f"ok = rabbit_auth_backend_internal:set_permissions({permissions})")
+        return self.url_of(name)
+
+    def remove_virtual_host(self, name: str) -> None:
+        """Remove a virtual host with everything in it; its connections are closed."""
+        self._call(f'ok = rabbit_vhost:delete(<<"{_plain(name)}">>, <<"{USER}">>)')
+
+    def _call(self, expression: str) -> None:
+        """Evaluate Erlang inside the node: by `erl_call` in 15 ms, where that is missing by `rabbitmqctl` in 500 ms."""
+        if found := shutil.which("erl_call"):
+            command, text = [found, "-sname", NODE, "-e"], f"{expression}.\n"
+        else:
+            command, text = [str(programs() / "rabbitmqctl"), "eval", f"{expression}."], ""
+        environ = self._environment(distribution_port=0)
+        done = subprocess.run(
+            command, input=text, env=environ, capture_output=True, text=True, timeout=CALL_LIMIT_SECONDS, check=False
+        )
+        if done.returncode != 0 or "ok" not in done.stdout:
+            answer = " ".join((done.stdout + done.stderr).split())
+            raise Fatal(f"{self.name}: {expression}: {answer[:300]}")
 
     def stop(self, *, timeout_seconds: float = 20.0) -> None:
         """End the node, then its port mapper."""
@@ -135,7 +160,7 @@ class RabbitMQ(Server):
             "HOME": str(directory / "home"),
             "ERL_EPMD_PORT": str(self._epmd_port),
             "ERL_EPMD_ADDRESS": LOOPBACK,
-            "RABBITMQ_NODENAME": "billing@localhost",
+            "RABBITMQ_NODENAME": NODE,
             "RABBITMQ_MNESIA_BASE": str(directory / "mnesia"),
             "RABBITMQ_LOG_BASE": str(directory / "log"),
             "RABBITMQ_LOGS": "-",
@@ -197,3 +222,9 @@ def _epmd_program() -> Path:
     if not candidates:
         raise NotInstalled("rabbitmq: Erlang's port mapper (epmd) was not found")
     return candidates[-1]
+
+
+def _plain(name: str) -> str:
+    if not name.replace("-", "").isalnum() or not name.isascii():
+        raise InvalidValue("virtual_host", name, "must be made of letters, digits and hyphens")
+    return name

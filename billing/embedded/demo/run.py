@@ -1,0 +1,225 @@
+"""The demo from beginning to end: servers, fleet, clients, work, one dead worker process, books, receipts, stop.
+
+Returns 0 only if every law that it checks holds and every submitted task is accounted for. Every wait is bounded;
+however it ends, nothing of it is left running.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import celery
+from rich.console import Console
+
+from billing import admin
+from billing.connections import postgres
+from billing.core.errors import Fatal
+from billing.core.settings import Settings
+from billing.embedded.demo import facts, report
+from billing.embedded.demo.audit import audit
+from billing.embedded.demo.casualty import kill_one
+from billing.embedded.demo.pages import PageServer
+from billing.embedded.demo.progress import Steps, TaskProgress
+from billing.embedded.demo.receipt_csv import Receipt, write_receipt
+from billing.embedded.demo.results import Results
+from billing.embedded.demo.workload import Site, Workload, plan
+from billing.embedded.fleet import Fleet, FleetPlan
+from billing.embedded.lifetime import clean_stop
+from billing.embedded.stack import Stack
+from billing.integration.configuration import read
+from billing.schema.migrate import migrate
+
+APP: Final = "worker_tasks.app"
+PRICES: Final = "worker_tasks.price_list"
+RECEIPTS: Final = Path(".billing") / "demo"
+WORKERS: Final = 2
+CHILDREN: Final = 2
+
+POLL_SECONDS: Final = 0.4
+WORK_SECONDS: Final = 240.0
+#: A hold that nobody finishes is back after its lease and a sweep; the log has had time for every event by then.
+BOOKS_SECONDS: Final = 60.0
+LEASE_SECONDS: Final = 20
+#: The part of the tasks that has ended when a worker process is killed.
+KILL_AT: Final = 0.25
+
+
+def run(console: Console | None = None) -> int:
+    """Run the demo in this process; return its exit code. Raises `Fatal` when a server or a process does not live."""
+    console = console or Console()
+    steps = Steps(console)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(clean_stop())
+        steps.begin("servers", "starting Valkey, PostgreSQL and a broker on loopback")
+        servers = stack.enter_context(Stack())
+        for line in servers.describe().splitlines():
+            steps.say(line)
+        stack.enter_context(_environment(_variables(servers)))
+        site = stack.enter_context(PageServer(servers.directory / "pydoc")).site
+        settings = read({})
+        migrate(settings)
+        workload = plan(_chosen(site))
+        steps.begin("set-up", f"{len(workload.clients)} clients, their grants, the price list")
+        _make_clients(settings, workload)
+        app: celery.Celery = importlib.import_module(APP).app
+        stack.callback(app.close)
+        fleet = Fleet(FleetPlan(app=APP, workers=WORKERS, children=CHILDREN), servers.endpoints, servers.directory)
+        stack.callback(fleet.stop)
+        fleet.start()
+        steps.say(f"{WORKERS} workers with {CHILDREN} processes each, a consumer, beat, Flower at {fleet.flower_url}")
+        ok = _Demo(console, steps, settings, app, fleet, workload).run()
+        steps.begin("stop", "stopping everything")
+    console.print(f"[dim]{steps.summary()}[/]", highlight=False)
+    return 0 if ok else 1
+
+
+class _Demo:
+    """The part that runs while servers and fleet do."""
+
+    def __init__(
+        self,
+        console: Console,
+        steps: Steps,
+        settings: Settings,
+        app: celery.Celery,
+        fleet: Fleet,
+        workload: Workload,
+    ) -> None:
+        self._console, self._steps = console, steps
+        self._settings, self._app, self._fleet, self._workload = settings, app, fleet, workload
+        self._client_ids = [client.client_id for client in workload.clients]
+        self._results = Results(app)
+
+    def run(self) -> bool:
+        """Submit, wait, audit, show; return whether everything holds."""
+        self._steps.begin("work", f"submitting {len(self._workload.orders):,} tasks")
+        with (
+            postgres.connect(self._settings, autocommit=True) as connection,
+            TaskProgress(self._console, self._steps, len(self._workload.orders)) as progress,
+        ):
+            self._submit()
+            self._steps.say("all submitted")
+            self._work(lambda: self._show(progress, connection))
+            self._steps.begin("books", "every task has ended; waiting for the log")
+            self._wait_for_books(connection)
+        return self._audit()
+
+    def _submit(self) -> None:
+        with self._app.producer_or_acquire() as producer:
+            for order in self._workload.orders:
+                sent = self._app.tasks[order.task].apply_async(kwargs=dict(order.arguments), producer=producer)
+                self._results.expect(sent.id, order)
+
+    def _work(self, show: Callable[[], None]) -> None:
+        """Wait until every task has ended, and kill a worker process on the way."""
+        killed = False
+        total = len(self._workload.orders)
+        deadline = time.monotonic() + WORK_SECONDS
+        while time.monotonic() < deadline:
+            self._results.poll()
+            show()
+            if not self._results.pending:
+                return
+            if not killed and total - self._results.pending >= KILL_AT * total:
+                self._kill()
+                killed = True
+            self._pause()
+        self._steps.say(f"{self._results.pending:,} tasks have not ended within {WORK_SECONDS:g} s")
+
+    def _kill(self) -> None:
+        casualty = kill_one(self._app, "worker1")
+        if casualty is None:
+            raise Fatal("worker1: no process of it could be caught while it ran a task")
+        order = self._results.orders.get(casualty.task_ids[0])
+        what = "" if order is None else f", which ran {order.task.rpartition('.')[2]} for {order.client_id}"
+        self._steps.say(f"[bold]SIGKILL[/] to worker process {casualty.pid}{what}")
+
+    def _wait_for_books(self, connection: Any) -> None:
+        """Wait until the log has as many runs as tasks succeeded, and no hold is left; the audit says what is wrong."""
+        succeeded = len(self._results.succeeded())
+        deadline = time.monotonic() + BOOKS_SECONDS
+        while time.monotonic() < deadline:
+            runs, _ = facts.recorded(connection, self._client_ids)
+            if runs >= succeeded and not facts.unsettled(self._settings, self._client_ids):
+                return
+            self._pause()
+        self._steps.say(f"the books are not complete after {BOOKS_SECONDS:g} s")
+
+    def _audit(self) -> bool:
+        clients = self._workload.clients
+        books = facts.read_books(self._settings, self._client_ids)
+        found = audit(clients, self._results.orders, self._results.endings, books)
+        receipts = [self._receipt(client_id) for client_id in self._client_ids]
+        self._steps.end()
+        report.print_to(self._console, report.render(clients, found, books, receipts))
+        style = "bold green" if found.ok else "bold red"
+        self._console.print(report.summary(found), style=style, highlight=False)
+        return found.ok
+
+    def _receipt(self, client_id: str) -> Receipt:
+        path = RECEIPTS / f"receipt-{client_id}.csv"
+        try:
+            return write_receipt(path, facts.usage_rows(self._settings, [client_id]))
+        except OSError as error:
+            message = f"{path}: the receipt cannot be written: {error.strerror}"
+            raise Fatal(message) from error
+
+    def _show(self, progress: TaskProgress, connection: Any) -> None:
+        runs, _ = facts.recorded(connection, self._client_ids)
+        endings = self._results.endings
+        progress.show(ended=len(endings), succeeded=len(self._results.succeeded()), logged=runs)
+
+    def _pause(self) -> None:
+        for child in self._fleet.dead():
+            lines = " / ".join(child.last_lines(2))
+            message = f"{child.name}: ended by itself with code {child.returncode}: {lines}"
+            raise Fatal(message)
+        time.sleep(POLL_SECONDS)
+
+
+def _chosen(site: Site | None) -> Site:
+    if site is None:  # pragma: no cover - a page server that has started has a site
+        raise Fatal("pydoc: its server has no pages")
+    return site
+
+
+def _make_clients(settings: Settings, workload: Workload) -> None:
+    prices: Sequence[Any] = importlib.import_module(PRICES).PRICE_LIST
+    for price in prices:
+        admin.set_price(settings, price.sku, price.credits_per_unit, price.unit)
+    for client in workload.clients:
+        admin.add_client(settings, client.client_id)
+        admin.grant(settings, client.client_id, client.credits, key="demo")
+
+
+def _variables(servers: Stack) -> dict[str, str]:
+    """Return what points settings, fleet and tasks at this demo."""
+    return {
+        **servers.endpoints.environment(),
+        "BILLING_LEASE_SECONDS": str(LEASE_SECONDS),
+        "WORKER_TASKS_STORE": str(servers.directory / "pages"),
+        # The pages are on loopback: no proxy of the environment stands between.
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+    }
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Within, this process and those that it starts have these environment variables."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

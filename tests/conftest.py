@@ -1,0 +1,90 @@
+"""Fixtures for tests against real servers: one embedded stack per session, started when the first test asks for it.
+
+A server that is not installed skips these tests on a laptop with one line that says so, and fails them under CI=true.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from typing import NoReturn
+
+import psycopg
+import pytest
+import redis
+from psycopg import sql
+
+from billing.embedded.rabbitmq import RabbitMQ
+from billing.embedded.server import NotInstalled
+from billing.embedded.stack import BROKER_VARIABLE, Stack
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip on a laptop, fail under CI=true."""
+    if os.environ.get("CI", "").lower() in {"1", "true"}:
+        pytest.fail(f"under CI nothing may be missing: {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """The session's servers. `fast`: they survive SIGKILL of a server, not of the machine."""
+    try:
+        stack = Stack(fast=True)
+    except NotInstalled as error:
+        missing(str(error))
+    with stack:
+        yield stack
+
+
+@pytest.fixture
+def rabbitmq(stack: Stack) -> RabbitMQ:
+    """The session's RabbitMQ, for tests of what the Redis transport cannot do."""
+    if stack.rabbitmq is None:
+        chosen = f"{BROKER_VARIABLE}={os.environ[BROKER_VARIABLE]}" if BROKER_VARIABLE in os.environ else "not installed"
+        missing(f"RabbitMQ: {chosen}")
+    return stack.rabbitmq
+
+
+@pytest.fixture
+def redis_url(stack: Stack) -> str:
+    """Billing's Valkey, emptied."""
+    with redis.Redis.from_url(stack.endpoints.redis_url) as client:
+        client.flushall()
+        client.script_flush()
+    return stack.endpoints.redis_url
+
+
+@pytest.fixture
+def result_url(stack: Stack) -> str:
+    """The result backend's Valkey, emptied."""
+    with redis.Redis.from_url(stack.endpoints.result_url) as client:
+        client.flushall()
+    return stack.endpoints.result_url
+
+
+@pytest.fixture
+def broker_url(rabbitmq: RabbitMQ) -> Iterator[str]:
+    """A virtual host of RabbitMQ for this test alone; making and removing it takes 50 ms."""
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    yield rabbitmq.add_virtual_host(name)
+    rabbitmq.remove_virtual_host(name)
+
+
+@pytest.fixture(scope="session")
+def database_template() -> str:
+    """The database that `database_url` clones. Override it with one that holds the schema."""
+    return "template0"
+
+
+@pytest.fixture
+def database_url(stack: Stack, database_template: str) -> Iterator[str]:
+    """A database of this test's own, cloned from `database_template`, dropped afterwards with whoever is connected."""
+    name = sql.Identifier(database := f"test_{uuid.uuid4().hex[:12]}")
+    with psycopg.connect(stack.postgres.url_of("postgres"), autocommit=True) as connection:
+        template = sql.Identifier(database_template)
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(name, template))
+    yield stack.postgres.url_of(database)
+    with psycopg.connect(stack.postgres.url_of("postgres"), autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))

@@ -1,0 +1,16 @@
+"""Wait for a condition, never for a time: tests do not sleep."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+
+def wait_until(condition: Callable[[], object], what: str, *, timeout_seconds: float = 20.0) -> None:
+    """Return as soon as `condition` holds; fail with `what` when it does not in time."""
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            message = f"not within {timeout_seconds:g} s: {what}"
+            raise AssertionError(message)
+        time.sleep(0.02)
