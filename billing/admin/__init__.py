@@ -5,10 +5,11 @@ PostgreSQL is written first and Redis second; what dies between the two is finis
 
 from __future__ import annotations
 
+from billing.admin.access import close
 from billing.admin.clients import ClientView, add_client, client, clients
 from billing.admin.grants import grant
 from billing.admin.prices import prices, set_price
-from billing.admin.reading import balance, usage, usage_total
+from billing.admin.reading import balance
 
 __all__ = [
     "ClientView",
@@ -16,9 +17,8 @@ __all__ = [
     "balance",
     "client",
     "clients",
+    "close",
     "grant",
     "prices",
     "set_price",
-    "usage",
-    "usage_total",
 ]

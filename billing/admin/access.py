@@ -12,3 +12,8 @@ from billing.task.runtime import Runtime
 def runtime_for(settings: Settings) -> Runtime:
     """Return the runtime of some settings; the same settings share their connections."""
     return Runtime(lambda: settings)
+
+
+def close(settings: Settings) -> None:
+    """Close the connections that administrative calls with these settings have made."""
+    runtime_for(settings).close()

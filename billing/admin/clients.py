@@ -33,7 +33,7 @@ class ClientView:
 def add_client(settings: Settings, client_id: str) -> tuple[Client, bool]:
     """Add a client with an empty bucket; return it with whether it is new. Adding it again changes nothing.
 
-    Raises `InvalidValue` for a bad id and `Unreachable` when PostgreSQL or Redis does not answer; nothing is added then.
+    Raises `InvalidValue` for a bad id, and `Unreachable` when a server does not answer; nothing is added then.
     """
     check_client_id(client_id)
     runtime = runtime_for(settings)

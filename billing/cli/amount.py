@@ -11,7 +11,7 @@ from billing.core.credits import parse_amount
 from billing.core.errors import InvalidValue
 
 
-class Amount(click.ParamType):
+class Amount(click.ParamType[Any]):
     """A whole number of credits."""
 
     name = "amount"
@@ -27,7 +27,7 @@ class Amount(click.ParamType):
             self.fail(f"{error.value!r}: {error.rule}", param, ctx)
 
 
-class Instant(click.ParamType):
+class Instant(click.ParamType[Any]):
     """An instant in ISO 8601; without a zone it is UTC."""
 
     name = "time"

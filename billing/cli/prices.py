@@ -30,7 +30,9 @@ def set_(sku: str, credits_per_unit: int, unit: str, effective_at: datetime | No
         emit_json(made)
     else:
         since = made.effective_at.isoformat(sep=" ", timespec="seconds")
-        click.echo(f"{made.sku}: {made.credits_per_unit:,} credits per {made.unit} from {since} (version {made.version})")
+        click.echo(
+            f"{made.sku}: {made.credits_per_unit:,} credits per {made.unit} from {since} (version {made.version})"
+        )
 
 
 @price.command(name="list", epilog="Example: billing price list --json")

@@ -114,11 +114,15 @@ class Settings:
     database_timeout_seconds: float = _setting(5.0, _seconds(0.1, 300), "bound on connecting to PostgreSQL")
     publish: Publish = _setting("confirm", _choice("confirm", "relay"), "who publishes usage events: worker or relay")
     publish_timeout_seconds: float = _setting(2.0, _seconds(0.1, 60), "bound on one publish with its confirm")
-    outbox_entries_max: int = _setting(10_000, _whole(10, 10_000_000), "events a shard's outbox holds before it refuses")
+    outbox_entries_max: int = _setting(
+        10_000, _whole(10, 10_000_000), "events a shard's outbox holds before it refuses"
+    )
     relay_after_seconds: float = _setting(5.0, _seconds(0, 3_600), "age at which the relay publishes an outbox entry")
     relay_batch: int = _setting(500, _whole(1, 10_000), "outbox entries the relay takes from a shard at once")
     sweep_batch: int = _setting(200, _whole(1, 10_000), "overdue holds the reaper takes from a shard at once")
-    price_age_max_seconds: float = _setting(15.0, _seconds(0, 3_600), "how old a worker's copy of the price book may be")
+    price_age_max_seconds: float = _setting(
+        15.0, _seconds(0, 3_600), "how old a worker's copy of the price book may be"
+    )
     batch_events: int = _setting(500, _whole(1, 10_000), "usage events that one batch holds at most")
     batch_bytes: int = _setting(4_194_304, _whole(1_024, 2**30), "bytes of events that one batch holds at most")
     batch_age_seconds: float = _setting(0.5, _seconds(0.01, 60), "age at which a batch is written though not full")
@@ -145,7 +149,9 @@ def load(configuration: Mapping[str, object], environment: Mapping[str, str]) ->
         name = key.removeprefix("billing_")
         if name not in FIELDS:
             close = difflib.get_close_matches(key, [f"billing_{known}" for known in FIELDS], n=1)
-            raise InvalidValue(key, value, "is not a billing setting" + (f"; did you mean {close[0]}?" if close else ""))
+            raise InvalidValue(
+                key, value, "is not a billing setting" + (f"; did you mean {close[0]}?" if close else "")
+            )
         given[name] = FIELDS[name].metadata["parse"](key, value)
     for name, field in FIELDS.items():
         variable = f"BILLING_{name.upper()}"

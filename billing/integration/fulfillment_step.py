@@ -24,7 +24,7 @@ MAINTENANCE_QUEUE: Final = "billing.maintenance"
 _POOLS: Final = ("solo", "thread")
 
 
-class FulfillmentStep(bootsteps.StartStopStep):  # type: ignore[misc]
+class FulfillmentStep(bootsteps.StartStopStep):
     """Runs the fulfillment consumer inside a Celery worker."""
 
     requires = ("celery.worker.components:Pool", "billing.integration.lease_step:LeaseStep")
@@ -70,7 +70,9 @@ def parse_queues(text: str, settings: Settings) -> list[int]:
     except ValueError:
         numbers = [-1]
     if not all(0 <= number < settings.usage_queues for number in numbers):
-        raise InvalidValue("--fulfillment", text, f"must be queue numbers from 0 to {settings.usage_queues - 1}, as 0,1")
+        raise InvalidValue(
+            "--fulfillment", text, f"must be queue numbers from 0 to {settings.usage_queues - 1}, as 0,1"
+        )
     return numbers
 
 
@@ -83,4 +85,4 @@ def _check_pool(parent: Any) -> None:
 def _stop_worker() -> None:
     """End the worker: a consumer that must not go on is no consumer, and its standby takes over."""
     logger.critical("billing: the fulfillment consumer stopped; this worker ends")
-    state.should_stop = os.EX_SOFTWARE
+    state.should_stop = os.EX_SOFTWARE  # type: ignore[assignment]  # Celery's stubs say None; its loop wants a code

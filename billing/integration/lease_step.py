@@ -16,7 +16,7 @@ from billing.task.leases import LeaseKeeper
 RENEWALS_PER_LEASE: Final = 3
 
 
-class LeaseStep(bootsteps.StartStopStep):  # type: ignore[misc]
+class LeaseStep(bootsteps.StartStopStep):
     """Renews the leases of the worker's active requests every third of a lease."""
 
     requires = ("celery.worker.components:Timer", "celery.worker.components:Pool")

@@ -10,9 +10,10 @@ from typing import Final
 import celery
 
 from billing.connections import broker, postgres
-from billing.core.ids import milliseconds_of
+from billing.credits.values import SettleReply
 from billing.events.relay import Relay
-from billing.fulfillment.consumer import Consumer
+from billing.fulfillment.batch import Received
+from billing.fulfillment.consumer import AfterCommit, Consumer
 from billing.fulfillment.usage_log import UsageLog
 from billing.integration.loops import Loop
 from billing.recovery.grants import apply_grants
@@ -43,13 +44,13 @@ class Services:
         settings = self._runtime.settings
         reaper = make_reaper(app)
         relay = make_relay(self._runtime)
-        rebuilder = Rebuilder(self._runtime)
+        self._rebuilder = Rebuilder(self._runtime)
         sweep_seconds = min(_SWEEP_SECONDS_MAX, settings.lease_seconds / _SWEEPS_PER_LEASE)
         self._loops = (
             Loop("relay", _RELAY_SECONDS, relay.sweep),
             Loop("reaper", sweep_seconds, reaper.sweep),
             Loop("grants", _GRANTS_SECONDS, lambda: apply_grants(self._runtime)),
-            Loop("recovery", _RECOVERY_SECONDS, rebuilder.step),
+            Loop("recovery", _RECOVERY_SECONDS, self._rebuilder.step),
         )
 
     def start(self) -> None:
@@ -61,6 +62,7 @@ class Services:
     def stop(self) -> None:
         """Stop every thread within a bound; an open batch is committed, or given back to the broker."""
         self._consumer.stop()
+        self._rebuilder.stop()
         for loop in self._loops:
             loop.stop()
         self._thread.join(_STOP_SECONDS)
@@ -73,6 +75,9 @@ class Services:
         except Exception:
             logger.exception("billing: the fulfillment consumer failed")
             self._on_failure()
+        else:
+            if self._consumer.error is not None:
+                self._on_failure()
 
 
 def make_usage_log(runtime: Runtime) -> UsageLog:
@@ -82,7 +87,18 @@ def make_usage_log(runtime: Runtime) -> UsageLog:
 
 def make_consumer(runtime: Runtime, queues: Sequence[int]) -> Consumer:
     """Return a consumer of some usage queues."""
-    return Consumer(runtime.settings, make_usage_log(runtime), queues=queues)
+    return Consumer(runtime.settings, make_usage_log(runtime), queues=queues, after_commit=outbox_cleaner(runtime))
+
+
+def outbox_cleaner(runtime: Runtime) -> AfterCommit | None:
+    """Return what removes outbox entries whose rows are committed; None where publisher confirms have done so."""
+    if broker.confirms(runtime.settings):
+        return None
+
+    def clean(received: Sequence[Received]) -> None:
+        runtime.buckets.forget([(r.shard, r.entry_id) for r in received if r.shard is not None and r.entry_id])
+
+    return clean
 
 
 def make_relay(runtime: Runtime) -> Relay:
@@ -98,7 +114,7 @@ def make_reaper(app: celery.Celery) -> Reaper:
     def read_state(task_id: str) -> str:
         return str(app.backend.get_state(task_id))
 
-    def publish(client_id: str, reply: object) -> None:
+    def publish(client_id: str, reply: SettleReply) -> None:
         attachment.lifecycle.publish(client_id, reply)
 
     return Reaper(runtime.settings, runtime.buckets, read_state, publish, runtime.clock)

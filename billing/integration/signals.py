@@ -52,7 +52,7 @@ def _hide_passwords(sender: Any = None, **_: Any) -> None:
     if sender is not None and is_attached(sender):
         # A wrong setting is reported by the worker's start, not here.
         with contextlib.suppress(BillingError):
-            _ = attachment_of(sender).runtime.settings
+            attachment_of(sender).runtime.settings  # noqa: B018 - reading hides them
 
 
 def _pay(**_: Any) -> None:

@@ -19,11 +19,12 @@ DRAIN_BATCHES: Final = 1_000
 DRAIN_IDLE_SECONDS: Final = 2.0
 
 _OPTIONS: Final[dict[str, Any]] = {
-    "queue": "billing.maintenance",
     "ignore_result": True,
     # Celery's plain task, even on an app whose default class is billable: maintenance is nobody's usage.
     "base": celery.Task,
     "acks_late": True,
+    # Each app has its own: a shared one would bill another app's fleet with this app's settings.
+    "shared": False,
 }
 
 
@@ -35,9 +36,14 @@ def register_tasks(app: celery.Celery) -> None:
         runtime = attachment_of(app).runtime
         log = services.make_usage_log(runtime)
         report = drain(
-            runtime.settings, log, seconds=DRAIN_SECONDS, batches=DRAIN_BATCHES, idle_seconds=DRAIN_IDLE_SECONDS
+            runtime.settings,
+            log,
+            seconds=DRAIN_SECONDS,
+            batches=DRAIN_BATCHES,
+            idle_seconds=DRAIN_IDLE_SECONDS,
+            after_commit=services.outbox_cleaner(runtime),
         )
-        return {"events": report.events, "rows": report.rows_inserted}
+        return {"events": report.events, "rows": report.rows}
 
     def relay_outbox() -> int:
         """Publish outbox entries that nobody has confirmed."""
@@ -64,9 +70,5 @@ def register_tasks(app: celery.Celery) -> None:
         ("billing.grants.apply", apply_open_grants),
         ("billing.partitions.make", make_months),
     ):
-        app.task(name=name, **_route(_OPTIONS))(function)
+        app.task(name=name, **_OPTIONS)(function)
 
-
-def _route(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the task options; the queue is a route (Celery 5.7 warns about a queue on the class)."""
-    return {name: value for name, value in options.items() if name != "queue"}

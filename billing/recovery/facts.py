@@ -1,4 +1,4 @@
-"""What PostgreSQL knows of a shard's clients, read for a rebuild in one transaction under the shard's exclusive lock."""
+"""What PostgreSQL knows of a shard, read for a rebuild in one transaction under the shard's exclusive lock."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ def database_time(connection: Connection) -> datetime:
 def begin_epoch(connection: Connection, shard: int) -> list[ClientFacts]:
     """Raise the epoch of every client of a shard, and read what its bucket is made of."""
     epochs = connection.execute(
-        update(client).where(client.c.shard == shard).values(epoch=client.c.epoch + 1).returning(client.c.client_id, client.c.epoch)
+        update(client)
+        .where(client.c.shard == shard)
+        .values(epoch=client.c.epoch + 1)
+        .returning(client.c.client_id, client.c.epoch)
     ).all()
     of_shard = select(client.c.client_id).where(client.c.shard == shard)
     grants: dict[str, list[tuple[int, int]]] = collections.defaultdict(list)

@@ -20,12 +20,13 @@ from billing.task import usage as usage_module
 from billing.task.attachment import attachment_of
 from billing.task.definition import Definition, Quantity, Reserve, define
 from billing.task.lifecycle import Lifecycle
+from billing.task.run import run_of
 
 _WRAPPED: Final = "_billing_wraps"
 _OPTIONS: Final = ("sku", "quantity", "reserve", "client")
 
 
-class BillableTask(celery.Task):  # type: ignore[misc]
+class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class takes none at run time
     """A task whose success is charged to a client.
 
     Options, on the class or in the decorator:
@@ -45,6 +46,8 @@ class BillableTask(celery.Task):  # type: ignore[misc]
     #: A charge follows the work: a worker that dies must have its message redelivered, or the work is lost (L3).
     acks_late = True
     reject_on_worker_lost = True
+    #: A refusal is an answer, not an accident: Celery logs it without a traceback.
+    throws = (Rejected,)
 
     sku: ClassVar[str | None] = None
     quantity: ClassVar[Quantity | None] = None
@@ -107,14 +110,14 @@ def _body(cls: type[BillableTask]) -> Callable[..., Any]:
     return functools.partial(resolved, None)
 
 
-def lifecycle_of(task: celery.Task) -> Lifecycle | None:
+def lifecycle_of(task: celery.Task[Any, Any]) -> Lifecycle | None:
     """Return what bills a task, or None for one that is not billed."""
     if not isinstance(task, BillableTask) or task.sku is None:
         return None
     return attachment_of(_app_of(task)).lifecycle
 
 
-def _app_of(task: celery.Task) -> celery.Celery:
+def _app_of(task: celery.Task[Any, Any]) -> celery.Celery:
     """Return the app itself: a task may hold a lazy proxy of it."""
     app = task.app
     current = getattr(app, "_get_current_object", None)
@@ -125,7 +128,7 @@ def _reserving(hook: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(hook)
     def before_start(self: BillableTask, task_id: str, args: Any, kwargs: Mapping[str, Any]) -> Any:
         cycle = lifecycle_of(self)
-        if cycle is not None and getattr(self.request, "billing_run", None) is None:
+        if cycle is not None and run_of(self) is None:
             cycle.begin(self, args, kwargs)
         return hook(self, task_id, args, kwargs)
 
@@ -144,17 +147,15 @@ def _settling(hook: Callable[..., Any]) -> Callable[..., Any]:
     return on_success
 
 
-def settle_current(task: celery.Task) -> None:
+def settle_current(task: celery.Task[Any, Any]) -> None:
     """Settle the run that just succeeded, once; signal `task_success` calls it again if the hook was lost."""
-    run = getattr(task.request, "billing_run", None)
-    cycle = None if run is None else lifecycle_of(task)
-    if cycle is not None:
+    run, cycle = run_of(task), lifecycle_of(task)
+    if run is not None and cycle is not None:
         cycle.succeed(run)
 
 
-def end_current(task: celery.Task, state: str | None, outcome: object) -> None:
+def end_current(task: celery.Task[Any, Any], state: str | None, outcome: object) -> None:
     """End the delivery that just ended, however it did (signal `task_postrun`)."""
-    run = getattr(task.request, "billing_run", None)
-    cycle = None if run is None else lifecycle_of(task)
-    if cycle is not None:
+    run, cycle = run_of(task), lifecycle_of(task)
+    if run is not None and cycle is not None:
         cycle.end(run, state, outcome)

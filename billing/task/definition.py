@@ -106,10 +106,14 @@ def define(*, task: str, options: Mapping[str, Any], run: Callable[..., Any]) ->
 def _check_callable(field: str, function: Callable[..., Any], run: inspect.Signature) -> None:
     """Refuse a callable that cannot be called with the task's own arguments."""
     kinds = inspect.Parameter
-    positional = [p.name for p in run.parameters.values() if p.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)]
+    positional = [
+        p.name for p in run.parameters.values() if p.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
+    ]
     keyword = {p.name: None for p in run.parameters.values() if p.kind is kinds.KEYWORD_ONLY}
     try:
         inspect.signature(function).bind(*positional, **keyword)
     except (TypeError, ValueError):
         names = ", ".join(run.parameters)
-        raise InvalidValue(field, getattr(function, "__name__", function), f"must take the task's arguments ({names})") from None
+        raise InvalidValue(
+            field, getattr(function, "__name__", function), f"must take the task's arguments ({names})"
+        ) from None

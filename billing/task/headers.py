@@ -26,12 +26,20 @@ INHERITED_AGE_MAX_MILLISECONDS: Final = 30 * 86_400_000
 class Request(Protocol):
     """What is read of Celery's `Context`."""
 
-    id: str | None
-    called_directly: bool
-    headers: Mapping[str, Any] | None
-    root_id: str | None
-    retries: int
-    replaced_task_nesting: int
+    @property
+    def id(self) -> str | None: ...  # noqa: D102 - Celery's field
+
+    @property
+    def headers(self) -> Mapping[str, Any] | None: ...  # noqa: D102 - the message's own headers
+
+    @property
+    def root_id(self) -> str | None: ...  # noqa: D102 - Celery's field
+
+    @property
+    def retries(self) -> int | None: ...  # noqa: D102 - Celery's field
+
+    @property
+    def replaced_task_nesting(self) -> int | None: ...  # noqa: D102 - Celery's field
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,9 +56,7 @@ def mint(headers: dict[str, Any], parent: Request | None, now_milliseconds: int)
     if AT in headers:
         return
     inherited = None if parent is None else read_at(parent.headers)
-    if parent is None or (
-        inherited is not None and now_milliseconds - inherited > INHERITED_AGE_MAX_MILLISECONDS
-    ):
+    if parent is None or (inherited is not None and now_milliseconds - inherited > INHERITED_AGE_MAX_MILLISECONDS):
         headers[AT] = now_milliseconds
         headers[NONCE] = ids.new_nonce()
     elif inherited is not None:

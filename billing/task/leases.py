@@ -32,7 +32,6 @@ class _Delivered:
     retries: int
     replaced_task_nesting: int
     headers: Mapping[str, Any]
-    called_directly: bool = False
 
 
 class LeaseKeeper:

@@ -26,8 +26,8 @@ from billing.core.errors import (
     OutboxFull,
     Recovering,
     Retryable,
-    Unreachable,
     UnknownClient,
+    Unreachable,
 )
 from billing.core.ids import new_settlement_id
 from billing.core.shards import queue_of, shard_of
@@ -36,7 +36,7 @@ from billing.events.usage_event import decode_draft, encode_fragment, encode_hea
 from billing.ledger.rebuilds import request_rebuild
 from billing.task.headers import CLIENT, identify
 from billing.task.pending import Pending
-from billing.task.run import Run, prepare
+from billing.task.run import Run, attach_run, prepare
 from billing.task.usage import Recorder
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Lifecycle:
             self._reserve(run)
         except Retryable as unavailable:
             self._put_off(task, args, kwargs, unavailable)
-        task.request.billing_run = run
+        attach_run(task, run)
 
     def prepare(self, task: BillableTask, args: Sequence[Any], kwargs: Mapping[str, Any], request: Any = None) -> Run:
         """Return the run of a request, not yet reserved."""
@@ -150,28 +150,30 @@ class Lifecycle:
         outcome, client_id = reply.outcome, hold.client_id
         if outcome is ReserveOutcome.INSUFFICIENT:
             return InsufficientCredits(client_id, hold.sku, reply.required, reply.available)
-        if outcome is ReserveOutcome.UNKNOWN_CLIENT:
-            return self._missing_bucket(client_id)
-        if outcome is ReserveOutcome.RECOVERING:
-            return Recovering(f"client {client_id!r}: its shard is being rebuilt; nothing is admitted until then")
+        if outcome in (ReserveOutcome.UNKNOWN_CLIENT, ReserveOutcome.RECOVERING):
+            return self._without_bucket(client_id, missing=outcome is ReserveOutcome.UNKNOWN_CLIENT)
         if outcome is ReserveOutcome.OUTBOX_FULL:
             return OutboxFull(f"client {client_id!r}: too many usage events of its shard wait for the broker")
         if outcome is ReserveOutcome.AHEAD:
             return InvalidValue("billing_at", str(hold.run_id), "is more than a day ahead of the server's time")
         return Conflict(f"run_id: {hold.run_id}: is already held for another client or SKU")
 
-    def _missing_bucket(self, client_id: str) -> BillingError:
-        """A bucket may be missing though the client exists: then its shard is rebuilt, and the task waits (L6)."""
+    def _without_bucket(self, client_id: str, *, missing: bool) -> BillingError:
+        """Return why there is no bucket to take from: only the catalog knows whether the client exists.
+
+        A known client whose bucket is missing has lost it: its shard is rebuilt, and the task waits (L6).
+        """
         runtime = self.runtime
         try:
             with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
                 shard = get_client(connection, client_id).shard
-                request_rebuild(connection, shard, "a bucket is missing")
+                if missing:
+                    request_rebuild(connection, shard, "a bucket is missing")
         except UnknownClient as unknown:
             return unknown
         except (Unreachable, SQLAlchemyError) as error:
             return Recovering(f"client {client_id!r}: has no bucket, and the catalog does not answer: {error}")
-        return Recovering(f"client {client_id!r}: its bucket is missing and is being rebuilt")
+        return Recovering(f"client {client_id!r}: its shard is being rebuilt; nothing is admitted until then")
 
     def _put_off(
         self, task: BillableTask, args: Sequence[Any], kwargs: Mapping[str, Any], unavailable: Retryable
@@ -183,7 +185,7 @@ class Lifecycle:
             raise unavailable
         # The same retries: billing's own waiting must not use up the user's retry budget.
         again = task.signature_from_request(
-            request, args, kwargs, countdown=settings.unavailable_retry_seconds, retries=request.retries
+            request, tuple(args), dict(kwargs), countdown=settings.unavailable_retry_seconds, retries=request.retries
         )
         again.apply_async()
         logger.warning("billing: task %s waits %g s: %s", request.id, settings.unavailable_retry_seconds, unavailable)
@@ -206,7 +208,11 @@ class Lifecycle:
         if reply.outcome is SettleOutcome.RECOVERING:
             raise Recovering(f"client {settlement.client_id!r}: its shard is being rebuilt")
         if reply.outcome is SettleOutcome.UNKNOWN_CLIENT:
-            raise self._missing_bucket(settlement.client_id)
+            raise self._without_bucket(settlement.client_id, missing=True)
+        if reply.outcome is SettleOutcome.TOO_LARGE:
+            raise InvalidValue(
+                "credits", sum(settlement.amounts), "would lift the client's debt above what can be counted"
+            )
         if reply.debt:
             logger.error("billing: client %s owes %d credits more", settlement.client_id, reply.debt)
         if self.runtime.settings.publish == "confirm":

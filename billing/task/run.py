@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
+import celery
 import msgspec
 
 from billing.catalog.price_book import PriceBook
@@ -45,7 +46,6 @@ class Run:
         own = self.definition.sku
         return recorded if own in recorded else {own: self.default_quantity, **recorded}
 
-
     def lines(self, book: PriceBook) -> tuple[UsageLine, ...]:
         """Return the usage lines of what is charged now, at the prices that the first reserve fixed."""
         return rated(book, self.quantities(), self.priced_at, self.head.price_version)
@@ -53,6 +53,21 @@ class Run:
     def draft(self, book: PriceBook) -> bytes:
         """Return what is stored with the hold, for the reaper."""
         return encode_draft(Draft(priced_at=self.priced_at, lines=self.lines(book)))
+
+
+#: Where a delivery's run hangs on its request.
+_ATTRIBUTE: Final = "billing_run"
+
+
+def attach_run(task: celery.Task[Any, Any], run: Run) -> None:
+    """Hang the run on the request that `task` is executing here."""
+    setattr(task.request, _ATTRIBUTE, run)
+
+
+def run_of(task: celery.Task[Any, Any]) -> Run | None:
+    """Return the run that `task` is executing in this thread or greenlet, or None."""
+    run: Run | None = getattr(task.request, _ATTRIBUTE, None)
+    return run
 
 
 def rated(book: PriceBook, quantities: Mapping[str, int], at: int, version: int) -> tuple[UsageLine, ...]:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import sqlalchemy
 
-from billing.catalog.price_cache import PriceCache
 from billing.catalog.price_book import PriceBook
+from billing.catalog.price_cache import PriceCache
 from billing.catalog.prices import load_price_book
 from billing.connections import postgres
 from billing.connections import redis as redis_connection
@@ -29,6 +29,7 @@ class Runtime:
         self._read_settings = read_settings
         self.clock = clock or SystemClock()
         self._engine = PerProcess(lambda: postgres.engine(self.settings))
+        self._redis = PerProcess(lambda: redis_connection.connect(self.settings))
         self._buckets = PerProcess(self._make_buckets)
         self._prices = PerProcess(self._make_prices)
         self._publisher = PerProcess(lambda: Publisher(self.settings))
@@ -58,10 +59,21 @@ class Runtime:
         """The confirmed publisher of usage events."""
         return self._publisher.get()
 
+    def close(self) -> None:
+        """Close what this process has made; it is made again when it is used again."""
+        if self._engine.made is not None:
+            self._engine.made.dispose()
+        if self._redis.made is not None:
+            self._redis.made.close()
+        if self._publisher.made is not None:
+            self._publisher.made.close()
+        for holder in (self._engine, self._redis, self._buckets, self._prices, self._publisher):
+            holder.forget()
+
     def _make_buckets(self) -> Buckets:
         settings = self.settings
         return Buckets(
-            redis_connection.connect(settings),
+            self._redis.get(),
             shards=settings.shards,
             lease_seconds=settings.lease_seconds,
             settled_retention_seconds=settings.settled_retention_seconds,

@@ -1,0 +1,39 @@
+"""`billing migrate` and `billing doctor`."""
+
+from __future__ import annotations
+
+import click
+
+from billing.cli.context import find_app, settings
+from billing.cli.output import emit_json, json_option, table
+from billing.observability.doctor import Verdict, examine
+from billing.schema import migrate as schema
+from billing.task.runtime import Runtime
+
+
+@click.command(epilog="Example: billing migrate")
+@json_option
+def migrate(as_json: bool) -> None:  # noqa: FBT001 - click gives flags by name
+    """Bring the database to this version, and make the usage history's months for a year ahead."""
+    applied = schema.migrate(settings())
+    if as_json:
+        emit_json(applied)
+        return
+    for name in applied:
+        click.echo(f"made {name}")
+    click.echo(f"database is at {schema.head()}")
+
+
+@click.command(epilog="Example: billing -A worker_tasks.app doctor")
+@json_option
+def doctor(as_json: bool) -> None:  # noqa: FBT001
+    """Check every part that billing stands on. Exit code 1 when one fails."""
+    found = settings()
+    findings = examine(Runtime(lambda: found), find_app())
+    if as_json:
+        emit_json(findings)
+    else:
+        rows = [(f.part, f.verdict.value, f.seen, f.advice) for f in findings]
+        table(None, ("part", "verdict", "seen", "what to do"), rows)
+    if any(finding.verdict is Verdict.FAIL for finding in findings):
+        click.get_current_context().exit(1)

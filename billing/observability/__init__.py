@@ -1,0 +1,1 @@
+"""Looks at the running system and says what it sees. Nothing else imports it but the command line."""

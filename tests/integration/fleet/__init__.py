@@ -1,0 +1,1 @@
+"""A billed fleet of real worker processes, for tests."""

@@ -1,0 +1,123 @@
+"""Starts and stops the real processes of a fleet under test, and reads the books of its clients."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+
+import celery
+import psycopg
+
+from billing import admin
+from billing.core.settings import Settings
+from billing.credits.buckets import Buckets
+from billing.credits.values import Balance, StoredHold
+from billing.embedded.process import Child
+from billing.task.runtime import Runtime
+from tests.integration.fleet.tasks import OTHER_SKU, SKU
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[3]
+#: Credits for one unit of each SKU of the fleet.
+PRICES = {SKU: 10, OTHER_SKU: 3}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row of the usage history, as far as tests look at it."""
+
+    client_id: str
+    correlation_id: str
+    sku: str
+    quantity: int
+    credits: int
+    late: bool
+    attempt: int
+
+
+class Fleet:
+    """Workers, a consumer, and the servers they use."""
+
+    def __init__(self, app: celery.Celery, settings: Settings, environment: dict[str, str], directory: Path) -> None:
+        self.app = app
+        self.settings = settings
+        self.directory = directory
+        self.runtime = Runtime(lambda: settings)
+        self._environment = environment
+        self._children: list[Child] = []
+
+    @property
+    def buckets(self) -> Buckets:
+        """The buckets, as an administrator sees them."""
+        return self.runtime.buckets
+
+    def worker(self, name: str = "worker", *, children: int = 2, pool: str = "prefork", options: tuple[str, ...] = ()) -> Child:
+        """Start a task worker and return when it answers."""
+        arguments = ("-P", pool, "-c", str(children), "-n", f"{name}@test", "-l", "INFO", *options)
+        child = self._spawn(name, "worker", *arguments)
+        self.wait_ready(name)
+        return child
+
+    def consumer(self, name: str = "consumer", *, wait: bool = True) -> Child:
+        """Start a fulfillment worker and return when it answers."""
+        child = self._spawn(name, "worker", "--fulfillment", "-P", "solo", "-n", f"{name}@test", "-l", "INFO")
+        if wait:
+            self.wait_ready(name)
+        return child
+
+    def wait_ready(self, name: str) -> None:
+        """Wait until a worker says that it is ready."""
+        log = self.directory / f"{name}.log"
+        wait_until(lambda: " ready." in log.read_text(errors="replace"), f"{name} is ready: {log}", timeout_seconds=60)
+
+    def client(self, client_id: str, credits: int) -> str:
+        """Make a client with one grant."""
+        admin.add_client(self.settings, client_id)
+        _, applied = admin.grant(self.settings, client_id, credits, key="first")
+        assert applied
+        return client_id
+
+    def balance(self, client_id: str) -> Balance:
+        """Return a client's bucket, which must keep L2 whenever one looks."""
+        balance = admin.balance(self.settings, client_id)
+        assert balance.granted + balance.owed == balance.available + balance.held + balance.spent, balance
+        for grant in balance.grants:
+            assert grant.granted == grant.available + grant.held + grant.spent + grant.repaid, grant
+        return balance
+
+    def holds(self, client_id: str) -> list[StoredHold]:
+        """Return the holds of a client."""
+        return self.buckets.held(client_id)
+
+    def rows(self, client_id: str | None = None) -> list[Row]:
+        """Return the usage history, oldest first."""
+        columns = ", ".join(field.name for field in dataclasses.fields(Row))
+        query = f"SELECT {columns} FROM usage_history WHERE client_id = coalesce(%s, client_id) ORDER BY run_id, line"  # noqa: S608
+        with psycopg.connect(self.settings.database_url) as connection:
+            found = connection.execute(query.encode(), [client_id]).fetchall()
+        return [Row(**dict(zip([f.name for f in dataclasses.fields(Row)], row, strict=True))) for row in found]
+
+    def wait_for_rows(self, count: int, client_id: str | None = None, *, timeout_seconds: float = 30.0) -> list[Row]:
+        """Wait until the usage history has `count` rows of a client, and return them."""
+        wait_until(lambda: len(self.rows(client_id)) >= count, f"{count} rows", timeout_seconds=timeout_seconds)
+        return self.rows(client_id)
+
+    def stop(self) -> None:
+        """Stop every process."""
+        for child in self._children:
+            child.stop(20)
+        self.runtime.close()
+        admin.close(self.settings)
+
+    def _spawn(self, name: str, command: str, *options: str) -> Child:
+        child = Child.spawn(
+            name,
+            [sys.executable, "-m", "celery", "-A", "tests.integration.fleet.worker", command, *options],
+            environ={**os.environ, **self._environment, "PYTHONPATH": str(ROOT)},
+            cwd=self.directory,
+            log=self.directory / f"{name}.log",
+        )
+        self._children.append(child)
+        return child
