@@ -39,7 +39,6 @@ from billing.credits.verification import Verification
 #: More usable grants than this are refused, so that one reserve stays one short step (L9).
 GRANTS_MAX: Final = 64
 
-_RESERVE: Final = {outcome.value.encode(): outcome for outcome in ReserveOutcome}
 _SETTLE: Final = {outcome.value.encode(): outcome for outcome in SettleOutcome}
 
 
@@ -67,7 +66,7 @@ class Buckets(Verification, Outbox):
         """Hold credits for an attempt. `forget`: confirmed outbox entries whose removal rides along, one round trip."""
         credits_ = check_amount("credits", hold.credits, minimum=0)
         keys = self._keys[shard_of(hold.client_id, self.shards)]
-        run_id = str(hold.run_id)
+        run_id = hold.run_id.hex
         command: Command = (
             "FCALL",
             self._functions["reserve"],
@@ -84,25 +83,26 @@ class Buckets(Verification, Outbox):
             self._milliseconds(hold.lease_seconds),
             self._outbox_entries_max,
         )
-        answer: list[bytes]
-        if forget:
-            answer = self._scripts.run_all([*self._removals(forget), command])[-1]
-        else:
-            answer = self._scripts.run(command)
-        outcome = _RESERVE[answer[0]]
-        if outcome is ReserveOutcome.HELD:
-            return ReserveReply(outcome=outcome, required=credits_, held=credits_, price_version=hold.price_version)
-        if outcome is ReserveOutcome.TAKEN_OVER:
+        answer: bytes | list[bytes] = (
+            self._scripts.run_all([*self._removals(forget), command])[-1] if forget else self._scripts.run(command)
+        )
+        if answer == b"HELD":
             return ReserveReply(
-                outcome=outcome,
-                required=credits_,
-                held=int(answer[1]),
-                price_version=int(answer[2]),
-                head=answer[3],
-                lines=answer[4],
+                outcome=ReserveOutcome.HELD, required=credits_, held=credits_, price_version=hold.price_version
             )
-        available = int(answer[1]) if outcome is ReserveOutcome.INSUFFICIENT else 0
-        return ReserveReply(outcome=outcome, required=credits_, available=available)
+        if isinstance(answer, bytes):
+            return ReserveReply(outcome=ReserveOutcome(answer.decode()), required=credits_)
+        if answer[0] == b"INSUFFICIENT":
+            return ReserveReply(outcome=ReserveOutcome.INSUFFICIENT, required=credits_, available=int(answer[1]))
+        _, held, price_version, head, lines = answer
+        return ReserveReply(
+            outcome=ReserveOutcome.TAKEN_OVER,
+            required=credits_,
+            held=int(held),
+            price_version=int(price_version),
+            head=head,
+            lines=lines,
+        )
 
     def settle(self, settlement: Settlement) -> SettleReply:
         """Charge a run that succeeded and write its event into the outbox, in one step (L3).
@@ -145,7 +145,7 @@ class Buckets(Verification, Outbox):
         if not settlement.settlement_id.isalnum():
             raise InvalidValue("settlement_id", settlement.settlement_id, "must be letters and digits")
         keys = self._keys[shard_of(settlement.client_id, self.shards)]
-        run_id = str(settlement.run_id)
+        run_id = settlement.run_id.hex
         lines = [part for line in zip(settlement.fragments, amounts, strict=True) for part in line]
         return (
             "FCALL",
@@ -167,22 +167,22 @@ class Buckets(Verification, Outbox):
     def release(self, client_id: str, run_id: UUID, token: str) -> ReleaseOutcome:
         """Give back the hold of an attempt that did not succeed. A stale attempt's token leaves it alone (L4)."""
         keys = self._keys_of(client_id)
-        run_keys = (keys.bucket + client_id, f"{keys.run}{run_id}", keys.leases, keys.server)
-        return ReleaseOutcome(self._call("release", run_keys, str(run_id), token))
+        run_keys = (keys.bucket + client_id, keys.run + run_id.hex, keys.leases, keys.server)
+        return ReleaseOutcome(self._call("release", run_keys, run_id.hex, token))
 
     def renew(self, items: Sequence[tuple[str, UUID, float | None]]) -> list[RenewOutcome]:
         """Move the deadlines of running attempts: (client id, run id, lease in seconds or None). One round trip."""
         commands = []
         for client_id, run_id, lease_seconds in items:
             keys = self._keys_of(client_id)
-            run_keys = (f"{keys.run}{run_id}", keys.leases, keys.server)
-            commands.append(self._command("renew", run_keys, str(run_id), self._milliseconds(lease_seconds)))
+            run_keys = (keys.run + run_id.hex, keys.leases, keys.server)
+            commands.append(self._command("renew", run_keys, run_id.hex, self._milliseconds(lease_seconds)))
         return [RenewOutcome(answer.decode()) for answer in self._scripts.run_all(commands)] if commands else []
 
     def stage(self, client_id: str, run_id: UUID, token: str, lines: bytes, *, head: bytes = b"") -> bool:
         """Replace the draft lines of a held run (and its head, if given); False if this attempt has no hold."""
         keys = self._keys_of(client_id)
-        command = self._command("stage", (f"{keys.run}{run_id}", keys.server), token, lines, head)
+        command = self._command("stage", (keys.run + run_id.hex, keys.server), token, lines, head)
         return bool(self._scripts.run(command))
 
     def grant(self, client_id: str, grant_id: int, credits_: int) -> GrantOutcome:
@@ -218,8 +218,8 @@ class Buckets(Verification, Outbox):
     def expire(self, client_id: str, run_id: UUID) -> ExpireOutcome:
         """Give back a hold whose deadline has passed, if its shard is swept without pauses."""
         keys = self._keys_of(client_id)
-        run_keys = (keys.bucket + client_id, f"{keys.run}{run_id}", keys.leases, keys.swept, keys.server)
-        return ExpireOutcome(self._call("expire", run_keys, str(run_id), self._lease_ms // 3))
+        run_keys = (keys.bucket + client_id, keys.run + run_id.hex, keys.leases, keys.swept, keys.server)
+        return ExpireOutcome(self._call("expire", run_keys, run_id.hex, self._lease_ms // 3))
 
     def balance(self, client_id: str) -> Balance | None:
         """Return the bucket of a client, None if there is none; raises `Recovering` while it cannot be trusted."""

@@ -52,7 +52,7 @@ def library() -> tuple[str, str]:
     parts = [f"#!lua name={name}\n", prelude]
     for verb, text in verbs.items():
         flags = "'allow-oom'" if VERBS[verb] else ""
-        parts.append(f"local function {verb}(KEYS, ARGV)\n{text}end\n")
+        parts.append(f"local function {verb}(KEYS, ARGV)\nbegin()\n{text}end\n")
         parts.append(f"redis.register_function{{function_name='{name}_{verb}', callback={verb}, flags={{{flags}}}}}\n")
     return name, "".join(parts)
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from uuid import UUID
 
+from msgspec import Struct
+
 
 class ReserveOutcome(Enum):
     """Why a run may start, or may not. Only `HELD` and `TAKEN_OVER` admit it."""
@@ -116,8 +118,7 @@ class RebuildOutcome(Enum):
     MOVED = "MOVED"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Hold:
+class Hold(Struct, frozen=True, kw_only=True):
     """What an attempt asks to reserve. `head` and `lines` are the draft of its usage event, opaque here."""
 
     run_id: UUID
@@ -132,8 +133,7 @@ class Hold:
     lease_seconds: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReserveReply:
+class ReserveReply(Struct, frozen=True, kw_only=True):
     """The answer to `reserve`.
 
     `available` is filled when it was not enough: what the client could have had, a hold of the same run included.
@@ -150,8 +150,7 @@ class ReserveReply:
     lines: bytes = b""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Settlement:
+class Settlement(Struct, frozen=True, kw_only=True):
     """One act of settling: a JSON `head`, and per line a JSON `fragment` (both unclosed) and the credits it costs."""
 
     run_id: UUID
@@ -163,8 +162,7 @@ class Settlement:
     amounts: tuple[int, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SettleReply:
+class SettleReply(Struct, frozen=True, kw_only=True):
     """The answer to `settle`.
 
     `event` and `entry_id` are the outbox entry: what to publish, and what to `forget` once it is confirmed. A repeat

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from typing import Any, Final
-from uuid import UUID
 
 from billing.core.credits import check_amount
 from billing.core.errors import Conflict
@@ -55,11 +54,11 @@ class Verification(Calling):
         The token `*` stands for whichever attempt is running. Raises `Conflict` for a run of another client.
         """
         keys = self._keys_of(hold.client_id)
-        run_keys = (keys.bucket + hold.client_id, f"{keys.run}{hold.run_id}", keys.leases, keys.server, keys.asserts)
+        run_keys = (keys.bucket + hold.client_id, keys.run + hold.run_id.hex, keys.leases, keys.server, keys.asserts)
         answer = self._call(
             "assert_hold",
             run_keys,
-            str(hold.run_id),
+            hold.run_id.hex,
             check_amount("credits", hold.credits, minimum=0),
             hold.token,
             claim_of(hold),
@@ -104,7 +103,7 @@ class Verification(Calling):
         return RebuildOutcome(
             self._call(
                 "rebuild",
-                (keys.bucket + client_id, keys.server, keys.asserts, *(_run(keys.run, run) for run in plan.holds)),
+                (keys.bucket + client_id, keys.server, keys.asserts, *(keys.run + run.hex for run in plan.holds)),
                 epoch,
                 server,
                 asserts,
@@ -113,10 +112,6 @@ class Verification(Calling):
                 *(" ".join(f"{grant}:{part}" for grant, part in shares.items()) for shares in plan.holds.values()),
             )
         )
-
-
-def _run(prefix: str, run_id: UUID) -> str:
-    return f"{prefix}{run_id}"
 
 
 def _current(information: bytes) -> str:

@@ -1,7 +1,7 @@
 -- assert_hold: see to it that a running attempt has its hold, also where it was lost; never refuses for lack of credits.
 --
 -- KEYS   1 bucket (hash)  2 run (string)  3 leases (zset)  4 server (string)  5 asserts (counter)
--- ARGV   1 run id  2 credits  3 attempt token, '*' for whichever attempt is running  4 claim, as in reserve
+-- ARGV   1 run id in hex  2 credits  3 attempt token, '*' for whichever attempt is running  4 claim, as in reserve
 --        5 lease in ms
 -- Reply  'RENEWED' (the hold was there) | 'ASSERTED' (it was written) | 'SETTLED' | 'CONFLICT' (another client's)
 -- On a verified shard the hold takes what is available, up to its need. While the shard recovers, or without a bucket,
@@ -12,7 +12,7 @@ local bucket, run, leases = KEYS[1], KEYS[2], KEYS[3]
 local run_id = ARGV[1]
 
 local hold = read_run(run)
-if hold and client_of(hold) ~= read_claim(ARGV[4]).client then
+if hold and hold.client ~= read_claim(ARGV[4]).client then
   return 'CONFLICT'
 end
 if hold and hold.settled then
@@ -21,22 +21,22 @@ end
 
 local now = now_ms()
 local deadline = digits(now + ARGV[5])
-local state = redis.call('HMGET', bucket, 'epoch', 'usable')
+local state = call('HMGET', bucket, 'epoch', 'usable')
 local epoch = not recovering(KEYS[4]) and state[1] or nil
 if hold and (not epoch or hold.epoch == epoch) then
-  redis.call('ZADD', leases, 'GT', deadline, run_id)
+  call('ZADD', leases, 'GT', deadline, run_id)
   return 'RENEWED'
 end
 
-hold = hold or { token = ARGV[3], created = digits(now), claim = ARGV[4] }
-local shares = {}
+local claim = hold and claim_of(hold) or ARGV[4]
+local grants = ''
 if epoch then
-  local need = read_claim(hold.claim).credits
-  take(available_for(state[2], need), need, shares)
-  redis.call('HSET', bucket, 'usable', lend(state[2], shares))
+  local usable
+  usable, grants = borrow(state[2], read_claim(claim).credits)
+  call('HSET', bucket, 'usable', usable)
 else
-  redis.call('INCR', KEYS[5])
+  call('INCR', KEYS[5])
 end
-write_hold(run, write_shares(shares), epoch or '0', hold.token, hold.created, hold.claim)
-redis.call('ZADD', leases, 'GT', deadline, run_id)
+write_hold(run, grants, epoch or '0', hold and hold.token or ARGV[3], hold and hold.created or digits(now), claim)
+call('ZADD', leases, 'GT', deadline, run_id)
 return 'ASSERTED'

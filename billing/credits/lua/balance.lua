@@ -7,6 +7,6 @@
 if recovering(KEYS[2]) then
   return { 'RECOVERING' }
 end
-local reply = redis.call('HGETALL', KEYS[1])
+local reply = call('HGETALL', KEYS[1])
 table.insert(reply, 1, 'OK') -- not unpack(), which fails past some thousand values
 return reply

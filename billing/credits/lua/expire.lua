@@ -1,32 +1,29 @@
 -- expire: give a hold back whose lease has run out, its worker being dead.
 --
 -- KEYS   1 bucket (hash)  2 run (string)  3 leases (zset)  4 swept (hash)  5 server (string)
--- ARGV   1 run id  2 the longest pause between two sweeps in ms
+-- ARGV   1 run id in hex  2 the longest pause between two sweeps in ms
 -- Reply  'EXPIRED' | 'NOTHING' (no hold) | 'NOT_DUE' (lease not over, or the shard was away) | 'RECOVERING'
 -- Atomic because a renewal may come between looking at the deadline and returning the credits (L5).
 -- Idempotent: the hold is gone after the first call.
 
-local bucket, run, leases = KEYS[1], KEYS[2], KEYS[3]
-local run_id = ARGV[1]
+local run, leases, run_id = KEYS[2], KEYS[3], ARGV[1]
 
 if recovering(KEYS[5]) then
   return 'RECOVERING'
 end
 local hold = read_run(run)
 if not hold or hold.settled then
-  redis.call('ZREM', leases, run_id)
+  call('ZREM', leases, run_id)
   return 'NOTHING'
 end
 local now = now_ms()
-local swept = redis.call('HMGET', KEYS[4], 'at', 'grace')
+local swept = call('HMGET', KEYS[4], 'at', 'grace')
 if now - tonumber(swept[1] or 0) > tonumber(ARGV[2]) or now < tonumber(swept[2] or 0) then
   return 'NOT_DUE'
 end
-if tonumber(redis.call('ZSCORE', leases, run_id) or 0) > now then
+if tonumber(call('ZSCORE', leases, run_id) or 0) > now then
   return 'NOT_DUE'
 end
 
-give_back(bucket, hold)
-redis.call('DEL', run)
-redis.call('ZREM', leases, run_id)
+drop(KEYS[1], run, leases, hold, run_id)
 return 'EXPIRED'

@@ -12,7 +12,7 @@ local bucket, grant, credits = KEYS[1], ARGV[1], tonumber(ARGV[2])
 if recovering(KEYS[2]) then
   return 'RECOVERING'
 end
-local state = redis.call('HMGET', bucket, 'epoch', 'usable', 'owed', 'g:' .. grant)
+local state = call('HMGET', bucket, 'epoch', 'usable', 'owed', 'g:' .. grant)
 if not state[1] then
   return 'UNKNOWN_CLIENT'
 end
@@ -24,13 +24,13 @@ if total_of(bucket) + credits > CREDITS_MAX then
 end
 
 local owed = tonumber(state[3] or 0)
-local pays = math.min(owed, credits)
+local pays = min(owed, credits)
 local added = ' ' .. grant .. ':' .. digits(credits - pays) .. ':0:0'
 
 -- What is used up leaves the burn order: nothing can come back to a grant that has neither credits nor holds.
 -- Burn order is the order of creation, though a grant may arrive after a later one.
 local usable, left, used_up = {}, 0, {}
-for other, available, held, spent in string.gmatch(state[2], ' (%d+):(%d+):(%d+):(%d+)') do
+for other, available, held, spent in gmatch(state[2], ' (%d+):(%d+):(%d+):(%d+)') do
   if available == '0' and held == '0' then
     used_up[#used_up + 1] = { 's:' .. other, spent }
   else
@@ -47,11 +47,11 @@ if left >= tonumber(ARGV[3]) then
 end
 usable[#usable + 1] = added
 
-redis.call('HSET', bucket, 'usable', table.concat(usable), 'g:' .. grant, digits(credits), 'owed', digits(owed - pays))
+call('HSET', bucket, 'usable', table.concat(usable), 'g:' .. grant, digits(credits), 'owed', digits(owed - pays))
 for _, field in ipairs(used_up) do
-  redis.call('HSET', bucket, field[1], field[2])
+  call('HSET', bucket, field[1], field[2])
 end
 if pays > 0 then
-  redis.call('HSET', bucket, 'r:' .. grant, digits(pays))
+  call('HSET', bucket, 'r:' .. grant, digits(pays))
 end
 return 'GRANTED'

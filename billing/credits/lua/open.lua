@@ -8,8 +8,8 @@
 if recovering(KEYS[2]) then
   return 'RECOVERING'
 end
-if redis.call('EXISTS', KEYS[1]) == 1 then
+if call('EXISTS', KEYS[1]) == 1 then
   return 'ALREADY'
 end
-redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'usable', '')
+call('HSET', KEYS[1], 'epoch', ARGV[1], 'usable', '')
 return 'OPENED'

@@ -11,15 +11,15 @@ if recovering(KEYS[3]) then
   return { 'PAUSED' }
 end
 local now = now_ms()
-local swept = redis.call('HMGET', KEYS[2], 'at', 'grace')
+local swept = call('HMGET', KEYS[2], 'at', 'grace')
 local grace = tonumber(swept[2] or 0)
 if now - tonumber(swept[1] or 0) > tonumber(ARGV[3]) then
   grace = now + tonumber(ARGV[2])
 end
-redis.call('HSET', KEYS[2], 'at', digits(now), 'grace', digits(grace))
+call('HSET', KEYS[2], 'at', digits(now), 'grace', digits(grace))
 if now < grace then
   return { 'PAUSED' }
 end
-local reply = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', digits(now), 'WITHSCORES', 'LIMIT', 0, ARGV[1])
+local reply = call('ZRANGEBYSCORE', KEYS[1], '-inf', digits(now), 'WITHSCORES', 'LIMIT', 0, ARGV[1])
 table.insert(reply, 1, 'OK')
 return reply

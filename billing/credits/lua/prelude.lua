@@ -12,133 +12,160 @@
 --   held     grants ("12:30 15:5")  epoch  token  created  then the claim, as the client wrote it:
 --            client  sku  credits  price version  attempt  length of head  head and draft
 --   settled  settlement id  client  entry id
--- A hold of another epoch than its bucket's covers nothing: that bucket never lent it.
+-- A hold of another epoch than its bucket's covers nothing: that bucket never lent it. Shares of grants are flat lists
+-- in the scripts: { '12', 30, '15', 5 }.
 --
 -- All reading and deciding comes before the first write, since a script that fails half way is not rolled back.
 
 local CREDITS_MAX = 9007199254740991 -- 2^53 - 1, the last whole number that a double counts to
 
--- Lua's own conversion writes 1e+15; this one is exact.
-local function digits(number)
-  return string.format('%.0f', number)
-end
-
--- This library is loaded anew by every server process, so that its own run id is asked for once.
+local call, find, floor, format, gmatch, match, min, sub
 local server_run_id
 
-local function current_server()
-  if not server_run_id then
-    server_run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+-- Runs before every verb. A server process loads this library anew, so that its own run id is asked for once; and what
+-- a library may use is there at its first call only, not yet when it is loaded.
+local function begin()
+  if call then
+    return
   end
-  return server_run_id
+  find, format, gmatch, match, sub = string.find, string.format, string.gmatch, string.match, string.sub
+  floor, min = math.floor, math.min
+  server_run_id = match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+  call = redis.call
 end
 
 -- A shard is trusted only on the server under which it was built or verified (L6).
 local function recovering(server_key)
-  return redis.call('GET', server_key) ~= current_server()
+  return call('GET', server_key) ~= server_run_id
+end
+
+-- Lua's own conversion writes 1e+15; this one is exact where a C long has 64 bits (`verify` makes sure of that), in a
+-- quarter of the time of '%.0f'.
+local function digits(number)
+  return format('%d', number)
 end
 
 local function now_ms()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
+  local time = call('TIME')
+  return time[1] * 1000 + floor(time[2] / 1000)
 end
 
--- "12:30 15:5" -> {{'12', 30}, {'15', 5}}
+-- Adds to a grant's share, so that no grant is named twice.
+local function join(shares, grant, credits)
+  for i = 1, #shares, 2 do
+    if shares[i] == grant then
+      shares[i + 1] = shares[i + 1] + credits
+      return
+    end
+  end
+  local last = #shares
+  shares[last + 1], shares[last + 2] = grant, credits
+end
+
+-- "12:30 15:5" -> { '12', 30, '15', 5 }
 local function read_shares(text)
   local shares = {}
-  for grant, credits in string.gmatch(text, '(%d+):(%d+)') do
-    shares[#shares + 1] = { grant, tonumber(credits) }
+  for grant, credits in gmatch(text, '(%d+):(%d+)') do
+    join(shares, grant, tonumber(credits))
   end
   return shares
 end
 
 local function write_shares(shares)
-  local texts = {}
-  for i, share in ipairs(shares) do
-    texts[i] = share[1] .. ':' .. digits(share[2])
+  local text = ''
+  for i = 1, #shares, 2 do
+    text = text .. (i == 1 and '' or ' ') .. shares[i] .. ':' .. digits(shares[i + 1])
   end
-  return table.concat(texts, ' ')
+  return text
 end
 
--- Adds to a grant's share, so that no grant is named twice.
-local function join(shares, grant, credits)
-  for _, share in ipairs(shares) do
-    if share[1] == grant then
-      share[2] = share[2] + credits
-      return
-    end
+-- What is available, in burn order.
+local function read_available(usable)
+  local shares = {}
+  for grant, available in gmatch(usable, ' (%d+):(%d+)') do
+    join(shares, grant, tonumber(available))
   end
-  shares[#shares + 1] = { grant, credits }
+  return shares
 end
 
--- Takes up to `need` from the front of `from` into `to`; returns how much of the need is left.
+-- Moves up to `need` from the front of `from` into `to`; returns how much of the need is left.
 local function take(from, need, to)
-  for _, share in ipairs(from) do
+  for i = 1, #from, 2 do
     if need == 0 then
       break
     end
-    local part = math.min(share[2], need)
+    local part = min(from[i + 1], need)
     if part > 0 then
-      share[2] = share[2] - part
+      from[i + 1] = from[i + 1] - part
       need = need - part
-      join(to, share[1], part)
+      join(to, from[i], part)
     end
   end
   return need
 end
 
--- What is available in burn order, but no more than covers `need`; and its sum.
-local function available_for(usable, need)
-  local shares, sum = {}, 0
-  for grant, available in string.gmatch(usable, ' (%d+):(%d+)') do
-    available = tonumber(available)
-    if available > 0 then
-      shares[#shares + 1] = { grant, available }
-      sum = sum + available
-      if sum >= need then
-        break
-      end
+-- Lends up to `need` to a hold, in burn order. Returns the changed `usable`, what was lent ("12:30 15:5"), and how much
+-- of the need is left.
+local function borrow(usable, need)
+  local changed, lent, position = '', '', 1
+  while need > 0 do
+    local grant, available, held, after = match(usable, '^ (%d+):(%d+):(%d+)()', position)
+    if not grant then
+      break
     end
+    local part = min(available, need)
+    if part > 0 then
+      lent = lent .. (lent == '' and '' or ' ') .. grant .. ':' .. digits(part)
+    end
+    local rest = find(usable, ' ', after, true) or #usable + 1
+    changed = changed .. ' ' .. grant .. ':' .. digits(available - part) .. ':' .. digits(held + part)
+      .. sub(usable, after, rest - 1)
+    need, position = need - part, rest
   end
-  return shares, sum
+  return changed .. sub(usable, position), lent, need
 end
 
 -- Returns `usable` with one grant's available, held and spent credits changed by so much.
 local function change(usable, grant, available, held, spent)
-  local _, last = string.find(usable, ' ' .. grant .. ':', 1, true)
-  local a, h, s, after = string.match(usable, '^(%d+):(%d+):(%d+)()', last + 1)
-  return string.sub(usable, 1, last) .. digits(a + available) .. ':' .. digits(h + held) .. ':' .. digits(s + spent)
-    .. string.sub(usable, after)
+  local _, last = find(usable, ' ' .. grant .. ':', 1, true)
+  local a, h, s, after = match(usable, '^(%d+):(%d+):(%d+)()', last + 1)
+  return sub(usable, 1, last) .. digits(a + available) .. ':' .. digits(h + held) .. ':' .. digits(s + spent)
+    .. sub(usable, after)
 end
 
 -- The stored run, or nil: only what most verbs need, `read_claim` reads the rest.
 local function read_run(run_key)
-  local text = redis.call('GET', run_key)
+  local text = call('GET', run_key)
   if not text then
     return nil
   end
-  local grants, epoch, token, created, claim = string.match(text, '^held\n([^\n]*)\n(%d+)\n([^\n]*)\n(%d+)\n()')
+  local grants, epoch, token, created, claim, client =
+    match(text, '^held\n([^\n]*)\n(%d+)\n([^\n]*)\n(%d+)\n()([^\n]*)')
   if grants then
-    return { grants = grants, epoch = epoch, token = token, created = created, claim = string.sub(text, claim) }
+    return {
+      grants = grants, epoch = epoch, token = token, created = created, client = client, claim = claim, text = text,
+    }
   end
-  local settlement, client, entry = string.match(text, '^settled\n([^\n]*)\n([^\n]*)\n(.*)$')
+  local settlement, entry
+  settlement, client, entry = match(text, '^settled\n([^\n]*)\n([^\n]*)\n(.*)$')
   return { settled = true, settlement = settlement, client = client, entry = entry }
 end
 
 local function write_hold(run_key, grants, epoch, token, created, claim)
-  redis.call('SET', run_key, 'held\n' .. grants .. '\n' .. epoch .. '\n' .. token .. '\n' .. created .. '\n' .. claim)
+  call('SET', run_key, 'held\n' .. grants .. '\n' .. epoch .. '\n' .. token .. '\n' .. created .. '\n' .. claim)
 end
 
-local function client_of(run)
-  return run.client or string.match(run.claim, '^[^\n]*')
+-- The claim as text, and the claim that begins at a place in a text.
+local function claim_of(hold)
+  return sub(hold.text, hold.claim)
 end
 
-local function read_claim(text)
+local function read_claim(text, place)
   local client, sku, credits, price, attempt, length, body =
-    string.match(text, '^([^\n]*)\n([^\n]*)\n(%d+)\n(%d+)\n(%d+)\n(%d+)\n()')
+    match(text, '^([^\n]*)\n([^\n]*)\n(%d+)\n(%d+)\n(%d+)\n(%d+)\n()', place or 1)
   return {
     client = client, sku = sku, credits = tonumber(credits), price = price, attempt = attempt,
-    head = string.sub(text, body, body + length - 1), draft = string.sub(text, body + length),
+    head = sub(text, body, body + length - 1), draft = sub(text, body + length),
   }
 end
 
@@ -148,55 +175,56 @@ local function write_claim(claim)
   }, '\n')
 end
 
--- What the bucket lent to a hold, in the order in which it is charged, and its sum.
+-- What the bucket lent to a hold, in the order in which it is charged.
 local function lent(hold, epoch)
-  if not hold or hold.epoch ~= epoch then
-    return {}, 0
+  if hold and hold.epoch == epoch then
+    return read_shares(hold.grants)
   end
-  local shares, sum = read_shares(hold.grants), 0
-  for _, share in ipairs(shares) do
-    sum = sum + share[2]
-  end
-  return shares, sum
+  return {}
 end
 
--- Lends what `shares` say out of what is available; returns the changed `usable`.
-local function lend(usable, shares)
-  for _, share in ipairs(shares) do
-    usable = change(usable, share[1], -share[2], share[2], 0)
-  end
-  return usable
-end
-
--- Gives all of a hold back to its grants, debt first: together with settle's the only way back.
-local function give_back(bucket_key, hold)
-  local state = redis.call('HMGET', bucket_key, 'epoch', 'usable', 'owed')
-  local usable, owed = state[2], tonumber(state[3] or 0)
-  local shares, sum = lent(hold, state[1])
-  if sum == 0 then
-    return
-  end
+-- Gives what is left of a hold back to its grants, debt first: the only way back. `held` is what was lent, `left` what
+-- of it was not charged. Returns the changed `usable`, what is still owed, and what repaid debt.
+local function give_back(usable, owed, held, left)
   local repaid = {}
-  for _, share in ipairs(shares) do
-    local pays = math.min(owed, share[2])
-    owed = owed - pays
-    usable = change(usable, share[1], share[2] - pays, -share[2], 0)
-    repaid[#repaid + 1] = { share[1], pays }
-  end
-  redis.call('HSET', bucket_key, 'usable', usable)
-  for _, share in ipairs(repaid) do
-    if share[2] > 0 then
-      redis.call('HINCRBY', bucket_key, 'r:' .. share[1], digits(share[2]))
-      redis.call('HINCRBY', bucket_key, 'owed', digits(-share[2]))
+  for i = 1, #held, 2 do
+    local pays = min(owed, left[i + 1])
+    if pays > 0 then
+      owed = owed - pays
+      join(repaid, held[i], pays)
     end
+    usable = change(usable, held[i], left[i + 1] - pays, -held[i + 1], held[i + 1] - left[i + 1])
   end
+  return usable, owed, repaid
+end
+
+local function note_repaid(bucket_key, repaid, owed)
+  for i = 1, #repaid, 2 do
+    call('HINCRBY', bucket_key, 'r:' .. repaid[i], digits(repaid[i + 1]))
+  end
+  if #repaid > 0 then
+    call('HSET', bucket_key, 'owed', digits(owed))
+  end
+end
+
+-- Ends a hold without a charge.
+local function drop(bucket_key, run_key, leases_key, hold, run_id)
+  local state = call('HMGET', bucket_key, 'epoch', 'usable', 'owed')
+  local held = lent(hold, state[1])
+  if #held > 0 then
+    local usable, owed, repaid = give_back(state[2], tonumber(state[3] or 0), held, held)
+    call('HSET', bucket_key, 'usable', usable)
+    note_repaid(bucket_key, repaid, owed)
+  end
+  call('DEL', run_key)
+  call('ZREM', leases_key, run_id)
 end
 
 -- The sum of all that was granted and of all debt there ever was: no sum over a bucket is larger.
 local function total_of(bucket_key)
-  local flat, total = redis.call('HGETALL', bucket_key), 0
+  local flat, total = call('HGETALL', bucket_key), 0
   for i = 1, #flat, 2 do
-    if string.sub(flat[i], 1, 2) == 'g:' or flat[i] == 's:0' then
+    if sub(flat[i], 1, 2) == 'g:' or flat[i] == 's:0' then
       total = total + tonumber(flat[i + 1])
     end
   end

@@ -10,17 +10,17 @@
 
 local bucket, epoch = KEYS[1], ARGV[1]
 
-if ARGV[2] ~= current_server() then
+if ARGV[2] ~= server_run_id then
   return 'MOVED'
 end
-local present = redis.call('HGET', bucket, 'epoch')
+local present = call('HGET', bucket, 'epoch')
 if present and tonumber(present) > tonumber(epoch) then
   return 'STALE'
 end
 if present and not recovering(KEYS[2]) then
   return present == epoch and 'ALREADY' or 'OPEN'
 end
-if (redis.call('GET', KEYS[3]) or '0') ~= ARGV[3] then
+if (call('GET', KEYS[3]) or '0') ~= ARGV[3] then
   return 'MOVED'
 end
 local fields = tonumber(ARGV[4])
@@ -33,13 +33,13 @@ for i = 4, #KEYS do
   holds[i] = hold
 end
 
-redis.call('DEL', bucket)
-redis.call('HSET', bucket, 'epoch', epoch)
+call('DEL', bucket)
+call('HSET', bucket, 'epoch', epoch)
 for i = 5, 4 + 2 * fields, 2 do
-  redis.call('HSET', bucket, ARGV[i], ARGV[i + 1])
+  call('HSET', bucket, ARGV[i], ARGV[i + 1])
 end
 for i = 4, #KEYS do
   local hold = holds[i]
-  write_hold(KEYS[i], ARGV[4 + 2 * fields + i - 3], epoch, hold.token, hold.created, hold.claim)
+  write_hold(KEYS[i], ARGV[4 + 2 * fields + i - 3], epoch, hold.token, hold.created, claim_of(hold))
 end
 return 'REBUILT'

@@ -1,7 +1,7 @@
 -- release: give a hold back whose attempt ended without success.
 --
 -- KEYS   1 bucket (hash)  2 run (string)  3 leases (zset)  4 server (string)
--- ARGV   1 run id  2 attempt token
+-- ARGV   1 run id in hex  2 attempt token
 -- Reply  'RELEASED' | 'NOTHING' (no hold) | 'STALE' (another attempt's hold) | 'SETTLED' | 'RECOVERING'
 -- Atomic because a takeover may come between looking at the token and returning the credits (L4).
 -- Idempotent: the hold is gone after the first call.
@@ -21,7 +21,5 @@ if hold.token ~= ARGV[2] and hold.token ~= '*' then
   return 'STALE'
 end
 
-give_back(KEYS[1], hold)
-redis.call('DEL', KEYS[2])
-redis.call('ZREM', KEYS[3], ARGV[1])
+drop(KEYS[1], KEYS[2], KEYS[3], hold, ARGV[1])
 return 'RELEASED'

@@ -1,80 +1,79 @@
 -- reserve: hold credits for one attempt of a run before its work starts.
 --
 -- KEYS   1 bucket (hash)  2 run (string)  3 leases (zset)  4 outbox (stream)  5 server (string)
--- ARGV   1 run id  2 credits  3 attempt token  4 claim: client, sku, credits, price version, attempt, length of head,
---        head and draft, a line each  5 lease in ms  6 entries at which the outbox takes no new work
--- Reply  {'HELD'} | {'TAKEN_OVER', held, price version, head, draft} | {'INSUFFICIENT', available}
---        | {'SETTLED' | 'CONFLICT' | 'OUTBOX_FULL' | 'UNKNOWN_CLIENT' | 'AHEAD' | 'RECOVERING'}
+-- ARGV   1 run id in hex  2 credits  3 attempt token  4 claim: client, sku, credits, price version, attempt, length of
+--        head, head and draft, a line each  5 lease in ms  6 entries at which the outbox takes no new work
+-- Reply  'HELD' | {'TAKEN_OVER', held, price version, head, draft} | {'INSUFFICIENT', available}
+--        | 'SETTLED' | 'CONFLICT' | 'OUTBOX_FULL' | 'UNKNOWN_CLIENT' | 'AHEAD' | 'RECOVERING'
 -- Atomic because the ceiling (L1) is a comparison followed by a withdrawal: two callers between them would both pass.
 -- Idempotent by run id: the second call finds the hold of the first and takes nothing.
 
-local bucket, run, leases = KEYS[1], KEYS[2], KEYS[3]
-local run_id, credits, token = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local bucket, run, run_id = KEYS[1], KEYS[2], ARGV[1]
+local credits, token = tonumber(ARGV[2]), ARGV[3]
 
 if recovering(KEYS[5]) then
-  return { 'RECOVERING' }
+  return 'RECOVERING'
 end
 
 local hold, found, asked = read_run(run), nil, nil
 if hold then
   if hold.settled then
-    return { 'SETTLED' }
+    return 'SETTLED'
   end
-  found, asked = read_claim(hold.claim), read_claim(ARGV[4])
+  found, asked = read_claim(hold.text, hold.claim), read_claim(ARGV[4])
   if found.client ~= asked.client or found.sku ~= asked.sku then
-    return { 'CONFLICT' }
+    return 'CONFLICT'
   end
 end
 -- The same token again is the same call again: it gets its answer whatever the outbox says.
-if not (hold and hold.token == token) and redis.call('XLEN', KEYS[4]) >= tonumber(ARGV[6]) then
-  return { 'OUTBOX_FULL' }
+if not (hold and hold.token == token) and call('XLEN', KEYS[4]) >= tonumber(ARGV[6]) then
+  return 'OUTBOX_FULL'
 end
 
-local state = redis.call('HMGET', bucket, 'epoch', 'usable', 'owed')
-local epoch, usable = state[1], state[2]
+local state = call('HMGET', bucket, 'epoch', 'usable', 'owed')
+local epoch = state[1]
 if not epoch then
-  return { 'UNKNOWN_CLIENT' }
+  return 'UNKNOWN_CLIENT'
 end
 local now = now_ms()
 if not hold then
-  local minted = tonumber(string.sub(run_id, 1, 8) .. string.sub(run_id, 10, 13), 16)
+  local minted = tonumber(sub(run_id, 1, 12), 16)
   -- More than a day ahead; 2^48 - 1 is the time of a run whose sender told none.
   if minted > now + 86400000 and minted ~= 281474976710655 then
-    return { 'AHEAD' }
+    return 'AHEAD'
   end
 end
 
-local shares, held = lent(hold, epoch)
-local need = math.max(credits - held, 0)
+local held = 0
+if hold and hold.epoch == epoch then
+  for _, lent_credits in gmatch(hold.grants, '(%d+):(%d+)') do
+    held = held + lent_credits
+  end
+end
+local need = credits > held and credits - held or 0
+local changed, taken, left = borrow(state[2], need)
 local owes = state[3] and state[3] ~= '0'
-local taken
-if need > 0 or not hold then
-  local available, sum = available_for(usable, need)
-  if owes or sum < need then
-    return { 'INSUFFICIENT', digits(sum + held) }
-  end
-  taken = {}
-  take(available, need, taken)
-  if need > 0 then
-    redis.call('HSET', bucket, 'usable', lend(usable, taken))
-  end
+if left > 0 or owes and (need > 0 or not hold) then
+  return { 'INSUFFICIENT', digits(need - left + held) }
+end
+if need > 0 then
+  call('HSET', bucket, 'usable', changed)
 end
 
 if not hold then
-  write_hold(run, write_shares(taken), epoch, token, digits(now), ARGV[4])
-  redis.call('ZADD', leases, digits(now + ARGV[5]), run_id)
-  return { 'HELD' }
+  write_hold(run, taken, epoch, token, digits(now), ARGV[4])
+  call('ZADD', KEYS[3], digits(now + ARGV[5]), run_id)
+  return 'HELD'
 end
 
 local reply = { 'TAKEN_OVER', digits(held + need), found.price, found.head, found.draft }
-for _, share in ipairs(taken or {}) do
-  join(shares, share[1], share[2])
-end
+local grants = write_shares(read_shares((hold.epoch == epoch and hold.grants .. ' ' or '') .. taken))
 -- Another attempt brings its own draft, unless it was rated under a later price: the first reserve's price stands.
 if hold.token ~= token and found.price == asked.price then
   found.head, found.draft = asked.head, asked.draft
 end
-found.attempt, found.credits = asked.attempt, math.max(found.credits, credits)
-write_hold(run, write_shares(shares), epoch, token, hold.created, write_claim(found))
-redis.call('ZADD', leases, 'GT', digits(now + ARGV[5]), run_id)
+found.attempt = asked.attempt
+found.credits = credits > found.credits and credits or found.credits
+write_hold(run, grants, epoch, token, hold.created, write_claim(found))
+call('ZADD', KEYS[3], 'GT', digits(now + ARGV[5]), run_id)
 return reply

@@ -12,7 +12,7 @@ local hold = read_run(KEYS[1])
 if not hold or hold.settled or hold.token ~= ARGV[1] and hold.token ~= '*' then
   return 0
 end
-local claim = read_claim(hold.claim)
+local claim = read_claim(hold.text, hold.claim)
 claim.draft = ARGV[2]
 if ARGV[3] ~= '' then
   claim.head = ARGV[3]
