@@ -9,11 +9,12 @@ from billing.admin.access import close
 from billing.admin.clients import ClientView, add_client, client, clients
 from billing.admin.grants import grant
 from billing.admin.prices import prices, set_price
-from billing.admin.reading import balance
+from billing.admin.reading import all_usage, balance, usage, usage_totals
 
 __all__ = [
     "ClientView",
     "add_client",
+    "all_usage",
     "balance",
     "client",
     "clients",
@@ -21,4 +22,6 @@ __all__ = [
     "grant",
     "prices",
     "set_price",
+    "usage",
+    "usage_totals",
 ]
