@@ -59,7 +59,7 @@ def deep_search(
 
 
 @app.task(base=BillableTask, sku=PREMIUM_SEARCH, soft_time_limit=45, time_limit=60)
-def premium_search(client_id: str, query: str) -> list[dict[str, Any]]:  # noqa: ARG001 - who pays
+def premium_search(client_id: str, query: object) -> list[dict[str, Any]]:  # noqa: ARG001 - who pays
     """Return the functions and classes of the corpus that answer `query` best, best first."""
     if not isinstance(query, str) or not 1 <= len(query) <= QUERY_CHARACTERS_MAX or not words(query):
         raise InvalidArgument("query", str(query)[:80], f"must be 1 to {QUERY_CHARACTERS_MAX} characters with a word")

@@ -154,7 +154,10 @@ def _one_charge(orders: Mapping[str, Order], endings: Mapping[str, Ending], book
         if runs != 1
     ]
     others = len(orders) - len(succeeded)
-    text = f"{len(succeeded):,} tasks succeeded, {len(logged):,} runs are in the log, one each; none of the {others:,} others"
+    text = (
+        f"{len(succeeded):,} tasks succeeded, {len(logged):,} runs are in the log, one each; "
+        f"none of the {others:,} other tasks is"
+    )
     return _finding("L3 one charge", wrong, text)
 
 

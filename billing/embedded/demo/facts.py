@@ -115,7 +115,7 @@ def read_books(settings: Settings, client_ids: Sequence[str]) -> Books:
             balances={client_id: admin.balance(settings, client_id) for client_id in client_ids},
             granted=_per_grant(connection.execute(_GRANTED, wanted)),
             histories=histories,
-            rolled_up={client_id: credits_ for client_id, credits_ in connection.execute(_ROLLED_UP, wanted)},
+            rolled_up=dict(connection.execute(_ROLLED_UP, wanted).fetchall()),
             spent=_per_grant(connection.execute(_SPENT, wanted)),
             dead_letters=int(_one(connection, _DEAD_LETTERS, [])[0]),
             outbox_entries=_outbox_entries(settings, client_ids),

@@ -27,14 +27,74 @@ PAGES_MIN: Final = 20
 
 #: 2 to 8 ms each, 2 to 20 KiB.
 SMALL: Final = frozenset(
-    "atexit base64 bisect cProfile cmd codeop colorsys compileall copy copyreg dbm email ensurepip errno faulthandler "
-    "fcntl filecmp fileinput fnmatch fractions gc genericpath getpass glob graphlib heapq hmac html importlib keyword "
-    "linecache marshal mimetypes mmap netrc ntpath opcode pickletools posixpath pty pyclbr quopri reprlib rlcompleter "
-    "runpy sched select shlex site stat stringprep sysconfig tabnanny textwrap timeit token tomllib tty venv warnings "
-    "wsgiref zipapp zlib".split()
+    {
+        "atexit",
+        "base64",
+        "bisect",
+        "cProfile",
+        "cmd",
+        "codeop",
+        "colorsys",
+        "compileall",
+        "copy",
+        "copyreg",
+        "dbm",
+        "email",
+        "ensurepip",
+        "errno",
+        "faulthandler",
+        "fcntl",
+        "filecmp",
+        "fileinput",
+        "fnmatch",
+        "fractions",
+        "gc",
+        "genericpath",
+        "getpass",
+        "glob",
+        "graphlib",
+        "heapq",
+        "hmac",
+        "html",
+        "importlib",
+        "keyword",
+        "linecache",
+        "marshal",
+        "mimetypes",
+        "mmap",
+        "netrc",
+        "ntpath",
+        "opcode",
+        "pickletools",
+        "posixpath",
+        "pty",
+        "pyclbr",
+        "quopri",
+        "reprlib",
+        "rlcompleter",
+        "runpy",
+        "sched",
+        "select",
+        "shlex",
+        "site",
+        "stat",
+        "stringprep",
+        "sysconfig",
+        "tabnanny",
+        "textwrap",
+        "timeit",
+        "token",
+        "tomllib",
+        "tty",
+        "venv",
+        "warnings",
+        "wsgiref",
+        "zipapp",
+        "zlib",
+    }
 )
 #: 40 to 100 ms each, more than 100 KiB, and so two or more units of transfer.
-LARGE: Final = frozenset("configparser smtplib socketserver unittest".split())
+LARGE: Final = frozenset({"configparser", "smtplib", "socketserver", "unittest"})
 
 #: The server ends when its standard input does: this one never ends. It is public API of `pydoc` otherwise.
 _PROGRAM: Final = (

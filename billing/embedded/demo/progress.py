@@ -16,7 +16,7 @@ class Steps:
     """Announces steps, and remembers how long each took."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        self.console = console
         self._begun = time.monotonic()
         self._step_begun = self._begun
         self._step = ""
@@ -36,7 +36,7 @@ class Steps:
 
     def say(self, text: str) -> None:
         """Print a line with the time since the beginning."""
-        self._console.print(f"[dim]{time.monotonic() - self._begun:6.1f} s[/]  {text}", highlight=False)
+        self.console.print(f"[dim]{time.monotonic() - self._begun:6.1f} s[/]  {text}", highlight=False, soft_wrap=True)
 
     def summary(self) -> str:
         """Return the steps and their seconds."""
@@ -48,8 +48,9 @@ class Steps:
 class TaskProgress:
     """How many of `total` tasks have ended, and how many of their events the log has."""
 
-    def __init__(self, console: Console, steps: Steps, total: int) -> None:
+    def __init__(self, steps: Steps, total: int) -> None:
         self._steps = steps
+        console = steps.console
         self._total = total
         self._line_at = time.monotonic() + LINE_SECONDS
         self._bars = Progress(

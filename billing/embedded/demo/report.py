@@ -36,8 +36,8 @@ def clients_table(clients: Sequence[DemoClient], found: Audit, books: Books) -> 
         footer = f"{sum(row[position] for row in rows):,}"
         table.add_column(name, footer=footer, justify="right", no_wrap=True)
     for client, row in zip(clients, rows, strict=True):
-        name = Text.assemble(client.client_id, "\n", (client.story, "dim"))
-        table.add_row(name, *(f"{number:,}" for number in row))
+        label = Text.assemble(client.client_id, "\n", (client.story, "dim"))
+        table.add_row(label, *(f"{number:,}" for number in row))
     return table
 
 

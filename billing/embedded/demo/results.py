@@ -68,9 +68,10 @@ def _ending(stored: Mapping[str, Any]) -> Ending | None:
         return Ending(succeeded=True)
     if stored["status"] not in states.READY_STATES:
         return None
-    result = stored.get("result") or {}
-    name = str(result.get("exc_type", stored["status"]))
-    return Ending(succeeded=False, refused=name == _REFUSAL, error=f"{name}: {result.get('exc_message', '')}")
+    # Celery makes the exception itself again, by its class where that can be imported.
+    error = stored.get("result")
+    name = type(error).__name__
+    return Ending(succeeded=False, refused=name == _REFUSAL, error=f"{name}: {error}")
 
 
 def _chunks(task_ids: list[str]) -> Iterator[list[str]]:

@@ -67,13 +67,13 @@ def run(console: Console | None = None) -> int:
         workload = plan(_chosen(site))
         steps.begin("set-up", f"{len(workload.clients)} clients, their grants, the price list")
         _make_clients(settings, workload)
-        app: celery.Celery = importlib.import_module(APP).app
+        app = _load_app()
         stack.callback(app.close)
         fleet = Fleet(FleetPlan(app=APP, workers=WORKERS, children=CHILDREN), servers.endpoints, servers.directory)
         stack.callback(fleet.stop)
         fleet.start()
         steps.say(f"{WORKERS} workers with {CHILDREN} processes each, a consumer, beat, Flower at {fleet.flower_url}")
-        ok = _Demo(console, steps, settings, app, fleet, workload).run()
+        ok = _Demo(steps, settings, app, fleet, workload).run()
         steps.begin("stop", "stopping everything")
     console.print(f"[dim]{steps.summary()}[/]", highlight=False)
     return 0 if ok else 1
@@ -82,16 +82,8 @@ def run(console: Console | None = None) -> int:
 class _Demo:
     """The part that runs while servers and fleet do."""
 
-    def __init__(
-        self,
-        console: Console,
-        steps: Steps,
-        settings: Settings,
-        app: celery.Celery,
-        fleet: Fleet,
-        workload: Workload,
-    ) -> None:
-        self._console, self._steps = console, steps
+    def __init__(self, steps: Steps, settings: Settings, app: celery.Celery, fleet: Fleet, workload: Workload) -> None:
+        self._steps, self._console = steps, steps.console
         self._settings, self._app, self._fleet, self._workload = settings, app, fleet, workload
         self._client_ids = [client.client_id for client in workload.clients]
         self._results = Results(app)
@@ -101,7 +93,7 @@ class _Demo:
         self._steps.begin("work", f"submitting {len(self._workload.orders):,} tasks")
         with (
             postgres.connect(self._settings, autocommit=True) as connection,
-            TaskProgress(self._console, self._steps, len(self._workload.orders)) as progress,
+            TaskProgress(self._steps, len(self._workload.orders)) as progress,
         ):
             self._submit()
             self._steps.say("all submitted")
@@ -187,6 +179,13 @@ def _chosen(site: Site | None) -> Site:
     if site is None:  # pragma: no cover - a page server that has started has a site
         raise Fatal("pydoc: its server has no pages")
     return site
+
+
+def _load_app() -> celery.Celery:
+    """Return the fleet's app with its tasks, which Celery itself imports in workers only."""
+    app: celery.Celery = importlib.import_module(APP).app
+    app.loader.import_default_modules()
+    return app
 
 
 def _make_clients(settings: Settings, workload: Workload) -> None:
