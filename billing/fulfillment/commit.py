@@ -15,48 +15,30 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
-import psycopg
-import sqlalchemy
 
 from billing.core.errors import Rejected, Retryable
 from billing.fulfillment.backoff import Backoff
 from billing.fulfillment.batch import Received
 from billing.fulfillment.delivery import Delivered, Poison
+from billing.fulfillment.usage_log import BatchReport
 
 logger = logging.getLogger(__name__)
 
 WAIT_SECONDS: Final = 0.25
 WAIT_SECONDS_MAX: Final = 15.0
-#: A failure that neither the connection nor the content explains is tried so often before the batch is bisected (L9).
+#: A failure that neither the server nor the content explains is tried so often before the batch is bisected (L9).
 TRIES_MAX: Final = 4
-
-#: The database says that a value is wrong: it would say so again.
-_REFUSED: Final = (
-    Rejected,
-    psycopg.DataError,
-    psycopg.IntegrityError,
-    sqlalchemy.exc.DataError,
-    sqlalchemy.exc.IntegrityError,
-)
-#: The database, its schema or the way to it is not as it should be: no message is to blame.
-_AWAY: Final = (Retryable, psycopg.Error, sqlalchemy.exc.SQLAlchemyError)
-
-
-class Report(Protocol):
-    """What a usage log says about a batch that it wrote."""
-
-    @property
-    def rows_inserted(self) -> int: ...  # noqa: D102
-    @property
-    def duplicates(self) -> int: ...  # noqa: D102
-    @property
-    def dead_letters(self) -> int: ...  # noqa: D102
 
 
 class Log(Protocol):
-    """What the consumer asks of the usage log: write a batch in one transaction."""
+    """What the consumer asks of the usage log."""
 
-    def write(self, batch: Sequence[Delivered]) -> Report: ...  # noqa: D102
+    def write(self, batch: Sequence[Delivered]) -> BatchReport:
+        """Write a batch in one transaction.
+
+        Raises `Rejected` when it refuses a message for its content, and `Retryable` when no message is to blame.
+        """
+        ...
 
 
 class Stopped(Exception):  # noqa: N818 -- not an error: somebody asked for it
@@ -95,10 +77,10 @@ class Commit:
         while True:
             try:
                 report = self._log.write(batch)
-            except _REFUSED as error:
+            except Rejected as error:
                 return self._bisect(batch, error)
-            except _AWAY as error:
-                logger.warning("billing: %d usage events wait for the database: %s", len(batch), _line(error))
+            except Retryable as error:
+                logger.warning("billing: %d usage events wait: %s", len(batch), error)
             except Exception as error:
                 tries += 1
                 logger.exception("billing: writing %d usage events failed (try %d of %d)", len(batch), tries, TRIES_MAX)
@@ -128,5 +110,5 @@ class Commit:
 
 def _line(error: BaseException) -> str:
     """Return the first line of what an error says."""
-    text = str(getattr(error, "orig", None) or error).strip()
+    text = str(error).strip()
     return (text.splitlines() or [type(error).__name__])[0][:400]

@@ -137,7 +137,8 @@ class Consumer:
 
     def _turn(self) -> None:
         """Go once around the loop."""
-        self._collect()
+        if self._collect():
+            return
         if self._intake is None:
             self._subscribe()
             return
@@ -198,16 +199,16 @@ class Consumer:
                 logger.exception("billing: what follows a commit failed")
         return written
 
-    def _collect(self) -> None:
-        """Ack the batch that was written, if it was, on the channel that it came from."""
+    def _collect(self) -> bool:
+        """Ack the batch that was written, if it was, on the channel that it came from; return whether it was."""
         writing = self._writing
         if writing is None or not writing.future.done():
-            return
+            return False
         self._writing = None
         try:
             written = writing.future.result()
         except Stopped:
-            return
+            return True
         except Exception as error:
             message = f"the log refuses even the dead letter of an event: {error}"
             raise Fatal(message) from error
@@ -218,6 +219,7 @@ class Consumer:
             writing.intake.ack(writing.batch)
             self._reconnect.reset()
         self._count_refused(writing.batch, written)
+        return True
 
     def _count_refused(self, batch: Sequence[Delivered], written: Written) -> None:
         poison = next(
