@@ -63,10 +63,20 @@ def _choice(*choices: str) -> Parser:
 
 def _url(*schemes: str) -> Parser:
     def parse(key: str, value: object) -> str:
-        if not isinstance(value, str) or urlsplit(value).scheme not in schemes:
-            # The value may hold a password, so only its scheme is shown.
-            shown = urlsplit(value).scheme + "://…" if isinstance(value, str) else value
-            raise InvalidValue(key, shown, f"must be a URL that begins with {' or '.join(s + '://' for s in schemes)}")
+        if not isinstance(value, str):
+            shown = "…" if isinstance(value, bytes | Mapping) else value
+            raise InvalidValue(key, shown, "must be a URL, as text")
+        # The value may hold a password, so only its scheme is shown.
+        scheme = value.split("://", 1)[0] if "://" in value else ""
+        if scheme not in schemes:
+            known = f"{scheme}://…" if scheme.isidentifier() else "…"
+            raise InvalidValue(key, known, f"must be a URL that begins with {' or '.join(s + '://' for s in schemes)}")
+        try:
+            urlsplit(value).port  # noqa: B018 - read, because a wrong one raises
+        except ValueError:
+            # Not chained: Python's message quotes the place where an unescaped password stands.
+            rule = "must be a URL with a valid host and port, user and password percent-encoded"
+            raise InvalidValue(key, f"{scheme}://…", rule) from None
         return value
 
     return parse
@@ -78,10 +88,16 @@ def _name(key: str, value: object) -> str:
     return value
 
 
-def _setting(default: Any, parse: Parser, meaning: str) -> Any:
-    return dataclasses.field(default=default, metadata={"parse": parse, "meaning": meaning})
+def _setting(default: Any, parse: Parser, meaning: str, *, shown: bool = True) -> Any:
+    return dataclasses.field(default=default, repr=shown, metadata={"parse": parse, "meaning": meaning})
 
 
+def _address(default: str, schemes: tuple[str, ...], meaning: str) -> Any:
+    """Make the field of a URL: it may hold a password, so it is not part of the settings' repr."""
+    return _setting(default, _url(*schemes), meaning, shown=False)
+
+
+_REDIS: Final = ("redis", "rediss", "unix")
 _AMQP_OR_REDIS: Final = ("amqp", "amqps", "pyamqp", "redis", "rediss", "memory")
 
 
@@ -89,18 +105,14 @@ _AMQP_OR_REDIS: Final = ("amqp", "amqps", "pyamqp", "redis", "rediss", "memory")
 class Settings:
     """All settings, parsed. The field `x` is the Celery key `billing_x` and the environment variable `BILLING_X`."""
 
-    redis_url: str = _setting(
-        "redis://127.0.0.1:6379/0", _url("redis", "rediss", "unix"), "billing's own Redis or Valkey"
+    redis_url: str = _address("redis://127.0.0.1:6379/0", _REDIS, "billing's own Redis or Valkey")
+    database_url: str = _address(
+        "postgresql://127.0.0.1:5432/billing", ("postgresql", "postgres"), "the PostgreSQL of the usage history"
     )
-    database_url: str = _setting(
-        "postgresql://127.0.0.1:5432/billing", _url("postgresql", "postgres"), "the PostgreSQL of the usage history"
+    broker_url: str = _address(
+        "amqp://guest:guest@127.0.0.1:5672//", _AMQP_OR_REDIS, "the broker of tasks and usage events"
     )
-    broker_url: str = _setting(
-        "amqp://guest:guest@127.0.0.1:5672//", _url(*_AMQP_OR_REDIS), "the broker of tasks and usage events"
-    )
-    result_url: str = _setting(
-        "redis://127.0.0.1:6379/1", _url("redis", "rediss", "unix", "db+postgresql", "rpc"), "this fleet's results"
-    )
+    result_url: str = _address("redis://127.0.0.1:6379/1", (*_REDIS, "db+postgresql", "rpc"), "this fleet's results")
     shards: int = _setting(64, _whole(1, 4096), "fixed number of bucket shards; never changed once clients exist")
     usage_queues: int = _setting(4, _whole(1, 64), "fixed number of usage queues")
     usage_exchange: str = _setting("billing.usage", _name, "name of the usage exchange and prefix of its queues")
@@ -148,10 +160,7 @@ def load(configuration: Mapping[str, object], environment: Mapping[str, str]) ->
             continue
         name = key.removeprefix("billing_")
         if name not in FIELDS:
-            close = difflib.get_close_matches(key, [f"billing_{known}" for known in FIELDS], n=1)
-            raise InvalidValue(
-                key, value, "is not a billing setting" + (f"; did you mean {close[0]}?" if close else "")
-            )
+            raise _unknown(key, value)
         given[name] = FIELDS[name].metadata["parse"](key, value)
     for name, field in FIELDS.items():
         variable = f"BILLING_{name.upper()}"
@@ -160,9 +169,20 @@ def load(configuration: Mapping[str, object], environment: Mapping[str, str]) ->
     return Settings(**given)  # type: ignore[arg-type]
 
 
+def _unknown(key: str, value: object) -> InvalidValue:
+    """Return the refusal of an unknown key. Its value may be a secret, unless it is near a setting that has none."""
+    close = difflib.get_close_matches(key.removeprefix("billing_"), FIELDS, n=1)
+    plain = isinstance(value, str) and bool(close) and not close[0].endswith("_url")
+    shown = value if plain or isinstance(value, int | float | None) else "…"
+    return InvalidValue(
+        key, shown, "is not a billing setting" + (f"; did you mean billing_{close[0]}?" if close else "")
+    )
+
+
 def without_password(url: str) -> str:
     """Return a URL that may be shown: user and password are left out."""
     parts = urlsplit(url)
     host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
     port = f":{parts.port}" if parts.port else ""
     return f"{parts.scheme}://{host}{port}{parts.path}"
