@@ -18,6 +18,9 @@ from psycopg import sql
 from billing.embedded.rabbitmq import RabbitMQ
 from billing.embedded.server import NotInstalled
 from billing.embedded.stack import BROKER_VARIABLE, Stack
+from tests.fleet.fixtures import fleet, fleet_settings, running_fleet
+
+__all__ = ["fleet", "fleet_settings", "running_fleet"]
 
 
 def missing(reason: str) -> NoReturn:
@@ -29,7 +32,7 @@ def missing(reason: str) -> NoReturn:
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    """The session's servers. `fast`: they survive SIGKILL of a server, not of the machine."""
+    """Run the session's servers. `fast`: they survive SIGKILL of a server, not of the machine."""
     try:
         stack = Stack(fast=True)
     except NotInstalled as error:
@@ -40,16 +43,18 @@ def stack() -> Iterator[Stack]:
 
 @pytest.fixture
 def rabbitmq(stack: Stack) -> RabbitMQ:
-    """The session's RabbitMQ, for tests of what the Redis transport cannot do."""
+    """Give the session's RabbitMQ, for tests of what the Redis transport cannot do."""
     if stack.rabbitmq is None:
-        chosen = f"{BROKER_VARIABLE}={os.environ[BROKER_VARIABLE]}" if BROKER_VARIABLE in os.environ else "not installed"
+        chosen = (
+            f"{BROKER_VARIABLE}={os.environ[BROKER_VARIABLE]}" if BROKER_VARIABLE in os.environ else "not installed"
+        )
         missing(f"RabbitMQ: {chosen}")
     return stack.rabbitmq
 
 
 @pytest.fixture
 def redis_url(stack: Stack) -> str:
-    """Billing's Valkey, emptied."""
+    """Empty billing's Valkey."""
     with redis.Redis.from_url(stack.endpoints.redis_url) as client:
         client.flushall()
         client.script_flush()
@@ -58,7 +63,7 @@ def redis_url(stack: Stack) -> str:
 
 @pytest.fixture
 def result_url(stack: Stack) -> str:
-    """The result backend's Valkey, emptied."""
+    """Empty the result backend's Valkey."""
     with redis.Redis.from_url(stack.endpoints.result_url) as client:
         client.flushall()
     return stack.endpoints.result_url
@@ -66,7 +71,7 @@ def result_url(stack: Stack) -> str:
 
 @pytest.fixture
 def broker_url(rabbitmq: RabbitMQ) -> Iterator[str]:
-    """A virtual host of RabbitMQ for this test alone; making and removing it takes 50 ms."""
+    """Make a virtual host of RabbitMQ for this test alone; making and removing it takes 50 ms."""
     name = f"test-{uuid.uuid4().hex[:12]}"
     yield rabbitmq.add_virtual_host(name)
     rabbitmq.remove_virtual_host(name)
@@ -74,13 +79,13 @@ def broker_url(rabbitmq: RabbitMQ) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def database_template() -> str:
-    """The database that `database_url` clones. Override it with one that holds the schema."""
+    """Name the database that `database_url` clones. Override it with one that holds the schema."""
     return "template0"
 
 
 @pytest.fixture
 def database_url(stack: Stack, database_template: str) -> Iterator[str]:
-    """A database of this test's own, cloned from `database_template`, dropped afterwards with whoever is connected."""
+    """Clone a database of this test's own from `database_template`; drop it with whoever is still connected."""
     name = sql.Identifier(database := f"test_{uuid.uuid4().hex[:12]}")
     with psycopg.connect(stack.postgres.url_of("postgres"), autocommit=True) as connection:
         template = sql.Identifier(database_template)

@@ -32,7 +32,7 @@ _running: Final[set[Child]] = set()  # else the collector would close the socket
 class Child:
     """One guarded process. `pid` is its guard, `child_pid` the process itself, which leads a session of its own."""
 
-    def __init__(  # noqa: PLR0913 - made by `spawn` alone
+    def __init__(
         self,
         *,
         name: str,

@@ -23,7 +23,7 @@ FAMILY = "(setsid sleep 600 &); sleep 601 & echo ready; wait"
 
 @pytest.fixture
 def mark() -> Iterator[str]:
-    """A value in the environment of everything that a test starts."""
+    """Mark the environment of everything that a test starts; fail if any of it is left."""
     value = uuid.uuid4().hex
     yield value
     left = marked(value)
@@ -44,17 +44,19 @@ def marked(value: str) -> list[psutil.Process]:
     return found
 
 
-def family(mark: str, directory: Path, script: str = FAMILY, **options: float) -> Child:
+def family(mark: str, directory: Path, script: str = FAMILY, grace_seconds: float = 4.0) -> Child:
     """Start the shell script below a guard and wait until it says that it is ready."""
     log = directory / "family.log"
     environ = {**os.environ, MARK: mark}
-    child = Child.spawn("family", ["sh", "-c", script], environ=environ, cwd=directory, log=log, **options)
+    child = Child.spawn(
+        "family", ["sh", "-c", script], environ=environ, cwd=directory, log=log, grace_seconds=grace_seconds
+    )
     wait_until(lambda: b"ready" in read(log), "the child is ready")
     return child
 
 
 def read(log: Path) -> bytes:
-    """What a log holds so far."""
+    """Read what a log holds so far."""
     return log.read_bytes() if log.exists() else b""
 
 
@@ -71,7 +73,9 @@ def test_stop_ends_the_child_and_all_that_it_started(mark: str, tmp_path: Path) 
 
 def test_a_signal_reaches_the_child_alone_and_its_exit_code_comes_back(mark: str, tmp_path: Path) -> None:
     """SIGTERM to a Celery worker must be its warm stop, not the end of its pool."""
-    script = "trap 'echo stopping; exit 7' TERM; (trap 'echo pool' TERM; sleep 602) & echo ready; while :; do wait; done"
+    script = (
+        "trap 'echo stopping; exit 7' TERM; (trap 'echo pool' TERM; sleep 602) & echo ready; while :; do wait; done"
+    )
     child = family(mark, tmp_path, script)
 
     child.signal(signal.SIGTERM)
@@ -135,7 +139,8 @@ from billing.embedded.process import Child
 
 directory, script, end = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 def start():
-    Child.spawn("family", ["sh", "-c", script], environ=os.environ, cwd=directory, log=directory / "log", grace_seconds=0.5)
+    command = ["sh", "-c", script]
+    Child.spawn("family", command, environ=os.environ, cwd=directory, log=directory / "log", grace_seconds=0.5)
 thread = threading.Thread(target=start)  # a thread that ends must not look like an owner that ends
 thread.start()
 thread.join()
@@ -148,7 +153,7 @@ signal.pause()
 @pytest.mark.parametrize("end", ["SIGKILL", "SIGTERM", "SIGINT", "return"])
 def test_nothing_is_left_however_the_owner_ends(mark: str, tmp_path: Path, end: str) -> None:
     """SIGKILL included, and though the thread that started the child ended long before."""
-    command = [sys.executable, "-c", OWNER, tmp_path, FAMILY, end]
+    command = [sys.executable, "-c", OWNER, str(tmp_path), FAMILY, end]
     owner = subprocess.Popen(command, env={**os.environ, MARK: mark}, stdout=subprocess.DEVNULL)
     try:
         if end != "return":

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import amqp
 import kombu
 import psutil
 import psycopg
@@ -34,13 +35,13 @@ REPOSITORY = Path(__file__).parents[2]
 
 @pytest.fixture
 def own_stack(tmp_path: Path) -> Iterator[Stack]:
-    """A stack of this test's own, on Redis alone, which starts in a second."""
+    """Run a stack of this test's own, on Redis alone, which starts in a second."""
     with Stack(tmp_path / "stack", broker="redis", fast=True) as stack:
         yield stack
 
 
 def without_password(url: str) -> str:
-    """The URL of somebody who does not know the password."""
+    """Make the URL of somebody who does not know the password."""
     parts = urlsplit(url)
     user = f"{parts.username}:wrong" if parts.username else ":wrong"
     return urlunsplit(parts._replace(netloc=f"{user}@{parts.hostname}:{parts.port}"))
@@ -56,7 +57,7 @@ def test_every_server_answers(redis_url: str, result_url: str, broker_url: str, 
     with psycopg.connect(database_url) as connection:
         assert connection.execute("SELECT current_setting('server_version_num')::int / 10000").fetchone() == (18,)
         assert connection.execute("SELECT count(*) FROM pg_stat_user_tables").fetchone() == (0,)
-    with kombu.Connection(broker_url, connect_timeout=5) as connection, connection.SimpleQueue("probe") as queue:
+    with kombu.Connection(broker_url, connect_timeout=5) as broker, broker.SimpleQueue("probe") as queue:
         queue.put({"n": 1})
         message = queue.get(timeout=5)
         message.ack()
@@ -70,9 +71,9 @@ def test_a_password_is_needed_everywhere(stack: Stack, rabbitmq: RabbitMQ) -> No
         client.ping()
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(without_password(endpoints.database_url))
-    with kombu.Connection(without_password(rabbitmq.url), connect_timeout=5) as connection:
-        with pytest.raises(Exception, match=r"(?i)access_refused|403"):
-            connection.connect()
+    broker = kombu.Connection(without_password(rabbitmq.url), connect_timeout=5)
+    with broker, pytest.raises(amqp.AccessRefused, match=r"(?i)access_refused|403"):
+        broker.connect()
 
 
 def test_every_port_is_on_loopback(stack: Stack) -> None:
@@ -133,14 +134,14 @@ def test_postgres_keeps_what_it_confirmed_through_sigkill(own_stack: Stack) -> N
 @pytest.mark.slow
 def test_rabbitmq_keeps_durable_messages_through_sigkill(rabbitmq: RabbitMQ, broker_url: str) -> None:
     """A confirmed persistent message in a durable queue survives."""
-    with kombu.Connection(broker_url, transport_options={"confirm_publish": True}) as connection:
-        with connection.SimpleQueue("kept") as queue:
-            queue.put({"n": 1})
+    confirmed = {"confirm_publish": True}
+    with kombu.Connection(broker_url, transport_options=confirmed) as broker, broker.SimpleQueue("kept") as queue:
+        queue.put({"n": 1})
 
     rabbitmq.kill()
     rabbitmq.restart()
 
-    with kombu.Connection(broker_url) as connection, connection.SimpleQueue("kept") as queue:
+    with kombu.Connection(broker_url) as broker, broker.SimpleQueue("kept") as queue:
         assert queue.get(timeout=10).payload == {"n": 1}
 
 
@@ -223,7 +224,7 @@ with Stack(fast=True) as stack:
 
 
 def as_nobody() -> list[str]:
-    """How root becomes nobody. The interpreter may lie below /root: then the right to read, and no other, comes along."""
+    """Say how root becomes nobody. Where the interpreter lies below /root, the right to read comes along, no other."""
     if os.geteuid() != 0:
         return []
     nobody = pwd.getpwnam("nobody")
