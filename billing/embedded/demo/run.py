@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import celery
+import kombu.exceptions
+import redis
 from rich.console import Console
 
 from billing import admin
@@ -65,15 +67,17 @@ def run(console: Console | None = None) -> int:
         settings = read({})
         migrate(settings)
         workload = plan(_chosen(site))
-        steps.begin("set-up", f"{len(workload.clients)} clients, their grants, the price list")
+        steps.begin("set-up", "clients, their grants, the price list")
         _make_clients(settings, workload)
+        for client in workload.clients:
+            steps.say(f"{client.client_id:<16} {client.credits:>6,} credits   {client.story}")
         app = _load_app()
         stack.callback(app.close)
         fleet = Fleet(FleetPlan(app=APP, workers=WORKERS, children=CHILDREN), servers.endpoints, servers.directory)
         stack.callback(fleet.stop)
         fleet.start()
         steps.say(f"{WORKERS} workers with {CHILDREN} processes each, a consumer, beat, Flower at {fleet.flower_url}")
-        ok = _Demo(steps, settings, app, fleet, workload).run()
+        ok = _Demo(steps, settings, app, (servers, fleet), workload).run()
         steps.begin("stop", "stopping everything")
     console.print(f"[dim]{steps.summary()}[/]", highlight=False)
     return 0 if ok else 1
@@ -82,9 +86,12 @@ def run(console: Console | None = None) -> int:
 class _Demo:
     """The part that runs while servers and fleet do."""
 
-    def __init__(self, steps: Steps, settings: Settings, app: celery.Celery, fleet: Fleet, workload: Workload) -> None:
+    def __init__(
+        self, steps: Steps, settings: Settings, app: celery.Celery, running: tuple[Stack, Fleet], workload: Workload
+    ) -> None:
         self._steps, self._console = steps, steps.console
-        self._settings, self._app, self._fleet, self._workload = settings, app, fleet, workload
+        self._settings, self._app, self._workload = settings, app, workload
+        self._servers, self._fleet = running
         self._client_ids = [client.client_id for client in workload.clients]
         self._results = Results(app)
 
@@ -103,7 +110,7 @@ class _Demo:
         return self._audit()
 
     def _submit(self) -> None:
-        with self._app.producer_or_acquire() as producer:
+        with _reaching("broker or result backend"), self._app.producer_or_acquire() as producer:
             for order in self._workload.orders:
                 sent = self._app.tasks[order.task].apply_async(kwargs=dict(order.arguments), producer=producer)
                 self._results.expect(sent.id, order)
@@ -114,7 +121,8 @@ class _Demo:
         total = len(self._workload.orders)
         deadline = time.monotonic() + WORK_SECONDS
         while time.monotonic() < deadline:
-            self._results.poll()
+            with _reaching("result backend"):
+                self._results.poll()
             show()
             if not self._results.pending:
                 return
@@ -149,7 +157,7 @@ class _Demo:
         found = audit(clients, self._results.orders, self._results.endings, books)
         receipts = [self._receipt(client_id) for client_id in self._client_ids]
         self._steps.end()
-        report.print_to(self._console, report.render(clients, found, books, receipts))
+        self._console.print(report.render(clients, found, books, receipts))
         style = "bold green" if found.ok else "bold red"
         self._console.print(report.summary(found), style=style, highlight=False)
         return found.ok
@@ -168,6 +176,10 @@ class _Demo:
         progress.show(ended=len(endings), succeeded=len(self._results.succeeded()), logged=runs)
 
     def _pause(self) -> None:
+        for server in self._servers.servers:
+            if not server.running:
+                message = f"{server.name}: ended by itself"
+                raise Fatal(message)
         for child in self._fleet.dead():
             lines = " / ".join(child.last_lines(2))
             message = f"{child.name}: ended by itself with code {child.returncode}: {lines}"
@@ -207,6 +219,16 @@ def _variables(servers: Stack) -> dict[str, str]:
         "NO_PROXY": "127.0.0.1",
         "no_proxy": "127.0.0.1",
     }
+
+
+@contextlib.contextmanager
+def _reaching(what: str) -> Iterator[None]:
+    """Map a lost connection of Celery's own to one line."""
+    try:
+        yield
+    except (kombu.exceptions.OperationalError, redis.RedisError, OSError) as error:
+        message = f"{what}: does not answer ({type(error).__name__}: {error})"
+        raise Fatal(message) from error
 
 
 @contextlib.contextmanager
