@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
@@ -137,17 +137,15 @@ class UsageLog:
         first = verdicts.first_of_each_run(sorting)
         if not first:
             return [], ()
-        new = _insert(cursor, first.values())
-        inserted = [event for run_id, event in first.items() if run_id in new]
+        inserted = _insert(cursor, first)
         if inserted:
             cursor.execute(log_statements.ADD_ROLLUPS, usage_rows.rollups(inserted), prepare=True)
             cursor.execute(log_statements.ADD_SPENT, usage_rows.spent(inserted), prepare=True)
-        settlements = {event.run_id: event.settlement_id for event in inserted}
-        if len(inserted) < len(first):
-            older = [run_id for run_id in first if run_id not in new]
-            cursor.execute(log_statements.READ_SETTLEMENTS, [older], prepare=True)
+        settlements: dict[uuid.UUID, str] = {}
+        if len(inserted) < len(sorting.events):
+            cursor.execute(log_statements.READ_SETTLEMENTS, [list(first)], prepare=True)
             settlements.update(cursor.fetchall())
-        found = verdicts.consequences(sorting, clients, new, settlements)
+        found = verdicts.consequences(sorting, clients, inserted, settlements)
         if found.epochs:
             cursor.execute(log_statements.RAISE_EPOCHS, [list(found.epochs), list(found.epochs.values())])
         rebuilds = tuple(sorted(found.rebuilds))
@@ -173,14 +171,17 @@ class UsageLog:
         return clients
 
 
-def _insert(cursor: Cursor, events: Collection[UsageEvent]) -> set[uuid.UUID]:
-    """Insert the runs that the history does not have; return their ids."""
+def _insert(cursor: Cursor, first: dict[uuid.UUID, UsageEvent]) -> list[UsageEvent]:
+    """Insert the runs that the history does not have; return their events."""
+    events = list(first.values())
     with cursor.copy(log_statements.COPY_INCOMING) as copy:
         copy.write(usage_rows.copy_text(events))
     several = any(len(event.lines) > 1 for event in events)
     statement = log_statements.INSERT_RUNS_WITH_LINES if several else log_statements.INSERT_RUNS
     cursor.execute(statement, prepare=True)
-    return {row[0] for row in cursor.fetchall()}
+    if cursor.rowcount == len(events):
+        return events
+    return [first[row[0]] for row in cursor.fetchall()]
 
 
 def _place(connection: psycopg.Connection[tuple[Any, ...]]) -> str:

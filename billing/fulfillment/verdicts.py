@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from billing.core.ids import LEGACY_MILLISECONDS, milliseconds_of
@@ -92,16 +92,18 @@ def first_of_each_run(sorting: Sorting) -> dict[uuid.UUID, UsageEvent]:
 def consequences(
     sorting: Sorting,
     clients: Mapping[str, KnownClient],
-    inserted: Collection[uuid.UUID],
+    inserted: Iterable[UsageEvent],
     stored_settlements: Mapping[uuid.UUID, str],
 ) -> Consequences:
-    """Return what follows from the events, given which runs were inserted and the settlement that each run has now."""
+    """Return what follows from the events of a batch.
+
+    `inserted` are those that are rows now, `stored_settlements` the settlements of the runs of all others.
+    """
     found = Consequences()
-    new = set(inserted)
+    new = {id(event) for event in inserted}  # by identity: the same event may be in the batch twice
     for _, event in sorting.events:
         known = clients[event.client_id]
-        if event.run_id in new:
-            new.remove(event.run_id)
+        if id(event) in new:
             if event.epoch == known.epoch:
                 continue
             reason = f"run {event.run_id} was settled in epoch {event.epoch}, the client is at epoch {known.epoch}"

@@ -6,6 +6,7 @@ and wait until the test lets them go on, so that no test depends on how long som
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Mapping
@@ -68,7 +69,9 @@ def _plain(app: celery.Celery, directory: Path) -> None:
     def ok(client_id: str, value: int = 0) -> int:
         return value
 
-    @app.task(shared=False, name="metered", bind=True, base=BillableTask, sku=SKU, quantity=lambda client_id, most, used: most)
+    @app.task(
+        shared=False, name="metered", bind=True, base=BillableTask, sku=SKU, quantity=lambda client_id, most, used: most
+    )
     def metered(self: BillableTask, client_id: str, most: int, used: int | None) -> int:
         if used is not None:
             self.usage.record(quantity=used)
@@ -78,6 +81,11 @@ def _plain(app: celery.Celery, directory: Path) -> None:
     def lines(client_id: str, extra: int) -> int:
         billing.usage.record(extra, sku=OTHER_SKU)
         return extra
+
+    @app.task(shared=False, name="works", base=BillableTask, sku=SKU)
+    def works(client_id: str) -> str:
+        # Real work of some milliseconds, so that a kill hits a running task.
+        return hashlib.pbkdf2_hmac("sha256", client_id.encode(), b"salt", 12_000).hex()
 
     @app.task(shared=False, name="free")
     def free() -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import celery
 import psycopg
@@ -16,10 +17,10 @@ from billing.credits.buckets import Buckets
 from billing.credits.values import Balance, StoredHold
 from billing.embedded.process import Child
 from billing.task.runtime import Runtime
-from tests.integration.fleet.tasks import OTHER_SKU, SKU
+from tests.fleet.tasks import OTHER_SKU, SKU
 from tests.waiting import wait_until
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 #: Credits for one unit of each SKU of the fleet.
 PRICES = {SKU: 10, OTHER_SKU: 3}
 
@@ -53,7 +54,9 @@ class Fleet:
         """The buckets, as an administrator sees them."""
         return self.runtime.buckets
 
-    def worker(self, name: str = "worker", *, children: int = 2, pool: str = "prefork", options: tuple[str, ...] = ()) -> Child:
+    def worker(
+        self, name: str = "worker", *, children: int = 2, pool: str = "prefork", options: tuple[str, ...] = ()
+    ) -> Child:
         """Start a task worker and return when it answers."""
         arguments = ("-P", pool, "-c", str(children), "-n", f"{name}@test", "-l", "INFO", *options)
         child = self._spawn(name, "worker", *arguments)
@@ -78,6 +81,10 @@ class Fleet:
         _, applied = admin.grant(self.settings, client_id, credits, key="first")
         assert applied
         return client_id
+
+    def send(self, name: str, *args: Any) -> Any:
+        """Submit a task of the fleet."""
+        return self.app.tasks[name].apply_async(args)
 
     def balance(self, client_id: str) -> Balance:
         """Return a client's bucket, which must keep L2 whenever one looks."""
@@ -114,7 +121,7 @@ class Fleet:
     def _spawn(self, name: str, command: str, *options: str) -> Child:
         child = Child.spawn(
             name,
-            [sys.executable, "-m", "celery", "-A", "tests.integration.fleet.worker", command, *options],
+            [sys.executable, "-m", "celery", "-A", "tests.fleet.worker", command, *options],
             environ={**os.environ, **self._environment, "PYTHONPATH": str(ROOT)},
             cwd=self.directory,
             log=self.directory / f"{name}.log",

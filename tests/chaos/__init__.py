@@ -1,0 +1,1 @@
+"""Faults against a running fleet."""

@@ -1,0 +1,99 @@
+"""The fixtures `fleet` (servers of a test's own, nothing running) and `running_fleet` (one for a module, running)."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+from psycopg import sql
+
+from billing import admin
+from billing.embedded.stack import Stack
+from billing.integration.configuration import read_settings
+from billing.schema.migrate import migrate
+from tests.fleet.harness import PRICES, Fleet
+from tests.fleet.tasks import make_app
+
+
+@pytest.fixture
+def fleet_settings() -> dict[str, str]:
+    """Further settings of the fleet; a module overrides it."""
+    return {}
+
+
+@pytest.fixture
+def fleet(
+    redis_url: str,
+    result_url: str,
+    broker_url: str,
+    database_url: str,
+    tmp_path: Path,
+    fleet_settings: dict[str, str],
+) -> Iterator[Fleet]:
+    """A fleet on servers of this test's own, and nothing running yet."""
+    servers = {
+        "BILLING_REDIS_URL": redis_url,
+        "BILLING_RESULT_URL": result_url,
+        "BILLING_BROKER_URL": broker_url,
+        "BILLING_DATABASE_URL": database_url,
+    }
+    with make_fleet(servers | fleet_settings, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def running_fleet(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """A fleet for a whole module: a worker of two processes and a consumer run. Tests bring clients of their own."""
+    if stack.rabbitmq is None:
+        pytest.skip("RabbitMQ is not installed")
+    name = f"fleet-{uuid.uuid4().hex[:12]}"
+    administration = stack.postgres.url_of("postgres")
+    with redis.Redis.from_url(stack.endpoints.redis_url) as client:
+        client.flushall()
+    with psycopg.connect(administration, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    servers = {
+        "BILLING_REDIS_URL": stack.endpoints.redis_url,
+        "BILLING_RESULT_URL": stack.endpoints.result_url,
+        "BILLING_BROKER_URL": stack.rabbitmq.add_virtual_host(name),
+        "BILLING_DATABASE_URL": stack.postgres.url_of(name),
+    }
+    try:
+        with make_fleet(servers, tmp_path_factory.mktemp("fleet")) as made:
+            made.consumer()
+            made.worker()
+            yield made
+    finally:
+        stack.rabbitmq.remove_virtual_host(name)
+        with psycopg.connect(administration, autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@contextmanager
+def make_fleet(environment: Mapping[str, str], directory: Path) -> Iterator[Fleet]:
+    """Migrate, set the prices, and stop everything afterwards."""
+    full = {
+        "BILLING_SHARDS": "4",
+        "BILLING_LEASE_SECONDS": "3",
+        "BILLING_RELAY_AFTER_SECONDS": "1",
+        "BILLING_UNAVAILABLE_RETRY_SECONDS": "0.5",
+        "FLEET_DIRECTORY": str(directory),
+        **environment,
+    }
+    app = make_app(full)
+    settings = read_settings(app)
+    migrate(settings)
+    for sku, credits_per_unit in PRICES.items():
+        admin.set_price(settings, sku, credits_per_unit, "unit")
+    fleet = Fleet(app, settings, full, directory)
+    try:
+        yield fleet
+    finally:
+        fleet.stop()
+        app.backend.client.close()
+        app.close()
