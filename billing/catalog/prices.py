@@ -24,7 +24,7 @@ _UNIT_LENGTH_MAX: Final = 32
 _COLUMNS: Final = (price.c.sku, price.c.version, price.c.credits_per_unit, price.c.unit, price.c.effective_at)
 
 
-def set_price(  # noqa: PLR0913, PLR0917 - one argument per column, and the clock
+def set_price(
     connection: Connection,
     sku: object,
     credits_per_unit: object,

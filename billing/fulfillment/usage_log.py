@@ -56,6 +56,7 @@ class UsageLog:
     def __init__(self, connect: Connect, *, shards: int) -> None:
         self._connect, self._shards = connect, shards
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._place = ""
 
     def write(self, batch: Sequence[Delivered]) -> BatchReport:
         """Write a batch, and return what became of it. Writing it again is harmless."""
@@ -75,11 +76,11 @@ class UsageLog:
             raise Unwritable(message) from error
         except psycopg.OperationalError as error:
             self.close()
-            message = f"billing_database_url: {_place(connection)}: the server does not answer ({_line(error)})"
+            message = f"billing_database_url: {self._place}: the batch was not written ({_line(error)})"
             raise Unreachable(message) from error
         except psycopg.Error as error:
             self.close()
-            message = f"billing_database_url: {_place(connection)}: {_line(error)} (see: billing migrate)"
+            message = f"billing_database_url: {self._place}: {_line(error)} (see: billing migrate)"
             raise LogUnready(message) from error
         except BaseException:
             self.close()
@@ -95,6 +96,8 @@ class UsageLog:
     def _open(self) -> psycopg.Connection[tuple[Any, ...]]:
         if self._connection is None:
             connection = self._connect()
+            info = connection.info
+            self._place = f"'{info.host}:{info.port}/{info.dbname}'"  # a closed connection does not say
             try:
                 connection.isolation_level = IsolationLevel.READ_COMMITTED
                 connection.execute(log_statements.PREPARE_CONNECTION)
@@ -102,7 +105,7 @@ class UsageLog:
                 connection.commit()
             except psycopg.Error as error:
                 connection.close()
-                message = f"billing_database_url: {_place(connection)}: the server does not answer ({_line(error)})"
+                message = f"billing_database_url: {self._place}: the server does not answer ({_line(error)})"
                 raise Unreachable(message) from error
             self._connection = connection
         return self._connection
@@ -182,11 +185,6 @@ def _insert(cursor: Cursor, first: dict[uuid.UUID, UsageEvent]) -> list[UsageEve
     if cursor.rowcount == len(events):
         return events
     return [first[row[0]] for row in cursor.fetchall()]
-
-
-def _place(connection: psycopg.Connection[tuple[Any, ...]]) -> str:
-    info = connection.info
-    return "'server'" if connection.closed else f"'{info.host}:{info.port}/{info.dbname}'"
 
 
 def _line(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from alembic.util import CommandError
+from alembic.script.revision import RevisionError
 from sqlalchemy import Connection, func, select, text
 
 from billing.connections import postgres
@@ -85,7 +85,7 @@ def _upgrade(connection: Connection) -> list[str]:
     scripts = ScriptDirectory.from_config(config)
     try:
         missing = [script.revision for script in scripts.iterate_revisions("head", before or "base")]
-    except CommandError as error:
+    except RevisionError as error:
         message = f"database: {before!r}: must be a migration that this version of celery-billing knows"
         raise Fatal(message) from error
     if missing:

@@ -50,8 +50,8 @@ def _amount(name: str, **options: Any) -> Column[int]:
     return Column(name, BigInteger, nullable=False, **options)
 
 
-def _time(name: str, *, nullable: bool = False, default: Any = None) -> Column[Any]:
-    return Column(name, DateTime(timezone=True), nullable=nullable, server_default=default)
+def _time(name: str, *, nullable: bool = False, default: Any = None, comment: str | None = None) -> Column[Any]:
+    return Column(name, DateTime(timezone=True), nullable=nullable, server_default=default, comment=comment)
 
 
 def _text(name: str, **options: Any) -> Column[str]:
@@ -83,7 +83,7 @@ credit_grant: Final = Table(
     _time("expires_at", nullable=True),
     Column("key", Text),
     _time("created_at", default=_NOW),
-    _time("applied_at", nullable=True),
+    _time("applied_at", nullable=True, comment="when the bucket in Redis got it; null while it has not"),
     UniqueConstraint("client_id", "key"),
     CheckConstraint("credits > 0", name="credits"),
     Index("credit_grant_unapplied_idx", "grant_id", postgresql_where=text("applied_at IS NULL")),
@@ -154,14 +154,24 @@ usage_rollup: Final = Table(
     Column("hour", DateTime(timezone=True), primary_key=True),
     _amount("credits"),
     _amount("quantity"),
-    _amount("planned", server_default=text("0")),
+    _amount(
+        "planned",
+        server_default=text("0"),
+        comment="the part of credits that increments for the payment provider already carry",
+    ),
 )
 
 grant_spent: Final = Table(
     "grant_spent",
     METADATA,
     Column("client_id", Text, primary_key=True),
-    Column("grant_id", BigInteger, primary_key=True, autoincrement=False),
+    Column(
+        "grant_id",
+        BigInteger,
+        primary_key=True,
+        autoincrement=False,
+        comment="0 is debt: what no grant covered when it was settled",
+    ),
     _amount("credits"),
 )
 
@@ -169,7 +179,13 @@ dead_letter: Final = Table(
     "dead_letter",
     METADATA,
     Column("letter_id", BigInteger, Identity(always=True), primary_key=True),
-    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column(
+        "digest",
+        LargeBinary,
+        nullable=False,
+        unique=True,
+        comment="SHA-256 of the body: a message that is delivered again is kept once",
+    ),
     Column("body", LargeBinary, nullable=False),
     _text("reason"),
     _text("queue"),
@@ -199,4 +215,5 @@ fleet: Final = Table(
     Column("shards", Integer, nullable=False),
     Column("usage_queues", Integer, nullable=False),
     CheckConstraint("singleton", name="singleton"),
+    comment="one row: what may never change once clients exist",
 )

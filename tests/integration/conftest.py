@@ -1,0 +1,80 @@
+"""Integration tests get a database that holds the schema: migrated once per session, cloned for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+import sqlalchemy
+
+from billing.catalog.clients import add_client
+from billing.connections import postgres
+from billing.core.settings import Settings
+from billing.embedded.stack import Stack
+from billing.fulfillment.usage_log import UsageLog
+from billing.schema.migrate import migrate
+
+TEMPLATE = "test_template"
+
+
+@pytest.fixture(scope="session")
+def database_template(stack: Stack) -> str:
+    """Make a migrated database that nobody is connected to."""
+    with psycopg.connect(stack.postgres.url_of("postgres"), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {TEMPLATE}")
+    migrate(Settings(database_url=stack.postgres.url_of(TEMPLATE)))
+    return TEMPLATE
+
+
+@pytest.fixture
+def database(database_url: str) -> Settings:
+    """Return settings that name this test's database."""
+    return Settings(database_url=database_url)
+
+
+@pytest.fixture
+def engine(database: Settings) -> Iterator[sqlalchemy.Engine]:
+    """Yield an engine for this test's database."""
+    engine = postgres.engine(database)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def session(database: Settings) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """Yield a bare connection that commits each statement: it sees what is there, with the owner's powers."""
+    with psycopg.connect(database.database_url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def clients(engine: sqlalchemy.Engine, database: Settings) -> Callable[..., None]:
+    """Return what adds clients."""
+
+    def add(*client_ids: str) -> None:
+        with engine.begin() as connection:
+            for client_id in client_ids:
+                add_client(connection, client_id, database.shards)
+
+    return add
+
+
+@pytest.fixture
+def make_log(database: Settings) -> Iterator[Callable[[], UsageLog]]:
+    """Yield what makes usage logs, each with a connection of its own; they are closed afterwards."""
+    made: list[UsageLog] = []
+
+    def make() -> UsageLog:
+        made.append(UsageLog(lambda: postgres.connect(database), shards=database.shards))
+        return made[-1]
+
+    yield make
+    for log in made:
+        log.close()
+
+
+@pytest.fixture
+def log(make_log: Callable[[], UsageLog]) -> UsageLog:
+    """Make a usage log."""
+    return make_log()
