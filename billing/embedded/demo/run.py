@@ -30,7 +30,7 @@ from billing.embedded.demo.pages import PageServer
 from billing.embedded.demo.progress import Steps, TaskProgress
 from billing.embedded.demo.receipt_csv import Receipt, write_receipt
 from billing.embedded.demo.results import Results
-from billing.embedded.demo.workload import Site, Workload, plan
+from billing.embedded.demo.workload import BURST_CAPTURES, Site, Workload, plan
 from billing.embedded.fleet import Fleet, FleetPlan
 from billing.embedded.lifetime import clean_stop
 from billing.embedded.stack import Stack
@@ -52,7 +52,7 @@ LEASE_SECONDS: Final = 20
 KILL_AT: Final = 0.25
 
 
-def run(console: Console | None = None) -> int:
+def run(console: Console | None = None, *, burst_captures: int = BURST_CAPTURES) -> int:
     """Run the demo in this process; return its exit code. Raises `Fatal` when a server or a process does not live."""
     console = console or Console()
     steps = Steps(console)
@@ -66,7 +66,7 @@ def run(console: Console | None = None) -> int:
         site = stack.enter_context(PageServer(servers.directory / "pydoc")).site
         settings = read({})
         migrate(settings)
-        workload = plan(_chosen(site))
+        workload = plan(_chosen(site), burst_captures=burst_captures)
         steps.begin("set-up", "clients, their grants, the price list")
         _make_clients(settings, workload)
         for client in workload.clients:
