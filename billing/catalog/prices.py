@@ -12,6 +12,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, and_, func, insert, select
 
 from billing.catalog.price_book import Price, PriceBook
+from billing.core.clock import from_milliseconds, to_milliseconds
 from billing.core.credits import check_amount
 from billing.core.errors import InvalidValue
 from billing.core.identifiers import check_sku
@@ -100,7 +101,7 @@ def _check_unit(unit: object) -> str:
 def _check_instant(field: str, instant: object) -> datetime:
     if not isinstance(instant, datetime) or instant.tzinfo is None:
         raise InvalidValue(field, instant, "must be an instant with a time zone, such as 2026-01-31T00:00:00Z")
-    return instant
+    return from_milliseconds(to_milliseconds(instant))  # runs are priced by the millisecond
 
 
 def _price(row: Row[*tuple[Any, ...]]) -> Price:

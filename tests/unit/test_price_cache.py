@@ -1,0 +1,135 @@
+"""A worker's price book is never older than its bound, and PostgreSQL is not asked more than needed (L9)."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+
+import pytest
+
+from billing.catalog.price_book import PriceBook
+from billing.catalog.price_cache import PriceCache
+from billing.core.errors import Unreachable
+
+
+class Time:
+    """A clock that a test moves."""
+
+    seconds = 1_000.0
+
+    def now(self) -> datetime:
+        """Return the instant."""
+        return datetime.fromtimestamp(self.seconds, UTC)
+
+    def monotonic(self) -> float:
+        """Return the seconds."""
+        return self.seconds
+
+
+class Source:
+    """Where the books come from; it can be away, and a load can take time."""
+
+    def __init__(self, time: Time) -> None:
+        self.time, self.loads, self.away, self.load_seconds = time, 0, False, 0.0
+
+    def load(self) -> PriceBook:
+        """Load a book."""
+        self.loads += 1
+        self.time.seconds += self.load_seconds
+        if self.away:
+            message = "billing_database_url: 'nowhere': the server does not answer"
+            raise Unreachable(message)
+        return PriceBook([])
+
+
+@pytest.fixture
+def time() -> Time:
+    """Make a clock."""
+    return Time()
+
+
+@pytest.fixture
+def source(time: Time) -> Source:
+    """Make a source."""
+    return Source(time)
+
+
+@pytest.fixture
+def cache(time: Time, source: Source) -> PriceCache:
+    """Make a cache whose copies are at most 10 s old."""
+    return PriceCache(source.load, 10.0, time)
+
+
+def test_given_a_young_copy_when_asked_then_it_is_served_and_renewed_at_half_its_age(
+    cache: PriceCache, source: Source, time: Time
+) -> None:
+    first = cache.get()
+    time.seconds += 4.9
+    assert cache.get() is first
+    time.seconds += 0.1
+    assert cache.get() is not first
+    assert source.loads == 2
+
+
+def test_given_postgresql_away_when_asked_then_the_copy_serves_to_its_age_and_not_a_moment_longer(
+    cache: PriceCache, source: Source, time: Time
+) -> None:
+    first = cache.get()
+    source.away = True
+    time.seconds += 9.9
+    assert cache.get() is first
+    time.seconds += 0.1
+    with pytest.raises(Unreachable, match=r"^billing_database_url: "):
+        cache.get()
+    source.away = False
+    time.seconds += 1.0
+    assert cache.get() is not first
+
+
+def test_given_a_load_that_takes_long_when_asked_again_then_the_copy_is_as_old_as_the_beginning_of_its_load(
+    cache: PriceCache, source: Source
+) -> None:
+    source.load_seconds = 6.0
+    first = cache.get()
+    assert cache.get() is not first
+
+
+def test_given_postgresql_away_when_asked_a_thousand_times_then_it_is_asked_once_a_second(
+    cache: PriceCache, source: Source, time: Time
+) -> None:
+    source.away = True
+    for _ in range(1_000):
+        with pytest.raises(Unreachable):
+            cache.get()
+    assert source.loads == 1
+    time.seconds += 1.0
+    with pytest.raises(Unreachable):
+        cache.get()
+    assert source.loads == 2
+
+
+def test_given_a_renewal_that_hangs_when_another_thread_asks_then_it_gets_the_copy_without_waiting(time: Time) -> None:
+    entered, release = threading.Event(), threading.Event()
+    books = [PriceBook([]), PriceBook([])]
+
+    def load() -> PriceBook:
+        if len(books) == 1:
+            entered.set()
+            assert release.wait(10)
+        return books.pop()
+
+    cache = PriceCache(load, 10.0, time)
+    first = cache.get()
+    time.seconds += 6.0
+    renewing = threading.Thread(target=cache.get)
+    renewing.start()
+    assert entered.wait(10)
+    assert cache.get() is first
+    release.set()
+    renewing.join(10)
+    assert cache.get() is not first
+
+
+def test_given_an_age_of_zero_when_asked_then_every_book_is_fresh(source: Source, time: Time) -> None:
+    cache = PriceCache(source.load, 0.0, time)
+    assert cache.get() is not cache.get()
