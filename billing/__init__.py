@@ -54,3 +54,7 @@ def __getattr__(name: str) -> Any:
     value = module if where.rpartition(".")[2] == name and name in ("admin", "usage") else getattr(module, name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

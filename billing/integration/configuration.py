@@ -6,25 +6,42 @@ A URL with a password does not stay in the app's configuration, where `celery re
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Mapping
 from typing import Any, Final
 
 import celery
 
 from billing.connections import connection_file
-from billing.core.settings import FIELDS, Settings, load, without_password
+from billing.core.settings import Settings, load, without_password
 
 _PREFIX: Final = "billing_"
+
+#: What was taken out of an app's configuration: setting → what is shown there now, and the URL itself.
+_hidden: Final[weakref.WeakKeyDictionary[celery.Celery, dict[str, tuple[str, str]]]] = weakref.WeakKeyDictionary()
 
 
 def read_settings(app: celery.Celery) -> Settings:
     """Return the app's settings, and take passwords out of its configuration. Raises `InvalidValue`."""
-    configuration = _billing_keys(app)
-    settings = read(configuration)
-    for name in FIELDS:
-        if name.endswith("_url") and _PREFIX + name in configuration:
-            app.conf[_PREFIX + name] = without_password(str(configuration[_PREFIX + name]))
+    settings = read(_billing_keys(app))
+    hide_passwords(app)
     return settings
+
+
+def hide_passwords(app: celery.Celery, conf: Any = None) -> None:
+    """Take passwords out of the app's configuration, remembering them for whoever reads the settings again.
+
+    What hides them is a change on top of the configuration: its source, which other apps may share, stays as it is.
+    """
+    conf = _loaded(app) if conf is None else conf
+    hidden = _hidden.setdefault(app, {})
+    for key, name in _our_keys(conf):
+        value = conf.get(key)
+        if isinstance(value, str) and "://" in value and hidden.get(name, ("", ""))[0] != value:
+            shown = _showable(value)
+            if shown != value:
+                hidden[name] = shown, value
+                conf[key] = shown
 
 
 def read(configuration: Mapping[str, Any]) -> Settings:
@@ -36,7 +53,32 @@ def read(configuration: Mapping[str, Any]) -> Settings:
 
 
 def _billing_keys(app: celery.Celery) -> dict[str, Any]:
-    """Return the app's `billing_*` keys in lower case, whatever namespace its configuration uses."""
-    prefix = (app.conf.prefix or "").lower()
-    names = {str(key).lower().removeprefix(prefix) for key in app.conf}
-    return {name: app.conf.get(name) for name in sorted(names) if name.startswith(_PREFIX)}
+    """Return the app's `billing_*` keys in lower case, whatever namespace its configuration uses, and unhidden."""
+    conf = _loaded(app)
+    hidden = _hidden.get(app, {})
+    found: dict[str, Any] = {}
+    for key, name in _our_keys(conf):
+        value = conf.get(key)
+        shown, real = hidden.get(name, (None, None))
+        found[name] = real if shown is not None and value == shown else value
+    return found
+
+
+def _loaded(app: celery.Celery) -> Any:
+    """Return the app's configuration. Celery loads it at the first access to a key, not when its keys are listed."""
+    app.conf.get("broker_url")
+    return app.conf
+
+
+def _our_keys(conf: Any) -> list[tuple[str, str]]:
+    """Return the `billing_*` keys of a configuration as they are written there, each with its setting's name."""
+    prefix = (conf.prefix or "").lower()
+    names = ((str(key), str(key).lower().removeprefix(prefix)) for key in conf)
+    return sorted((key, name) for key, name in names if name.startswith(_PREFIX))
+
+
+def _showable(url: str) -> str:
+    try:
+        return without_password(url)
+    except ValueError:  # it is refused when the settings are read; until then nothing of it is shown
+        return "…"

@@ -24,6 +24,7 @@ def setup(app: celery.Celery) -> celery.Celery:
         return app
     attach(app, Runtime(lambda: read_settings(app)))
     signals.connect()
+    signals.hide_passwords_of(app)
     app.steps["worker"].add(LeaseStep)
     app.steps["worker"].add(FulfillmentStep)
     app.user_options["worker"].add(

@@ -6,7 +6,6 @@ hook was lost, and end deliveries.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from typing import Any
@@ -14,8 +13,8 @@ from typing import Any
 import celery
 from celery import signals
 
-from billing.core.errors import BillingError
-from billing.task.attachment import all_attachments, attachment_of, is_attached
+from billing.integration.configuration import hide_passwords
+from billing.task.attachment import all_attachments, is_attached
 from billing.task.billable import end_current, settle_current
 from billing.task.headers import mint
 
@@ -30,6 +29,14 @@ def connect() -> None:
     signals.import_modules.connect(_hide_passwords, weak=False, dispatch_uid="billing.hide")
     signals.worker_process_shutdown.connect(_pay, weak=False, dispatch_uid="billing.pay")
     signals.worker_shutdown.connect(_pay, weak=False, dispatch_uid="billing.pay_main")
+
+
+def hide_passwords_of(app: celery.Celery) -> None:
+    """Hide the passwords of an app that has its configuration; of another one as soon as it has."""
+    if app.configured:  # type: ignore[attr-defined]  # the stubs lack it
+        hide_passwords(app)
+    else:
+        app.on_after_configure.connect(_hide_passwords)
 
 
 def _mint_headers(headers: dict[str, Any] | None = None, **_: Any) -> None:
@@ -48,11 +55,9 @@ def _end(task: Any = None, state: str | None = None, retval: object = None, **_:
     end_current(task, state, retval)
 
 
-def _hide_passwords(sender: Any = None, **_: Any) -> None:
+def _hide_passwords(sender: Any = None, source: Any = None, **_: Any) -> None:
     if sender is not None and is_attached(sender):
-        # A wrong setting is reported by the worker's start, not here.
-        with contextlib.suppress(BillingError):
-            attachment_of(sender).runtime.settings  # noqa: B018 - reading hides them
+        hide_passwords(sender, source)
 
 
 def _pay(**_: Any) -> None:

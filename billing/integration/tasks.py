@@ -70,5 +70,5 @@ def register_tasks(app: celery.Celery) -> None:
         ("billing.grants.apply", apply_open_grants),
         ("billing.partitions.make", make_months),
     ):
-        app.task(name=name, **_OPTIONS)(function)
-
+        register: Any = app.task(name=name, **_OPTIONS)
+        register(function)

@@ -51,13 +51,13 @@ class Definition:
 
     def charged_by_default(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
         """Return the quantity of the task's own SKU that is charged when the run records none."""
-        quantity = self.quantity(*args, **kwargs) if callable(self.quantity) else self.quantity
+        quantity = self._called(self.quantity, args, kwargs) if callable(self.quantity) else self.quantity
         return check_amount(f"quantity of {self.task}", quantity, minimum=0)
 
     def held_at_most(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, int]:
         """Return the quantities to hold before the run, by SKU; the task's own SKU comes first."""
         default = self.charged_by_default(args, kwargs)
-        reserve = self.reserve(*args, **kwargs) if callable(self.reserve) else self.reserve
+        reserve = self._called(self.reserve, args, kwargs) if callable(self.reserve) else self.reserve
         if reserve is None:
             return {self.sku: default}
         if not isinstance(reserve, Mapping):
@@ -70,11 +70,22 @@ class Definition:
     def _argument(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> object:
         if self.client in kwargs:
             return kwargs[self.client]
+        bound = self._bound(args, kwargs)
+        return None if bound is None else bound.arguments.get(self.client)
+
+    def _called(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Call with all of the task's arguments, however this call passed them and whatever it left to a default."""
+        bound = self._bound(args, kwargs)
+        return function(*args, **kwargs) if bound is None else function(*bound.args, **bound.kwargs)
+
+    def _bound(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> inspect.BoundArguments | None:
         try:
-            return self.signature.bind_partial(*args, **kwargs).arguments.get(self.client)
+            bound = self.signature.bind(*args, **kwargs)
         except TypeError:
             # Celery refuses the call itself, with a better message, when it runs the task.
             return None
+        bound.apply_defaults()
+        return bound
 
 
 def define(*, task: str, options: Mapping[str, Any], run: Callable[..., Any]) -> Definition:
@@ -93,6 +104,8 @@ def define(*, task: str, options: Mapping[str, Any], run: Callable[..., Any]) ->
     if callable(reserve):
         _check_callable(f"{where}reserve", reserve, signature)
     elif isinstance(reserve, Mapping):
+        if len({sku, *reserve}) > LINES_MAX:
+            raise InvalidValue(f"{where}reserve", len(reserve), f"must name at most {LINES_MAX} SKUs")
         for name, most in reserve.items():
             check_sku(name, field=f"{where}reserve")
             check_amount(f"{where}reserve[{name!r}]", most, minimum=0)

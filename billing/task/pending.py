@@ -7,12 +7,13 @@ is kept, within a bound, and tried again each second: finished work is charged, 
 from __future__ import annotations
 
 import collections
+import dataclasses
 import logging
 import threading
 from collections.abc import Callable
 from typing import Final
 
-from billing.core.errors import BillingError, Retryable
+from billing.core.errors import BillingError, Retryable, Unreachable
 
 logger = logging.getLogger(__name__)
 
@@ -20,8 +21,16 @@ FLUSH_SECONDS: Final = 1.0
 #: Bounds (L9): past them the relay (entries) and the reaper (settles) do the work from Redis' own records.
 ENTRIES_MAX: Final = 10_000
 SETTLES_MAX: Final = 1_000
+#: How often a settle that fails in an unforeseen way is tried, once a second (L9).
+TRIES_MAX: Final = 60
 
 Entry = tuple[int, str]
+
+
+@dataclasses.dataclass(slots=True)
+class _Kept:
+    settle: Callable[[], None]
+    tries: int = 0
 
 
 class Pending:
@@ -30,7 +39,7 @@ class Pending:
     def __init__(self, forget: Callable[[list[Entry]], None]) -> None:
         self._forget = forget
         self._entries: collections.deque[Entry] = collections.deque(maxlen=ENTRIES_MAX)
-        self._settles: collections.deque[Callable[[], None]] = collections.deque(maxlen=SETTLES_MAX)
+        self._settles: collections.deque[_Kept] = collections.deque(maxlen=SETTLES_MAX)
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -55,21 +64,29 @@ class Pending:
         """Keep a settle that Redis did not answer; `settle` raises `Retryable` while it still does not."""
         if len(self._settles) == SETTLES_MAX:
             logger.error("billing: %d settles wait for Redis; the oldest is left to the reaper", SETTLES_MAX)
-        self._settles.append(settle)
+        self._settles.append(_Kept(settle))
         self._start()
 
     def pay(self) -> None:
         """Do now what is owed; what fails again is kept."""
         with self._paying:
             for _ in range(len(self._settles)):
-                settle = self._settles.popleft()
+                kept = self._settles.popleft()
                 try:
-                    settle()
-                except Retryable:
-                    self._settles.appendleft(settle)
+                    kept.settle()
+                except Unreachable:
+                    self._settles.appendleft(kept)
                     break
+                except Retryable:
+                    # Its own shard is being rebuilt; the others' settles need not wait for that (L10).
+                    self._settles.append(kept)
                 except BillingError:
                     logger.exception("billing: a kept settle was refused; the reaper decides by the task's result")
+                except Exception:
+                    logger.exception("billing: a kept settle failed; it is tried %d times in all", TRIES_MAX)
+                    kept.tries += 1
+                    if kept.tries < TRIES_MAX:
+                        self._settles.append(kept)
             entries = self.take_confirmed()
             if entries:
                 try:

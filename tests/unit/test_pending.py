@@ -1,0 +1,181 @@
+"""What a worker still owes is paid in order, tried again while Redis is away, and bounded (L3, L9)."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from billing.core.errors import Conflict, Recovering, Unreachable
+from billing.task.pending import ENTRIES_MAX, SETTLES_MAX, TRIES_MAX, Entry, Pending
+from tests.waiting import wait_until
+
+
+class Redis:
+    """What is owed to, and what it has taken; `away` makes it refuse."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.forgotten: list[Entry] = []
+        self.settled: list[str] = []
+
+    def forget(self, entries: list[Entry]) -> None:
+        """Take confirmed entries."""
+        self._answer()
+        self.forgotten += entries
+
+    def settle(self, name: str) -> None:
+        """Take a settle."""
+        self._answer()
+        self.settled.append(name)
+
+    def _answer(self) -> None:
+        if self.away:
+            raise Unreachable("billing_redis_url: away")
+
+
+@pytest.fixture
+def redis() -> Redis:
+    """Return a Redis that answers."""
+    return Redis()
+
+
+@pytest.fixture
+def pending(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Pending:
+    """Return debts that are paid only when the test says so."""
+    monkeypatch.setattr(Pending, "_start", lambda _: None)
+    return Pending(redis.forget)
+
+
+def test_confirmed_entries_are_taken_once_and_in_order(pending: Pending) -> None:
+    """Given confirmed entries, when a pipeline takes them, then it has all in order, and the next one has none."""
+    for number in range(3):
+        pending.confirmed((number, f"{number}-0"))
+
+    assert pending.take_confirmed() == [(0, "0-0"), (1, "1-0"), (2, "2-0")]
+    assert pending.take_confirmed() == []
+
+
+def test_entries_that_redis_did_not_take_are_kept(pending: Pending, redis: Redis) -> None:
+    """Given a Redis that is away, when entries are flushed, then they go with a later flush."""
+    pending.confirmed((1, "1-0"))
+    redis.away = True
+    pending.pay()
+    redis.away = False
+    pending.pay()
+    pending.pay()
+
+    assert redis.forgotten == [(1, "1-0")]
+
+
+def test_settles_are_tried_again_in_order_until_redis_takes_them(pending: Pending, redis: Redis) -> None:
+    """Given finished work that Redis did not settle, then it is settled later, once, the oldest first (L3)."""
+    redis.away = True
+    for name in ("first", "second", "third"):
+        pending.settle_later(lambda name=name: redis.settle(name))  # type: ignore[misc]
+    pending.pay()
+    assert redis.settled == []
+
+    redis.away = False
+    pending.pay()
+    pending.pay()
+
+    assert redis.settled == ["first", "second", "third"]
+
+
+def test_a_settle_that_is_refused_for_good_does_not_stop_the_others(
+    pending: Pending, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Given a settle that is refused, then it is logged, and the next one is paid (L10)."""
+
+    def refused() -> None:
+        raise Conflict("run_id: 1: another client")
+
+    pending.settle_later(refused)
+    pending.settle_later(lambda: redis.settle("second"))
+    with caplog.at_level(logging.ERROR):
+        pending.pay()
+        pending.pay()
+
+    assert redis.settled == ["second"]
+    assert [record.message for record in caplog.records if "refused" in record.message]
+    assert len(caplog.records) == 1
+
+
+def test_a_settle_that_fails_in_an_unforeseen_way_is_not_lost_nor_stops_the_others(
+    pending: Pending, redis: Redis
+) -> None:
+    """Given a settle that raises what nobody foresaw, then it is tried again, and the others are paid (L3, L10)."""
+    tries: list[str] = []
+
+    def surprising() -> None:
+        tries.append("try")
+        if len(tries) == 1:
+            raise RuntimeError("surprise")
+        redis.settle("surprising")
+
+    pending.settle_later(surprising)
+    pending.settle_later(lambda: redis.settle("second"))
+    for _ in range(3):
+        pending.pay()
+
+    assert sorted(redis.settled) == ["second", "surprising"]
+
+
+def test_a_settle_that_never_works_is_given_up_after_a_bound(pending: Pending) -> None:
+    """Given a settle that fails in the same unforeseen way for ever, then its tries are counted (L9)."""
+    tries: list[str] = []
+
+    def broken() -> None:
+        tries.append("try")
+        raise RuntimeError("always")
+
+    pending.settle_later(broken)
+    for _ in range(TRIES_MAX + 5):
+        pending.pay()
+
+    assert len(tries) == TRIES_MAX
+
+
+def test_a_shard_that_is_rebuilt_holds_up_no_other_shard(pending: Pending, redis: Redis) -> None:
+    """Given a settle whose shard is recovering, then settles of other shards are paid meanwhile (L10)."""
+    recovering = [True]
+
+    def waits() -> None:
+        if recovering:
+            raise Recovering("client 'acme': its shard is being rebuilt")
+        redis.settle("acme")
+
+    pending.settle_later(waits)
+    pending.settle_later(lambda: redis.settle("globex"))
+    pending.pay()
+    assert redis.settled == ["globex"]
+
+    recovering.clear()
+    pending.pay()
+    assert redis.settled == ["globex", "acme"]
+
+
+def test_both_kinds_of_debt_are_bounded(pending: Pending, caplog: pytest.LogCaptureFixture, redis: Redis) -> None:
+    """Given a Redis that stays away, then entries and settles are kept up to a bound, the newest ones (L9)."""
+    for number in range(ENTRIES_MAX + 5):
+        pending.confirmed((0, str(number)))
+    taken = pending.take_confirmed()
+    assert (len(taken), taken[-1]) == (ENTRIES_MAX, (0, str(ENTRIES_MAX + 4)))
+
+    for number in range(SETTLES_MAX + 1):
+        pending.settle_later(lambda number=number: redis.settle(str(number)))  # type: ignore[misc]
+    pending.pay()
+    assert redis.settled == [str(number) for number in range(1, SETTLES_MAX + 1)]
+    assert "left to the reaper" in caplog.text
+
+
+def test_a_thread_pays_within_seconds_without_further_work(redis: Redis) -> None:
+    """Given a worker that has nothing more to do, then what it owes is paid all the same."""
+    pending = Pending(redis.forget)
+    try:
+        pending.confirmed((1, "1-0"))
+        pending.settle_later(lambda: redis.settle("late"))
+        wait_until(lambda: redis.forgotten and redis.settled, "the debts are paid", timeout_seconds=10)
+    finally:
+        pending._wake.set()
