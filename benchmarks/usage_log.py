@@ -1,0 +1,145 @@
+"""Writing one batch, with all that its transaction does, against a plain COPY of the same rows.
+
+Both sides encode the rows the same way, over one connection each, into tables with the same indexes and constraints,
+and commit; they take turns, so that both meet the same moment of the machine. The plain side finds no duplicates,
+derives no sums, locks no shard and reads no client.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+import psycopg
+from benchmarks.rows import Row
+
+from billing.connections import postgres
+from billing.core import ids
+from billing.core.settings import Settings
+from billing.core.shards import shard_of
+from billing.embedded.stack import Stack
+from billing.events.usage_event import GrantShare, PaidLine, UsageEvent
+from billing.fulfillment import usage_rows
+from billing.fulfillment.delivery import Delivered
+from billing.fulfillment.usage_log import UsageLog
+from billing.schema.migrate import migrate
+
+DATABASE: Final = "benchmark_usage_log"
+EVENTS: Final = 500
+CLIENTS: Final = 20
+BATCHES: Final = 60
+WARM_UP: Final = 10
+MARK: Final = 0.4
+
+_COPY: Final = f"COPY plain ({', '.join(usage_rows.COLUMNS)}) FROM STDIN"
+
+
+def rows(servers: Stack) -> list[Row]:
+    """Measure, and return the row of DESIGN's table with the rate behind it."""
+    settings = Settings(database_url=_fresh_database(servers))
+    migrate(settings)
+    clients = [f"client-{number}" for number in range(CLIENTS)]
+    log = UsageLog(lambda: postgres.connect(settings), shards=settings.shards)
+    with postgres.connect(settings) as plain:
+        shards = [shard_of(client_id, settings.shards) for client_id in clients]
+        plain.execute(
+            "INSERT INTO client (client_id, shard) SELECT * FROM unnest(%s::text[], %s::int[])", [clients, shards]
+        )
+        plain.execute("CREATE TABLE plain (LIKE usage_history INCLUDING ALL)")
+        plain.commit()
+        log_seconds, plain_seconds = _take_turns(log, plain, clients)
+    log.close()
+    ratio = statistics.median(plain / ours for plain, ours in zip(plain_seconds, log_seconds, strict=True))
+    rate = EVENTS / statistics.median(log_seconds)
+    plain_rate = EVENTS / statistics.median(plain_seconds)
+    against = f"plain COPY: {plain_rate:,.0f} rows/s"
+    return [
+        Row(
+            name="writing one batch of 500 events",
+            value=ratio,
+            unit="x the rate",
+            against=against,
+            mark=MARK,
+            met=ratio >= MARK,
+        ),
+        Row(name="usage log, one consumer", value=rate, unit="events/s", against="", mark=None, met=None),
+    ]
+
+
+def _take_turns(
+    log: UsageLog, plain: psycopg.Connection[tuple[Any, ...]], clients: Sequence[str]
+) -> tuple[list[float], list[float]]:
+    """Return the seconds of each batch on either side, after a warm-up."""
+    seeded = random.Random(1)
+    log_seconds, plain_seconds = [], []
+    for _ in range(WARM_UP + BATCHES):
+        batch = [Delivered(body=msgspec.json.encode(e), queue="q", decoded=e) for e in _events(seeded, clients)]
+        started = time.perf_counter()
+        report = log.write(batch)
+        log_seconds.append(time.perf_counter() - started)
+        if report.rows_inserted != EVENTS:
+            message = f"the log did not insert the whole batch: {report}"
+            raise RuntimeError(message)
+        plain_seconds.append(_copy(plain, _events(seeded, clients)))
+    return log_seconds[WARM_UP:], plain_seconds[WARM_UP:]
+
+
+def _copy(plain: psycopg.Connection[tuple[Any, ...]], events: Sequence[UsageEvent]) -> float:
+    """Return the seconds of encoding the events, copying them and committing."""
+    text = _with_timestamps(usage_rows.copy_text(events))
+    started = time.perf_counter()
+    usage_rows.copy_text(events)
+    with plain.cursor() as cursor, cursor.copy(_COPY) as copy:
+        copy.write(text)
+    plain.commit()
+    return time.perf_counter() - started
+
+
+def _with_timestamps(text: bytes) -> bytes:
+    """Return COPY text whose times are timestamps: the plain table has no step in which they are converted."""
+    lines = []
+    for line in text.decode().splitlines():
+        head, *times = line.rsplit("\t", 2)
+        lines.append("\t".join([head, *(datetime.fromtimestamp(int(ms) / 1000, UTC).isoformat() for ms in times)]))
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _events(seeded: random.Random, clients: Sequence[str]) -> list[UsageEvent]:
+    now = int(time.time() * 1000)
+    events = []
+    for _ in range(EVENTS):
+        client_id, task_id = seeded.choice(clients), str(uuid.UUID(int=seeded.getrandbits(128)))
+        grant = GrantShare(grant=seeded.randint(1, 100), credits=10)
+        line = PaidLine(sku=seeded.choice(("page", "search", "kib")), quantity=1, credits=10, grants=(grant,))
+        events.append(
+            UsageEvent(
+                version=1,
+                run_id=ids.run_id(client_id, task_id, nesting=0, nonce="", at_milliseconds=now),
+                client_id=client_id,
+                correlation_id=task_id,
+                root_id=task_id,
+                task="worker_tasks.capture.capture_page",
+                attempt=1,
+                submitted_at=now,
+                price_version=1,
+                settlement_id=f"{seeded.getrandbits(128):032x}",
+                occurred_at=now,
+                epoch=1,
+                late=False,
+                lines=(line,),
+            )
+        )
+    return events
+
+
+def _fresh_database(servers: Stack) -> str:
+    with psycopg.connect(servers.postgres.url_of("postgres"), autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
+        connection.execute(f"CREATE DATABASE {DATABASE}")
+    return servers.postgres.url_of(DATABASE)
