@@ -6,10 +6,12 @@ and wait until the test lets them go on, so that no test depends on how long som
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
+import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from celery.exceptions import Ignore, Reject
 
 import billing
 from billing import BillableTask
+from billing.task.lifecycle import Lifecycle
 
 SKU, OTHER_SKU = "unit", "extra"
 _WAIT_SECONDS = 60.0
@@ -40,7 +43,32 @@ def make_app(environment: Mapping[str, str]) -> celery.Celery:
     _plain(app, directory)
     _endings(app, directory)
     _hooks(app)
+    _kill_points(directory)
     return app
+
+
+def _kill_points(directory: Path) -> None:
+    """Have a process of the fleet die by SIGKILL between two steps of billing, once, when the test asks for it.
+
+    The test asks by a file `kill.<step>`; whoever takes the file away dies.
+    """
+    for step in ("_settle", "publish"):
+        original = getattr(Lifecycle, step)
+        if not hasattr(original, "kill_point"):
+            setattr(Lifecycle, step, _dying(original, directory / f"kill.{step}"))
+
+
+def _dying(step: Callable[..., Any], order: Path) -> Callable[..., Any]:
+    @functools.wraps(step)
+    def before(*args: Any) -> Any:
+        try:
+            order.unlink()
+        except FileNotFoundError:
+            return step(*args)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(before, "kill_point", True)  # noqa: B010 - a function has no such attribute for the type checker
+    return before
 
 
 def note(directory: Path, name: str, text: str = "") -> None:
@@ -127,7 +155,7 @@ def _endings(app: celery.Celery, directory: Path) -> None:
     def killed_once(client_id: str, name: str) -> int:
         note(directory, name)
         if len(noted(directory, name)) == 1:
-            os.kill(os.getpid(), 9)
+            os.kill(os.getpid(), signal.SIGKILL)
         return len(noted(directory, name))
 
     @app.task(shared=False, name="parent", base=BillableTask, sku=SKU)

@@ -1,0 +1,148 @@
+"""Servers that go away, processes that die between two steps: nothing is lost, nothing is charged twice (L1, L3, L6)."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+
+from billing.core.errors import Recovering
+from billing.embedded.stack import Stack
+from tests.fleet.harness import Fleet
+from tests.fleet.tasks import noted
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+
+def is_open(fleet: Fleet, client_id: str) -> bool:
+    """Whether a client's bucket can be trusted again."""
+    try:
+        fleet.balance(client_id)
+    except Recovering:
+        return False
+    return True
+
+
+def test_killed_between_success_and_settle_is_charged_once(fleet: Fleet) -> None:
+    """Given a stored success whose process died before it settled, then it is charged, once (L3).
+
+    Celery 5.7 acknowledges such a message, and the reaper settles the draft; 5.6 redelivers it, and it runs again.
+    """
+    fleet.client("acme", 100)
+    fleet.consumer()
+    fleet.worker()
+    (fleet.directory / "kill._settle").touch()
+
+    result = fleet.send("metered", "acme", 5, 2)
+
+    assert result.get(timeout=30) == 5
+    rows = fleet.wait_for_rows(1)
+    wait_until(lambda: not fleet.holds("acme"), "no hold is left")
+    assert [(row.quantity, row.credits) for row in rows] == [(2, 20)]
+    balance = fleet.balance("acme")
+    assert (balance.spent, balance.held, balance.available) == (20, 0, 80)
+
+
+def test_killed_between_settle_and_publish_is_published_by_the_relay(fleet: Fleet) -> None:
+    """Given a settled run whose process died before it published, then its event arrives from the outbox, once (L3)."""
+    fleet.client("acme", 100)
+    fleet.consumer()
+    fleet.worker()
+    (fleet.directory / "kill.publish").touch()
+
+    fleet.send("ok", "acme").get(timeout=30)
+
+    assert len(fleet.wait_for_rows(1)) == 1
+    wait_until(lambda: not any(fleet.buckets.outbox_depth(shard) for shard in range(4)), "the outboxes are empty")
+    balance = fleet.balance("acme")
+    assert (balance.spent, balance.held) == (10, 0)
+    assert len(fleet.rows()) == 1
+
+
+def test_a_wiped_redis_is_rebuilt_from_the_log_and_the_running_attempts(fleet: Fleet) -> None:
+    """Given history and a running task, when Redis is emptied, then nothing is admitted until all is as before (L6)."""
+    fleet.client("acme", 40)
+    fleet.client("brook", 15)
+    fleet.consumer()
+    fleet.worker(children=2)
+    fleet.send("ok", "acme").get(timeout=20)
+    fleet.send("ok", "brook").get(timeout=20)
+    running = fleet.send("gated", "acme", "gate")
+    wait_until(lambda: fleet.balance("acme").held == 10, "the gated task holds its credits")
+    before = (fleet.balance("acme"), fleet.balance("brook"))
+
+    with redis.Redis.from_url(fleet.settings.redis_url) as client:
+        client.flushall()
+    waiting = fleet.send("ok", "acme")
+    refused = fleet.send("ok", "brook")
+
+    wait_until(lambda: is_open(fleet, "acme") and is_open(fleet, "brook"), "the shards are open", timeout_seconds=40)
+    assert waiting.get(timeout=30) == 0
+    with pytest.raises(Exception, match="has 5 of the 10 credits"):
+        refused.get(timeout=30)
+    after = (fleet.balance("acme"), fleet.balance("brook"))
+    assert after[0].epoch > before[0].epoch
+    assert (after[0].held, after[0].spent, after[0].available) == (10, 20, 10)
+    assert (after[1].held, after[1].spent, after[1].available) == (0, 10, 5)
+    (fleet.directory / "gate").touch()
+    assert running.get(timeout=20) == 0
+    rows = fleet.wait_for_rows(4)
+    assert len(rows) == 4
+    assert fleet.balance("acme").available == 10
+
+
+def test_a_redis_that_was_killed_and_restarted_is_verified_before_it_admits(fleet: Fleet, stack: Stack) -> None:
+    """Given tasks, when Redis is killed and comes back, then tasks wait, and every credit is where it was (L6)."""
+    fleet.client("acme", 200)
+    fleet.consumer()
+    fleet.worker(children=2)
+    first = [fleet.send("ok", "acme", number) for number in range(5)]
+    assert [result.get(timeout=20) for result in first] == list(range(5))
+
+    stack.valkey.kill()
+    second = [fleet.send("ok", "acme", number) for number in range(5)]
+    stack.valkey.restart()
+
+    assert [result.get(timeout=60) for result in second] == list(range(5))
+    assert len(fleet.wait_for_rows(10)) == 10
+    balance = fleet.balance("acme")
+    assert (balance.spent, balance.held, balance.available) == (100, 0, 100)
+    assert balance.epoch > 1
+
+
+def test_tasks_finish_while_rabbitmq_does_not_take_events(fleet: Fleet, stack: Stack) -> None:
+    """Given a broker that is gone while a task runs, then the task's charge waits in the outbox and arrives (L3)."""
+    assert stack.rabbitmq is not None
+    fleet.client("acme", 100)
+    fleet.consumer()
+    fleet.worker(children=1)
+    fleet.send("gated", "acme", "gate")
+    wait_until(lambda: noted(fleet.directory, "gate.started"), "the task runs")
+
+    stack.rabbitmq.kill()
+    (fleet.directory / "gate").touch()
+    wait_until(lambda: fleet.balance("acme").spent == 10, "the task has settled", timeout_seconds=30)
+    assert any(fleet.buckets.outbox_depth(shard) for shard in range(4))
+    stack.rabbitmq.restart()
+
+    rows = fleet.wait_for_rows(1, timeout_seconds=90)
+    assert [row.credits for row in rows] == [10]
+    wait_until(lambda: not fleet.holds("acme"), "no hold is left")
+    balance = fleet.balance("acme")
+    assert (balance.spent, balance.held) == (10, 0)
+
+
+def test_events_wait_in_rabbitmq_while_postgresql_is_away(fleet: Fleet, stack: Stack) -> None:
+    """Given a price book that is young enough, when PostgreSQL is killed, then tasks go on and rows follow (L3, L10)."""
+    fleet.client("acme", 100)
+    fleet.consumer()
+    fleet.worker(children=1)
+    fleet.send("ok", "acme").get(timeout=20)
+
+    stack.postgres.kill()
+    results = [fleet.send("ok", "acme", number) for number in range(3)]
+    assert [result.get(timeout=20) for result in results] == [0, 1, 2]
+    stack.postgres.restart()
+
+    assert len(fleet.wait_for_rows(4, timeout_seconds=60)) == 4
+    assert fleet.balance("acme").spent == 40
