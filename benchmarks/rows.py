@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """A measured figure. `met` is None where it could not be measured; `against` then says why."""
+    """A measured figure. `mark` is None where none is set; `met` is None then, and where it could not be measured."""
 
     name: str
     value: float
     unit: str
     against: str
-    mark: str
+    mark: float | None
     met: bool | None
