@@ -34,9 +34,9 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def own_stack(tmp_path: Path) -> Iterator[Stack]:
+def own_stack() -> Iterator[Stack]:
     """Run a stack of this test's own, on Redis alone, which starts in a second."""
-    with Stack(tmp_path / "stack", broker="redis", fast=True) as stack:
+    with Stack(broker="redis", fast=True) as stack:
         yield stack
 
 
@@ -165,6 +165,7 @@ def test_a_kept_directory_keeps_data_passwords_and_ports(tmp_path: Path) -> None
         assert stack.endpoints == first
         with redis.Redis.from_url(first.redis_url) as client:
             assert client.get("kept") == b"1"
+    stack.postgres.remove()
 
 
 def test_an_unknown_broker_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
