@@ -94,9 +94,10 @@ class _Demo:
         self._servers, self._fleet = running
         self._client_ids = [client.client_id for client in workload.clients]
         self._results = Results(app)
+        self._killed = False
 
     def run(self) -> bool:
-        """Submit, wait, audit, show; return whether everything holds."""
+        """Submit, wait, audit, show; return whether everything holds, with a worker process killed on the way."""
         self._steps.begin("work", f"submitting {len(self._workload.orders):,} tasks")
         with (
             postgres.connect(self._settings, autocommit=True) as connection,
@@ -107,7 +108,10 @@ class _Demo:
             self._work(lambda: self._show(progress, connection))
             self._steps.begin("books", "every task has ended; waiting for the log")
             self._wait_for_books(connection)
-        return self._audit()
+        ok = self._audit()
+        if not self._killed:
+            self._steps.say("no worker process could be caught while it ran a task: none was killed")
+        return ok and self._killed
 
     def _submit(self) -> None:
         with _reaching("broker or result backend"), self._app.producer_or_acquire() as producer:
@@ -117,7 +121,6 @@ class _Demo:
 
     def _work(self, show: Callable[[], None]) -> None:
         """Wait until every task has ended, and kill a worker process on the way."""
-        killed = False
         total = len(self._workload.orders)
         deadline = time.monotonic() + WORK_SECONDS
         while time.monotonic() < deadline:
@@ -126,16 +129,17 @@ class _Demo:
             show()
             if not self._results.pending:
                 return
-            if not killed and total - self._results.pending >= KILL_AT * total:
+            if not self._killed and total - self._results.pending >= KILL_AT * total:
                 self._kill()
-                killed = True
             self._pause()
         self._steps.say(f"{self._results.pending:,} tasks have not ended within {WORK_SECONDS:g} s")
 
     def _kill(self) -> None:
+        """Kill a process that runs a task; on a busy machine none may be caught at it, and the next look tries again."""
         casualty = kill_one(self._app, "worker1")
         if casualty is None:
-            raise Fatal("worker1: no process of it could be caught while it ran a task")
+            return
+        self._killed = True
         order = self._results.orders.get(casualty.task_ids[0])
         what = "" if order is None else f", which ran {order.task.rpartition('.')[2]} for {order.client_id}"
         self._steps.say(f"[bold]SIGKILL[/] to worker process {casualty.pid}{what}")
