@@ -31,8 +31,8 @@ _HISTORY: Final = """
     ORDER BY client_id, occurred_at, run_id, line
 """
 _RECORDED: Final = """
-    -- how many runs of some clients the usage history has, and how many lines
-    SELECT count(DISTINCT run_id), count(*) FROM usage_history WHERE client_id = ANY(%s)
+    -- how many runs of some clients the usage history has
+    SELECT count(DISTINCT run_id) FROM usage_history WHERE client_id = ANY(%s)
 """
 _GRANTED: Final = "SELECT client_id, grant_id, credits FROM credit_grant WHERE client_id = ANY(%s)"
 _ROLLED_UP: Final = "SELECT client_id, sum(credits)::bigint FROM usage_rollup WHERE client_id = ANY(%s) GROUP BY 1"
@@ -63,10 +63,9 @@ class Books:
     outbox_entries: int
 
 
-def recorded(connection: psycopg.Connection[Any], client_ids: Sequence[str]) -> tuple[int, int]:
-    """Return how many runs and how many lines the usage history has of some clients."""
-    runs, lines = _one(connection, _RECORDED, [list(client_ids)])
-    return int(runs), int(lines)
+def recorded(connection: psycopg.Connection[Any], client_ids: Sequence[str]) -> int:
+    """Return how many runs the usage history has of some clients."""
+    return _one(connection, _RECORDED, [list(client_ids)])
 
 
 def unsettled(settings: Settings, client_ids: Sequence[str]) -> bool:
@@ -117,7 +116,7 @@ def read_books(settings: Settings, client_ids: Sequence[str]) -> Books:
             histories=histories,
             rolled_up=dict(connection.execute(_ROLLED_UP, wanted).fetchall()),
             spent=_per_grant(connection.execute(_SPENT, wanted)),
-            dead_letters=int(_one(connection, _DEAD_LETTERS, [])[0]),
+            dead_letters=_one(connection, _DEAD_LETTERS, []),
             outbox_entries=_outbox_entries(settings, client_ids),
         )
 
@@ -134,6 +133,6 @@ def _per_grant(rows: Iterator[Any] | psycopg.Cursor[Any]) -> dict[str, dict[int,
     return found
 
 
-def _one(connection: psycopg.Connection[Any], query: str, parameters: list[Any]) -> tuple[Any, ...]:
+def _one(connection: psycopg.Connection[Any], query: str, parameters: list[Any]) -> int:
     row = connection.execute(query.encode(), parameters).fetchone()
-    return row if row is not None else (0, 0)
+    return int(row[0]) if row is not None else 0

@@ -135,7 +135,7 @@ class _Demo:
         self._steps.say(f"{self._results.pending:,} tasks have not ended within {WORK_SECONDS:g} s")
 
     def _kill(self) -> None:
-        """Kill a process that runs a task; on a busy machine none may be caught at it, and the next look tries again."""
+        """Kill a process that runs a task; on a busy machine none may be caught, and the next look tries again."""
         casualty = kill_one(self._app, "worker1")
         if casualty is None:
             return
@@ -149,7 +149,7 @@ class _Demo:
         succeeded = len(self._results.succeeded())
         deadline = time.monotonic() + BOOKS_SECONDS
         while time.monotonic() < deadline:
-            runs, _ = facts.recorded(connection, self._client_ids)
+            runs = self._recorded(connection)
             if runs >= succeeded and not facts.unsettled(self._settings, self._client_ids):
                 return
             self._pause()
@@ -175,9 +175,12 @@ class _Demo:
             raise Fatal(message) from error
 
     def _show(self, progress: TaskProgress, connection: Any) -> None:
-        runs, _ = facts.recorded(connection, self._client_ids)
-        endings = self._results.endings
-        progress.show(ended=len(endings), succeeded=len(self._results.succeeded()), logged=runs)
+        endings, succeeded = self._results.endings, self._results.succeeded()
+        progress.show(ended=len(endings), succeeded=len(succeeded), logged=self._recorded(connection))
+
+    def _recorded(self, connection: Any) -> int:
+        with postgres.reaching(self._settings):
+            return facts.recorded(connection, self._client_ids)
 
     def _pause(self) -> None:
         for server in self._servers.servers:
