@@ -6,6 +6,7 @@ The thread is a daemon: a write that hangs in a dead server must not keep the pr
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -22,6 +23,7 @@ class Background(Generic[T]):
         self._name = name
         self._jobs: queue.SimpleQueue[Job[T] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._last: Callable[[], object] | None = None
 
     def submit(self, call: Callable[[], T]) -> concurrent.futures.Future[T]:
         """Have `call` run; the future carries its result."""
@@ -32,11 +34,12 @@ class Background(Generic[T]):
         self._jobs.put((call, future))
         return future
 
-    def close(self, timeout_seconds: float) -> bool:
-        """Let the thread end after what was submitted; return whether it did within the bound."""
-        self._jobs.put(None)
+    def close(self, timeout_seconds: float, *, last: Callable[[], object]) -> bool:
+        """Have the thread call `last` after what was submitted, and end; return whether it did within the bound."""
         if self._thread is None:
             return True
+        self._last = last
+        self._jobs.put(None)
         self._thread.join(timeout_seconds)
         return not self._thread.is_alive()
 
@@ -47,3 +50,6 @@ class Background(Generic[T]):
                 future.set_result(call())
             except BaseException as error:  # noqa: BLE001 -- it is the waiter's to judge
                 future.set_exception(error)
+        if self._last is not None:
+            with contextlib.suppress(Exception):
+                self._last()

@@ -40,8 +40,12 @@ class Log(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Close its connection; the next write makes another."""
+        ...
 
-class Stopped(Exception):  # noqa: N818 -- not an error: somebody asked for it
+
+class Stopped(Exception):
     """Told to stop before the batch was written; the broker will send it again."""
 
 

@@ -38,6 +38,8 @@ PULL_SECONDS: Final = 0.2
 LOOK_SECONDS: Final = 0.005
 #: A batch that waits for the database this long is given back: another consumer may reach it.
 GIVE_BACK_SECONDS: Final = 60.0
+#: How often the consumer asks the broker whether it is still subscribed.
+CHECK_SECONDS: Final = 30.0
 #: How long a stop waits for the batch that is being written.
 STOP_SECONDS: Final = 10.0
 
@@ -64,7 +66,10 @@ class _Writing:
 
 
 class Consumer:
-    """Consumes `queues` (None: all usage queues) into `usage_log`. `run` is for a thread of its own."""
+    """Consumes `queues` (None: all usage queues) into `usage_log`, and closes that at the end.
+
+    `run` is for a thread of its own; the log is only used in one more, which the consumer starts.
+    """
 
     def __init__(
         self,
@@ -77,6 +82,7 @@ class Consumer:
     ) -> None:
         self._settings = settings
         self._queues = range(settings.usage_queues) if queues is None else tuple(queues)
+        self._usage_log = usage_log
         self._after_commit = after_commit
         self._stop = stop or threading.Event()
         self._give_up = threading.Event()
@@ -91,6 +97,7 @@ class Consumer:
         self._writing: _Writing | None = None
         self._reconnect = Backoff(first_seconds=RECONNECT_SECONDS, most_seconds=RECONNECT_SECONDS_MAX)
         self._beat_at = 0.0
+        self._check_at = 0.0
         self._busy_at = 0.0
         self._ends_at = math.inf
         self._refused_in_a_row = 0
@@ -146,6 +153,9 @@ class Consumer:
         if now >= self._beat_at:
             self._intake.beat()
             self._beat_at = now + HEARTBEAT_SECONDS / 4
+        if now >= self._check_at:
+            self._intake.check()
+            self._check_at = now + CHECK_SECONDS
         if self._writing is None and self._batch.due(now):
             self._write()
         if self._writing is None:
@@ -175,6 +185,7 @@ class Consumer:
             raise
         self._intake = intake
         self._beat_at = 0.0
+        self._check_at = time.monotonic() + CHECK_SECONDS
         if self.trouble is not None:
             logger.info("billing: the consumer is subscribed again")
         self.trouble = None
@@ -266,4 +277,4 @@ class Consumer:
         if intake is not None:
             intake.close()
         self._batch.clear()
-        self._background.close(0 if self._writing is not None else STOP_SECONDS)
+        self._background.close(0 if self._writing is not None else STOP_SECONDS, last=self._usage_log.close)

@@ -29,7 +29,7 @@ class DrainReport:
     trouble: str | None
 
 
-def drain(  # noqa: PLR0913 -- three bounds, by name
+def drain(
     settings: Settings,
     usage_log: Log,
     *,

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from billing.connections import broker
+from billing.core.errors import Unreachable
 from billing.core.settings import Settings
 from billing.events import topology
 from billing.events.links import ENTRY_HEADER, SHARD_HEADER
@@ -84,6 +85,20 @@ class Intake:
         """Tell the broker that this consumer lives, when it is time to. Raises `Unreachable` if the broker does not."""
         with broker.reaching(self._settings, self._connection):
             self._connection.heartbeat_check()
+
+    def check(self) -> None:
+        """Ask the broker whether each queue still has a consumer. Raises `Unreachable` if it does not.
+
+        RabbitMQ tells a consumer when its queue is deleted, but not always when it is declared again at once.
+        """
+        if not self._acks_many:
+            return
+        with broker.reaching(self._settings, self._connection):
+            for number in self._queues:
+                name = topology.queue_name(self._settings, number)
+                if self._channel.queue_declare(name, passive=True).consumer_count == 0:
+                    message = f"billing_usage_exchange: queue {name!r}: the broker has forgotten its consumer"
+                    raise Unreachable(message)
 
     def ack(self, batch: Sequence[Received]) -> None:
         """Ack a committed batch, which is the front of all that is not acked. Raises `Unreachable`."""

@@ -1,0 +1,102 @@
+"""A door in front of a real server, which a test can cut, freeze and open again: faults of the network, on purpose."""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import threading
+from collections.abc import Iterator
+from urllib.parse import urlsplit, urlunsplit
+
+CHUNK = 65_536
+
+
+class Proxy:
+    """Passes bytes between a free port on loopback and a server. `port` is where it listens."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._open = threading.Event()
+        self._flows = threading.Event()
+        self._ended = threading.Event()
+        self._open.set()
+        self._flows.set()
+        self._lock = threading.Lock()
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """End every connection; new ones still come through."""
+        with self._lock:
+            pairs, self._pairs = self._pairs, []
+        for pair in pairs:
+            for end in pair:
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+    def shut(self) -> None:
+        """End every connection, and every new one at once: the server is down."""
+        self._open.clear()
+        self.cut()
+
+    def reopen(self) -> None:
+        """Let connections and bytes through again."""
+        self._open.set()
+        self._flows.set()
+
+    def freeze(self) -> None:
+        """Keep connections, pass no byte: the server, or the way to it, hangs."""
+        self._flows.clear()
+
+    def close(self) -> None:
+        """End the proxy."""
+        self._ended.set()
+        self.reopen()
+        self._listener.close()
+        self.cut()
+
+    def _accept(self) -> None:
+        while not self._ended.is_set():
+            try:
+                client, _ = self._listener.accept()
+                if not self._open.is_set():
+                    client.close()
+                    continue
+                server = socket.create_connection(self._target)
+            except OSError:
+                continue
+            with self._lock:
+                self._pairs.append((client, server))
+            threading.Thread(target=self._pass, args=(client, server), daemon=True).start()
+
+    def _pass(self, client: socket.socket, server: socket.socket) -> None:
+        with client, server, selectors.DefaultSelector() as ready:
+            ready.register(client, selectors.EVENT_READ, server)
+            ready.register(server, selectors.EVENT_READ, client)
+            with contextlib.suppress(OSError):
+                while True:
+                    for key, _ in ready.select():
+                        self._flows.wait()
+                        assert isinstance(key.fileobj, socket.socket)
+                        data = key.fileobj.recv(CHUNK)
+                        if not data:
+                            return
+                        key.data.sendall(data)
+
+
+@contextlib.contextmanager
+def in_front_of(url: str) -> Iterator[tuple[Proxy, str]]:
+    """Yield a proxy of the server of `url`, and the URL that goes through it."""
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    proxy = Proxy(parts.hostname, parts.port)
+    login = parts.netloc.rpartition("@")[0]
+    place = f"{login}@127.0.0.1:{proxy.port}" if login else f"127.0.0.1:{proxy.port}"
+    try:
+        yield proxy, urlunsplit(parts._replace(netloc=place))
+    finally:
+        proxy.close()
