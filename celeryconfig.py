@@ -15,8 +15,6 @@ accept_content = ["json"]
 # A charge follows the work, so a worker that dies must have its message redelivered, or the work is lost (L3).
 task_acks_late = True
 task_reject_on_worker_lost = True
-# A task that fails is done: redelivering it would run it for ever.
-task_acks_on_failure_or_timeout = True
 # One message per child: a client's burst does not sit in one worker's memory while others are idle (L10).
 worker_prefetch_multiplier = 1
 # After a lost broker connection the message is redelivered: end the stale copy instead of running both.

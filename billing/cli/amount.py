@@ -19,12 +19,9 @@ class Amount(click.ParamType[Any]):
     def __init__(self, minimum: int = 1) -> None:
         self._minimum = minimum
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read the number, or fail with exit code 2."""
-        try:
-            return parse_amount(param.name if param and param.name else "amount", str(value), minimum=self._minimum)
-        except InvalidValue as error:
-            self.fail(f"{error.value!r}: {error.rule}", param, ctx)
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ARG002 - the signature is click's
+        """Read the number, or raise `InvalidValue`: one line and exit code 2, where click would print its usage too."""
+        return parse_amount(_name(param), str(value), minimum=self._minimum)
 
 
 class Instant(click.ParamType[Any]):
@@ -32,17 +29,25 @@ class Instant(click.ParamType[Any]):
 
     name = "time"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Read the instant, or fail with exit code 2."""
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:  # noqa: ARG002 - click's
+        """Read the instant, or raise `InvalidValue`."""
         if isinstance(value, datetime):
             return value
         try:
             instant = datetime.fromisoformat(str(value))
         except ValueError:
-            self.fail(f"{value!r}: must be a time as 2026-11-21 or 2026-11-21T08:00:00Z", param, ctx)
+            rule = "must be a time as 2026-11-21 or 2026-11-21T08:00:00Z"
+            raise InvalidValue(_name(param), value, rule) from None
         return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
+def _name(param: click.Parameter | None) -> str:
+    """Return what the user calls a parameter: `--from`, `credits`."""
+    return "amount" if param is None else param.opts[0]
+
+
+#: Lets a negative number be refused as the value that it is; click would take `-5` for an unknown option.
+NEGATIVE_NUMBERS: Final = {"ignore_unknown_options": True}
 CREDITS: Final = Amount()
 PRICE: Final = Amount(minimum=0)
 INSTANT: Final = Instant()

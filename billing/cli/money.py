@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 
 from billing import admin
-from billing.cli.amount import CREDITS
+from billing.cli.amount import CREDITS, NEGATIVE_NUMBERS
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option, table
 
 
-@click.command(epilog="Example: billing grant acme 10000 --key invoice-2026-11")
+@click.command(context_settings=NEGATIVE_NUMBERS, epilog="Example: billing grant acme 10000 --key invoice-2026-11")
 @click.argument("client_id")
 @click.argument("credits", type=CREDITS)
 @click.option("--key", default=None, help="Makes the grant idempotent: the same key is the same grant.")

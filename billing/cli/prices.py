@@ -7,7 +7,7 @@ from datetime import datetime
 import click
 
 from billing import admin
-from billing.cli.amount import INSTANT, PRICE
+from billing.cli.amount import INSTANT, NEGATIVE_NUMBERS, PRICE
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option, table
 
@@ -17,7 +17,9 @@ def price() -> None:
     """Set and list prices. A price is never changed: a new one takes its place from an instant on."""
 
 
-@price.command(name="set", epilog="Example: billing price set page-capture 5 --unit page")
+@price.command(
+    name="set", context_settings=NEGATIVE_NUMBERS, epilog="Example: billing price set page-capture 5 --unit page"
+)
 @click.argument("sku")
 @click.argument("credits_per_unit", type=PRICE)
 @click.option("--unit", required=True, help="What one unit is, as: page.")

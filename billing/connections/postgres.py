@@ -56,4 +56,6 @@ def reaching(settings: Settings) -> Iterator[None]:
 def _unreachable(settings: Settings, error: BaseException) -> Unreachable:
     server = without_password(settings.database_url)
     lines = str(error).strip().splitlines()
-    return Unreachable(f"billing_database_url: {server!r}: the server does not answer ({lines[-1] if lines else error})")
+    return Unreachable(
+        f"billing_database_url: {server!r}: the server does not answer ({lines[-1] if lines else error})"
+    )

@@ -6,7 +6,7 @@ consumer, which still writes what they settled.
 
 from __future__ import annotations
 
-import contextlib
+import concurrent.futures
 import dataclasses
 import os
 import socket
@@ -68,10 +68,13 @@ class Fleet:
             self.flower_url = f"http://127.0.0.1:{port}"
 
     def stop(self) -> None:
-        """Stop all processes, workers first. Safe to repeat."""
-        with contextlib.ExitStack() as stack:
-            for child in reversed(self.children):
-                stack.callback(child.stop, _STOP_SECONDS)
+        """Stop all processes: workers, beat and Flower together, then the consumer. Safe to repeat."""
+        first = [child for child in self.children if child is not self.consumer]
+        if first:
+            with concurrent.futures.ThreadPoolExecutor(max_workers=len(first)) as pool:
+                list(pool.map(lambda child: child.stop(_STOP_SECONDS), first))
+        if self.consumer is not None:
+            self.consumer.stop(_STOP_SECONDS)
 
     def dead(self) -> list[Child]:
         """Return the processes that have ended by themselves."""

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+import msgspec
+
 from billing.core.errors import BillingError, Retryable
 from billing.credits.values import RenewOutcome
 from billing.task.attachment import Attachment
@@ -64,7 +66,7 @@ class LeaseKeeper:
     def _assert(self, request: Any) -> None:
         lifecycle = self._attachment.lifecycle
         run = lifecycle.prepare(request.task, request.args, request.kwargs, _delivered(request))
-        self._attachment.runtime.buckets.assert_hold(dataclasses.replace(run.hold, token=ANY_ATTEMPT))
+        self._attachment.runtime.buckets.assert_hold(msgspec.structs.replace(run.hold, token=ANY_ATTEMPT))
 
 
 def _identity(request: Any) -> Identity | None:

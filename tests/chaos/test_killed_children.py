@@ -62,7 +62,7 @@ def states_of(app: celery.Celery, ids: list[str]) -> collections.Counter[str]:
 
 @pytest.fixture
 def fleet_settings() -> dict[str, str]:
-    """A lease that ends within the test, and batches as in production."""
+    """Return a lease that ends within the test."""
     return {"BILLING_LEASE_SECONDS": "6"}
 
 

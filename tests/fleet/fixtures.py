@@ -35,7 +35,7 @@ def fleet(
     tmp_path: Path,
     fleet_settings: dict[str, str],
 ) -> Iterator[Fleet]:
-    """A fleet on servers of this test's own, and nothing running yet."""
+    """Make a fleet on servers of this test's own, nothing running yet."""
     servers = {
         "BILLING_REDIS_URL": redis_url,
         "BILLING_RESULT_URL": result_url,
@@ -48,7 +48,7 @@ def fleet(
 
 @pytest.fixture(scope="module")
 def running_fleet(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """A fleet for a whole module: a worker of two processes and a consumer run. Tests bring clients of their own."""
+    """Run a worker of two processes and a consumer for a whole module. Tests bring clients of their own."""
     if stack.rabbitmq is None:
         pytest.skip("RabbitMQ is not installed")
     name = f"fleet-{uuid.uuid4().hex[:12]}"

@@ -65,7 +65,7 @@ def _dying(step: Callable[..., Any], order: Path) -> Callable[..., Any]:
             order.unlink()
         except FileNotFoundError:
             return step(*args)
-        os.kill(os.getpid(), signal.SIGKILL)
+        return os.kill(os.getpid(), signal.SIGKILL)
 
     setattr(before, "kill_point", True)  # noqa: B010 - a function has no such attribute for the type checker
     return before

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def fleet(running_fleet: Fleet) -> Fleet:
-    """The module's fleet: each test has clients of its own."""
+    """Return the module's fleet: each test has clients of its own."""
     return running_fleet
 
 
@@ -41,7 +41,7 @@ def test_endings_without_success_charge_nothing_and_hold_nothing(fleet: Fleet) -
         fleet.send("fails", "brook").get(timeout=20)
     fleet.send("ignores", "brook")
     fleet.send("rejects", "brook")
-    with pytest.raises(Exception, match="not JSON serializable|EncodeError|object"):
+    with pytest.raises(Exception, match=r"not JSON serializable|EncodeError|object"):
         fleet.send("unencodable", "brook").get(timeout=20)
     wait_until(lambda: noted(fleet.directory, "rejects.run"), "the rejected task ran")
     fleet.send("ok", "brook").get(timeout=20)

@@ -29,7 +29,7 @@ CLIENTS = ("ada", "bob", "cleo", "dan", "eve")
 
 @pytest.fixture
 def cleanup() -> Iterator[ExitStack]:
-    """What a test opens is closed after it."""
+    """Close what a test opened."""
     with ExitStack() as stack:
         yield stack
 
