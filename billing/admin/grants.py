@@ -24,7 +24,7 @@ def grant(settings: Settings, client_id: str, credits_: int, *, key: str | None 
     with postgres.reaching(settings), runtime.engine.begin() as connection:
         # Shared with the consumers, apart from a rebuild: it reads either this grant or leaves it to be applied.
         locks.lock_shards_shared(connection, [shard_of(client_id, settings.shards)])
-        row, _ = add_grant(connection, client_id, credits_, key or f"once-{uuid.uuid4()}")
+        row, _ = add_grant(connection, client_id, credits_, f"once-{uuid.uuid4()}" if key is None else key)
     try:
         return row, row.applied_at is not None or apply_grant(runtime, row)
     except Retryable:

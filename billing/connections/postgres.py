@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import sqlalchemy
 
-from billing.core.errors import Unreachable
+from billing.core.errors import NotMigrated, Unreachable
 from billing.core.settings import Settings, without_password
 
 
@@ -44,13 +44,19 @@ def connect(settings: Settings, *, autocommit: bool = False) -> psycopg.Connecti
 
 @contextmanager
 def reaching(settings: Settings) -> Iterator[None]:
-    """Map a lost or refused connection to `Unreachable`, naming the server without its password."""
+    """Map a lost or refused connection to `Unreachable`, a missing table to `NotMigrated`; no password is named."""
     try:
         yield
     except sqlalchemy.exc.OperationalError as error:
         raise _unreachable(settings, error.orig or error) from error
     except (psycopg.OperationalError, sqlalchemy.exc.TimeoutError) as error:
         raise _unreachable(settings, error) from error
+    except sqlalchemy.exc.ProgrammingError as error:
+        if isinstance(error.orig, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
+            server = without_password(settings.database_url)
+            message = f"billing_database_url: {server!r}: lacks tables that this version needs: run: billing migrate"
+            raise NotMigrated(message) from error
+        raise
 
 
 def _unreachable(settings: Settings, error: BaseException) -> Unreachable:

@@ -23,6 +23,10 @@ class Fatal(BillingError):
     """The process cannot do its work as it is configured."""
 
 
+class NotMigrated(Fatal):
+    """The database has none of billing's tables, or not all that this version needs."""
+
+
 class Unreachable(Retryable):
     """A server did not answer within its bound. The message never contains a password."""
 

@@ -15,7 +15,7 @@ from sqlalchemy import select, text
 
 from billing.connections import broker, postgres
 from billing.connections import redis as redis_connection
-from billing.core.errors import BillingError
+from billing.core.errors import BillingError, NotMigrated
 from billing.core.settings import Settings, without_password
 from billing.events import topology
 from billing.recovery.facts import shards_with_clients
@@ -59,6 +59,8 @@ def _guarded(part: str, check: Callable[[Runtime], Iterator[Finding]], runtime: 
     found: list[Finding] = []
     try:
         found.extend(check(runtime))
+    except NotMigrated as error:
+        found.append(_fail(part, str(error), "run: billing migrate"))
     except BillingError as error:
         found.append(_fail(part, str(error), "start the server, or mend the setting"))
     return found
