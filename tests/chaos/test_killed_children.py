@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import celery
 import psutil
@@ -52,7 +53,7 @@ class Killer(threading.Thread):
 
 def states_of(app: celery.Celery, ids: list[str]) -> collections.Counter[str]:
     """Return how many tasks are in each state, read in bulk."""
-    backend = app.backend
+    backend: Any = app.backend
     found: collections.Counter[str] = collections.Counter()
     for start in range(0, len(ids), 500):
         for value in backend.mget([backend.get_key_for_task(task_id) for task_id in ids[start : start + 500]]):

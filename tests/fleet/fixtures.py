@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -95,5 +96,6 @@ def make_fleet(environment: Mapping[str, str], directory: Path) -> Iterator[Flee
         yield fleet
     finally:
         fleet.stop()
-        app.backend.client.close()
+        backend: Any = app.backend
+        backend.client.close()
         app.close()

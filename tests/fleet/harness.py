@@ -101,7 +101,7 @@ class Fleet:
     def rows(self, client_id: str | None = None) -> list[Row]:
         """Return the usage history, oldest first."""
         columns = ", ".join(field.name for field in dataclasses.fields(Row))
-        query = f"SELECT {columns} FROM usage_history WHERE client_id = coalesce(%s, client_id) ORDER BY run_id, line"  # noqa: S608
+        query = f"SELECT {columns} FROM usage_history WHERE client_id = coalesce(%s, client_id) ORDER BY run_id, line"
         with psycopg.connect(self.settings.database_url) as connection:
             found = connection.execute(query.encode(), [client_id]).fetchall()
         return [Row(**dict(zip([f.name for f in dataclasses.fields(Row)], row, strict=True))) for row in found]

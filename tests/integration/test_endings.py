@@ -81,7 +81,6 @@ def test_a_client_without_credits_is_refused_and_its_task_does_not_run(fleet: Fl
 
 def test_an_unknown_client_or_a_missing_one_fails_before_it_runs(fleet: Fleet) -> None:
     """Given nobody, when a task is sent for nobody, then it fails and names the client."""
-
     with pytest.raises(UnknownClient, match="nobody"):
         fleet.send("ok", "nobody").get(timeout=20)
     with pytest.raises(Exception, match="client_id"):

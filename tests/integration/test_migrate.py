@@ -33,7 +33,7 @@ def empty(database: Settings) -> Settings:
 def test_given_a_migrated_database_when_compared_then_it_is_what_the_metadata_says(engine: sqlalchemy.Engine) -> None:
     """Tables, columns, types, defaults, nullability, keys, indexes and checks are equal on both sides."""
 
-    def ours(found: Any, name: str | None, kind: str, reflected: bool, other: Any) -> bool:  # noqa: ARG001, FBT001
+    def ours(found: Any, name: str | None, kind: str, reflected: bool, other: Any) -> bool:  # noqa: FBT001
         return kind != "table" or name in METADATA.tables
 
     options = {"compare_type": True, "compare_server_default": True, "include_object": ours}

@@ -1,6 +1,6 @@
 """What a billable task declares is checked when its app finalizes; what a call says, before its body runs."""
 
-# ruff: noqa: ARG005 - a callable of a declaration takes every argument of its task
+
 
 from __future__ import annotations
 
