@@ -190,6 +190,9 @@ def test_a_foreign_app_bills_a_task_with_the_wheel(environment: Path, shop: dict
     assert {name: balance[name] for name in names} == {
         "granted": 100, "available": 85, "held": 0, "spent": 15, "owed": 0
     }  # fmt: skip
+    # An installed entry point gives `celery` the same commands.
+    celery = [environment / "bin" / "python", "-m", "celery", "-A", "shop", "billing"]
+    assert json.loads(run([*celery, "balance", "acme", "--json"], tmp_path, **shop)) == balance
     findings = billing("doctor")
     assert "fail" not in {finding["verdict"] for finding in findings}
     assert any("1 billable tasks in app shop" in finding["seen"] for finding in findings)
