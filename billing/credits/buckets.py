@@ -17,7 +17,7 @@ from billing.core.errors import Conflict, InvalidValue, Recovering
 from billing.core.shards import shard_of
 from billing.credits.keys import ShardKeys, shard_keys
 from billing.credits.outbox import Outbox
-from billing.credits.records import claim_of, read_balance, read_hold
+from billing.credits.records import claim_of, finished_event, read_balance, read_hold
 from billing.credits.scripts import Command, Scripts
 from billing.credits.values import (
     Balance,
@@ -38,8 +38,6 @@ from billing.credits.verification import Verification
 
 #: More usable grants than this are refused, so that one reserve stays one short step (L9).
 GRANTS_MAX: Final = 64
-
-_SETTLE: Final = {outcome.value.encode(): outcome for outcome in SettleOutcome}
 
 
 class Buckets(Verification, Outbox):
@@ -110,29 +108,30 @@ class Buckets(Verification, Outbox):
         Raises `Conflict` for a run of another client, `InvalidValue` for amounts out of bounds or without lines.
         """
         command = self._settle_command(settlement)
-        answer: list[bytes] = self._scripts.run(command)
-        if answer[0] == b"CONFLICT":
-            message = f"run_id: '{settlement.run_id}': belongs to another client than {settlement.client_id!r}"
-            raise Conflict(message)
-        outcome = _SETTLE[answer[0]]
-        if outcome is SettleOutcome.SETTLED:
+        answer: bytes = self._scripts.run(command)
+        header, _, text = answer.partition(b"\n")
+        word, *fields = header.split()
+        if word == b"SETTLED":
             return SettleReply(
-                outcome=outcome,
-                entry_id=answer[1].decode(),
-                event=answer[2],
-                late=answer[3] == b"1",
-                debt=int(answer[4]),
+                outcome=SettleOutcome.SETTLED,
+                event=finished_event(fields[0], text),
+                entry_id=fields[0].decode(),
+                late=fields[1] == b"1",
+                debt=int(fields[2]),
                 settlement_id=settlement.settlement_id,
             )
-        if outcome is SettleOutcome.ALREADY:
-            found = len(answer) > 2  # the entry of this settlement is still in the outbox
+        if word == b"ALREADY":
+            found = len(fields) > 1  # the entry of this very settlement is still in the outbox
             return SettleReply(
-                outcome=outcome,
-                settlement_id=answer[1].decode(),
-                entry_id=answer[2].decode() if found else None,
-                event=answer[3] if found else None,
+                outcome=SettleOutcome.ALREADY,
+                event=finished_event(fields[1], text) if found else None,
+                entry_id=fields[1].decode() if found else None,
+                settlement_id=fields[0].decode(),
             )
-        return SettleReply(outcome=outcome)
+        if word == b"CONFLICT":
+            message = f"run_id: '{settlement.run_id}': belongs to another client than {settlement.client_id!r}"
+            raise Conflict(message)
+        return SettleReply(outcome=SettleOutcome(word.decode()))
 
     def _settle_command(self, settlement: Settlement) -> Command:
         amounts = settlement.amounts
@@ -150,12 +149,13 @@ class Buckets(Verification, Outbox):
         return (
             "FCALL",
             self._functions["settle"],
-            5,
+            6,
             keys.bucket + settlement.client_id,
             keys.run + run_id,
             keys.leases,
             keys.outbox,
             keys.server,
+            keys.grants + settlement.client_id,
             run_id,
             settlement.client_id,
             settlement.settlement_id,
@@ -167,7 +167,8 @@ class Buckets(Verification, Outbox):
     def release(self, client_id: str, run_id: UUID, token: str) -> ReleaseOutcome:
         """Give back the hold of an attempt that did not succeed. A stale attempt's token leaves it alone (L4)."""
         keys = self._keys_of(client_id)
-        run_keys = (keys.bucket + client_id, keys.run + run_id.hex, keys.leases, keys.server)
+        bucket_keys = (keys.bucket + client_id, keys.grants + client_id)
+        run_keys = (*bucket_keys, keys.run + run_id.hex, keys.leases, keys.server)
         return ReleaseOutcome(self._call("release", run_keys, run_id.hex, token))
 
     def renew(self, items: Sequence[tuple[str, UUID, float | None]]) -> list[RenewOutcome]:
@@ -190,7 +191,7 @@ class Buckets(Verification, Outbox):
         check_amount("grant_id", grant_id)
         check_amount("credits", credits_)
         keys = self._keys_of(client_id)
-        bucket_keys = (keys.bucket + client_id, keys.server)
+        bucket_keys = (keys.bucket + client_id, keys.grants + client_id, keys.server)
         return GrantOutcome(self._call("grant", bucket_keys, grant_id, credits_, GRANTS_MAX))
 
     def open_client(self, client_id: str, epoch: int = 1) -> OpenOutcome:
@@ -218,15 +219,16 @@ class Buckets(Verification, Outbox):
     def expire(self, client_id: str, run_id: UUID) -> ExpireOutcome:
         """Give back a hold whose deadline has passed, if its shard is swept without pauses."""
         keys = self._keys_of(client_id)
-        run_keys = (keys.bucket + client_id, keys.run + run_id.hex, keys.leases, keys.swept, keys.server)
+        bucket_keys = (keys.bucket + client_id, keys.grants + client_id)
+        run_keys = (*bucket_keys, keys.run + run_id.hex, keys.leases, keys.swept, keys.server)
         return ExpireOutcome(self._call("expire", run_keys, run_id.hex, self._lease_ms // 3))
 
     def balance(self, client_id: str) -> Balance | None:
         """Return the bucket of a client, None if there is none; raises `Recovering` while it cannot be trusted."""
         keys = self._keys_of(client_id)
-        command = self._command("balance", (keys.bucket + client_id, keys.server))
-        status, *fields = self._scripts.run(command)
+        bucket_keys = (keys.bucket + client_id, keys.grants + client_id, keys.server)
+        status, *answer = self._scripts.run(self._command("balance", bucket_keys))
         if status == b"RECOVERING":
             message = f"client_id: {client_id!r}: the shard's balances are being rebuilt; try again"
             raise Recovering(message)
-        return read_balance(client_id, fields)
+        return read_balance(client_id, answer[0], answer[1:]) if answer else None

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ShardKeys:
-    """The keys of one shard; a bucket's is `bucket + client_id`, a reservation's `run + run_id`."""
+    """The keys of one shard. A bucket's are `bucket` and `grants` + client id, a run's is `run` + its id in hex."""
 
     bucket: str
+    grants: str
     run: str
     leases: str
     outbox: str
@@ -23,6 +24,7 @@ def shard_keys(shard: int) -> ShardKeys:
     tag = f"{{billing:{shard}}}:"
     return ShardKeys(
         bucket=f"{tag}bucket:",
+        grants=f"{tag}grants:",
         run=f"{tag}run:",
         leases=f"{tag}leases",
         outbox=f"{tag}outbox",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from billing.credits.calling import Calling
+from billing.credits.records import finished_event
 from billing.credits.scripts import Command
 from billing.credits.values import OutboxEntry
 
@@ -25,7 +26,8 @@ class Outbox(Calling):
         for entry_id, fields in found:
             age_ms = now_ms - int(entry_id.split(b"-")[0])
             if age_ms >= older_than_ms:
-                event = fields[b"e"] if isinstance(fields, dict) else fields[1]
+                text = fields[b"e"] if isinstance(fields, dict) else fields[1]
+                event = finished_event(entry_id, text)
                 entries.append(OutboxEntry(entry_id=entry_id.decode(), event=event, age_ms=age_ms))
         return entries
 

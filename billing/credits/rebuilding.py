@@ -19,20 +19,23 @@ class BucketPlan:
     owed: int
     holds: Mapping[UUID, Mapping[int, int]]
 
-    def fields(self) -> dict[str, str | int]:
-        """Return the fields of the bucket's hash, epoch apart; numbers that are 0 are left out."""
-        numbers = {"owed": self.owed, "s:0": self.debt}
+    def bucket(self) -> str:
+        """Return the bucket's string, its epoch apart."""
+        balances = {grant.grant_id: grant for grant in self.grants}
+        usable = (balances[grant] for grant in self.order)
+        entries = (f"{grant.grant_id}:{grant.available}:{grant.held}:{grant.spent}" for grant in usable)
+        return " ".join((str(self.owed), *entries))
+
+    def fields(self) -> dict[str, int]:
+        """Return the fields of the grants' hash; numbers that are 0 are left out."""
+        numbers = {"s:0": self.debt}
+        usable = set(self.order)
         for grant in self.grants:
             numbers[f"g:{grant.grant_id}"] = grant.granted
             numbers[f"r:{grant.grant_id}"] = grant.repaid
-            if grant.grant_id not in self.order:
+            if grant.grant_id not in usable:
                 numbers[f"s:{grant.grant_id}"] = grant.spent
-        balances = {grant.grant_id: grant for grant in self.grants}
-        usable = "".join(
-            f" {grant}:{balances[grant].available}:{balances[grant].held}:{balances[grant].spent}"
-            for grant in self.order
-        )
-        return {"usable": usable, **{field: number for field, number in numbers.items() if number}}
+        return {field: number for field, number in numbers.items() if number}
 
 
 def plan_bucket(

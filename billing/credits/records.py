@@ -52,40 +52,40 @@ def read_hold(run_id: str, deadline_ms: int, record: bytes | None) -> StoredHold
     )
 
 
-def read_balance(client_id: str, flat: Sequence[bytes]) -> Balance | None:
-    """Return the bucket of a client from its fields and values in turn, or None if there are none."""
-    fields = {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
-    if not fields:
-        return None
+def finished_event(entry_id: bytes, text: bytes) -> bytes:
+    """Return the event of an outbox entry: its `occurred_at` is the entry's time, which Redis stamped."""
+    return b'%b,"occurred_at":%b}' % (text, entry_id.partition(b"-")[0])
 
-    def number(name: str) -> int:
-        return int(fields.get(name, 0))
 
+def read_balance(client_id: str, bucket: bytes, flat: Sequence[bytes]) -> Balance:
+    """Return a client's bucket: its string, and the fields and values of its grants in turn."""
+    epoch, owed, *entries = bucket.split()
+    fields = {flat[i].decode(): int(flat[i + 1]) for i in range(0, len(flat), 2)}
     usable = {
         int(grant): (int(available), int(held), int(spent))
-        for grant, available, held, spent in (entry.split(b":") for entry in fields["usable"].split())
+        for grant, available, held, spent in (entry.split(b":") for entry in entries)
     }
     grants = []
     for grant_id in sorted(int(name[2:]) for name in fields if name.startswith("g:")):
-        available, held, spent = usable.get(grant_id, (0, 0, number(f"s:{grant_id}")))
+        available, held, spent = usable.get(grant_id, (0, 0, fields.get(f"s:{grant_id}", 0)))
         grants.append(
             GrantBalance(
                 grant_id=grant_id,
-                granted=number(f"g:{grant_id}"),
+                granted=fields[f"g:{grant_id}"],
                 available=available,
                 held=held,
                 spent=spent,
-                repaid=number(f"r:{grant_id}"),
+                repaid=fields.get(f"r:{grant_id}", 0),
             )
         )
-    debt = number("s:0")
+    debt = fields.get("s:0", 0)
     return Balance(
         client_id=client_id,
-        epoch=number("epoch"),
+        epoch=int(epoch),
         grants=tuple(grants),
         order=tuple(usable),
         debt=debt,
-        owed=number("owed"),
+        owed=int(owed),
         available=sum(grant.available for grant in grants),
         held=sum(grant.held for grant in grants),
         spent=sum(grant.spent for grant in grants) + debt,

@@ -103,10 +103,17 @@ class Verification(Calling):
         return RebuildOutcome(
             self._call(
                 "rebuild",
-                (keys.bucket + client_id, keys.server, keys.asserts, *(keys.run + run.hex for run in plan.holds)),
+                (
+                    keys.bucket + client_id,
+                    keys.grants + client_id,
+                    keys.server,
+                    keys.asserts,
+                    *(keys.run + run.hex for run in plan.holds),
+                ),
                 epoch,
                 server,
                 asserts,
+                plan.bucket(),
                 len(fields),
                 *(part for field in fields.items() for part in field),
                 *(" ".join(f"{grant}:{part}" for grant, part in shares.items()) for shares in plan.holds.values()),

@@ -33,9 +33,10 @@ def test_what_the_log_says_beyond_a_grant_or_of_an_unknown_grant_is_debt() -> No
     assert [(grant.available, grant.spent, grant.repaid) for grant in plan.grants] == [(0, 10, 0), (92, 0, 8)]
 
 
-def test_the_fields_leave_used_up_grants_out_of_the_burn_order() -> None:
+def test_the_bucket_leaves_used_up_grants_out_of_the_burn_order() -> None:
     plan = plan_bucket(grants=[(1, 10), (2, 100)], spent={1: 10}, holds=[(RUNS[0], 5)])
-    assert plan.fields() == {"usable": " 2:95:5:0", "g:1": 10, "s:1": 10, "g:2": 100}
+    assert plan.bucket() == "0 2:95:5:0"
+    assert plan.fields() == {"g:1": 10, "s:1": 10, "g:2": 100}
 
 
 @given(

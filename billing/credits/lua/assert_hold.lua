@@ -1,6 +1,6 @@
 -- assert_hold: see to it that a running attempt has its hold, also where it was lost; never refuses for lack of credits.
 --
--- KEYS   1 bucket (hash)  2 run (string)  3 leases (zset)  4 server (string)  5 asserts (counter)
+-- KEYS   1 bucket (string)  2 run (string)  3 leases (zset)  4 server (string)  5 asserts (counter)
 -- ARGV   1 run id in hex  2 credits  3 attempt token, '*' for whichever attempt is running  4 claim, as in reserve
 --        5 lease in ms
 -- Reply  'RENEWED' (the hold was there) | 'ASSERTED' (it was written) | 'SETTLED' | 'CONFLICT' (another client's)
@@ -8,10 +8,10 @@
 -- it takes nothing and waits for a rebuild, which is told by the counter that there is one hold more (L6).
 -- Atomic because a rebuild may open the bucket between the two cases.
 
-local bucket, run, leases = KEYS[1], KEYS[2], KEYS[3]
-local run_id = ARGV[1]
+local run, leases, run_id = KEYS[2], KEYS[3], ARGV[1]
+local stored = call('MGET', KEYS[4], run, KEYS[1])
+local hold, bucket = read_run(stored[2]), stored[3]
 
-local hold = read_run(run)
 if hold and hold.client ~= read_claim(ARGV[4]).client then
   return 'CONFLICT'
 end
@@ -21,22 +21,24 @@ end
 
 local now = now_ms()
 local deadline = digits(now + ARGV[5])
-local state = call('HMGET', bucket, 'epoch', 'usable')
-local epoch = not recovering(KEYS[4]) and state[1] or nil
+local epoch, _, grants
+if bucket and stored[1] == server_run_id then
+  epoch, _, grants = read_bucket(bucket)
+end
 if hold and (not epoch or hold.epoch == epoch) then
   call('ZADD', leases, 'GT', deadline, run_id)
   return 'RENEWED'
 end
 
 local claim = hold and claim_of(hold) or ARGV[4]
-local grants = ''
+local shares = ''
 if epoch then
-  local usable
-  usable, grants = borrow(state[2], read_claim(claim).credits)
-  call('HSET', bucket, 'usable', usable)
+  bucket, shares = borrow(bucket, grants, read_claim(claim).credits)
+  call('SET', KEYS[1], bucket)
 else
   call('INCR', KEYS[5])
 end
-write_hold(run, grants, epoch or '0', hold and hold.token or ARGV[3], hold and hold.created or digits(now), claim)
+local token, created = hold and hold.token or ARGV[3], hold and hold.created or digits(now)
+call('SET', run, hold_text(shares, epoch or '0', token, created, claim))
 call('ZADD', leases, 'GT', deadline, run_id)
 return 'ASSERTED'

@@ -1,12 +1,18 @@
 -- balance: read a bucket whole.
 --
--- KEYS   1 bucket (hash)  2 server (string)
--- Reply  {'RECOVERING'} | {'OK', field, value, …}; no fields if there is no bucket
--- Atomic because a balance that was read while the server changed is nobody's balance.
+-- KEYS   1 bucket (string)  2 grants (hash)  3 server (string)
+-- Reply  {'RECOVERING'} | {'UNKNOWN_CLIENT'} | {'OK', bucket, field, value, …}
+-- Atomic because a balance of two moments would not add up (L2).
 
-if recovering(KEYS[2]) then
+if recovering(KEYS[3]) then
   return { 'RECOVERING' }
 end
-local reply = call('HGETALL', KEYS[1])
-table.insert(reply, 1, 'OK') -- not unpack(), which fails past some thousand values
+local bucket = call('GET', KEYS[1])
+if not bucket then
+  return { 'UNKNOWN_CLIENT' }
+end
+local reply = call('HGETALL', KEYS[2])
+-- Not unpack(), which fails past some thousand values.
+table.insert(reply, 1, bucket)
+table.insert(reply, 1, 'OK')
 return reply

@@ -1,23 +1,23 @@
 -- expire: give a hold back whose lease has run out, its worker being dead.
 --
--- KEYS   1 bucket (hash)  2 run (string)  3 leases (zset)  4 swept (hash)  5 server (string)
+-- KEYS   1 bucket (string)  2 grants (hash)  3 run (string)  4 leases (zset)  5 swept (hash)  6 server (string)
 -- ARGV   1 run id in hex  2 the longest pause between two sweeps in ms
 -- Reply  'EXPIRED' | 'NOTHING' (no hold) | 'NOT_DUE' (lease not over, or the shard was away) | 'RECOVERING'
 -- Atomic because a renewal may come between looking at the deadline and returning the credits (L5).
 -- Idempotent: the hold is gone after the first call.
 
-local run, leases, run_id = KEYS[2], KEYS[3], ARGV[1]
+local run, leases, run_id = KEYS[3], KEYS[4], ARGV[1]
 
-if recovering(KEYS[5]) then
+if recovering(KEYS[6]) then
   return 'RECOVERING'
 end
-local hold = read_run(run)
+local hold = read_run(call('GET', run))
 if not hold or hold.settled then
   call('ZREM', leases, run_id)
   return 'NOTHING'
 end
 local now = now_ms()
-local swept = call('HMGET', KEYS[4], 'at', 'grace')
+local swept = call('HMGET', KEYS[5], 'at', 'grace')
 if now - tonumber(swept[1] or 0) > tonumber(ARGV[2]) or now < tonumber(swept[2] or 0) then
   return 'NOT_DUE'
 end
@@ -25,5 +25,5 @@ if tonumber(call('ZSCORE', leases, run_id) or 0) > now then
   return 'NOT_DUE'
 end
 
-drop(KEYS[1], run, leases, hold, run_id)
+drop(KEYS[1], KEYS[2], run, leases, hold, run_id)
 return 'EXPIRED'

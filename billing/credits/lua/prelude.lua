@@ -1,10 +1,11 @@
 -- Shared by every verb; the loader puts this text in front of them, in one function library.
 --
--- A bucket is a hash:
---   epoch   usable   owed   g:<grant> granted   s:<grant> spent   r:<grant> spent on repaying debt
--- `usable` holds the grants that can pay, in burn order, each with what is available, held and spent:
---   " 12:70:30:0 15:50:0:0"; a grant that is used up has left it, and its spent credits stand in s:<grant>.
--- `s:0` is all that nothing covered when it was settled. A missing number is 0. Every verb keeps (L2):
+-- A bucket is two keys. The string `bucket` is what every reserve and settle reads and writes, in one command with the
+-- run: epoch, owed, then the grants that can pay, in burn order, each with what is available, held and spent:
+--   "1 0 12:70:30:0 15:50:0:0"
+-- The hash `grants` is the rest: g:<grant> granted, s:<grant> spent by a grant that is used up and has left the string,
+-- r:<grant> spent on repaying debt; `s:0` is all that nothing covered when it was settled. A missing number is 0.
+-- Every verb keeps (L2):
 --   per grant   granted = available + held + spent + repaid
 --   per client  owed = s:0 - sum(r);  owed > 0 implies that nothing is available, since whatever comes back pays debt
 --
@@ -80,9 +81,9 @@ local function write_shares(shares)
 end
 
 -- What is available, in burn order.
-local function read_available(usable)
+local function read_available(bucket)
   local shares = {}
-  for grant, available in gmatch(usable, ' (%d+):(%d+)') do
+  for grant, available in gmatch(bucket, ' (%d+):(%d+)') do
     join(shares, grant, tonumber(available))
   end
   return shares
@@ -104,12 +105,17 @@ local function take(from, need, to)
   return need
 end
 
--- Lends up to `need` to a hold, in burn order. Returns the changed `usable`, what was lent ("12:30 15:5"), and how much
--- of the need is left.
-local function borrow(usable, need)
-  local changed, lent, position = '', '', 1
+-- The epoch of a bucket, what it owes, and where its grants begin.
+local function read_bucket(bucket)
+  return match(bucket, '^(%d+) (%d+)()')
+end
+
+-- Lends up to `need` to a hold, in burn order, from the grants that begin at `position`. Returns the changed bucket,
+-- what was lent ("12:30 15:5"), and how much of the need is left.
+local function borrow(bucket, position, need)
+  local changed, lent = sub(bucket, 1, position - 1), ''
   while need > 0 do
-    local grant, available, held, after = match(usable, '^ (%d+):(%d+):(%d+)()', position)
+    local grant, available, held, after = match(bucket, '^ (%d+):(%d+):(%d+)()', position)
     if not grant then
       break
     end
@@ -117,25 +123,24 @@ local function borrow(usable, need)
     if part > 0 then
       lent = lent .. (lent == '' and '' or ' ') .. grant .. ':' .. digits(part)
     end
-    local rest = find(usable, ' ', after, true) or #usable + 1
+    position = find(bucket, ' ', after, true) or #bucket + 1
     changed = changed .. ' ' .. grant .. ':' .. digits(available - part) .. ':' .. digits(held + part)
-      .. sub(usable, after, rest - 1)
-    need, position = need - part, rest
+      .. sub(bucket, after, position - 1)
+    need = need - part
   end
-  return changed .. sub(usable, position), lent, need
+  return changed .. sub(bucket, position), lent, need
 end
 
--- Returns `usable` with one grant's available, held and spent credits changed by so much.
-local function change(usable, grant, available, held, spent)
-  local _, last = find(usable, ' ' .. grant .. ':', 1, true)
-  local a, h, s, after = match(usable, '^(%d+):(%d+):(%d+)()', last + 1)
-  return sub(usable, 1, last) .. digits(a + available) .. ':' .. digits(h + held) .. ':' .. digits(s + spent)
-    .. sub(usable, after)
+-- Returns the bucket with one grant's available, held and spent credits changed by so much.
+local function change(bucket, grant, available, held, spent)
+  local _, last = find(bucket, ' ' .. grant .. ':', 1, true)
+  local a, h, s, after = match(bucket, '^(%d+):(%d+):(%d+)()', last + 1)
+  return sub(bucket, 1, last) .. digits(a + available) .. ':' .. digits(h + held) .. ':' .. digits(s + spent)
+    .. sub(bucket, after)
 end
 
--- The stored run, or nil: only what most verbs need, `read_claim` reads the rest.
-local function read_run(run_key)
-  local text = call('GET', run_key)
+-- A run from its text: only what most verbs need, `read_claim` reads the rest. Nil if there is none.
+local function read_run(text)
   if not text then
     return nil
   end
@@ -151,8 +156,8 @@ local function read_run(run_key)
   return { settled = true, settlement = settlement, client = client, entry = entry }
 end
 
-local function write_hold(run_key, grants, epoch, token, created, claim)
-  call('SET', run_key, 'held\n' .. grants .. '\n' .. epoch .. '\n' .. token .. '\n' .. created .. '\n' .. claim)
+local function hold_text(grants, epoch, token, created, claim)
+  return 'held\n' .. grants .. '\n' .. epoch .. '\n' .. token .. '\n' .. created .. '\n' .. claim
 end
 
 -- The claim as text, and the claim that begins at a place in a text.
@@ -184,45 +189,44 @@ local function lent(hold, epoch)
 end
 
 -- Gives what is left of a hold back to its grants, debt first: the only way back. `held` is what was lent, `left` what
--- of it was not charged. Returns the changed `usable`, what is still owed, and what repaid debt.
-local function give_back(usable, owed, held, left)
-  local repaid = {}
+-- of it was not charged. Returns the changed bucket, what is still owed, and what repaid debt.
+local function give_back(bucket, owed, held, left)
+  local repaid
   for i = 1, #held, 2 do
     local pays = min(owed, left[i + 1])
     if pays > 0 then
       owed = owed - pays
+      repaid = repaid or {}
       join(repaid, held[i], pays)
     end
-    usable = change(usable, held[i], left[i + 1] - pays, -held[i + 1], held[i + 1] - left[i + 1])
+    bucket = change(bucket, held[i], left[i + 1] - pays, -held[i + 1], held[i + 1] - left[i + 1])
   end
-  return usable, owed, repaid
+  return bucket, owed, repaid
 end
 
-local function note_repaid(bucket_key, repaid, owed)
-  for i = 1, #repaid, 2 do
-    call('HINCRBY', bucket_key, 'r:' .. repaid[i], digits(repaid[i + 1]))
-  end
-  if #repaid > 0 then
-    call('HSET', bucket_key, 'owed', digits(owed))
+local function note_repaid(grants_key, repaid)
+  for i = 1, repaid and #repaid or 0, 2 do
+    call('HINCRBY', grants_key, 'r:' .. repaid[i], digits(repaid[i + 1]))
   end
 end
 
 -- Ends a hold without a charge.
-local function drop(bucket_key, run_key, leases_key, hold, run_id)
-  local state = call('HMGET', bucket_key, 'epoch', 'usable', 'owed')
-  local held = lent(hold, state[1])
-  if #held > 0 then
-    local usable, owed, repaid = give_back(state[2], tonumber(state[3] or 0), held, held)
-    call('HSET', bucket_key, 'usable', usable)
-    note_repaid(bucket_key, repaid, owed)
+local function drop(bucket_key, grants_key, run_key, leases_key, hold, run_id)
+  local bucket = call('GET', bucket_key)
+  if bucket then
+    local epoch, owed, grants = read_bucket(bucket)
+    local held, repaid = lent(hold, epoch), nil
+    bucket, owed, repaid = give_back(bucket, tonumber(owed), held, held)
+    call('SET', bucket_key, epoch .. ' ' .. digits(owed) .. sub(bucket, grants))
+    note_repaid(grants_key, repaid)
   end
   call('DEL', run_key)
   call('ZREM', leases_key, run_id)
 end
 
 -- The sum of all that was granted and of all debt there ever was: no sum over a bucket is larger.
-local function total_of(bucket_key)
-  local flat, total = call('HGETALL', bucket_key), 0
+local function total_of(grants_key)
+  local flat, total = call('HGETALL', grants_key), 0
   for i = 1, #flat, 2 do
     if sub(flat[i], 1, 2) == 'g:' or flat[i] == 's:0' then
       total = total + tonumber(flat[i + 1])

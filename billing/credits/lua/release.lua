@@ -1,15 +1,15 @@
 -- release: give a hold back whose attempt ended without success.
 --
--- KEYS   1 bucket (hash)  2 run (string)  3 leases (zset)  4 server (string)
+-- KEYS   1 bucket (string)  2 grants (hash)  3 run (string)  4 leases (zset)  5 server (string)
 -- ARGV   1 run id in hex  2 attempt token
 -- Reply  'RELEASED' | 'NOTHING' (no hold) | 'STALE' (another attempt's hold) | 'SETTLED' | 'RECOVERING'
 -- Atomic because a takeover may come between looking at the token and returning the credits (L4).
 -- Idempotent: the hold is gone after the first call.
 
-if recovering(KEYS[4]) then
+if recovering(KEYS[5]) then
   return 'RECOVERING'
 end
-local hold = read_run(KEYS[2])
+local hold = read_run(call('GET', KEYS[3]))
 if not hold then
   return 'NOTHING'
 end
@@ -21,5 +21,5 @@ if hold.token ~= ARGV[2] and hold.token ~= '*' then
   return 'STALE'
 end
 
-drop(KEYS[1], KEYS[2], KEYS[3], hold, ARGV[1])
+drop(KEYS[1], KEYS[2], KEYS[3], KEYS[4], hold, ARGV[1])
 return 'RELEASED'

@@ -1,6 +1,6 @@
 -- reserve: hold credits for one attempt of a run before its work starts.
 --
--- KEYS   1 bucket (hash)  2 run (string)  3 leases (zset)  4 outbox (stream)  5 server (string)
+-- KEYS   1 bucket (string)  2 run (string)  3 leases (zset)  4 outbox (stream)  5 server (string)
 -- ARGV   1 run id in hex  2 credits  3 attempt token  4 claim: client, sku, credits, price version, attempt, length of
 --        head, head and draft, a line each  5 lease in ms  6 entries at which the outbox takes no new work
 -- Reply  'HELD' | {'TAKEN_OVER', held, price version, head, draft} | {'INSUFFICIENT', available}
@@ -8,14 +8,15 @@
 -- Atomic because the ceiling (L1) is a comparison followed by a withdrawal: two callers between them would both pass.
 -- Idempotent by run id: the second call finds the hold of the first and takes nothing.
 
-local bucket, run, run_id = KEYS[1], KEYS[2], ARGV[1]
-local credits, token = tonumber(ARGV[2]), ARGV[3]
+local run_id, credits, token = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local stored = call('MGET', KEYS[5], KEYS[2], KEYS[1])
+local hold, bucket = read_run(stored[2]), stored[3]
 
-if recovering(KEYS[5]) then
+if stored[1] ~= server_run_id then
   return 'RECOVERING'
 end
 
-local hold, found, asked = read_run(run), nil, nil
+local found, asked
 if hold then
   if hold.settled then
     return 'SETTLED'
@@ -29,10 +30,7 @@ end
 if not (hold and hold.token == token) and call('XLEN', KEYS[4]) >= tonumber(ARGV[6]) then
   return 'OUTBOX_FULL'
 end
-
-local state = call('HMGET', bucket, 'epoch', 'usable', 'owed')
-local epoch = state[1]
-if not epoch then
+if not bucket then
   return 'UNKNOWN_CLIENT'
 end
 local now = now_ms()
@@ -44,6 +42,7 @@ if not hold then
   end
 end
 
+local epoch, owed, grants = read_bucket(bucket)
 local held = 0
 if hold and hold.epoch == epoch then
   for _, lent_credits in gmatch(hold.grants, '(%d+):(%d+)') do
@@ -51,29 +50,25 @@ if hold and hold.epoch == epoch then
   end
 end
 local need = credits > held and credits - held or 0
-local changed, taken, left = borrow(state[2], need)
-local owes = state[3] and state[3] ~= '0'
-if left > 0 or owes and (need > 0 or not hold) then
+local changed, taken, left = borrow(bucket, grants, need)
+if left > 0 or owed ~= '0' and (need > 0 or not hold) then
   return { 'INSUFFICIENT', digits(need - left + held) }
-end
-if need > 0 then
-  call('HSET', bucket, 'usable', changed)
 end
 
 if not hold then
-  write_hold(run, taken, epoch, token, digits(now), ARGV[4])
+  call('MSET', KEYS[1], changed, KEYS[2], hold_text(taken, epoch, token, digits(now), ARGV[4]))
   call('ZADD', KEYS[3], digits(now + ARGV[5]), run_id)
   return 'HELD'
 end
 
 local reply = { 'TAKEN_OVER', digits(held + need), found.price, found.head, found.draft }
-local grants = write_shares(read_shares((hold.epoch == epoch and hold.grants .. ' ' or '') .. taken))
 -- Another attempt brings its own draft, unless it was rated under a later price: the first reserve's price stands.
 if hold.token ~= token and found.price == asked.price then
   found.head, found.draft = asked.head, asked.draft
 end
 found.attempt = asked.attempt
 found.credits = credits > found.credits and credits or found.credits
-write_hold(run, grants, epoch, token, hold.created, write_claim(found))
+local shares = write_shares(read_shares((hold.epoch == epoch and hold.grants .. ' ' or '') .. taken))
+call('MSET', KEYS[1], changed, KEYS[2], hold_text(shares, epoch, token, hold.created, write_claim(found)))
 call('ZADD', KEYS[3], 'GT', digits(now + ARGV[5]), run_id)
 return reply

@@ -1,47 +1,46 @@
 -- settle: charge a run that succeeded, once and for ever, and write its usage event into the outbox.
 --
--- KEYS   1 bucket (hash)  2 run (string)  3 leases (zset)  4 outbox (stream)  5 server (string)
+-- KEYS   1 bucket (string)  2 run (string)  3 leases (zset)  4 outbox (stream)  5 server (string)  6 grants (hash)
 -- ARGV   1 run id in hex  2 client  3 settlement id  4 head: JSON object without its closing brace  5 retention in ms
 --        then per line  fragment: JSON object without its closing brace, credits
--- Reply  {'SETTLED', entry id, event, late '1' | '0', debt} | {'ALREADY', settlement id of the charge, entry id, event}
---        (the latter two only for the same settlement whose entry is still there)
---        | {'RECOVERING' | 'UNKNOWN_CLIENT' | 'CONFLICT' | 'TOO_LARGE'}
+-- Reply  'SETTLED <entry id> <late: 0 or 1> <debt>\n<event>' | 'ALREADY <settlement id> [<entry id>\n<event>]' with the
+--        latter only for the same settlement whose entry is still there
+--        | 'RECOVERING' | 'UNKNOWN_CLIENT' | 'CONFLICT' | 'TOO_LARGE'
+-- The event lacks its end, `,"occurred_at":<ms>}`: the reader takes it from the entry id, which is Redis' time.
 -- Atomic because there must be no charge without its event and no event without its charge (L3).
 -- Idempotent by run id: `settled` is final (L4). There is no limit on the outbox here: the work is done.
 
-local bucket, run, outbox = KEYS[1], KEYS[2], KEYS[4]
-local run_id, client, settlement = ARGV[1], ARGV[2], ARGV[3]
+local client, settlement, outbox = ARGV[2], ARGV[3], KEYS[4]
+local stored = call('MGET', KEYS[5], KEYS[2], KEYS[1])
+local hold, bucket = read_run(stored[2]), stored[3]
 
-if recovering(KEYS[5]) then
-  return { 'RECOVERING' }
+if stored[1] ~= server_run_id then
+  return 'RECOVERING'
 end
-
-local hold = read_run(run)
 if hold and hold.client ~= client then
-  return { 'CONFLICT' }
+  return 'CONFLICT'
 end
 if hold and hold.settled then
   local entry = hold.settlement == settlement and call('XRANGE', outbox, hold.entry, hold.entry)[1]
-  if entry then
-    return { 'ALREADY', settlement, hold.entry, entry[2][2] }
-  end
-  return { 'ALREADY', hold.settlement }
+  return 'ALREADY ' .. hold.settlement .. (entry and ' ' .. hold.entry .. '\n' .. entry[2][2] or '')
 end
-
-local state = call('HMGET', bucket, 'epoch', 'usable', 'owed')
-local epoch, usable, owed = state[1], state[2], tonumber(state[3] or 0)
-if not epoch then
-  return { 'UNKNOWN_CLIENT' }
+if not bucket then
+  return 'UNKNOWN_CLIENT'
 end
 
 -- Each line takes from the front of the hold, then from what is available in burn order; the rest is debt.
-local held, left = lent(hold, epoch), lent(hold, epoch)
-local available, taken, debt, lines
+local epoch, owes, grants = read_bucket(bucket)
+local held, left = lent(hold, epoch), {}
+for i = 1, #held do
+  left[i] = held[i]
+end
+local available, taken, lines
+local debt = 0
 for i = 6, #ARGV, 2 do
   local paid = {}
   local need = take(left, tonumber(ARGV[i + 1]), paid)
   if need > 0 then
-    available, taken = available or read_available(usable), taken or {}
+    available, taken = available or read_available(bucket), taken or {}
     local more = {}
     need = take(available, need, more)
     for j = 1, #more, 2 do
@@ -49,7 +48,7 @@ for i = 6, #ARGV, 2 do
       join(paid, more[j], more[j + 1])
     end
     if need > 0 then
-      debt = (debt or 0) + need
+      debt = debt + need
       join(paid, '0', need)
     end
   end
@@ -59,31 +58,29 @@ for i = 6, #ARGV, 2 do
   end
   lines = lines .. ']}'
 end
-if debt and total_of(bucket) + debt > CREDITS_MAX then
-  return { 'TOO_LARGE' }
+if debt > 0 and total_of(KEYS[6]) + debt > CREDITS_MAX then
+  return 'TOO_LARGE'
 end
 
-local repaid
-usable, owed, repaid = give_back(usable, owed, held, left)
-if taken then
-  for i = 1, #taken, 2 do
-    usable = change(usable, taken[i], -taken[i + 1], 0, taken[i + 1])
-  end
+local owed, repaid
+bucket, owed, repaid = give_back(bucket, tonumber(owes), held, left)
+for i = 1, taken and #taken or 0, 2 do
+  bucket = change(bucket, taken[i], -taken[i + 1], 0, taken[i + 1])
+end
+if repaid or debt > 0 then
+  bucket = epoch .. ' ' .. digits(owed + debt) .. sub(bucket, grants)
 end
 
-local event = ARGV[4] .. ',"settlement_id":"' .. settlement .. '","occurred_at":' .. digits(now_ms()) .. ',"epoch":'
-  .. epoch .. ',"late":' .. (hold and 'false' or 'true') .. ',"lines":[' .. lines .. ']}'
+local event = ARGV[4] .. ',"settlement_id":"' .. settlement .. '","epoch":' .. epoch .. ',"late":'
+  .. (hold and 'false' or 'true') .. ',"lines":[' .. lines .. ']'
 local entry = call('XADD', outbox, '*', 'e', event)
-call('SET', run, 'settled\n' .. settlement .. '\n' .. client .. '\n' .. entry, 'PX', ARGV[5])
-if usable ~= state[2] then
-  call('HSET', bucket, 'usable', usable)
-end
+call('SET', KEYS[2], 'settled\n' .. settlement .. '\n' .. client .. '\n' .. entry, 'PX', ARGV[5])
+call('SET', KEYS[1], bucket)
 if hold then
-  call('ZREM', KEYS[3], run_id)
+  call('ZREM', KEYS[3], ARGV[1])
 end
-note_repaid(bucket, repaid, owed)
-if debt then
-  call('HINCRBY', bucket, 's:0', digits(debt))
-  call('HSET', bucket, 'owed', digits(owed + debt))
+note_repaid(KEYS[6], repaid)
+if debt > 0 then
+  call('HINCRBY', KEYS[6], 's:0', digits(debt))
 end
-return { 'SETTLED', entry, event, hold and '0' or '1', digits(debt or 0) }
+return 'SETTLED ' .. entry .. (hold and ' 0 ' or ' 1 ') .. digits(debt) .. '\n' .. event

@@ -8,7 +8,7 @@
 if recovering(KEYS[2]) then
   return 0
 end
-local hold = read_run(KEYS[1])
+local hold = read_run(call('GET', KEYS[1]))
 if not hold or hold.settled or hold.token ~= ARGV[1] and hold.token ~= '*' then
   return 0
 end
@@ -17,5 +17,5 @@ claim.draft = ARGV[2]
 if ARGV[3] ~= '' then
   claim.head = ARGV[3]
 end
-write_hold(KEYS[1], hold.grants, hold.epoch, hold.token, hold.created, write_claim(claim))
+call('SET', KEYS[1], hold_text(hold.grants, hold.epoch, hold.token, hold.created, write_claim(claim)))
 return 1
