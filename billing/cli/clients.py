@@ -9,7 +9,7 @@ from billing.admin import ClientView
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option, table
 
-_COLUMNS = ("client", "state", "since", "epoch", "granted", "spent", "held", "available", "owed")
+_COLUMNS = ("client", "state", "since (UTC)", "epoch", "granted", "spent", "held", "available", "owed")
 
 
 @click.group()

@@ -52,7 +52,7 @@ def usage(client_id: str, limit: int, as_json: bool) -> None:  # noqa: FBT001
     if as_json:
         emit_json({"rows": rows, "total": {"rows": count, "credits": spent}})
         return
-    columns = ("occurred at", "task", "correlation id", "SKU", "price version", "quantity", "credits")
-    lines = [(r.occurred_at, r.task, r.correlation_id, r.sku, r.price_version, r.quantity, r.credits) for r in rows]
+    columns = ("occurred at (UTC)", "correlation id", "SKU", "quantity", "credits")
+    lines = [(row.occurred_at, row.correlation_id, row.sku, row.quantity, row.credits) for row in rows]
     table(None, columns, lines, numbers=3)
     click.echo(f"{len(rows):,} of {count:,} rows shown; {spent:,} credits in all")

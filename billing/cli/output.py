@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import click
+
+_PIPE_WIDTH: Final = 120
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,10 +32,13 @@ def table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[obj
     made = rich.table.Table(title=title, title_justify="left", box=rich.box.SIMPLE_HEAD)
     for position, column in enumerate(columns):
         is_number = position >= len(columns) - numbers
-        made.add_column(column, justify="right" if is_number else "left", overflow="fold")
+        made.add_column(column, justify="right" if is_number else "left", overflow="fold", no_wrap=is_number)
     for row in rows:
         made.add_row(*(_cell(value) for value in row))
-    rich.console.Console().print(made)
+    console = rich.console.Console()
+    # A pipe has no width: wide enough for one line a row.
+    width = None if console.is_terminal else _PIPE_WIDTH
+    rich.console.Console(width=width).print(made)
 
 
 def _cell(value: object) -> str:
@@ -44,7 +49,7 @@ def _cell(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, datetime):
-        return value.isoformat(sep=" ", timespec="seconds")
+        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
     return "" if value is None else escape(str(value))
 
 

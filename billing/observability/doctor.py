@@ -174,6 +174,8 @@ def _broker(runtime: Runtime) -> Iterator[Finding]:
 
 def _tasks(app: Any) -> Iterator[Finding]:
     """Look for tasks that acknowledge early: they lose their work with their worker, and the charge with it (L3)."""
+    # Celery imports an app's tasks in workers only.
+    app.loader.import_default_modules()
     billable = [task for task in app.tasks.values() if isinstance(task, BillableTask) and task.sku is not None]
     yield _ok("tasks", f"{len(billable)} billable tasks in app {app.main}")
     for task in billable:
