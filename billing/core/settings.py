@@ -132,8 +132,11 @@ class Settings:
     relay_after_seconds: float = _setting(5.0, _seconds(0, 3_600), "age at which the relay publishes an outbox entry")
     relay_batch: int = _setting(500, _whole(1, 10_000), "outbox entries the relay takes from a shard at once")
     sweep_batch: int = _setting(200, _whole(1, 10_000), "overdue holds the reaper takes from a shard at once")
+    price_refresh_seconds: float = _setting(
+        15.0, _seconds(0, 3_600), "age at which a worker renews its copy of the price book"
+    )
     price_age_max_seconds: float = _setting(
-        15.0, _seconds(0, 3_600), "how old a worker's copy of the price book may be"
+        3_600.0, _seconds(0, 86_400), "how old that copy may get while PostgreSQL is away; then tasks wait"
     )
     batch_events: int = _setting(500, _whole(1, 10_000), "usage events that one batch holds at most")
     batch_bytes: int = _setting(4_194_304, _whole(1_024, 2**30), "bytes of events that one batch holds at most")

@@ -13,6 +13,7 @@ from typing import Any, Final
 import celery
 
 from billing.connections import connection_file
+from billing.core.errors import InvalidValue
 from billing.core.settings import Settings, load, without_password
 
 _PREFIX: Final = "billing_"
@@ -50,6 +51,18 @@ def read(configuration: Mapping[str, Any]) -> Settings:
         variable: value for variable, value in connection_file.read().items() if variable.lower() not in configuration
     }
     return load(configuration, environment | os.environ)
+
+
+def read_or_exit() -> Settings:
+    """Return the settings of this process's environment and connection file, or end it with one line.
+
+    For a configuration module: what it raises while Celery imports it would come out as a traceback.
+    """
+    try:
+        return read({})
+    except InvalidValue as error:
+        message = f"billing: {error}"
+        raise SystemExit(message) from error
 
 
 def _billing_keys(app: celery.Celery) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from billing.core.errors import (
     Recovering,
     Retryable,
     UnknownClient,
+    UnknownSku,
     Unreachable,
 )
 from billing.core.ids import new_settlement_id
@@ -72,8 +73,12 @@ class Lifecycle:
         client_id = definition.client_of(args, kwargs, (request.headers or {}).get(CLIENT))
         identity = identify(request, client_id)
         at = to_milliseconds(self.runtime.clock.now())
-        book = self.runtime.prices.get()
-        hold, head, default = prepare(definition, identity, request, book, at, (args, kwargs))
+        call = (args, kwargs)
+        try:
+            hold, head, default = prepare(definition, identity, request, self.runtime.prices.get(), at, call)
+        except UnknownSku:
+            # Its price may have been set a moment ago.
+            hold, head, default = prepare(definition, identity, request, self.runtime.prices.renewed(), at, call)
         run = Run(
             definition=definition,
             identity=identity,

@@ -51,7 +51,7 @@ class Runtime:
 
     @property
     def prices(self) -> PriceCache:
-        """The price book, at most `billing_price_age_max_seconds` old."""
+        """The price book, renewed every `billing_price_refresh_seconds`."""
         return self._prices.get()
 
     @property
@@ -85,4 +85,9 @@ class Runtime:
             with postgres.reaching(self.settings), self.engine.connect() as connection:
                 return load_price_book(connection)
 
-        return PriceCache(load, self.settings.price_age_max_seconds, self.clock)
+        return PriceCache(
+            load,
+            refresh_seconds=self.settings.price_refresh_seconds,
+            age_max_seconds=self.settings.price_age_max_seconds,
+            clock=self.clock,
+        )

@@ -57,10 +57,10 @@ def source(time: Time) -> Source:
 @pytest.fixture
 def cache(time: Time, source: Source) -> PriceCache:
     """Make a cache whose copies are at most 10 s old."""
-    return PriceCache(source.load, 10.0, time)
+    return PriceCache(source.load, refresh_seconds=5.0, age_max_seconds=10.0, clock=time)
 
 
-def test_given_a_young_copy_when_asked_then_it_is_served_and_renewed_at_half_its_age(
+def test_given_a_young_copy_when_asked_then_it_is_served_and_renewed_when_that_is_due(
     cache: PriceCache, source: Source, time: Time
 ) -> None:
     first = cache.get()
@@ -118,7 +118,7 @@ def test_given_a_renewal_that_hangs_when_another_thread_asks_then_it_gets_the_co
             assert release.wait(10)
         return books.pop()
 
-    cache = PriceCache(load, 10.0, time)
+    cache = PriceCache(load, refresh_seconds=5.0, age_max_seconds=10.0, clock=time)
     first = cache.get()
     time.seconds += 6.0
     renewing = threading.Thread(target=cache.get)
@@ -131,5 +131,15 @@ def test_given_a_renewal_that_hangs_when_another_thread_asks_then_it_gets_the_co
 
 
 def test_given_an_age_of_zero_when_asked_then_every_book_is_fresh(source: Source, time: Time) -> None:
-    cache = PriceCache(source.load, 0.0, time)
+    cache = PriceCache(source.load, refresh_seconds=5.0, age_max_seconds=0.0, clock=time)
     assert cache.get() is not cache.get()
+
+
+def test_given_a_young_copy_when_a_renewed_one_is_wanted_then_it_is_loaded_at_most_once_a_second(
+    cache: PriceCache, source: Source, time: Time
+) -> None:
+    first = cache.get()
+    assert cache.renewed() is first
+    time.seconds += 1.0
+    assert cache.renewed() is not first
+    assert source.loads == 2
