@@ -1,9 +1,9 @@
 """Celery's settings for this fleet, a reason per line. Addresses come from `BILLING_*` or the connection file."""
 
 from beat_schedule import BEAT_SCHEDULE
-from billing.integration.configuration import read
+from billing.integration.configuration import read_or_exit
 
-_settings = read({})
+_settings = read_or_exit()
 
 broker_url = _settings.broker_url
 result_backend = _settings.result_url

@@ -74,6 +74,8 @@ def client(settings: Settings, client_id: str) -> ClientView:
 
 def clients(settings: Settings, *, limit: int = 100, after: str = "") -> Sequence[ClientView]:
     """Return at most `limit` clients with their balances, in the order of their ids, after the id `after`."""
+    if after:
+        check_client_id(after, field="after")
     runtime = runtime_for(settings)
     with postgres.reaching(settings), runtime.engine.connect() as connection:
         page = catalog.list_clients(connection, limit=limit, after=after)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 import sqlalchemy
 
 from billing.core.errors import NotMigrated, Unreachable
 from billing.core.settings import Settings, without_password
+
+#: How libpq begins its advice to a person, which follows the reason on a line of its own.
+_HINT: Final = "\tIs the server running"
 
 
 def engine(settings: Settings, *, pool_size: int = 2) -> sqlalchemy.Engine:
@@ -61,7 +64,7 @@ def reaching(settings: Settings) -> Iterator[None]:
 
 def _unreachable(settings: Settings, error: BaseException) -> Unreachable:
     server = without_password(settings.database_url)
-    lines = str(error).strip().splitlines()
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith(_HINT)]
     return Unreachable(
         f"billing_database_url: {server!r}: the server does not answer ({lines[-1] if lines else error})"
     )

@@ -269,6 +269,7 @@ REFUSED = [
     (("client", "add", "two words"), ("client_id", "'two words'", "must be")),
     (("client", "add", ""), ("client_id", "must be")),
     (("client", "add", "x" * 129), ("client_id", "128")),
+    (("client", "list", "--after", "\udcff"), ("after", "must be")),
     (("client", "show", "nobody"), ("client_id", "'nobody'", "known client")),
     (("balance", "nobody"), ("client_id", "'nobody'", "known client")),
     (("usage", "nobody"), ("client_id", "'nobody'", "known client")),
@@ -392,7 +393,11 @@ def test_unknown_commands_options_and_apps_are_refused(shop: Terminal) -> None:
         assert answer.code == 2
         assert name in answer.err.strip().splitlines()[-1]
         assert "Traceback" not in answer.err
-    shop.run("-A", "nowhere.app", "balance", "acme").refused(2, "--app", "nowhere")
+    (shop.directory / "broken.py").write_text("app = (")
+    (shop.directory / "plain.py").write_text("app = 1")
+    shop.run("-A", "nowhere.app", "balance", "acme").refused(2, "--app", "nowhere", "cannot be imported")
+    shop.run("-A", "broken", "balance", "acme").refused(2, "--app", "'broken'", "SyntaxError")
+    shop.run("-A", "plain:app", "balance", "acme").refused(2, "--app", "'plain:app'", "must be a Celery app")
     shop.run("balance", "acme", BILLING_SHARDS="many").refused(2, "BILLING_SHARDS", "'many'", "must be")
     shop.run("balance", "acme", BILLING_REDIS_URL=f"http://:{SECRET}@h").refused(2, "BILLING_REDIS_URL", "must be")
 
@@ -490,6 +495,15 @@ def test_a_worker_with_a_wrong_setting_does_not_start(
     assert all(name in lines[0] for name in names), lines
     assert "Traceback" not in worker.out + worker.err
     command.refused(2, *names)
+
+
+def test_this_fleets_worker_refuses_a_wrong_variable_in_one_line(terminal: Terminal) -> None:
+    """Given the checkout's own fleet and a bad variable, then its worker and the command line say so in one line."""
+    worker = terminal.spawn("celery", "-A", "worker_tasks.app", "worker", "-P", "solo", BILLING_SHARDS="many")
+    assert worker.code != 0
+    assert worker.err.strip().splitlines()[-1].startswith("billing: BILLING_SHARDS: 'many': must be")
+    assert "Traceback" not in worker.out + worker.err
+    terminal.run("-A", "worker_tasks.app", "balance", "acme", BILLING_SHARDS="many").refused(2, "BILLING_SHARDS")
 
 
 def test_celery_report_shows_no_password(shop: Terminal) -> None:
