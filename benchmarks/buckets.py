@@ -1,0 +1,262 @@
+"""Buckets against raw commands through the same client: latency, throughput, server time, memory, one hot bucket.
+
+Every figure is a ratio within one run, or an absolute that the server itself counts. The two sides take turns in short
+blocks, so that both meet the same moment of the machine.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Final, cast
+
+import redis
+from benchmarks.hot_bucket import hot_bucket_rows
+from benchmarks.rows import Row
+
+from billing.core.ids import new_settlement_id, new_token, run_id
+from billing.credits.buckets import Buckets
+from billing.credits.scripts import Command
+from billing.credits.values import GrantOutcome, Hold, ReserveOutcome, Settlement
+from billing.embedded.stack import Stack
+from billing.events.usage_event import EventHead, UsageLine, encode_fragment, encode_head
+
+CLIENT: Final = "benchmark"
+PRICE: Final = 3
+BLOCK: Final = 100
+BLOCKS: Final = 30
+PIPELINE: Final = 50
+
+Work = tuple[Hold, Settlement]
+
+
+def rows(servers: Stack) -> list[Row]:
+    """Measure all rows on the stack's Redis, which is emptied, and its PostgreSQL."""
+    client = redis.Redis.from_url(servers.endpoints.redis_url, protocol=2)
+    measured = [
+        reserve_row(client, grants=1, mark=1.6),
+        reserve_row(client, grants=8, mark=1.7),
+        pipelined_row(client),
+        server_time_row(client),
+        *memory_rows(client),
+    ]
+    client.close()
+    return measured + hot_bucket_rows(servers.endpoints.redis_url, servers.endpoints.database_url)
+
+
+def buckets_on(client: redis.Redis, *, grants: int) -> Buckets:
+    """Empty the server and give it one client with so many large grants."""
+    client.flushall()
+    buckets = _buckets(client)
+    for shard in range(buckets.shards):
+        buckets.verify(shard, expected=None)
+    buckets.open_client(CLIENT)
+    for number in range(grants):
+        if buckets.grant(CLIENT, number + 1, 10**9) is not GrantOutcome.GRANTED:
+            message = "the benchmark's client has no credits"
+            raise RuntimeError(message)
+    return buckets
+
+
+def _buckets(client: redis.Redis) -> Buckets:
+    return Buckets(
+        client, shards=64, lease_seconds=60.0, settled_retention_seconds=3_600.0, outbox_entries_max=1_000_000
+    )
+
+
+def some_work(count: int) -> list[Work]:
+    """Return runs as a worker would reserve and settle them."""
+    now_ms = int(time.time() * 1_000)
+    line = UsageLine(sku="page-capture", quantity=1, credits=PRICE)
+    fragment = encode_fragment(line)
+    work = []
+    for _ in range(count):
+        task_id = str(uuid.uuid4())
+        run = run_id(CLIENT, task_id, nesting=0, nonce="", at_milliseconds=now_ms)
+        head = encode_head(
+            EventHead(
+                run_id=run,
+                client_id=CLIENT,
+                correlation_id=task_id,
+                root_id=task_id,
+                task="worker_tasks.capture.capture_page",
+                attempt=1,
+                submitted_at=now_ms,
+                price_version=1,
+            )
+        )
+        hold = Hold(
+            run_id=run,
+            client_id=CLIENT,
+            sku=line.sku,
+            credits=PRICE,
+            token=new_token(),
+            price_version=1,
+            attempt=1,
+            head=head,
+            lines=b"[" + fragment + b"}]",
+        )
+        settlement = Settlement(
+            run_id=run,
+            client_id=CLIENT,
+            sku=line.sku,
+            settlement_id=new_settlement_id(),
+            head=head,
+            fragments=(fragment,),
+            amounts=(PRICE,),
+        )
+        work.append((hold, settlement))
+    return work
+
+
+def reserve_row(client: redis.Redis, *, grants: int, mark: float) -> Row:
+    """`reserve`, one connection: the median call against the median `DECR` of the same moment."""
+    buckets = buckets_on(client, grants=grants)
+    client.set("counter", 10**9)
+    ratios, reserves, decrements = [], [], []
+    for _ in range(BLOCKS):
+        holds = [hold for hold, _ in some_work(BLOCK)]
+        decrement = _median_seconds(lambda _: client.decr("counter"), holds)
+        reserve = _median_seconds(buckets.reserve, holds)
+        ratios.append(reserve / decrement)
+        reserves.append(reserve)
+        decrements.append(decrement)
+    if buckets.reserve(some_work(1)[0][0]).outcome is not ReserveOutcome.HELD:
+        message = "the benchmark's reserves were not admitted"
+        raise RuntimeError(message)
+    ratio = statistics.median(ratios)
+    return Row(
+        name=f"reserve, one connection, p50, {grants} grant{'s' if grants > 1 else ''}",
+        value=ratio,
+        unit="x the time",
+        against=f"DECR: {min(decrements) * 1e6:.0f} µs (reserve: {min(reserves) * 1e6:.0f} µs)",
+        mark=mark,
+        met=ratio <= mark,
+    )
+
+
+def pipelined_row(client: redis.Redis) -> Row:
+    """Reserve + settle with outbox, pipelined by 50, against two `DECR` the same way."""
+    buckets_on(client, grants=1)
+    client.set("counter", 10**9)
+    ratios, rates = [], []
+    for _ in range(BLOCKS):
+        work = some_work(2 * PIPELINE)
+        reserves, settles = commands_of(work)
+        raw = _seconds(client, [("DECR", "counter")] * (2 * len(work)))
+        ours = _seconds(client, reserves) + _seconds(client, settles)
+        ratios.append(raw / ours)
+        rates.append(len(work) / ours)
+    ratio = statistics.median(ratios)
+    return Row(
+        name="reserve + settle with outbox, pipelined by 50",
+        value=ratio,
+        unit="x the rate",
+        against=f"two DECR, the same way ({max(rates):,.0f} runs/s)",
+        mark=0.22,
+        met=ratio >= 0.22,
+    )
+
+
+def server_time_row(client: redis.Redis) -> Row:
+    """Server time of one reserve + settle, as the server counts it itself while it is busy (pipelined by 50)."""
+    buckets_on(client, grants=1)
+    totals = []
+    for _ in range(BLOCKS):
+        work = some_work(PIPELINE)
+        total = 0.0
+        for commands in commands_of(work):
+            client.config_resetstat()
+            _seconds(client, commands)
+            counted: Any = client.info("commandstats")
+            total += counted["cmdstat_fcall"]["usec_per_call"]
+        totals.append(total)
+    typical = statistics.median(totals)
+    return Row(
+        name="server time of one reserve + settle, 1 grant",
+        value=typical,
+        unit="µs",
+        against=f"INFO commandstats (quickest block: {min(totals):.1f} µs)",
+        mark=35.0,
+        met=typical <= 35.0,
+    )
+
+
+def memory_rows(client: redis.Redis) -> list[Row]:
+    """Bytes per idle bucket of one grant, and per hold, by the server's own count."""
+    buckets = buckets_on(client, grants=1)
+    count = 5_000
+    before = _used_memory(client)
+    for number in range(count):
+        buckets.open_client(f"client-{number}")
+        buckets.grant(f"client-{number}", number + 1, 1_000_000)
+    idle = (_used_memory(client) - before) / count
+    before = _used_memory(client)
+    for hold, _ in some_work(count):
+        buckets.reserve(hold)
+    held = (_used_memory(client) - before) / count
+    against = "used_memory, 5,000 of them"
+    return [
+        Row(name="memory per idle bucket", value=idle, unit="B", against=against, mark=400.0, met=idle <= 400),
+        Row(name="memory per hold", value=held, unit="B", against=against, mark=700.0, met=held <= 700),
+    ]
+
+
+class _Recorder:
+    """Stands where a client stands, and notes what it would send."""
+
+    class connection_pool:  # noqa: N801 - as redis-py calls it
+        """What the scripts read of a client's pool."""
+
+        connection_kwargs: ClassVar[dict[str, object]] = {}
+
+    def __init__(self) -> None:
+        self.commands: list[Command] = []
+
+    def execute_command(self, *command: str | bytes | int) -> bytes:
+        """Note a command, and answer as a shard that recovers."""
+        self.commands.append(command)
+        return b"RECOVERING"
+
+
+def commands_of(work: Sequence[Work]) -> tuple[list[Command], list[Command]]:
+    """Return the commands that reserving and settling would send."""
+    recorder = _Recorder()
+    buckets = _buckets(cast("redis.Redis", recorder))
+    for hold, _ in work:
+        buckets.reserve(hold)
+    reserves, recorder.commands = recorder.commands, []
+    for _, settlement in work:
+        buckets.settle(settlement)
+    return reserves, recorder.commands
+
+
+def _seconds(client: redis.Redis, commands: Sequence[Command]) -> float:
+    """Send commands in pipelines of 50 and return the time it took."""
+    started = time.perf_counter()
+    for start in range(0, len(commands), PIPELINE):
+        pipeline: Any = client.pipeline(transaction=False)
+        for command in commands[start : start + PIPELINE]:
+            pipeline.execute_command(*command)
+        for answer in pipeline.execute():
+            if isinstance(answer, bytes) and not answer.startswith((b"HELD", b"SETTLED")):
+                message = f"the server answered {answer!r}"
+                raise RuntimeError(message)
+    return time.perf_counter() - started
+
+
+def _median_seconds(call: Callable[[Hold], object], holds: Sequence[Hold]) -> float:
+    clock = time.perf_counter
+    taken = []
+    for hold in holds:
+        started = clock()
+        call(hold)
+        taken.append(clock() - started)
+    return statistics.median(taken)
+
+
+def _used_memory(client: redis.Redis) -> int:
+    memory: Any = client.info("memory")
+    return int(memory["used_memory"])
