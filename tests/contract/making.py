@@ -18,7 +18,13 @@ def a_run(client_id: str = "acme", task_id: str = "task-1", *, at_milliseconds: 
 
 
 def a_hold(
-    run: UUID, credits_: int, *, client_id: str = "acme", token: str = "first", sku: str = "page", price_version: int = 1
+    run: UUID,
+    credits_: int,
+    *,
+    client_id: str = "acme",
+    token: str = "first",
+    sku: str = "page",
+    price_version: int = 1,
 ) -> Hold:
     """Return what an attempt asks for."""
     return Hold(
