@@ -14,6 +14,9 @@ from billing.core.settings import Settings
 from billing.embedded.stack import Stack
 from billing.fulfillment.usage_log import UsageLog
 from billing.schema.migrate import migrate
+from tests.terminal import bare, shop, terminal
+
+__all__ = ["bare", "shop", "terminal"]
 
 TEMPLATE = "test_template"
 

@@ -1,0 +1,70 @@
+"""`billing doctor`: each part that billing stands on is examined, and what fails says what to do."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import redis
+
+from tests.terminal import NOWHERE, SECRET, Terminal
+
+pytestmark = pytest.mark.integration
+
+
+def test_doctor_finds_a_healthy_stack_healthy(shop: Terminal) -> None:
+    """Given servers that answer and a migrated database, then doctor fails nothing, in words and in JSON."""
+    found = shop.run("doctor", "--json").json()
+    assert {finding["part"] for finding in found} == {"Redis", "PostgreSQL", "buckets", "broker"}
+    assert "fail" not in {finding["verdict"] for finding in found}
+
+    words = shop.run("doctor")
+    assert words.code == 0, words
+    assert "noeviction" in words.out
+    for url in shop.environment.values():
+        assert url not in words.out + json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    ("server", "part"),
+    [("BILLING_REDIS_URL", "Redis"), ("BILLING_DATABASE_URL", "PostgreSQL"), ("BILLING_BROKER_URL", "broker")],
+)
+def test_doctor_names_the_server_that_does_not_answer(shop: Terminal, server: str, part: str) -> None:
+    """Given one dead server, then one clear line for it, the others examined all the same, and exit code 1."""
+    answer = shop.run("doctor", "--json", **{server: NOWHERE[server]})
+
+    assert answer.code == 1
+    assert answer.err == ""
+    assert SECRET not in answer.out
+    found = json.loads(answer.out)
+    failed = [finding for finding in found if finding["verdict"] == "fail" and finding["part"] == part]
+    assert len(failed) == 1
+    assert server.lower() in failed[0]["seen"]
+    assert "127.0.0.1:1" in failed[0]["seen"]
+    assert "does not answer" in failed[0]["seen"]
+    assert {finding["part"] for finding in found} == {"Redis", "PostgreSQL", "buckets", "broker"}
+
+
+def test_doctor_refuses_a_redis_that_forgets(shop: Terminal) -> None:
+    """Given an eviction policy that may drop balances, then doctor fails and says what to set (L2)."""
+    with redis.Redis.from_url(shop.environment["BILLING_REDIS_URL"]) as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            answer = shop.run("doctor", "--json")
+        finally:
+            client.config_set("maxmemory-policy", "noeviction")
+
+    assert answer.code == 1
+    failed = [finding for finding in json.loads(answer.out) if finding["verdict"] == "fail"]
+    assert [(f["part"], f["advice"]) for f in failed] == [("Redis", "set maxmemory-policy noeviction")]
+    assert "allkeys-lru" in failed[0]["seen"]
+
+
+def test_doctor_says_when_the_database_was_not_migrated(bare: Terminal) -> None:
+    """Given an empty database, then doctor fails, and each failure says what to run."""
+    answer = bare.run("doctor", "--json")
+
+    assert answer.code == 1, answer
+    failed = [finding for finding in json.loads(answer.out) if finding["verdict"] == "fail"]
+    assert failed
+    assert {finding["advice"] for finding in failed} == {"run: billing migrate"}
