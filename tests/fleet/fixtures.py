@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -96,6 +97,8 @@ def make_fleet(environment: Mapping[str, str], directory: Path) -> Iterator[Flee
         yield fleet
     finally:
         fleet.stop()
+        # Results that a test dropped unsubscribe when they are collected, which needs the backend.
+        gc.collect()
         backend: Any = app.backend
         backend.client.close()
         app.close()
