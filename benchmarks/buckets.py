@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, cast
 
 import redis
+
 from benchmarks.hot_bucket import hot_bucket_rows
 from benchmarks.rows import Row
-
 from billing.core.ids import new_settlement_id, new_token, run_id
 from billing.credits.buckets import Buckets
 from billing.credits.scripts import Command

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 import psycopg
 import redis
-from benchmarks.rows import Row
 
+from benchmarks.rows import Row
 from billing.core.shards import shard_of
 from billing.credits.buckets import Buckets
 from billing.credits.keys import shard_keys

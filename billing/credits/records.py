@@ -14,7 +14,7 @@ _HEADER_FIELDS: Final = 11
 
 def claim_of(hold: Hold) -> bytes:
     """Return what an attempt asks for, as a run's record keeps it: a field a line, then the draft."""
-    if not (hold.client_id.isprintable() and hold.sku.isprintable() and hold.token.isprintable()):
+    if not (hold.client_id + hold.sku + hold.token).isprintable():
         raise InvalidValue("hold", (hold.client_id, hold.sku, hold.token), "must be printable text")
     fields = f"{hold.client_id}\n{hold.sku}\n{hold.credits}\n{hold.price_version}\n{hold.attempt}\n{len(hold.head)}\n"
     return fields.encode() + hold.head + hold.lines
@@ -35,6 +35,7 @@ def read_hold(run_id: str, deadline_ms: int, record: bytes | None) -> StoredHold
         return None
     *fields, body = record.split(b"\n", _HEADER_FIELDS)
     _, grants, epoch, token, created, client, sku, credits_, price, attempt, length = fields
+    seconds, microseconds = created.split()
     return StoredHold(
         run_id=UUID(run_id),
         client_id=client.decode(),
@@ -44,7 +45,7 @@ def read_hold(run_id: str, deadline_ms: int, record: bytes | None) -> StoredHold
         grants=read_shares(grants),
         price_version=int(price),
         attempt=int(attempt),
-        created_ms=int(created),
+        created_ms=int(seconds) * 1_000 + int(microseconds) // 1_000,
         deadline_ms=deadline_ms,
         head=body[: int(length)],
         lines=body[int(length) :],

@@ -19,8 +19,8 @@ if hold and hold.settled then
   return 'SETTLED'
 end
 
-local now = now_ms()
-local deadline = digits(now + ARGV[5])
+local now, created = now_ms()
+local deadline = now + ARGV[5]
 local epoch, _, grants
 if bucket and stored[1] == server_run_id then
   epoch, _, grants = read_bucket(bucket)
@@ -38,7 +38,8 @@ if epoch then
 else
   call('INCR', KEYS[5])
 end
-local token, created = hold and hold.token or ARGV[3], hold and hold.created or digits(now)
+local token = hold and hold.token or ARGV[3]
+created = hold and hold.created or created
 call('SET', run, hold_text(shares, epoch or '0', token, created, claim))
 call('ZADD', leases, 'GT', deadline, run_id)
 return 'ASSERTED'

@@ -10,7 +10,7 @@
 --   per client  owed = s:0 - sum(r);  owed > 0 implies that nothing is available, since whatever comes back pays debt
 --
 -- A run is a string, a field a line, so that a hold stays small and is read and written by one command:
---   held     grants ("12:30 15:5")  epoch  token  created  then the claim, as the client wrote it:
+--   held     grants ("12:30 15:5")  epoch  token  created (s µs)  then the claim, as the client wrote it:
 --            client  sku  credits  price version  attempt  length of head  head and draft
 --   settled  settlement id  client  entry id
 -- A hold of another epoch than its bucket's covers nothing: that bucket never lent it. Shares of grants are flat lists
@@ -40,15 +40,16 @@ local function recovering(server_key)
   return call('GET', server_key) ~= server_run_id
 end
 
--- Lua's own conversion writes 1e+15; this one is exact where a C long has 64 bits (`verify` makes sure of that), in a
+-- Lua's own conversion writes 1e+15 (Redis', of a number that a command is given, is exact). This one is exact where a C long has 64 bits (`verify` makes sure of that), in a
 -- quarter of the time of '%.0f'.
 local function digits(number)
   return format('%d', number)
 end
 
+-- Redis' time in ms, and as a run notes it: "<seconds> <microseconds>".
 local function now_ms()
   local time = call('TIME')
-  return time[1] * 1000 + floor(time[2] / 1000)
+  return time[1] * 1000 + floor(time[2] / 1000), time[1] .. ' ' .. time[2]
 end
 
 -- Adds to a grant's share, so that no grant is named twice.
@@ -63,8 +64,12 @@ local function join(shares, grant, credits)
   shares[last + 1], shares[last + 2] = grant, credits
 end
 
--- "12:30 15:5" -> { '12', 30, '15', 5 }
+-- "12:30 15:5" -> { '12', 30, '15', 5 }; first the usual case of one grant, which is three times as quick.
 local function read_shares(text)
+  local only, amount = match(text, '^(%d+):(%d+)$')
+  if only then
+    return { only, tonumber(amount) }
+  end
   local shares = {}
   for grant, credits in gmatch(text, '(%d+):(%d+)') do
     join(shares, grant, tonumber(credits))
@@ -145,7 +150,7 @@ local function read_run(text)
     return nil
   end
   local grants, epoch, token, created, claim, client =
-    match(text, '^held\n([^\n]*)\n(%d+)\n([^\n]*)\n(%d+)\n()([^\n]*)')
+    match(text, '^held\n([^\n]*)\n(%d+)\n([^\n]*)\n([^\n]*)\n()([^\n]*)')
   if grants then
     return {
       grants = grants, epoch = epoch, token = token, created = created, client = client, claim = claim, text = text,

@@ -16,5 +16,5 @@ end
 if state ~= 'held' then
   return 'SETTLED'
 end
-call('ZADD', KEYS[2], 'GT', digits(now_ms() + ARGV[2]), ARGV[1])
+call('ZADD', KEYS[2], 'GT', (now_ms()) + ARGV[2], ARGV[1])
 return 'RENEWED'

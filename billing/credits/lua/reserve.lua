@@ -33,7 +33,7 @@ end
 if not bucket then
   return 'UNKNOWN_CLIENT'
 end
-local now = now_ms()
+local now, created = now_ms()
 if not hold then
   local minted = tonumber(sub(run_id, 1, 12), 16)
   -- More than a day ahead; 2^48 - 1 is the time of a run whose sender told none.
@@ -56,8 +56,8 @@ if left > 0 or owed ~= '0' and (need > 0 or not hold) then
 end
 
 if not hold then
-  call('MSET', KEYS[1], changed, KEYS[2], hold_text(taken, epoch, token, digits(now), ARGV[4]))
-  call('ZADD', KEYS[3], digits(now + ARGV[5]), run_id)
+  call('MSET', KEYS[1], changed, KEYS[2], hold_text(taken, epoch, token, created, ARGV[4]))
+  call('ZADD', KEYS[3], now + ARGV[5], run_id)
   return 'HELD'
 end
 
@@ -70,5 +70,5 @@ found.attempt = asked.attempt
 found.credits = credits > found.credits and credits or found.credits
 local shares = write_shares(read_shares((hold.epoch == epoch and hold.grants .. ' ' or '') .. taken))
 call('MSET', KEYS[1], changed, KEYS[2], hold_text(shares, epoch, token, hold.created, write_claim(found)))
-call('ZADD', KEYS[3], 'GT', digits(now + ARGV[5]), run_id)
+call('ZADD', KEYS[3], 'GT', now + ARGV[5], run_id)
 return reply
