@@ -13,6 +13,7 @@ from typing import Final
 import kombu
 from kombu.exceptions import OperationalError
 
+from billing.connections.amqp_buffered import Transport as BufferedTransport
 from billing.core.errors import Unreachable
 from billing.core.settings import Settings, without_password
 
@@ -39,7 +40,11 @@ def connection(
         waiting = timeout + 2.0
         options = {"socket_timeout": waiting, "socket_connect_timeout": timeout, "socket_keepalive": True}
     return kombu.Connection(
-        settings.broker_url, connect_timeout=timeout, heartbeat=heartbeat_seconds, transport_options=options
+        settings.broker_url,
+        connect_timeout=timeout,
+        heartbeat=heartbeat_seconds,
+        transport_options=options,
+        transport=BufferedTransport if settings.broker_url.startswith(("amqp:", "pyamqp:")) else None,
     )
 
 

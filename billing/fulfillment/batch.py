@@ -12,7 +12,7 @@ import collections
 from billing.fulfillment.delivery import Delivered
 
 
-class Received(Delivered, frozen=True, kw_only=True):
+class Received(Delivered, frozen=True, kw_only=True, gc=False):
     """A message with the channel's tag for its ack, and the outbox entry that it came from, where a header tells."""
 
     tag: int | str
@@ -27,7 +27,8 @@ class Batch:
         self._events_max = events_max
         self._bytes_max = bytes_max
         self._age_max_seconds = age_max_seconds
-        self._waiting: collections.deque[tuple[float, Received]] = collections.deque()
+        self._waiting: collections.deque[Received] = collections.deque()
+        self._came: collections.deque[float] = collections.deque()
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -35,7 +36,8 @@ class Batch:
 
     def add(self, received: Received, now: float) -> None:
         """Append a message that came at `now` (monotonic seconds)."""
-        self._waiting.append((now, received))
+        self._waiting.append(received)
+        self._came.append(now)
         self._bytes += len(received.body)
 
     @property
@@ -51,22 +53,24 @@ class Batch:
         """Return how long the first message may still wait; None without one."""
         if not self._waiting:
             return None
-        return max(0.0, self._waiting[0][0] + self._age_max_seconds - now)
+        return max(0.0, self._came[0] + self._age_max_seconds - now)
 
     def take(self) -> list[Received]:
         """Remove and return one batch, within both bounds; a message larger than the bound goes alone."""
         taken: list[Received] = []
         size = 0
         while self._waiting and len(taken) < self._events_max:
-            length = len(self._waiting[0][1].body)
+            length = len(self._waiting[0].body)
             if taken and size + length > self._bytes_max:
                 break
             size += length
-            taken.append(self._waiting.popleft()[1])
+            taken.append(self._waiting.popleft())
+            self._came.popleft()
         self._bytes -= size
         return taken
 
     def clear(self) -> None:
         """Drop everything: the channel that the tags belong to is gone, and the broker will send it again."""
         self._waiting.clear()
+        self._came.clear()
         self._bytes = 0

@@ -28,6 +28,7 @@ WAIT_SECONDS: Final = 0.25
 WAIT_SECONDS_MAX: Final = 15.0
 #: A failure that neither the server nor the content explains is tried so often before the batch is bisected (L9).
 TRIES_MAX: Final = 4
+TRIES_OF_A_PART: Final = 2
 
 
 class Log(Protocol):
@@ -75,7 +76,7 @@ class Commit:
         self._stop = stop
         self._backoff = Backoff(first_seconds=WAIT_SECONDS, most_seconds=WAIT_SECONDS_MAX)
 
-    def commit(self, batch: Sequence[Received]) -> Written:
+    def commit(self, batch: Sequence[Received], *, tries_max: int = TRIES_MAX) -> Written:
         """Write `batch`, waiting and bisecting as long as it takes. Raises `Stopped`."""
         tries = 0
         while True:
@@ -87,8 +88,8 @@ class Commit:
                 logger.warning("billing: %d usage events wait: %s", len(batch), error)
             except Exception as error:
                 tries += 1
-                logger.exception("billing: writing %d usage events failed (try %d of %d)", len(batch), tries, TRIES_MAX)
-                if tries >= TRIES_MAX:
+                logger.exception("billing: writing %d usage events failed (try %d of %d)", len(batch), tries, tries_max)
+                if tries >= tries_max:
                     return self._bisect(batch, error)
             else:
                 self._backoff.reset()
@@ -102,9 +103,12 @@ class Commit:
                 raise Stopped
 
     def _bisect(self, batch: Sequence[Received], error: Exception) -> Written:
+        self._backoff.reset()
         if len(batch) > 1:
+            # What failed again and again is not tried so often in each half: everybody else is waiting (L10).
             middle = len(batch) // 2
-            return self.commit(batch[:middle]) + self.commit(batch[middle:])
+            halves = batch[:middle], batch[middle:]
+            return self.commit(halves[0], tries_max=TRIES_OF_A_PART) + self.commit(halves[1], tries_max=TRIES_OF_A_PART)
         reason = _line(error)
         logger.error("billing: a usage event of queue %s is refused: %s", batch[0].queue, reason)
         if isinstance(batch[0].decoded, Poison):

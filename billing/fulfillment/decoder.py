@@ -7,6 +7,9 @@ real work is never lost, and never delays another client's (L10).
 
 from __future__ import annotations
 
+import functools
+import uuid
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -35,6 +38,10 @@ _VARIANT_BITS: Final = 0b10
 
 _event: Final = msgspec.json.Decoder(UsageEvent)
 _marker: Final = msgspec.json.Decoder(MarkerMessage)
+
+#: The same few clients and SKUs come again and again; the rules are pure.
+_check_client_id: Final = functools.lru_cache(maxsize=4_096)(check_client_id)
+_check_sku: Final = functools.lru_cache(maxsize=1_024)(check_sku)
 
 #: What msgspec raises for arbitrary bytes: bad JSON or types; text that is not UTF-8; nesting without end.
 _UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
@@ -70,46 +77,67 @@ def _decode_marker(body: bytes) -> Marker | Poison | None:
 
 
 def _check(event: UsageEvent) -> None:
+    """Raise `InvalidValue` for a broken rule. Written out, since the consumer does this for every event."""
     if event.version != usage_event.VERSION:
         raise InvalidValue("version", event.version, f"must be {usage_event.VERSION}")
-    check_client_id(event.client_id)
-    _whole("occurred_at", event.occurred_at, TIME_MIN, TIME_MAX)
-    _check_run_id(event)
-    if event.submitted_at is not None:
-        _whole("submitted_at", event.submitted_at, TIME_MIN, TIME_MAX)
-    _whole("attempt", event.attempt, 1, INTEGER_MAX)
-    _whole("price_version", event.price_version, 0, INTEGER_MAX)
-    _whole("epoch", event.epoch, 1, INTEGER_MAX)
-    _text("settlement_id", event.settlement_id, minimum=1)
-    _text("correlation_id", event.correlation_id)
-    _text("root_id", event.root_id)
-    _text("task", event.task)
-    if not 1 <= len(event.lines) <= LINES_MAX:
-        raise InvalidValue("lines", len(event.lines), f"must be 1 to {LINES_MAX} lines")
+    _check_client_id(event.client_id)
+    occurred_at, submitted_at = event.occurred_at, event.submitted_at
+    if not TIME_MIN <= occurred_at <= TIME_MAX:
+        _whole("occurred_at", occurred_at, TIME_MIN, TIME_MAX)
+    if submitted_at is not None and not TIME_MIN <= submitted_at <= TIME_MAX:
+        _whole("submitted_at", submitted_at, TIME_MIN, TIME_MAX)
+    _check_run_id(event.run_id, occurred_at)
+    if not 1 <= event.attempt <= INTEGER_MAX:
+        _whole("attempt", event.attempt, 1, INTEGER_MAX)
+    if not 0 <= event.price_version <= INTEGER_MAX:
+        _whole("price_version", event.price_version, 0, INTEGER_MAX)
+    if not 1 <= event.epoch <= INTEGER_MAX:
+        _whole("epoch", event.epoch, 1, INTEGER_MAX)
+    _check_texts(event)
+    _check_lines(event.lines)
+
+
+def _check_run_id(run_id: uuid.UUID, occurred_at: int) -> None:
+    bits = run_id.int
+    if bits >> 76 & 0xF != _RUN_ID_VERSION or bits >> 62 & 0b11 != _VARIANT_BITS:
+        raise InvalidValue("run_id", str(run_id), "must be a UUID of version 7")
+    at = milliseconds_of(run_id)
+    # Partitions of the usage history are ranges of the id: one from the far future would have no place there.
+    if at > occurred_at + _DAY and at != LEGACY_MILLISECONDS:
+        raise InvalidValue("run_id", str(run_id), "must not be more than a day ahead of occurred_at")
+
+
+def _check_texts(event: UsageEvent) -> None:
+    texts = (event.settlement_id, event.correlation_id, event.root_id, event.task)
+    # PostgreSQL's text holds every character but NUL.
+    if len("".join(texts)) <= TEXT_LENGTH_MAX and "\x00" not in "".join(texts) and event.settlement_id:
+        return
+    for name, value in zip(("settlement_id", "correlation_id", "root_id", "task"), texts, strict=True):
+        minimum = 1 if name == "settlement_id" else 0
+        if not minimum <= len(value) <= TEXT_LENGTH_MAX or "\x00" in value:
+            raise InvalidValue(name, value[:80], f"must be {minimum} to {TEXT_LENGTH_MAX} characters without NUL")
+
+
+def _check_lines(lines: Sequence[PaidLine]) -> None:
+    if not 1 <= len(lines) <= LINES_MAX:
+        raise InvalidValue("lines", len(lines), f"must be 1 to {LINES_MAX} lines")
     total = 0
-    for number, line in enumerate(event.lines):
+    for number, line in enumerate(lines):
         _check_line(number, line)
         total += line.credits
     if total > CREDITS_MAX:
         raise InvalidValue("credits", total, f"of all lines together must be at most {CREDITS_MAX}")
 
 
-def _check_run_id(event: UsageEvent) -> None:
-    bits = event.run_id.int
-    if bits >> 76 & 0xF != _RUN_ID_VERSION or bits >> 62 & 0b11 != _VARIANT_BITS:
-        raise InvalidValue("run_id", str(event.run_id), "must be a UUID of version 7")
-    at = milliseconds_of(event.run_id)
-    # Partitions of the usage history are ranges of the id: one from the far future would have no place there.
-    if at > event.occurred_at + _DAY and at != LEGACY_MILLISECONDS:
-        raise InvalidValue("run_id", str(event.run_id), "must not be more than a day ahead of occurred_at")
-
-
 def _check_line(number: int, line: PaidLine) -> None:
-    check_sku(line.sku, field=f"lines[{number}].sku")
+    try:
+        _check_sku(line.sku)
+    except InvalidValue as error:
+        raise InvalidValue(f"lines[{number}].sku", error.value, error.rule) from None
     if not 0 <= line.quantity <= CREDITS_MAX:
-        raise InvalidValue(f"lines[{number}].quantity", line.quantity, f"must be from 0 to {CREDITS_MAX}")
+        _whole(f"lines[{number}].quantity", line.quantity, 0, CREDITS_MAX)
     if not 0 <= line.credits <= CREDITS_MAX:
-        raise InvalidValue(f"lines[{number}].credits", line.credits, f"must be from 0 to {CREDITS_MAX}")
+        _whole(f"lines[{number}].credits", line.credits, 0, CREDITS_MAX)
     paid = 0
     for share in line.grants:
         if not 0 <= share.grant <= CREDITS_MAX or not 1 <= share.credits <= CREDITS_MAX:
@@ -123,12 +151,6 @@ def _check_line(number: int, line: PaidLine) -> None:
 def _whole(field: str, value: int, minimum: int, maximum: int) -> None:
     if not minimum <= value <= maximum:
         raise InvalidValue(field, value, f"must be from {minimum} to {maximum}")
-
-
-def _text(field: str, value: str, *, minimum: int = 0) -> None:
-    # PostgreSQL's text holds every character but NUL.
-    if not minimum <= len(value) <= TEXT_LENGTH_MAX or "\x00" in value:
-        raise InvalidValue(field, value[:80], f"must be {minimum} to {TEXT_LENGTH_MAX} characters without NUL")
 
 
 def _poison_of(error: InvalidValue) -> Poison:

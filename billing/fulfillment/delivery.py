@@ -25,7 +25,7 @@ class Poison(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class Delivered(msgspec.Struct, frozen=True, kw_only=True):
+class Delivered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One message of a usage queue."""
 
     body: bytes

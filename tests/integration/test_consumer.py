@@ -334,10 +334,9 @@ def test_given_a_stop_while_a_write_hangs_then_it_ends_within_its_bound_and_give
 
 
 def test_given_a_usage_log_with_a_bug_then_the_event_that_finds_it_delays_nobody(
-    broker_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+    broker_url: str, database_url: str
 ) -> None:
     """L10: what nobody foresaw is tried again, then isolated; nothing is lost."""
-    monkeypatch.setattr("billing.fulfillment.commit.WAIT_SECONDS", 0.01)
     settings = prepare(broker_url, database_url)
     log = usage_log(settings)
     poisonous = event_body("bob", "finds the bug")
