@@ -64,17 +64,16 @@ def reserve_rate(program: str, redis_url: str, connections: int) -> float:
     buckets.open_client(CLIENT)
     buckets.grant(CLIENT, 1, 10**12)
     keys = shard_keys(shard)
-    # redis-benchmark puts 12 other digits for every __rand_int__; the rest of the run id is fixed, its time all ones.
-    # So the lease's id is not the run's here, which costs the server the same.
+    # redis-benchmark puts 12 random digits for __rand_int__; the rest of the run id is fixed, its time all ones.
     run = "ffffffffffff7000b000__rand_int__"
-    claim = f"{CLIENT}\npage\n1\n1\n1\n2\n{{}}[]"
+    request = f"1\n60000\n10\ntoken\n{CLIENT}\npage\n1\n1\n1\n2\n{{}}[]"
     command = [program, "-h", parts.hostname or "127.0.0.1", "-p", str(parts.port), "-n", str(CALLS)]
     if parts.password:
         # It takes a password on its command line only, where other users may see it: this is a throw-away stack's.
         command += ["-a", parts.password]
     command += ["-c", str(connections), "-r", str(10**11), "--precision", "1", "-q"]
     command += ["FCALL", Scripts(client).functions["reserve"], "5", keys.bucket + CLIENT, keys.run + run]
-    command += [keys.leases, keys.outbox, keys.server, run, "1", "token", claim, "60000", "10"]
+    command += [keys.leases, keys.outbox, keys.server, request]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
     balance = buckets.balance(CLIENT)
     if balance is None or balance.held < CALLS * 0.99:

@@ -64,22 +64,18 @@ class Buckets(Verification, Outbox):
         """Hold credits for an attempt. `forget`: confirmed outbox entries whose removal rides along, one round trip."""
         credits_ = check_amount("credits", hold.credits, minimum=0)
         keys = self._keys[shard_of(hold.client_id, self.shards)]
-        run_id = hold.run_id.hex
+        lease_ms = self._milliseconds(hold.lease_seconds)
+        request = f"{credits_}\n{lease_ms}\n{self._outbox_entries_max}\n{hold.token}\n".encode() + claim_of(hold)
         command: Command = (
             "FCALL",
             self._functions["reserve"],
             5,
             keys.bucket + hold.client_id,
-            keys.run + run_id,
+            keys.run + hold.run_id.hex,
             keys.leases,
             keys.outbox,
             keys.server,
-            run_id,
-            credits_,
-            hold.token,
-            claim_of(hold),
-            self._milliseconds(hold.lease_seconds),
-            self._outbox_entries_max,
+            request,
         )
         answer: bytes | list[bytes] = (
             self._scripts.run_all([*self._removals(forget), command])[-1] if forget else self._scripts.run(command)

@@ -14,10 +14,11 @@ _HEADER_FIELDS: Final = 11
 
 def claim_of(hold: Hold) -> bytes:
     """Return what an attempt asks for, as a run's record keeps it: a field a line, then the draft."""
-    if not (hold.client_id + hold.sku + hold.token).isprintable():
-        raise InvalidValue("hold", (hold.client_id, hold.sku, hold.token), "must be printable text")
-    fields = f"{hold.client_id}\n{hold.sku}\n{hold.credits}\n{hold.price_version}\n{hold.attempt}\n{len(hold.head)}\n"
-    return fields.encode() + hold.head + hold.lines
+    client_id, sku, head = hold.client_id, hold.sku, hold.head
+    if not (client_id + sku + hold.token).isprintable():
+        raise InvalidValue("hold", (client_id, sku, hold.token), "must be printable text")
+    fields = f"{client_id}\n{sku}\n{hold.credits}\n{hold.price_version}\n{hold.attempt}\n{len(head)}\n"
+    return fields.encode() + head + hold.lines
 
 
 def read_shares(text: bytes) -> dict[int, int]:

@@ -1,14 +1,17 @@
 -- reserve: hold credits for one attempt of a run before its work starts.
 --
--- KEYS   1 bucket (string)  2 run (string)  3 leases (zset)  4 outbox (stream)  5 server (string)
--- ARGV   1 run id in hex  2 credits  3 attempt token  4 claim: client, sku, credits, price version, attempt, length of
---        head, head and draft, a line each  5 lease in ms  6 entries at which the outbox takes no new work
+-- KEYS   1 bucket (string)  2 run (string; ends with the run id in 32 hex digits)
+--        3 leases (zset)  4 outbox (stream)  5 server (string)
+-- ARGV   1 request, a field a line: credits, lease in ms, entries at which the outbox takes no new work, attempt token,
+--        then the claim: client, sku, credits, price version, attempt, length of head, head and draft
 -- Reply  'HELD' | {'TAKEN_OVER', held, price version, head, draft} | {'INSUFFICIENT', available}
 --        | 'SETTLED' | 'CONFLICT' | 'OUTBOX_FULL' | 'UNKNOWN_CLIENT' | 'AHEAD' | 'RECOVERING'
 -- Atomic because the ceiling (L1) is a comparison followed by a withdrawal: two callers between them would both pass.
 -- Idempotent by run id: the second call finds the hold of the first and takes nothing.
 
-local run_id, credits, token = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+-- One argument in place of ten: each costs both sides as much as a small command does.
+local credits, lease_ms, outbox_max, token, place = match(ARGV[1], '^(%d+)\n(%d+)\n(%d+)\n([^\n]*)\n()')
+credits = tonumber(credits)
 local stored = call('MGET', KEYS[5], KEYS[2], KEYS[1])
 local hold, bucket = read_run(stored[2]), stored[3]
 
@@ -21,19 +24,20 @@ if hold then
   if hold.settled then
     return 'SETTLED'
   end
-  found, asked = read_claim(hold.text, hold.claim), read_claim(ARGV[4])
+  found, asked = read_claim(hold.text, hold.claim), read_claim(ARGV[1], place)
   if found.client ~= asked.client or found.sku ~= asked.sku then
     return 'CONFLICT'
   end
 end
 -- The same token again is the same call again: it gets its answer whatever the outbox says.
-if not (hold and hold.token == token) and call('XLEN', KEYS[4]) >= tonumber(ARGV[6]) then
+if not (hold and hold.token == token) and call('XLEN', KEYS[4]) >= tonumber(outbox_max) then
   return 'OUTBOX_FULL'
 end
 if not bucket then
   return 'UNKNOWN_CLIENT'
 end
 local now, created = now_ms()
+local run_id = sub(KEYS[2], -32)
 if not hold then
   local minted = tonumber(sub(run_id, 1, 12), 16)
   -- More than a day ahead; 2^48 - 1 is the time of a run whose sender told none.
@@ -56,8 +60,8 @@ if left > 0 or owed ~= '0' and (need > 0 or not hold) then
 end
 
 if not hold then
-  call('MSET', KEYS[1], changed, KEYS[2], hold_text(taken, epoch, token, created, ARGV[4]))
-  call('ZADD', KEYS[3], now + ARGV[5], run_id)
+  call('MSET', KEYS[1], changed, KEYS[2], hold_text(taken, epoch, token, created, sub(ARGV[1], place)))
+  call('ZADD', KEYS[3], now + lease_ms, run_id)
   return 'HELD'
 end
 
@@ -70,5 +74,5 @@ found.attempt = asked.attempt
 found.credits = credits > found.credits and credits or found.credits
 local shares = write_shares(read_shares((hold.epoch == epoch and hold.grants .. ' ' or '') .. taken))
 call('MSET', KEYS[1], changed, KEYS[2], hold_text(shares, epoch, token, hold.created, write_claim(found)))
-call('ZADD', KEYS[3], 'GT', now + ARGV[5], run_id)
+call('ZADD', KEYS[3], 'GT', now + lease_ms, run_id)
 return reply
