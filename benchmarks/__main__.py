@@ -1,0 +1,88 @@
+"""`python -m benchmarks [GROUP …]`: starts the servers, runs the groups, prints the table, writes JSON and plot.
+
+`QUICK=1` makes fewer rounds. The exit code is 0 also when a mark is missed: a benchmark informs; it is 1 when a group
+could not run. A group whose server or tool is not installed is skipped with one line.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import click
+from rich.console import Console
+
+from benchmarks import plot, report
+from benchmarks.rows import Row
+from benchmarks.servers import Servers
+from billing.embedded.server import NotInstalled
+
+#: Group → its module, in the order in which they run.
+GROUPS: Final = {
+    "import": "benchmarks.imports",
+    "buckets": "benchmarks.buckets",
+    "usage-log": "benchmarks.usage_log",
+    "consumer": "benchmarks.consumer",
+    "tasks": "benchmarks.tasks",
+}
+
+
+@click.command()
+@click.argument("groups", nargs=-1, type=click.Choice(list(GROUPS)))
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("build/bench"),
+    show_default=True,
+    help="Where bench.json and bench.svg go.",
+)
+def main(groups: Sequence[str], output: Path) -> None:
+    """Measure, as ratios to plain Celery, Redis and PostgreSQL. Without GROUPS all of them run."""
+    console = Console(stderr=True)
+    quick = os.environ.get("QUICK", "") not in ("", "0")
+    failed = False
+    measured: dict[str, Sequence[Row]] = {}
+    with Servers(quick=quick) as servers:
+        console.print(f"servers: {', '.join(server.name for server in servers.servers)}")
+        for group in groups or GROUPS:
+            started = datetime.now(UTC)
+            try:
+                measured[group] = importlib.import_module(GROUPS[group]).rows(servers)
+            except NotInstalled as missing:
+                console.print(f"{group}: skipped: {missing}", markup=False, highlight=False)
+            except Exception:  # noqa: BLE001 - one group that cannot run hides no other
+                failed = True
+                console.print_exception()
+            else:
+                seconds = (datetime.now(UTC) - started).total_seconds()
+                console.print(f"{group}: {seconds:.0f} s", markup=False, highlight=False)
+            servers.empty()
+    publish(measured, output=output, quick=quick)
+    raise SystemExit(int(failed))
+
+
+def publish(measured: dict[str, Sequence[Row]], *, output: Path, quick: bool) -> None:
+    """Print the table, and write `bench.json` and `bench.svg`."""
+    console = Console(width=None if os.isatty(1) else 160)
+    rows = [row for group in measured.values() for row in group]
+    now = datetime.now(UTC)
+    machine = report.machine()
+    console.print(report.table(rows))
+    for row in rows:
+        if row.mark is not None and row.met is None:
+            console.print(f"not measured: {row.name}: {row.against}", markup=False, highlight=False)
+    output.mkdir(parents=True, exist_ok=True)
+    written = report.document(measured, quick=quick, now=now, machine=machine)
+    (output / "bench.json").write_text(json.dumps(written, indent=2) + "\n")
+    title = f"celery-billing, {now:%Y-%m-%d}, {machine['cores']} cores, Python {machine['python']}"
+    (output / "bench.svg").write_bytes(plot.svg(rows, title=title))
+    console.print(f"written: {output / 'bench.json'}, {output / 'bench.svg'}", markup=False, highlight=False)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m benchmarks")

@@ -1,0 +1,92 @@
+"""What a measured worker runs: `celery -A benchmarks.fleet worker`, billed or not as `BENCHMARK_BILLED` says.
+
+Both are the same app with the same tasks under the same names; the unbilled one imports nothing of billing. Each child
+writes its progress into a file of its own, which the benchmark reads: no server is asked how far a burst is.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import celery
+from celery import signals
+
+SKU: Final = "benchmark"
+#: Of one child: the burst that it works on, when the first task of it began and the last one ended, and how many have.
+PROGRESS: Final = struct.Struct("qqqq")
+WAIT_SECONDS: Final = 0.02
+
+
+def make_app(environment: Mapping[str, str]) -> celery.Celery:
+    """Return the app whose servers, and whether it is billed, are told by `environment`."""
+    made = celery.Celery(
+        "benchmark", broker=environment["BILLING_BROKER_URL"], backend=environment["BILLING_RESULT_URL"]
+    )
+    made.conf.update(
+        task_default_queue="tasks",
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        broker_connection_retry_on_startup=True,
+    )
+    options: dict[str, Any] = {"shared": False}
+    if environment["BENCHMARK_BILLED"] == "yes":
+        from billing import BillableTask, setup  # noqa: PLC0415 - the unbilled worker must not pay for the import
+
+        setup(made)
+        options |= {"base": BillableTask, "sku": SKU}
+
+    @made.task(name="empty", **options)
+    def empty(client_id: str, burst: int) -> None:
+        """Do nothing."""
+
+    @made.task(name="wait", **options)
+    def wait(client_id: str, burst: int) -> None:  # noqa: ARG001 - billing and `Progress` read them
+        """Wait, as for a remote service."""
+        time.sleep(WAIT_SECONDS)
+
+    return made
+
+
+class Progress:
+    """How far this process is with the burst at hand, in a file that others may read at any time."""
+
+    def __init__(self, path: Path) -> None:
+        path.write_bytes(bytes(PROGRESS.size))
+        with path.open("r+b") as file:
+            self._map = mmap.mmap(file.fileno(), PROGRESS.size)
+        self._burst = self._count = self._first = 0
+
+    def begin(self, args: Any, **_: Any) -> None:
+        """Note the beginning of a task (signal `task_prerun`)."""
+        if args[1] != self._burst:
+            self._burst, self._count, self._first = args[1], 0, time.monotonic_ns()
+
+    def end(self, **_: Any) -> None:
+        """Note the end of a task (signal `task_postrun`)."""
+        self._count += 1
+        PROGRESS.pack_into(self._map, 0, self._burst, self._first, time.monotonic_ns(), self._count)
+
+
+def _watch(**_: Any) -> None:
+    """Have a new child write its progress."""
+    progress = Progress(Path(os.environ["BENCHMARK_PROGRESS"]) / str(os.getpid()))
+    signals.task_prerun.connect(progress.begin, weak=False)
+    signals.task_postrun.connect(progress.end, weak=False)
+
+
+def _ready(**_: Any) -> None:
+    """Tell the benchmark that this worker takes tasks."""
+    Path(os.environ["BENCHMARK_PROGRESS"]).with_suffix(".ready").touch()
+
+
+if "BENCHMARK_PROGRESS" in os.environ:
+    app = make_app(os.environ)
+    signals.worker_ready.connect(_ready, weak=False)
+    signals.worker_process_init.connect(_watch, weak=False)

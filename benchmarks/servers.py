@@ -1,0 +1,74 @@
+"""What the groups measure on: the embedded stack with fsync on, and deployments of billing that share nothing.
+
+A deployment has a Redis database, a PostgreSQL database and a virtual host of RabbitMQ to itself, so that what one side
+of a comparison leaves behind is never in the way of the other. They go when the context ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import psycopg
+import redis
+from psycopg import sql
+
+from billing import admin
+from billing.core.settings import Settings
+from billing.embedded.server import NotInstalled
+from billing.embedded.stack import Stack
+from billing.schema.migrate import migrate
+
+
+class Servers(Stack):
+    """The servers of one run of the benchmarks. `quick` asks the groups for fewer rounds."""
+
+    def __init__(self, *, quick: bool = False) -> None:
+        super().__init__()
+        self.quick = quick
+
+    def empty(self) -> None:
+        """Empty both Valkeys, before the next group."""
+        for url in (self.endpoints.redis_url, self.endpoints.result_url):
+            with redis.Redis.from_url(url) as client:
+                client.flushall()
+
+    @contextmanager
+    def deployment(self, name: str, *, redis_database: int, prices: Sequence[tuple[str, int]]) -> Iterator[Settings]:
+        """Yield the settings of a migrated deployment of billing of its own, with some prices (SKU, credits).
+
+        Raises `NotInstalled` without RabbitMQ.
+        """
+        with self.virtual_host(name) as broker_url:
+            settings = Settings(
+                redis_url=self.valkey.url_of(redis_database),
+                result_url=self.endpoints.result_url,
+                database_url=self.fresh_database(name),
+                broker_url=broker_url,
+            )
+            migrate(settings)
+            try:
+                for sku, credits_per_unit in prices:
+                    admin.set_price(settings, sku, credits_per_unit, "unit")
+                yield settings
+            finally:
+                admin.close(settings)
+
+    @contextmanager
+    def virtual_host(self, name: str) -> Iterator[str]:
+        """Yield the URL of a virtual host of RabbitMQ. Raises `NotInstalled` without it."""
+        if self.rabbitmq is None:
+            raise NotInstalled("RabbitMQ is not installed")
+        url = self.rabbitmq.add_virtual_host(f"benchmark-{name}")
+        try:
+            yield url
+        finally:
+            self.rabbitmq.remove_virtual_host(f"benchmark-{name}")
+
+    def fresh_database(self, name: str) -> str:
+        """Make an empty PostgreSQL database and return its URL; one of that name goes."""
+        database = sql.Identifier(f"benchmark_{name}")
+        with psycopg.connect(self.postgres.url_of("postgres"), autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(database))
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(database))
+        return self.postgres.url_of(f"benchmark_{name}")
