@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 #: Without confirms: how long an entry is given to come out of the consumer before it is published again.
 AGAIN_SECONDS: Final = 60.0
+#: Turns of one shard in one sweep: without them a shard would be relayed at one batch a second (L9).
+TURNS_MAX: Final = 20
 #: Without confirms: entries whose last publish is remembered; one that is forgotten is only published sooner (L9).
 REMEMBERED_MAX: Final = 100_000
 
@@ -66,20 +68,29 @@ class Relay:
         self._next_shard = 0
 
     def sweep(self) -> int:
-        """Publish at most one batch of each shard; return how many events were published.
+        """Publish what waits, a batch of each shard in turn, within a bound; return how many events were published.
 
-        The first publish that fails ends the sweep, and the next sweep begins with that shard. Raises `Unreachable`
-        when Redis does not answer.
+        Shards that gave a full batch get another turn, so that a busy one is drained and holds up no other (L10). The
+        first publish that fails ends the sweep, and the next sweep begins with that shard. Raises `Unreachable` when
+        Redis does not answer.
         """
-        published = 0
-        for step in range(self._settings.shards):
-            shard = (self._next_shard + step) % self._settings.shards
-            try:
-                published += self._sweep_shard(shard)
-            except PartlyPublished as error:
-                self._next_shard = shard
-                logger.warning("billing: the relay stops at shard %d: %s", shard, error)
-                return published + error.confirmed
+        published, shards = 0, self._settings.shards
+        waiting = [(self._next_shard + step) % shards for step in range(shards)]
+        for _ in range(TURNS_MAX):
+            full = []
+            for shard in waiting:
+                try:
+                    count = self._sweep_shard(shard)
+                except PartlyPublished as error:
+                    self._next_shard = shard
+                    logger.warning("billing: the relay stops at shard %d: %s", shard, error)
+                    return published + error.confirmed
+                published += count
+                if count == self._settings.relay_batch:
+                    full.append(shard)
+            if not full:
+                break
+            waiting = full
         return published
 
     def _sweep_shard(self, shard: int) -> int:
