@@ -133,7 +133,7 @@ class Lifecycle:
     def _reserve(self, run: Run) -> None:
         """Take the hold, or raise the reason why not."""
         hold = run.hold
-        entries = self.pending.take_confirmed()
+        entries = self.pending.take_riders()
         try:
             reply = self.runtime.buckets.reserve(hold, forget=entries)
         except Retryable:

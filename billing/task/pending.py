@@ -1,6 +1,6 @@
 """What a worker still owes after a task: confirmed outbox entries to remove, and settles that Redis did not take.
 
-Confirmed entries ride in the pipeline of the next reserve, or go with a flush within a second. A settle that failed
+Confirmed entries ride with a reserve once they are some, or go with a flush within a second. A settle that failed
 is kept, within a bound, and tried again each second: finished work is charged, not logged and forgotten (L3).
 """
 
@@ -21,6 +21,9 @@ FLUSH_SECONDS: Final = 1.0
 #: Bounds (L9): past them the relay (entries) and the reaper (settles) do the work from Redis' own records.
 ENTRIES_MAX: Final = 10_000
 SETTLES_MAX: Final = 1_000
+#: So many confirmed entries ride along with a reserve: a pipeline costs a worker more than the plain call, and what
+#: waits for company is flushed within a second.
+RIDERS_MIN: Final = 16
 #: How often a settle that fails in an unforeseen way is tried, once a second (L9).
 TRIES_MAX: Final = 60
 
@@ -49,6 +52,10 @@ class Pending:
         """Remember an outbox entry whose event RabbitMQ has confirmed."""
         self._entries.append(entry)
         self._start()
+
+    def take_riders(self) -> list[Entry]:
+        """Return the confirmed entries if they are enough to go along with a reserve; the caller now owes them."""
+        return self.take_confirmed() if len(self._entries) >= RIDERS_MIN else []
 
     def take_confirmed(self) -> list[Entry]:
         """Return the confirmed entries, for a pipeline that is about to be sent; the caller now owes them."""

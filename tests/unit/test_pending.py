@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from billing.core.errors import Conflict, Recovering, Unreachable
-from billing.task.pending import ENTRIES_MAX, SETTLES_MAX, TRIES_MAX, Entry, Pending
+from billing.task.pending import ENTRIES_MAX, RIDERS_MIN, SETTLES_MAX, TRIES_MAX, Entry, Pending
 from tests.waiting import wait_until
 
 
@@ -179,3 +179,14 @@ def test_a_thread_pays_within_seconds_without_further_work(redis: Redis) -> None
         wait_until(lambda: redis.forgotten and redis.settled, "the debts are paid", timeout_seconds=10)
     finally:
         pending._wake.set()
+
+
+def test_entries_ride_with_a_reserve_only_once_they_are_enough(pending: Pending) -> None:
+    """Given too few confirmed entries, then none rides: a flush takes them; given enough, then all ride together."""
+    entries = [(1, f"{number}-0") for number in range(RIDERS_MIN)]
+    for entry in entries[:-1]:
+        pending.confirmed(entry)
+    assert pending.take_riders() == []
+    pending.confirmed(entries[-1])
+    assert pending.take_riders() == entries
+    assert pending.take_riders() == []
