@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import msgspec
 import psycopg
-from benchmarks.rows import Row
 
+from benchmarks.rows import Row
 from billing.connections import postgres
 from billing.core import ids
 from billing.core.settings import Settings
