@@ -16,6 +16,7 @@ class Calling:
     _scripts: Scripts
     _keys: tuple[ShardKeys, ...]
     _lease_ms: int
+    _retention_ms: int
 
     def _keys_of(self, client_id: str) -> ShardKeys:
         return self._keys[shard_of(client_id, self.shards)]

@@ -31,6 +31,7 @@ VERBS: Final = {
     "balance": True,
     "expire": True,
     "grant": False,
+    "mark_logged": True,
     "open": False,
     "overdue": True,
     "rebuild": False,

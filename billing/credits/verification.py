@@ -8,10 +8,12 @@ ledger) is the caller's work; a bucket of a newer epoch is never overwritten.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final
+from uuid import UUID
 
 from billing.core.credits import check_amount
-from billing.core.errors import Conflict
+from billing.core.errors import Conflict, InvalidValue
 from billing.core.shards import shard_of
 from billing.credits.calling import Calling
 from billing.credits.rebuilding import BucketPlan
@@ -91,6 +93,32 @@ class Verification(Calling):
                 if hold is not None and client_id in (None, hold.client_id):
                     holds.append(hold)
         return holds
+
+    def mark_logged(self, client_id: str, run_id: UUID, settlement_id: str) -> None:
+        """Turn a hold that survived into a settled run, since the log has it: no reaper settles it again (L4).
+
+        For a rebuild, before it plans; no bucket is touched, so that it works while the shard is recovering. A hold
+        that an open bucket lent to is left alone: a settle ends it. Raises `Conflict` for a run of another client.
+        """
+        if not settlement_id.isprintable() or not settlement_id or " " in settlement_id:
+            raise InvalidValue("settlement_id", settlement_id, "must be printable text without spaces")
+        keys = self._keys_of(client_id)
+        run_keys = (keys.bucket + client_id, keys.run + run_id.hex, keys.leases, keys.server)
+        answer = self._call("mark_logged", run_keys, run_id.hex, client_id, settlement_id, self._retention_ms)
+        if answer == "CONFLICT":
+            message = f"run_id: '{run_id}': belongs to another client than {client_id!r}"
+            raise Conflict(message)
+
+    def epochs(self, client_ids: Sequence[str]) -> dict[str, int]:
+        """Return the epoch of each client's bucket, 0 where there is none; works on a recovering shard too."""
+        epochs: dict[str, int] = {}
+        for start in range(0, len(client_ids), _SLICE):
+            part = client_ids[start : start + _SLICE]
+            # "<epoch> <owed>…": an epoch has at most 16 digits.
+            commands = [("GETRANGE", self._keys_of(client_id).bucket + client_id, 0, 15) for client_id in part]
+            for client_id, beginning in zip(part, self._scripts.run_all(commands), strict=True):
+                epochs[client_id] = int(beginning.partition(b" ")[0] or 0)
+        return epochs
 
     def rebuild(self, client_id: str, epoch: int, plan: BucketPlan, *, server: str, asserts: int) -> RebuildOutcome:
         """Write a client's bucket and what it lends to the surviving holds, from a plan (`plan_bucket`).
