@@ -20,11 +20,11 @@ import msgspec
 import psycopg
 
 from benchmarks.rows import Row
+from benchmarks.servers import Servers
 from billing.connections import postgres
 from billing.core import ids
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
-from billing.embedded.stack import Stack
 from billing.events import topology
 from billing.events.links import Outgoing
 from billing.events.publisher import Publisher
@@ -42,7 +42,7 @@ MARK: Final = 0.5
 BOUND_SECONDS: Final = 120.0
 
 
-def rows(servers: Stack) -> list[Row]:
+def rows(servers: Servers) -> list[Row]:
     """Measure, and return the row of DESIGN's table with the rate behind it."""
     name = "consumer, RabbitMQ to committed rows"
     if servers.rabbitmq is None:
@@ -57,7 +57,7 @@ def rows(servers: Stack) -> list[Row]:
             connection.execute(
                 "INSERT INTO client (client_id, shard) SELECT * FROM unnest(%s::text[], %s::int[])", [clients, shards]
             )
-        idle, ours = _take_turns(settings, clients)
+        idle, ours = _take_turns(settings, clients, 2 if servers.quick else TURNS)
     finally:
         servers.rabbitmq.remove_virtual_host("benchmark-consumer")
     ratio = statistics.median(plain / full for plain, full in zip(idle, ours, strict=True))
@@ -69,12 +69,12 @@ def rows(servers: Stack) -> list[Row]:
     ]
 
 
-def _take_turns(settings: Settings, clients: Sequence[str]) -> tuple[list[float], list[float]]:
+def _take_turns(settings: Settings, clients: Sequence[str], turns: int) -> tuple[list[float], list[float]]:
     """Return the seconds that either side takes for `EVENTS` events, turn by turn, after one turn to warm up."""
     seeded = random.Random(1)
     idle, ours = [], []
     publisher = Publisher(settings)
-    for _ in range(1 + TURNS):
+    for _ in range(1 + turns):
         publisher.publish_batch(0, _messages(seeded, clients))
         idle.append(_consume_idle(settings))
         publisher.publish_batch(0, _messages(seeded, clients))
@@ -150,7 +150,7 @@ def _messages(seeded: random.Random, clients: Sequence[str]) -> list[Outgoing]:
     return messages
 
 
-def _fresh_database(servers: Stack) -> str:
+def _fresh_database(servers: Servers) -> str:
     with psycopg.connect(servers.postgres.url_of("postgres"), autocommit=True) as connection:
         connection.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)".encode())
         connection.execute(f"CREATE DATABASE {DATABASE}".encode())

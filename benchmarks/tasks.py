@@ -87,7 +87,7 @@ def rows(servers: Servers) -> list[Row]:
     """Measure both cases, and the memory that billing costs a worker process."""
     measured: list[Row] = []
     for case in (EMPTY, WAITING):
-        quick = dataclasses.replace(case, tasks=case.tasks * 2 // 5, rounds=3)
+        quick = dataclasses.replace(case, tasks=case.tasks // 4, rounds=3)
         measured += _measure(servers, quick if servers.quick else case)
         servers.empty()
     return measured
