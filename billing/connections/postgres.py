@@ -16,6 +16,13 @@ from billing.core.settings import Settings, without_password
 _HINT: Final = "\tIs the server running"
 
 
+#: How long the server works on one statement of the engine, waiting for locks included (L9). The log's writer has no
+#: such bound: a batch that was given up half way would only be written again.
+STATEMENT_SECONDS_MAX: Final = 60
+#: Questions into a silence before a connection counts as lost.
+_KEEPALIVES: Final = 3
+
+
 def engine(settings: Settings, *, pool_size: int = 2) -> sqlalchemy.Engine:
     """Return an engine for `billing_database_url`; it connects at its first use."""
     url = sqlalchemy.make_url(settings.database_url).set(drivername="postgresql+psycopg")
@@ -26,9 +33,9 @@ def engine(settings: Settings, *, pool_size: int = 2) -> sqlalchemy.Engine:
         pool_pre_ping=True,
         pool_timeout=settings.database_timeout_seconds,
         connect_args={
-            "connect_timeout": max(1, round(settings.database_timeout_seconds)),
+            **_bounds(settings),
             "application_name": "billing",
-            "options": "-c timezone=UTC",
+            "options": f"-c timezone=UTC -c statement_timeout={STATEMENT_SECONDS_MAX * 1_000}",
         },
     )
 
@@ -39,10 +46,23 @@ def connect(settings: Settings, *, autocommit: bool = False) -> psycopg.Connecti
         return psycopg.connect(
             settings.database_url,
             autocommit=autocommit,
-            connect_timeout=max(1, round(settings.database_timeout_seconds)),
+            **_bounds(settings),
             application_name="billing",
             options="-c timezone=UTC",
         )
+
+
+def _bounds(settings: Settings) -> dict[str, Any]:
+    """Return libpq's bounds: on connecting, and on noticing that the way to the server, or its machine, is gone."""
+    seconds = max(1, round(settings.database_timeout_seconds))
+    return {
+        "connect_timeout": seconds,
+        "tcp_user_timeout": seconds * 1_000,
+        "keepalives": 1,
+        "keepalives_idle": seconds,
+        "keepalives_interval": max(1, seconds // _KEEPALIVES),
+        "keepalives_count": _KEEPALIVES,
+    }
 
 
 @contextmanager

@@ -42,6 +42,8 @@ def migrate(settings: Settings, *, now: datetime | None = None) -> list[str]:
     try:
         with postgres.reaching(settings), engine.begin() as connection:
             connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
+            # Building an index over the whole history takes as long as it takes.
+            connection.execute(text("SET LOCAL statement_timeout = 0"))
             connection.execute(select(func.pg_advisory_xact_lock(Guard.MIGRATE, 0)))
             applied = _upgrade(connection)
             record_fleet(connection, settings)

@@ -20,6 +20,7 @@ from billing.core.clock import Clock, SystemClock
 from billing.core.settings import Settings
 from billing.credits.buckets import Buckets
 from billing.events.publisher import Publisher
+from billing.schema.fleet import check_fleet
 
 
 class Runtime:
@@ -83,11 +84,14 @@ class Runtime:
     def _make_prices(self) -> PriceCache:
         def load() -> PriceBook:
             with postgres.reaching(self.settings), self.engine.connect() as connection:
+                # With the wrong number of shards every client would look as if its bucket were lost.
+                check_fleet(connection, self.settings)
                 return load_price_book(connection)
 
         return PriceCache(
             load,
             refresh_seconds=self.settings.price_refresh_seconds,
             age_max_seconds=self.settings.price_age_max_seconds,
+            wait_seconds=self.settings.database_timeout_seconds,
             clock=self.clock,
         )

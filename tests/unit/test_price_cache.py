@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
 
 from billing.catalog.price_book import PriceBook
-from billing.catalog.price_cache import PriceCache
+from billing.catalog.price_cache import LOAD_SECONDS_MAX, PriceCache
 from billing.core.errors import Unreachable
+from tests.waiting import wait_until
 
 
 class Time:
@@ -57,7 +60,7 @@ def source(time: Time) -> Source:
 @pytest.fixture
 def cache(time: Time, source: Source) -> PriceCache:
     """Make a cache whose copies are at most 10 s old."""
-    return PriceCache(source.load, refresh_seconds=5.0, age_max_seconds=10.0, clock=time)
+    return PriceCache(source.load, refresh_seconds=5.0, age_max_seconds=10.0, wait_seconds=10.0, clock=time)
 
 
 def test_given_a_young_copy_when_asked_then_it_is_served_and_renewed_when_that_is_due(
@@ -67,7 +70,7 @@ def test_given_a_young_copy_when_asked_then_it_is_served_and_renewed_when_that_i
     time.seconds += 4.9
     assert cache.get() is first
     time.seconds += 0.1
-    assert cache.get() is not first
+    wait_until(lambda: cache.get() is not first, "the copy was renewed")
     assert source.loads == 2
 
 
@@ -91,7 +94,7 @@ def test_given_a_load_that_takes_long_when_asked_again_then_the_copy_is_as_old_a
 ) -> None:
     source.load_seconds = 6.0
     first = cache.get()
-    assert cache.get() is not first
+    wait_until(lambda: cache.get() is not first, "the copy was renewed")
 
 
 def test_given_postgresql_away_when_asked_a_thousand_times_then_it_is_asked_once_a_second(
@@ -108,30 +111,79 @@ def test_given_postgresql_away_when_asked_a_thousand_times_then_it_is_asked_once
     assert source.loads == 2
 
 
-def test_given_a_renewal_that_hangs_when_another_thread_asks_then_it_gets_the_copy_without_waiting(time: Time) -> None:
-    entered, release = threading.Event(), threading.Event()
-    books = [PriceBook([]), PriceBook([])]
+class Hanging:
+    """A source whose loads hang from the second on, until they are let go."""
 
-    def load() -> PriceBook:
-        if len(books) == 1:
-            entered.set()
-            assert release.wait(10)
-        return books.pop()
+    def __init__(self) -> None:
+        self.loads, self.let_go = 0, threading.Event()
+        self._lock = threading.Lock()
 
-    cache = PriceCache(load, refresh_seconds=5.0, age_max_seconds=10.0, clock=time)
+    def load(self) -> PriceBook:
+        """Load a book; the first at once."""
+        with self._lock:
+            self.loads += 1
+            first = self.loads == 1
+        assert first or self.let_go.wait(30)
+        return PriceBook([])
+
+
+@pytest.fixture
+def hanging() -> Iterator[Hanging]:
+    """Make a source that hangs, and let its threads go afterwards."""
+    source = Hanging()
+    yield source
+    source.let_go.set()
+
+
+def test_given_a_renewal_that_hangs_when_asked_then_the_copy_serves_at_once_and_one_thread_hangs(
+    hanging: Hanging, time: Time
+) -> None:
+    """L10: PostgreSQL that hangs delays nobody while a young enough copy exists."""
+    cache = PriceCache(hanging.load, refresh_seconds=5.0, age_max_seconds=10.0, wait_seconds=60.0, clock=time)
     first = cache.get()
     time.seconds += 6.0
-    renewing = threading.Thread(target=cache.get)
-    renewing.start()
-    assert entered.wait(10)
+    with ThreadPoolExecutor(8) as pool:
+        assert all(book is first for book in pool.map(lambda _: cache.get(), range(100)))
+    wait_until(lambda: hanging.loads == 2, "the renewal began")
+    hanging.let_go.set()
+    wait_until(lambda: cache.get() is not first, "the copy was renewed")
+    assert hanging.loads == 2
+
+
+def test_given_a_load_that_hangs_when_a_renewed_book_is_wanted_then_the_wait_is_bounded_and_the_copy_serves(
+    hanging: Hanging, time: Time
+) -> None:
+    """L9: a caller who needs a newer book waits `wait_seconds`; past the copy's age it is refused."""
+    cache = PriceCache(hanging.load, refresh_seconds=5.0, age_max_seconds=10.0, wait_seconds=0.05, clock=time)
+    first = cache.get()
+    time.seconds += 2.0
+    assert cache.renewed() is first
+    time.seconds += 8.0
+    for _ in range(1_000):  # the first of them waits
+        with pytest.raises(Unreachable, match=r"has not answered within 0.05 s"):
+            cache.get()
+    assert hanging.loads == 2
+
+
+def test_given_a_load_that_hangs_for_ever_when_its_bound_is_over_then_another_begins(
+    hanging: Hanging, time: Time
+) -> None:
+    """L9: a stuck load is given up; what it brings in the end never replaces a younger book."""
+    cache = PriceCache(hanging.load, refresh_seconds=5.0, age_max_seconds=1_000.0, wait_seconds=0.05, clock=time)
+    first = cache.get()
+    time.seconds += 6.0
     assert cache.get() is first
-    release.set()
-    renewing.join(10)
-    assert cache.get() is not first
+    wait_until(lambda: hanging.loads == 2, "a renewal hangs")
+    time.seconds += LOAD_SECONDS_MAX - 0.1
+    assert cache.get() is first
+    assert hanging.loads == 2
+    time.seconds += 0.1
+    assert cache.get() is first
+    wait_until(lambda: hanging.loads == 3, "another renewal began")
 
 
 def test_given_an_age_of_zero_when_asked_then_every_book_is_fresh(source: Source, time: Time) -> None:
-    cache = PriceCache(source.load, refresh_seconds=5.0, age_max_seconds=0.0, clock=time)
+    cache = PriceCache(source.load, refresh_seconds=5.0, age_max_seconds=0.0, wait_seconds=10.0, clock=time)
     assert cache.get() is not cache.get()
 
 
