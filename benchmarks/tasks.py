@@ -139,7 +139,7 @@ def _measure(servers: Servers, case: Case) -> list[Row]:
         rounds = [_turn(sides, case.task, clients, case.tasks, 2 + number) for number in range(case.rounds)]
         for side in sides.values():
             if side.settings is not None:
-                _check_books(side.settings, clients, warm_up + case.tasks * case.rounds)
+                _check_books(side, side.settings, clients, warm_up + case.tasks * case.rounds)
     return rows_of(case, rounds) + found
 
 
@@ -215,9 +215,10 @@ def _memory_row(sides: dict[str, Side], children: int) -> Row:
     )
 
 
-def _check_books(settings: Settings, clients: Sequence[str], runs: int) -> None:
+def _check_books(side: Side, settings: Settings, clients: Sequence[str], runs: int) -> None:
     """Refuse a rate that billing has not earned: every task charged once, nothing held."""
     balances = [admin.balance(settings, client_id) for client_id in clients]
     spent, held = sum(balance.spent for balance in balances), sum(balance.held for balance in balances)
     if spent != runs or held:
-        raise RuntimeError(f"{settings.publish}: {runs} tasks ran, but {spent} credits are spent and {held} held")
+        said = " | ".join(side.worker.last_lines())
+        raise RuntimeError(f"{runs} tasks ran, but {spent} credits are spent and {held} held; the worker: {said}")

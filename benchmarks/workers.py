@@ -89,6 +89,10 @@ class Worker:
         pids = [int(path.name) for path in self._progress.iterdir()]
         return round(statistics.median(psutil.Process(pid).memory_full_info().pss for pid in pids))
 
+    def last_lines(self) -> list[str]:
+        """Return what the worker has said last."""
+        return [] if self._child is None else self._child.last_lines()
+
     def stop(self) -> None:
         """Stop the worker."""
         if self._child is not None:
