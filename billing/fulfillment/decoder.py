@@ -91,8 +91,8 @@ def _check(event: UsageEvent) -> None:
         _whole("attempt", event.attempt, 1, INTEGER_MAX)
     if not 0 <= event.price_version <= INTEGER_MAX:
         _whole("price_version", event.price_version, 0, INTEGER_MAX)
-    if not 1 <= event.epoch <= INTEGER_MAX:
-        _whole("epoch", event.epoch, 1, INTEGER_MAX)
+    if not 0 <= event.epoch <= INTEGER_MAX:
+        _whole("epoch", event.epoch, 0, INTEGER_MAX)
     _check_texts(event)
     _check_lines(event.lines)
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import Any, Final
 
 from celery import bootsteps
 from celery.worker import state
 
-from billing.core.errors import InvalidValue
+from billing.connections import postgres
+from billing.core.errors import BillingError, InvalidValue
+from billing.schema.fleet import check_fleet
 from billing.task.attachment import attachment_of
 from billing.task.leases import LeaseKeeper
+from billing.task.runtime import Runtime
+
+logger = logging.getLogger(__name__)
 
 #: A lease is renewed so many times before it would run out.
 RENEWALS_PER_LEASE: Final = 3
@@ -29,6 +35,7 @@ class LeaseStep(bootsteps.StartStopStep):
         except InvalidValue as error:
             message = f"billing: {error}"
             raise SystemExit(message) from error
+        _check_fleet(attachment.runtime)
         self._keeper = LeaseKeeper(attachment)
         self._interval = settings.lease_seconds / RENEWALS_PER_LEASE
         self._timer_entry: Any = None
@@ -54,6 +61,21 @@ class LeaseStep(bootsteps.StartStopStep):
 
     def _renew(self) -> None:
         self._keeper.renew(_active())
+
+
+def _check_fleet(runtime: Runtime) -> None:
+    """Refuse to start with numbers that differ from the database's; without an answer, the first price load checks."""
+    try:
+        with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
+            check_fleet(connection, runtime.settings)
+    except InvalidValue as error:
+        message = f"billing: {error}"
+        raise SystemExit(message) from error
+    except BillingError as error:
+        logger.warning("billing: %s", error)
+    finally:
+        # This process may fork: no connection of it may be shared.
+        runtime.close()
 
 
 def _active() -> list[Any]:

@@ -64,4 +64,4 @@ def _pay(**_: Any) -> None:
     for attachment in all_attachments():
         lifecycle = attachment.lifecycle_if_used
         if lifecycle is not None:
-            lifecycle.pending.pay()
+            lifecycle.close()

@@ -9,7 +9,6 @@ import celery
 from billing.connections import postgres
 from billing.fulfillment.drain import drain
 from billing.integration import services
-from billing.recovery.grants import apply_grants
 from billing.schema.migrate import make_partitions
 from billing.task.attachment import attachment_of
 
@@ -45,18 +44,6 @@ def register_tasks(app: celery.Celery) -> None:
         )
         return {"events": report.events, "rows": report.rows}
 
-    def relay_outbox() -> int:
-        """Publish outbox entries that nobody has confirmed."""
-        return services.make_relay(attachment_of(app).runtime).sweep()
-
-    def reap_holds() -> int:
-        """Resolve holds whose lease has run out."""
-        return services.make_reaper(app).sweep()
-
-    def apply_open_grants() -> int:
-        """Bring grants that PostgreSQL has into their buckets."""
-        return apply_grants(attachment_of(app).runtime)
-
     def make_months() -> int:
         """Make the usage history's partitions for a year ahead."""
         runtime = attachment_of(app).runtime
@@ -65,9 +52,6 @@ def register_tasks(app: celery.Celery) -> None:
 
     for name, function in (
         ("billing.fulfillment.drain", drain_usage_queues),
-        ("billing.outbox.relay", relay_outbox),
-        ("billing.holds.reap", reap_holds),
-        ("billing.grants.apply", apply_open_grants),
         ("billing.partitions.make", make_months),
     ):
         register: Any = app.task(name=name, **_OPTIONS)

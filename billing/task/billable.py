@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final, NoReturn
 
@@ -21,6 +22,8 @@ from billing.task.attachment import attachment_of
 from billing.task.definition import Definition, Quantity, Reserve, define
 from billing.task.lifecycle import Lifecycle
 from billing.task.run import run_of
+
+logger = logging.getLogger(__name__)
 
 _WRAPPED: Final = "_billing_wraps"
 _OPTIONS: Final = ("sku", "quantity", "reserve", "client")
@@ -57,6 +60,10 @@ class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class tak
     def __init_subclass__(cls, **options: Any) -> None:
         """Wrap the hooks as this class resolves them, and keep callables from becoming methods."""
         super().__init_subclass__(**options)
+        cls._keep_billing()
+
+    @classmethod
+    def _keep_billing(cls) -> None:
         for name in ("quantity", "reserve"):
             if inspect.isfunction(cls.__dict__.get(name)):
                 setattr(cls, name, staticmethod(cls.__dict__[name]))
@@ -68,10 +75,13 @@ class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class tak
     @classmethod
     def bind(cls, app: celery.Celery) -> Any:
         """Bind to the app, and refuse a wrong declaration with one line."""
+        bound = super().bind(app)
+        # Celery has applied `task_annotations` by now, which may replace hooks and options alike.
+        cls._keep_billing()
         if cls.sku is not None:
             options = {name: getattr(cls, name) for name in _OPTIONS}
             cls.definition = define(task=str(cls.name), options=options, run=_body(cls))
-        return super().bind(app)
+        return bound
 
     #: The checked declaration; there is none without a SKU.
     definition: ClassVar[Definition]
@@ -152,6 +162,8 @@ def settle_current(task: celery.Task[Any, Any]) -> None:
     run, cycle = run_of(task), lifecycle_of(task)
     if run is not None and cycle is not None:
         cycle.succeed(run)
+    elif cycle is not None and task.request.id is not None and not task.request.called_directly:
+        logger.error("billing: task %s (%s) ran without a reservation and is not charged", task.name, task.request.id)
 
 
 def end_current(task: celery.Task[Any, Any], state: str | None, outcome: object) -> None:

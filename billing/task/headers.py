@@ -73,13 +73,16 @@ def read_at(headers: Mapping[str, Any] | None) -> int | None:
     return value
 
 
-def identify(request: Request, client_id: str) -> Identity:
-    """Return the identity of the run that a request delivers."""
+def identify(request: Request, client_id: str, task: str) -> Identity:
+    """Return the identity of the run of `task` that a request delivers."""
     headers = request.headers or {}
     at = read_at(headers)
     nonce = headers.get(NONCE, "")
     if not isinstance(nonce, str):
         raise InvalidValue(NONCE, nonce, "must be text")
+    if getattr(request, "is_eager", False):
+        # An eager `replace()` keeps id and nesting, and only the task tells the two runs apart.
+        nonce = f"{nonce}:{task}"
     run_id = ids.run_id(
         client_id,
         request.id or "",

@@ -60,7 +60,12 @@ class LeaseKeeper:
         outcomes = buckets.renew([(identity.client_id, identity.run_id, None) for _, identity in billed])
         for (request, _), outcome in zip(billed, outcomes, strict=True):
             if outcome is RenewOutcome.RECOVERING:
-                self._assert(request)
+                try:
+                    self._assert(request)
+                except Retryable:
+                    raise
+                except Exception:
+                    logger.exception("billing: the hold of request %s is not asserted", request.id)
         return len(billed)
 
     def _assert(self, request: Any) -> None:
@@ -77,8 +82,12 @@ def _identity(request: Any) -> Identity | None:
     delivered = _delivered(request)
     try:
         client_id = task.definition.client_of(request.args, request.kwargs, delivered.headers.get(CLIENT))
-        return identify(delivered, client_id)
+        return identify(delivered, client_id, task.definition.task)
     except BillingError:
+        return None
+    except Exception:
+        # One request that cannot be read must not stop the renewal of the others (L10).
+        logger.exception("billing: request %s is not renewed", request.id)
         return None
 
 

@@ -11,32 +11,34 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from celery.exceptions import Ignore
+import msgspec
 from celery.states import REJECTED, RETRY
-from sqlalchemy.exc import SQLAlchemyError
 
-from billing.catalog.clients import get_client
-from billing.connections import broker, postgres
+from billing.catalog.price_book import PriceBook
+from billing.connections import broker
 from billing.core.clock import to_milliseconds
 from billing.core.errors import (
-    BillingError,
-    Conflict,
-    InsufficientCredits,
     InvalidValue,
-    OutboxFull,
     Recovering,
     Retryable,
-    UnknownClient,
     UnknownSku,
     Unreachable,
 )
-from billing.core.ids import new_settlement_id
 from billing.core.shards import queue_of, shard_of
-from billing.credits.values import Hold, ReserveOutcome, ReserveReply, Settlement, SettleOutcome, SettleReply
+from billing.credits.values import (
+    RenewOutcome,
+    ReserveOutcome,
+    Settlement,
+    SettleOutcome,
+    SettleReply,
+)
+from billing.events.direct import encode_direct
 from billing.events.usage_event import decode_draft, encode_fragment, encode_head
-from billing.ledger.rebuilds import request_rebuild
 from billing.task.headers import CLIENT, identify
 from billing.task.pending import Pending
+from billing.task.putting_off import put_off
+from billing.task.refusals import refusal, without_bucket
+from billing.task.renewal import Renewal
 from billing.task.run import Run, attach_run, prepare
 from billing.task.usage import Recorder
 
@@ -48,6 +50,10 @@ logger = logging.getLogger(__name__)
 
 #: What a hold of a run that waits for a retry outlives the retry's eta by, in leases.
 _RETRY_MARGIN_LEASES: Final = 1.0
+#: How long a process that ends waits for Redis to take what it owes (L9).
+_CLOSE_SECONDS: Final = 5.0
+#: A lease is renewed so many times before it would run out.
+RENEWALS_PER_LEASE: Final = 3
 
 
 class Lifecycle:
@@ -56,6 +62,7 @@ class Lifecycle:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.pending = Pending(self._forget)
+        self.renewal = Renewal(runtime.settings.lease_seconds / RENEWALS_PER_LEASE, self._renew)
 
     def begin(self, task: BillableTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Reserve for a delivery that is about to run; raise to refuse it, or to put it off."""
@@ -63,15 +70,17 @@ class Lifecycle:
             run = self.prepare(task, args, kwargs)
             self._reserve(run)
         except Retryable as unavailable:
-            self._put_off(task, args, kwargs, unavailable)
+            put_off(task, args, kwargs, unavailable, self.runtime.settings)
         attach_run(task, run)
+        if not run.settled:
+            self.renewal.add(run)
 
     def prepare(self, task: BillableTask, args: Sequence[Any], kwargs: Mapping[str, Any], request: Any = None) -> Run:
         """Return the run of a request, not yet reserved."""
         request = task.request if request is None else request
         definition = task.definition
         client_id = definition.client_of(args, kwargs, (request.headers or {}).get(CLIENT))
-        identity = identify(request, client_id)
+        identity = identify(request, client_id, definition.task)
         at = to_milliseconds(self.runtime.clock.now())
         call = (args, kwargs)
         try:
@@ -95,27 +104,23 @@ class Lifecycle:
         """Settle a run that succeeded, and publish its event. Never raises: the task has succeeded (L3)."""
         if run.settled:
             return
-        try:
-            settlement = self._settlement(run)
-        except BillingError:
-            # The hold and its draft stay: the reaper settles them from the task's stored result.
-            logger.exception("billing: run %s cannot be rated; the reaper settles its draft", run.identity.run_id)
-            run.settled = True
-            return
-        try:
-            self._settle(settlement)
-        except Retryable as error:
-            logger.warning("billing: settle of run %s waits: %s", settlement.run_id, error)
-            self.pending.settle_later(lambda: self._settle(settlement))
-        except Exception:
-            logger.exception("billing: settle of run %s failed; it is tried again", settlement.run_id)
-            self.pending.settle_later(lambda: self._settle(settlement))
         run.settled = True
+        try:
+            self._settle(run)
+        except Retryable as error:
+            logger.warning("billing: settle of run %s waits: %s", run.identity.run_id, error)
+        except Exception:
+            logger.exception("billing: settle of run %s failed; it is tried again", run.identity.run_id)
+        else:
+            return
+        # Its hold is renewed until then, so that nobody else gets its credits.
+        self.pending.settle_later(lambda: self._settle(run), lambda: self._charge_directly(run))
 
     def end(self, run: Run, state: str | None, outcome: object) -> None:
         """Release the hold of a run that did not settle, or keep it for the attempt that follows. Never raises."""
         if run.settled:
             return
+        self.renewal.remove(run)
         client_id, run_id, token = run.identity.client_id, run.identity.run_id, run.hold.token
         try:
             if state == RETRY:
@@ -129,6 +134,10 @@ class Lifecycle:
             logger.warning("billing: hold of run %s is left to its lease: %s", run_id, error)
         except Exception:
             logger.exception("billing: hold of run %s is left to its lease", run_id)
+
+    def close(self) -> None:
+        """Pay everything that is owed, before the process ends."""
+        self.pending.close(_CLOSE_SECONDS)
 
     def _reserve(self, run: Run) -> None:
         """Take the hold, or raise the reason why not."""
@@ -149,79 +158,64 @@ class Lifecycle:
         elif outcome is ReserveOutcome.SETTLED:
             run.settled = True
         elif outcome is not ReserveOutcome.HELD:
-            raise self._refusal(hold, reply)
+            raise refusal(self.runtime, hold, reply)
 
-    def _refusal(self, hold: Hold, reply: ReserveReply) -> BillingError:
-        outcome, client_id = reply.outcome, hold.client_id
-        if outcome is ReserveOutcome.INSUFFICIENT:
-            return InsufficientCredits(client_id, hold.sku, reply.required, reply.available)
-        if outcome in (ReserveOutcome.UNKNOWN_CLIENT, ReserveOutcome.RECOVERING):
-            return self._without_bucket(client_id, missing=outcome is ReserveOutcome.UNKNOWN_CLIENT)
-        if outcome is ReserveOutcome.OUTBOX_FULL:
-            return OutboxFull(f"client {client_id!r}: too many usage events of its shard wait for the broker")
-        if outcome is ReserveOutcome.AHEAD:
-            return InvalidValue("billing_at", str(hold.run_id), "is more than a day ahead of the server's time")
-        return Conflict(f"run_id: {hold.run_id}: is already held for another client or SKU")
-
-    def _without_bucket(self, client_id: str, *, missing: bool) -> BillingError:
-        """Return why there is no bucket to take from: only the catalog knows whether the client exists.
-
-        A known client whose bucket is missing has lost it: its shard is rebuilt, and the task waits (L6).
-        """
-        runtime = self.runtime
-        try:
-            with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
-                shard = get_client(connection, client_id).shard
-                if missing:
-                    request_rebuild(connection, shard, "a bucket is missing")
-        except UnknownClient as unknown:
-            return unknown
-        except (Unreachable, SQLAlchemyError) as error:
-            return Recovering(f"client {client_id!r}: has no bucket, and the catalog does not answer: {error}")
-        return Recovering(f"client {client_id!r}: its shard is being rebuilt; nothing is admitted until then")
-
-    def _put_off(
-        self, task: BillableTask, args: Sequence[Any], kwargs: Mapping[str, Any], unavailable: Retryable
-    ) -> None:
-        """Follow `billing_on_redis_down`: raise, or publish the same delivery again for later and end this one."""
-        settings = self.runtime.settings
-        request = task.request
-        if settings.on_redis_down == "fail" or request.is_eager:
-            raise unavailable
-        # The same retries: billing's own waiting must not use up the user's retry budget.
-        again = task.signature_from_request(
-            request, tuple(args), dict(kwargs), countdown=settings.unavailable_retry_seconds, retries=request.retries
-        )
-        again.apply_async()
-        logger.warning("billing: task %s waits %g s: %s", request.id, settings.unavailable_retry_seconds, unavailable)
-        raise Ignore(str(unavailable)) from unavailable
+    def _book(self, run: Run) -> PriceBook:
+        """Return a price book that knows the version at which the run is charged."""
+        book = self.runtime.prices.get()
+        if book.version < run.head.price_version:
+            # Another worker's copy was newer when the run first reserved.
+            book = self.runtime.prices.renewed()
+        if book.version < run.head.price_version:
+            raise Unreachable(
+                f"price book: version {run.head.price_version} of run {run.identity.run_id} is not here yet"
+            )
+        return book
 
     def _settlement(self, run: Run) -> Settlement:
-        lines = run.lines(self.runtime.prices.get())
+        lines = run.lines(self._book(run))
         return Settlement(
             run_id=run.identity.run_id,
             client_id=run.identity.client_id,
             sku=run.definition.sku,
-            settlement_id=new_settlement_id(),
+            settlement_id=run.settlement_id,
             head=encode_head(run.head),
             fragments=tuple(encode_fragment(line) for line in lines),
             amounts=tuple(line.credits for line in lines),
         )
 
-    def _settle(self, settlement: Settlement) -> None:
+    def _settle(self, run: Run) -> None:
+        settlement = self._settlement(run)
         reply = self.runtime.buckets.settle(settlement)
         if reply.outcome is SettleOutcome.RECOVERING:
             raise Recovering(f"client {settlement.client_id!r}: its shard is being rebuilt")
         if reply.outcome is SettleOutcome.UNKNOWN_CLIENT:
-            raise self._without_bucket(settlement.client_id, missing=True)
+            raise without_bucket(self.runtime, settlement.client_id, missing=True)
         if reply.outcome is SettleOutcome.TOO_LARGE:
             raise InvalidValue(
                 "credits", sum(settlement.amounts), "would lift the client's debt above what can be counted"
             )
+        self.renewal.remove(run)
         if reply.debt:
             logger.error("billing: client %s owes %d credits more", settlement.client_id, reply.debt)
         if self.runtime.settings.publish == "confirm":
             self.publish(settlement.client_id, reply)
+
+    def _charge_directly(self, run: Run) -> None:
+        """Charge without Redis, which does not take the settle. Never raises: what fails is logged whole."""
+        self.renewal.remove(run)
+        body = b""
+        try:
+            lines = run.lines(self._book(run))
+            now = to_milliseconds(self.runtime.clock.now())
+            body = encode_direct(run.head, lines, settlement_id=run.settlement_id, occurred_at=now)
+            shard = shard_of(run.identity.client_id, self.runtime.settings.shards)
+            queue = queue_of(shard, self.runtime.settings.usage_queues)
+            self.runtime.publisher.publish(queue, body, shard=shard, entry_id=None)
+        except Exception:
+            logger.exception("billing: neither Redis nor the broker took the charge of this run: %s", body or run.head)
+        else:
+            logger.warning("billing: run %s is charged by a direct event", run.identity.run_id)
 
     def publish(self, client_id: str, reply: SettleReply) -> None:
         """Publish a settled event; what is not confirmed stays in the outbox, for the relay."""
@@ -240,7 +234,7 @@ class Lifecycle:
 
     def _stage(self, run: Run) -> None:
         """Keep what was recorded with the hold, for the reaper. An unknown SKU raises; Redis being away does not."""
-        draft = run.draft(self.runtime.prices.get())
+        draft = run.draft(self._book(run))
         identity = run.identity
         try:
             self.runtime.buckets.stage(
@@ -248,6 +242,19 @@ class Lifecycle:
             )
         except Retryable as error:
             logger.warning("billing: a usage line of run %s is not staged: %s", run.identity.run_id, error)
+
+    def _renew(self, runs: Sequence[Run]) -> None:
+        """Renew the holds of this process; on a shard that is recovering, assert them as they are now (L6)."""
+        buckets = self.runtime.buckets
+        outcomes = buckets.renew([(run.identity.client_id, run.identity.run_id, None) for run in runs])
+        for run, outcome in zip(runs, outcomes, strict=True):
+            if outcome is RenewOutcome.RECOVERING:
+                try:
+                    buckets.assert_hold(msgspec.structs.replace(run.hold, lines=run.draft(self._book(run))))
+                except Retryable:
+                    raise
+                except Exception:
+                    logger.exception("billing: the hold of run %s is not asserted", run.identity.run_id)
 
     def _forget(self, entries: list[tuple[int, str]]) -> None:
         self.runtime.buckets.forget(entries)

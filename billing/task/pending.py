@@ -1,7 +1,8 @@
 """What a worker still owes after a task: confirmed outbox entries to remove, and settles that Redis did not take.
 
 Confirmed entries ride with a reserve once they are some, or go with a flush within a second. A settle that failed
-is kept, within a bound, and tried again each second: finished work is charged, not logged and forgotten (L3).
+is kept, within a bound, and tried again each second; if it can wait no longer it is charged by a direct event, without
+Redis: finished work is charged, not logged and forgotten (L3).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import collections
 import dataclasses
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -18,7 +20,7 @@ from billing.core.errors import BillingError, Retryable, Unreachable
 logger = logging.getLogger(__name__)
 
 FLUSH_SECONDS: Final = 1.0
-#: Bounds (L9): past them the relay (entries) and the reaper (settles) do the work from Redis' own records.
+#: Bounds (L9): past them the relay does the work for the entries, and a settle is charged without Redis.
 ENTRIES_MAX: Final = 10_000
 SETTLES_MAX: Final = 1_000
 #: So many confirmed entries ride along with a reserve: a pipeline costs a worker more than the plain call, and what
@@ -26,6 +28,7 @@ SETTLES_MAX: Final = 1_000
 RIDERS_MIN: Final = 16
 #: How often a settle that fails in an unforeseen way is tried, once a second (L9).
 TRIES_MAX: Final = 60
+_CLOSE_PAUSE_SECONDS: Final = 0.25
 
 Entry = tuple[int, str]
 
@@ -33,6 +36,8 @@ Entry = tuple[int, str]
 @dataclasses.dataclass(slots=True)
 class _Kept:
     settle: Callable[[], None]
+    #: What is done when the settle can wait no longer.
+    resort: Callable[[], None]
     tries: int = 0
 
 
@@ -42,7 +47,7 @@ class Pending:
     def __init__(self, forget: Callable[[list[Entry]], None]) -> None:
         self._forget = forget
         self._entries: collections.deque[Entry] = collections.deque(maxlen=ENTRIES_MAX)
-        self._settles: collections.deque[_Kept] = collections.deque(maxlen=SETTLES_MAX)
+        self._settles: collections.deque[_Kept] = collections.deque()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -67,12 +72,27 @@ class Pending:
                 break
         return taken
 
-    def settle_later(self, settle: Callable[[], None]) -> None:
-        """Keep a settle that Redis did not answer; `settle` raises `Retryable` while it still does not."""
-        if len(self._settles) == SETTLES_MAX:
-            logger.error("billing: %d settles wait for Redis; the oldest is left to the reaper", SETTLES_MAX)
-        self._settles.append(_Kept(settle))
+    def settle_later(self, settle: Callable[[], None], resort: Callable[[], None]) -> None:
+        """Keep a settle that Redis did not take; `settle` raises `Retryable` while it still does not.
+
+        `resort` charges without Redis. It is for a settle that can wait no longer: the process ends, or too many wait.
+        """
+        if len(self._settles) >= SETTLES_MAX:
+            logger.error("billing: %d settles wait for Redis; the oldest is charged without it", SETTLES_MAX)
+            self._settles.popleft().resort()
+        self._settles.append(_Kept(settle, resort))
         self._start()
+
+    def close(self, seconds: float) -> None:
+        """Pay what is owed before the process ends: wait for Redis so long, then charge without it."""
+        deadline = time.monotonic() + seconds
+        while True:
+            self.pay()
+            if not self._settles or time.monotonic() > deadline:
+                break
+            self._wake.wait(_CLOSE_PAUSE_SECONDS)
+        while self._settles:
+            self._settles.popleft().resort()
 
     def pay(self) -> None:
         """Do now what is owed; what fails again is kept."""
@@ -94,6 +114,8 @@ class Pending:
                     kept.tries += 1
                     if kept.tries < TRIES_MAX:
                         self._settles.append(kept)
+                    else:
+                        kept.resort()
             entries = self.take_confirmed()
             if entries:
                 try:

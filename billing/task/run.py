@@ -12,7 +12,7 @@ import msgspec
 from billing.catalog.price_book import PriceBook
 from billing.catalog.rating import rate
 from billing.core.credits import check_amount
-from billing.core.ids import new_token
+from billing.core.ids import new_settlement_id, new_token
 from billing.credits.values import Hold
 from billing.events.usage_event import Draft, EventHead, UsageLine, encode_draft, encode_head
 from billing.task.definition import Definition
@@ -32,7 +32,9 @@ class Run:
     #: The instant, in milliseconds since the epoch, whose prices this run is charged at (the first reserve).
     priced_at: int
     recorder: Recorder
-    #: The settle took the credits, now or before: nothing is left to release (L4).
+    #: The one act of settling this run: the same on every try, so that an answer that was lost does no harm.
+    settlement_id: str = dataclasses.field(default_factory=new_settlement_id)
+    #: Billing has taken it over from the task: it is charged, or its settle is kept until it is (L4).
     settled: bool = False
 
     def price_as_of(self, price_version: int, at: int) -> None:
@@ -73,12 +75,14 @@ def run_of(task: celery.Task[Any, Any]) -> Run | None:
 def rated(book: PriceBook, quantities: Mapping[str, int], at: int, version: int) -> tuple[UsageLine, ...]:
     """Return one usage line per SKU, at the prices in effect at the instant `at` as the book's `version` knew them.
 
-    Raises `UnknownSku` and `InvalidValue`.
+    Raises `UnknownSku`, and `InvalidValue` for a line or a sum that is too large to be counted.
     """
-    return tuple(
+    lines = tuple(
         UsageLine(sku=sku, quantity=quantity, credits=rate(book.lookup(sku, at, version=version), quantity))
         for sku, quantity in quantities.items()
     )
+    check_amount("credits of all lines", sum(line.credits for line in lines), minimum=0)
+    return lines
 
 
 def prepare(

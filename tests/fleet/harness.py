@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +59,22 @@ class Fleet:
         self, name: str = "worker", *, children: int = 2, pool: str = "prefork", options: tuple[str, ...] = ()
     ) -> Child:
         """Start a task worker and return when it answers."""
-        arguments = ("-P", pool, "-c", str(children), "-n", f"{name}@test", "-l", "INFO", *options)
-        child = self._spawn(name, "worker", *arguments)
+        child = self.start(name, children=children, pool=pool, options=options)
         self.wait_ready(name)
         return child
+
+    def start(
+        self,
+        name: str,
+        *,
+        children: int = 1,
+        pool: str = "prefork",
+        options: tuple[str, ...] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> Child:
+        """Start a task worker, and do not wait for it."""
+        arguments = ("-P", pool, "-c", str(children), "-n", f"{name}@test", "-l", "INFO", *options)
+        return self._spawn(name, "worker", *arguments, environment=environment)
 
     def consumer(self, name: str = "consumer", *, wait: bool = True) -> Child:
         """Start a fulfillment worker and return when it answers."""
@@ -118,11 +131,11 @@ class Fleet:
         self.runtime.close()
         admin.close(self.settings)
 
-    def _spawn(self, name: str, command: str, *options: str) -> Child:
+    def _spawn(self, name: str, command: str, *options: str, environment: Mapping[str, str] | None = None) -> Child:
         child = Child.spawn(
             name,
             [sys.executable, "-m", "celery", "-A", "tests.fleet.worker", command, *options],
-            environ={**os.environ, **self._environment, "PYTHONPATH": str(ROOT)},
+            environ={**os.environ, **self._environment, "PYTHONPATH": str(ROOT), **(environment or {})},
             cwd=self.directory,
             log=self.directory / f"{name}.log",
         )

@@ -174,7 +174,7 @@ def test_given_a_newer_senders_fields_then_they_are_ignored() -> None:
         ({"occurred_at": 0}, "occurred_at: 0: must be from"),
         ({"occurred_at": 2**60}, "occurred_at: 1152921504606846976: must be from"),
         ({"attempt": 0}, "attempt: 0"),
-        ({"epoch": 0}, "epoch: 0"),
+        ({"epoch": -1}, "epoch: -1"),
         ({"settlement_id": ""}, "settlement_id: ''"),
         ({"task": "a\0b"}, "task: 'a\\x00b'"),
         ({"lines": []}, "lines: 0: must be 1 to 256 lines"),

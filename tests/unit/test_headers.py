@@ -37,7 +37,7 @@ def test_outside_a_task_a_publish_mints_time_and_nonce() -> None:
 
     assert first[AT] == second[AT] == NOW
     assert first[NONCE] != second[NONCE]
-    runs = {identify(Context(id="same", headers=headers), "acme").run_id for headers in (first, second)}
+    runs = {identify(Context(id="same", headers=headers), "acme", "task").run_id for headers in (first, second)}
     assert len(runs) == 2
 
 
@@ -66,7 +66,10 @@ def test_the_child_of_a_sender_without_the_library_has_no_time_either(headers: d
     mint(child, inside(headers), NOW)
 
     assert child == {}
-    assert ids.milliseconds_of(identify(Context(id="child", headers=child), "acme").run_id) == ids.LEGACY_MILLISECONDS
+    assert (
+        ids.milliseconds_of(identify(Context(id="child", headers=child), "acme", "task").run_id)
+        == ids.LEGACY_MILLISECONDS
+    )
 
 
 def test_what_a_message_carries_already_stays() -> None:
@@ -87,15 +90,17 @@ def test_a_time_that_is_none_is_refused(value: object) -> None:
 def test_a_nonce_that_is_no_text_is_refused() -> None:
     """Given a nonce of another type, then the refusal names it."""
     with pytest.raises(InvalidValue, match=r"^billing_nonce: 5: must be text$"):
-        identify(Context(id="x", headers={NONCE: 5}), "acme")
+        identify(Context(id="x", headers={NONCE: 5}), "acme", "task")
 
 
 def test_replacing_a_task_is_another_run_and_a_redelivery_is_not() -> None:
     """Given a `replace()`, which keeps the task id, then its depth tells the two runs apart."""
     headers = {AT: NOW, NONCE: "n"}
-    first = identify(Context(id="x", headers=headers, replaced_task_nesting=0), "acme")
-    again = identify(Context(id="x", headers=dict(headers), retries=3, delivery_info={"redelivered": True}), "acme")
-    replaced = identify(Context(id="x", headers=headers, replaced_task_nesting=1), "acme")
+    first = identify(Context(id="x", headers=headers, replaced_task_nesting=0), "acme", "task")
+    again = identify(
+        Context(id="x", headers=dict(headers), retries=3, delivery_info={"redelivered": True}), "acme", "task"
+    )
+    replaced = identify(Context(id="x", headers=headers, replaced_task_nesting=1), "acme", "task")
 
     assert first.run_id == again.run_id
     assert first.run_id != replaced.run_id
@@ -195,3 +200,11 @@ def test_calling_a_task_directly_is_not_inside_it(app: celery.Celery, published:
     parent()
 
     assert published[0][NONCE]
+
+
+def test_an_eager_replacement_is_a_run_of_its_own() -> None:
+    """Given an eager `replace()`, which keeps id and nesting, then the task tells the two runs apart."""
+    request = Context(id="x", headers={}, is_eager=True)
+
+    assert identify(request, "acme", "first").run_id != identify(request, "acme", "second").run_id
+    assert identify(Context(id="x"), "acme", "first") == identify(Context(id="x"), "acme", "second")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 
 import pytest
@@ -47,6 +48,11 @@ def pending(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Pending:
     return Pending(redis.forget)
 
 
+def fail() -> None:
+    """Refuse to be the last resort of a settle that Redis takes."""
+    pytest.fail("charged without Redis")
+
+
 def test_confirmed_entries_are_taken_once_and_in_order(pending: Pending) -> None:
     """Given confirmed entries, when a pipeline takes them, then it has all in order, and the next one has none."""
     for number in range(3):
@@ -72,7 +78,7 @@ def test_settles_are_tried_again_in_order_until_redis_takes_them(pending: Pendin
     """Given finished work that Redis did not settle, then it is settled later, once, the oldest first (L3)."""
     redis.away = True
     for name in ("first", "second", "third"):
-        pending.settle_later(lambda name=name: redis.settle(name))  # type: ignore[misc]
+        pending.settle_later(functools.partial(redis.settle, name), fail)
     pending.pay()
     assert redis.settled == []
 
@@ -91,8 +97,8 @@ def test_a_settle_that_is_refused_for_good_does_not_stop_the_others(
     def refused() -> None:
         raise Conflict("run_id: 1: another client")
 
-    pending.settle_later(refused)
-    pending.settle_later(lambda: redis.settle("second"))
+    pending.settle_later(refused, fail)
+    pending.settle_later(lambda: redis.settle("second"), fail)
     with caplog.at_level(logging.ERROR):
         pending.pay()
         pending.pay()
@@ -114,8 +120,8 @@ def test_a_settle_that_fails_in_an_unforeseen_way_is_not_lost_nor_stops_the_othe
             raise RuntimeError("surprise")
         redis.settle("surprising")
 
-    pending.settle_later(surprising)
-    pending.settle_later(lambda: redis.settle("second"))
+    pending.settle_later(surprising, fail)
+    pending.settle_later(lambda: redis.settle("second"), fail)
     for _ in range(3):
         pending.pay()
 
@@ -130,11 +136,11 @@ def test_a_settle_that_never_works_is_given_up_after_a_bound(pending: Pending) -
         tries.append("try")
         raise RuntimeError("always")
 
-    pending.settle_later(broken)
+    pending.settle_later(broken, lambda: tries.append("resort"))
     for _ in range(TRIES_MAX + 5):
         pending.pay()
 
-    assert len(tries) == TRIES_MAX
+    assert tries == ["try"] * TRIES_MAX + ["resort"]
 
 
 def test_a_shard_that_is_rebuilt_holds_up_no_other_shard(pending: Pending, redis: Redis) -> None:
@@ -146,8 +152,8 @@ def test_a_shard_that_is_rebuilt_holds_up_no_other_shard(pending: Pending, redis
             raise Recovering("client 'acme': its shard is being rebuilt")
         redis.settle("acme")
 
-    pending.settle_later(waits)
-    pending.settle_later(lambda: redis.settle("globex"))
+    pending.settle_later(waits, fail)
+    pending.settle_later(lambda: redis.settle("globex"), fail)
     pending.pay()
     assert redis.settled == ["globex"]
 
@@ -163,11 +169,43 @@ def test_both_kinds_of_debt_are_bounded(pending: Pending, caplog: pytest.LogCapt
     taken = pending.take_confirmed()
     assert (len(taken), taken[-1]) == (ENTRIES_MAX, (0, str(ENTRIES_MAX + 4)))
 
+    resorts: list[int] = []
     for number in range(SETTLES_MAX + 1):
-        pending.settle_later(lambda number=number: redis.settle(str(number)))  # type: ignore[misc]
+        settle = functools.partial(redis.settle, str(number))
+        pending.settle_later(settle, functools.partial(resorts.append, number))
     pending.pay()
     assert redis.settled == [str(number) for number in range(1, SETTLES_MAX + 1)]
-    assert "left to the reaper" in caplog.text
+    assert resorts == [0]
+    assert "charged without it" in caplog.text
+
+
+def test_what_redis_does_not_take_before_the_process_ends_is_charged_without_it(pending: Pending, redis: Redis) -> None:
+    """Given a Redis that stays away, when the process ends, then each kept settle is charged otherwise, once (L3)."""
+    redis.away = True
+    resorts: list[str] = []
+    pending.settle_later(lambda: redis.settle("first"), lambda: resorts.append("first"))
+    pending.settle_later(lambda: redis.settle("second"), lambda: resorts.append("second"))
+
+    pending.close(0)
+    redis.away = False
+    pending.pay()
+
+    assert resorts == ["first", "second"]
+    assert redis.settled == []
+
+
+def test_a_process_that_ends_waits_for_redis_first(pending: Pending, redis: Redis) -> None:
+    """Given a Redis that comes back within the bound, when the process ends, then it takes what is owed (L3)."""
+    answers = iter([True, True, False])
+
+    def settle() -> None:
+        redis.away = next(answers)
+        redis.settle("late")
+
+    pending.settle_later(settle, fail)
+    pending.close(30)
+
+    assert redis.settled == ["late"]
 
 
 def test_a_thread_pays_within_seconds_without_further_work(redis: Redis) -> None:
@@ -175,7 +213,7 @@ def test_a_thread_pays_within_seconds_without_further_work(redis: Redis) -> None
     pending = Pending(redis.forget)
     try:
         pending.confirmed((1, "1-0"))
-        pending.settle_later(lambda: redis.settle("late"))
+        pending.settle_later(lambda: redis.settle("late"), fail)
         wait_until(lambda: redis.forgotten and redis.settled, "the debts are paid", timeout_seconds=10)
     finally:
         pending._wake.set()

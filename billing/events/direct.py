@@ -1,0 +1,41 @@
+"""The direct event: a charge that Redis could not take, written by the worker alone.
+
+It has epoch 0, so that the log, which takes it like any other event, asks for a rebuild of the client's shard; and
+grant 0 pays, which is debt: the rebuild repays it from the client's grants in burn order. The same settlement may have
+reached Redis after all (its answer was lost): then the two events are one run, and the second is a duplicate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from billing.events.usage_event import EventHead, GrantShare, PaidLine, UsageEvent, UsageLine
+
+#: The epoch of an event that no bucket has paid.
+DIRECT_EPOCH: Final = 0
+#: Who pays what no grant has covered.
+DEBT: Final = 0
+
+
+def encode_direct(head: EventHead, lines: Sequence[UsageLine], *, settlement_id: str, occurred_at: int) -> bytes:
+    """Return the whole event; `occurred_at` is the worker's clock, in milliseconds since the Unix epoch."""
+    event = UsageEvent(
+        **msgspec.structs.asdict(head),
+        settlement_id=settlement_id,
+        occurred_at=occurred_at,
+        epoch=DIRECT_EPOCH,
+        late=True,
+        lines=tuple(
+            PaidLine(
+                sku=line.sku,
+                quantity=line.quantity,
+                credits=line.credits,
+                grants=(GrantShare(grant=DEBT, credits=line.credits),) if line.credits else (),
+            )
+            for line in lines
+        ),
+    )
+    return msgspec.json.encode(event)
