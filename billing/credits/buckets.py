@@ -6,14 +6,15 @@ whose server is not the verified one every verb answers `RECOVERING` and changes
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from typing import Final
 from uuid import UUID
 
 import redis
 
 from billing.core.credits import CREDITS_MAX, check_amount
 from billing.core.errors import Conflict, InvalidValue, Recovering
+from billing.core.limits import USABLE_GRANTS_MAX
 from billing.core.shards import shard_of
 from billing.credits.keys import ShardKeys, shard_keys
 from billing.credits.outbox import Outbox
@@ -36,9 +37,7 @@ from billing.credits.values import (
 )
 from billing.credits.verification import Verification
 
-#: More usable grants than this are refused, so that one reserve stays one short step (L9).
-GRANTS_MAX: Final = 64
-
+logger = logging.getLogger(__name__)
 
 class Buckets(Verification, Outbox):
     """The buckets on one Redis client. Threads may share it; processes may not."""
@@ -188,7 +187,7 @@ class Buckets(Verification, Outbox):
         check_amount("credits", credits_)
         keys = self._keys_of(client_id)
         bucket_keys = (keys.bucket + client_id, keys.grants + client_id, keys.server)
-        return GrantOutcome(self._call("grant", bucket_keys, grant_id, credits_, GRANTS_MAX))
+        return GrantOutcome(self._call("grant", bucket_keys, grant_id, credits_, USABLE_GRANTS_MAX))
 
     def open_client(self, client_id: str, epoch: int = 1) -> OpenOutcome:
         """Make the empty bucket of a new client; an existing one stays as it is."""
@@ -197,20 +196,28 @@ class Buckets(Verification, Outbox):
         return OpenOutcome(self._call("open", (keys.bucket + client_id, keys.server), epoch))
 
     def overdue(self, shard: int, count: int) -> Overdue:
-        """Sweep a shard: name holds whose lease ran out. After a pause in sweeping none for one lease (L5)."""
+        """Sweep a shard: name holds whose lease ran out. After a pause in sweeping none for one lease (L5).
+
+        A record that cannot be read is logged and its deadline moved by one lease, so that the others get their turn.
+        """
         keys = self._keys[shard]
-        sweep_keys = (keys.leases, keys.swept, keys.server)
+        sweep_keys = (keys.leases, keys.swept, keys.server, keys.run)
         command = self._command("overdue", sweep_keys, count, self._lease_ms, self._lease_ms // 3)
         status, *due = self._scripts.run(command)
         if status == b"PAUSED":
             return Overdue(held=[], paused=True)
         ids = [run_id.decode() for run_id in due[::2]]
         records = self._scripts.run_all([("GET", keys.run + run_id) for run_id in ids]) if ids else []
-        holds = [
-            read_hold(run_id, int(float(deadline)), record)
-            for run_id, deadline, record in zip(ids, due[1::2], records, strict=True)
-        ]
-        return Overdue(held=[hold for hold in holds if hold is not None], paused=False)
+        holds = []
+        for run_id, deadline, record in zip(ids, due[1::2], records, strict=True):
+            try:
+                hold = read_hold(run_id, int(float(deadline)), record)
+            except ValueError:
+                logger.exception("billing: the record %s%s cannot be read: %r", keys.run, run_id, record)
+                self._call("renew", (keys.run + run_id, keys.leases, keys.server), run_id, self._lease_ms)
+            else:
+                holds += [] if hold is None else [hold]
+        return Overdue(held=holds, paused=False)
 
     def expire(self, client_id: str, run_id: UUID) -> ExpireOutcome:
         """Give back a hold whose deadline has passed, if its shard is swept without pauses."""

@@ -7,7 +7,8 @@ import pytest
 from billing.core.credits import CREDITS_MAX
 from billing.core.errors import InvalidValue
 from billing.core.shards import shard_of
-from billing.credits.buckets import GRANTS_MAX, Buckets
+from billing.core.limits import USABLE_GRANTS_MAX
+from billing.credits.buckets import Buckets
 from billing.credits.rebuilding import plan_bucket
 from billing.credits.values import GrantBalance, GrantOutcome, OpenOutcome, RebuildOutcome, SettleOutcome
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
@@ -56,7 +57,7 @@ def test_l2_a_grant_that_is_used_up_leaves_the_burn_order_and_stays_in_the_sums(
 
 
 def test_l9_more_than_64_usable_grants_are_refused_and_used_ones_do_not_count(buckets: Buckets) -> None:
-    a_client(buckets, *[1] * GRANTS_MAX)
+    a_client(buckets, *[1] * USABLE_GRANTS_MAX)
     assert buckets.grant("acme", 65, 1) is GrantOutcome.TOO_MANY
     buckets.settle(a_settlement(a_run(), 1))
     assert buckets.grant("acme", 65, 1) is GrantOutcome.GRANTED

@@ -156,3 +156,41 @@ def test_a_settled_run_leaves_no_lease_behind(brief: Buckets, server: Server) ->
     assert brief.settle(a_settlement(run, 40)).outcome is SettleOutcome.SETTLED
     assert brief.expire("acme", run) is ExpireOutcome.NOTHING
     assert server.client().zcard(f"{{billing:{SHARD}}}:leases") == 0
+
+
+def test_l5_leases_without_a_hold_do_not_keep_a_real_one_from_expiring(brief: Buckets, server: Server) -> None:
+    """Given more dangling leases than a sweep takes, when it sweeps, then they are gone and the hold is named."""
+    client, leases = server.client(), f"{{billing:{SHARD}}}:leases"
+    settled, wrong, run = (a_run(task_id=name) for name in ("settled", "wrong", "real"))
+    brief.reserve(a_hold(run, 40))
+    brief.settle(a_settlement(settled, 1))
+    client.sadd(f"{{billing:{SHARD}}}:run:{wrong.hex}", "not a hold")
+    dangling = [settled, wrong, *(a_run(task_id=f"gone-{number}") for number in range(3))]
+    client.zadd(leases, {other.hex: 1 for other in dangling})
+
+    until(lambda: bool(brief.overdue(SHARD, 2).held), "the hold is overdue")
+
+    assert [hold.run_id for hold in brief.overdue(SHARD, 2).held] == [run]
+    assert client.zrange(leases, 0, -1) == [run.hex.encode()]
+
+
+def test_l9_one_sweep_removes_a_bounded_number_of_dangling_leases(brief: Buckets, server: Server) -> None:
+    client, leases = server.client(), f"{{billing:{SHARD}}}:leases"
+    client.zadd(leases, {a_run(task_id=str(number)).hex: 1 for number in range(45)})
+    until(lambda: not brief.overdue(SHARD, 2).paused, "the grace is over")
+    assert client.zcard(leases) == 25
+    assert brief.overdue(SHARD, 100).held == []
+    assert client.zcard(leases) == 0
+
+
+def test_l5_a_record_that_cannot_be_read_lets_the_others_have_their_turn(
+    brief: Buckets, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = server.client()
+    broken, run = a_run(task_id="broken"), a_run(task_id="real")
+    brief.reserve(a_hold(broken, 1))
+    until(lambda: brief.overdue(SHARD, 1).held != [], "the first is overdue")
+    client.set(f"{{billing:{SHARD}}}:run:{broken.hex}", "held\nno more than this")
+    brief.reserve(a_hold(run, 1))
+    until(lambda: [hold.run_id for hold in brief.overdue(SHARD, 1).held] == [run], "the second is overdue")
+    assert broken.hex in caplog.text
