@@ -15,6 +15,7 @@ import redis
 from billing.core.credits import CREDITS_MAX, check_amount
 from billing.core.errors import Conflict, InvalidValue, Recovering
 from billing.core.limits import USABLE_GRANTS_MAX
+from billing.core.limits import USABLE_GRANTS_MAX
 from billing.core.shards import shard_of
 from billing.credits.keys import ShardKeys, shard_keys
 from billing.credits.outbox import Outbox
@@ -38,6 +39,7 @@ from billing.credits.values import (
 from billing.credits.verification import Verification
 
 logger = logging.getLogger(__name__)
+
 
 class Buckets(Verification, Outbox):
     """The buckets on one Redis client. Threads may share it; processes may not."""

@@ -1,0 +1,10 @@
+"""Numbers that several rooms share (L9). A bound that one room uses alone stands in that room."""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Usable grants that one bucket holds at most, so that one reserve stays one short step.
+USABLE_GRANTS_MAX: Final = 64
+#: A lease is renewed so many times before it would run out; a rebuild waits for one such interval.
+RENEWALS_PER_LEASE: Final = 3
