@@ -15,11 +15,10 @@ import redis
 from billing.core.credits import CREDITS_MAX, check_amount
 from billing.core.errors import Conflict, InvalidValue, Recovering
 from billing.core.limits import USABLE_GRANTS_MAX
-from billing.core.limits import USABLE_GRANTS_MAX
 from billing.core.shards import shard_of
 from billing.credits.keys import ShardKeys, shard_keys
 from billing.credits.outbox import Outbox
-from billing.credits.records import claim_of, finished_event, read_balance, read_hold
+from billing.credits.records import claim_of, read_balance, read_hold
 from billing.credits.scripts import Command, Scripts
 from billing.credits.values import (
     Balance,
@@ -111,7 +110,7 @@ class Buckets(Verification, Outbox):
         if word == b"SETTLED":
             return SettleReply(
                 outcome=SettleOutcome.SETTLED,
-                event=finished_event(fields[0], text),
+                event=text,
                 entry_id=fields[0].decode(),
                 late=fields[1] == b"1",
                 debt=int(fields[2]),
@@ -121,7 +120,7 @@ class Buckets(Verification, Outbox):
             found = len(fields) > 1  # the entry of this very settlement is still in the outbox
             return SettleReply(
                 outcome=SettleOutcome.ALREADY,
-                event=finished_event(fields[1], text) if found else None,
+                event=text if found else None,
                 entry_id=fields[1].decode() if found else None,
                 settlement_id=fields[0].decode(),
             )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from billing.credits.calling import Calling
-from billing.credits.records import finished_event
 from billing.credits.scripts import Command
 from billing.credits.values import OutboxEntry
 
@@ -19,16 +18,18 @@ class Outbox(Calling):
             self._scripts.run_all(self._removals(entries))
 
     def outbox(self, shard: int, *, older_than_ms: int, count: int) -> list[OutboxEntry]:
-        """Return the oldest entries of a shard, at most `count`, that are at least so old by Redis' clock."""
-        time, found = self._scripts.run_all([("TIME",), ("XRANGE", self._keys[shard].outbox, "-", "+", "COUNT", count)])
+        """Return the oldest entries of a shard, at most `count`, that are at least so old by Redis' clock.
+
+        An entry from the future counts as old: the clock was ahead once, and its real age is not known.
+        """
+        found, time = self._scripts.run_all([("XRANGE", self._keys[shard].outbox, "-", "+", "COUNT", count), ("TIME",)])
         now_ms = int(time[0]) * 1_000 + int(time[1]) // 1_000
         entries = []
         for entry_id, fields in found:
             age_ms = now_ms - int(entry_id.split(b"-")[0])
-            if age_ms >= older_than_ms:
-                text = fields[b"e"] if isinstance(fields, dict) else fields[1]
-                event = finished_event(entry_id, text)
-                entries.append(OutboxEntry(entry_id=entry_id.decode(), event=event, age_ms=age_ms))
+            if age_ms < 0 or age_ms >= older_than_ms:
+                event = fields[b"e"] if isinstance(fields, dict) else fields[1]
+                entries.append(OutboxEntry(entry_id=entry_id.decode(), event=event, age_ms=max(age_ms, 0)))
         return entries
 
     def outbox_depth(self, shard: int) -> int:

@@ -54,11 +54,6 @@ def read_hold(run_id: str, deadline_ms: int, record: bytes | None) -> StoredHold
     )
 
 
-def finished_event(entry_id: bytes, text: bytes) -> bytes:
-    """Return the event of an outbox entry: its `occurred_at` is the entry's time, which Redis stamped."""
-    return b'%b,"occurred_at":%b}' % (text, entry_id.partition(b"-")[0])
-
-
 def read_balance(client_id: str, bucket: bytes, flat: Sequence[bytes]) -> Balance:
     """Return a client's bucket: its string, and the fields and values of its grants in turn."""
     epoch, owed, *entries = bucket.split()

@@ -58,12 +58,13 @@ def test_a_reserve_from_the_third_of_eight_grants_is_no_more_commands(server: Se
     assert sum(commands.values()) == 6
 
 
-def test_a_settle_is_6_commands_in_one_round_trip(server: Server, buckets: Buckets) -> None:
+def test_a_settle_is_7_commands_in_one_round_trip(server: Server, buckets: Buckets) -> None:
     a_client(buckets, 100)
     buckets.reserve(a_hold(a_run(at_milliseconds=None), 5))
     assert commands_of(server, lambda: buckets.settle(a_settlement(a_run(at_milliseconds=None), 3))) == {
         "fcall": 1,
         "mget": 1,
+        "time": 1,
         "xadd": 1,
         "set": 2,
         "zrem": 1,

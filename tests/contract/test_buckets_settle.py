@@ -62,6 +62,19 @@ def test_l3_the_charge_and_its_event_are_one_step(buckets: Buckets) -> None:
     assert buckets.held("acme") == []
 
 
+def test_l3_usage_happens_now_though_the_outbox_counts_on_from_the_future(server: Server, buckets: Buckets) -> None:
+    """Given a clock that was a day ahead and came back, when a run settles, then its event says now and is relayed."""
+    a_client(buckets, 100)
+    client, outbox = server.client(), f"{{billing:{SHARD}}}:outbox"
+    now = int(client.time()[0]) * 1_000
+    client.xdel(outbox, client.xadd(outbox, {"e": "x"}, id=f"{now + 86_400_000}-0"))
+    reply = buckets.settle(a_settlement(a_run(), 1))
+    assert reply.entry_id == f"{now + 86_400_000}-1"
+    assert now <= event_of(reply)["occurred_at"] <= now + 60_000
+    (entry,) = buckets.outbox(SHARD, older_than_ms=5_000, count=10)
+    assert (entry.event, entry.age_ms) == (reply.event, 0)
+
+
 def test_l2_what_was_not_used_goes_back_to_exactly_the_grants_that_lent_it(buckets: Buckets) -> None:
     a_client(buckets, 30, 20, 50)
     run = a_run()
@@ -195,6 +208,12 @@ def test_a_debt_that_would_lift_a_sum_above_the_bound_changes_nothing(buckets: B
     assert buckets.outbox_depth(SHARD) == 1
     assert buckets.settle(a_settlement(a_run(), CREDITS_MAX - 11)).debt == CREDITS_MAX - 11
     assert balance_of(buckets).spent == CREDITS_MAX
+
+
+def test_lines_whose_sum_passes_the_bound_are_refused_by_name_value_and_rule(buckets: Buckets) -> None:
+    rule = f"^credits: {CREDITS_MAX + 1}: must be at most {CREDITS_MAX} over all lines$"
+    with pytest.raises(InvalidValue, match=rule):
+        buckets.settle(a_settlement(a_run(), CREDITS_MAX, 1))
 
 
 def test_an_unknown_client_and_another_clients_run_are_refused(buckets: Buckets) -> None:

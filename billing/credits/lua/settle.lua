@@ -6,7 +6,8 @@
 -- Reply  'SETTLED <entry id> <late: 0 or 1> <debt>\n<event>' | 'ALREADY <settlement id> [<entry id>\n<event>]' with the
 --        latter only for the same settlement whose entry is still there
 --        | 'RECOVERING' | 'UNKNOWN_CLIENT' | 'CONFLICT' | 'TOO_LARGE'
--- The event lacks its end, `,"occurred_at":<ms>}`: the reader takes it from the entry id, which is Redis' time.
+-- occurred_at is Redis' time and not the entry's id: after the clock was ahead for a while, a stream goes on counting
+-- from the future.
 -- Atomic because there must be no charge without its event and no event without its charge (L3).
 -- Idempotent by run id: `settled` is final (L4). There is no limit on the outbox here: the work is done.
 
@@ -71,8 +72,8 @@ if repaid or debt > 0 then
   bucket = epoch .. ' ' .. digits(owed + debt) .. sub(bucket, grants)
 end
 
-local event = ARGV[4] .. ',"settlement_id":"' .. settlement .. '","epoch":' .. epoch .. ',"late":'
-  .. (hold and 'false' or 'true') .. ',"lines":[' .. lines .. ']'
+local event = ARGV[4] .. ',"settlement_id":"' .. settlement .. '","occurred_at":' .. digits((now_ms()))
+  .. ',"epoch":' .. epoch .. ',"late":' .. (hold and 'false' or 'true') .. ',"lines":[' .. lines .. ']}'
 local entry = call('XADD', outbox, '*', 'e', event)
 call('SET', KEYS[2], 'settled\n' .. settlement .. '\n' .. client .. '\n' .. entry, 'PX', ARGV[5])
 call('SET', KEYS[1], bucket)
