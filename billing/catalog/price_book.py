@@ -52,10 +52,6 @@ class PriceBook:
             raise UnknownSku(sku)
         return prices[count - 1]
 
-    def skus(self) -> list[str]:
-        """Return the SKUs that have a price, sorted."""
-        return sorted(self._by_sku)
-
     def prices(self, sku: str | None = None) -> list[Price]:
         """Return the prices of a SKU, or of all, in the order in which they were set."""
         found = self._by_sku.get(sku, []) if sku else [price for prices in self._by_sku.values() for price in prices]

@@ -5,22 +5,18 @@ A letter is known by the SHA-256 of its bytes: a message that is delivered again
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, Final
 
 import psycopg
 import sqlalchemy
 from sqlalchemy import func, select
 
-from billing.core.errors import InvalidValue
 from billing.fulfillment.delivery import Delivered
 from billing.schema.tables import dead_letter
 
-#: L9: letters that one page of a listing holds at most, and characters of a reason that are kept.
-PAGE_MAX: Final = 10_000
+#: L9: characters of a reason that are kept.
 _REASON_LENGTH_MAX: Final = 1_000
 
 #: Keep letters, in the order of their digests; those that are there already stay as they are.
@@ -29,17 +25,6 @@ INSERT INTO dead_letter (digest, body, reason, queue)
 SELECT * FROM unnest(%s::bytea[], %s::bytea[], %s::text[], %s::text[])
 ON CONFLICT (digest) DO NOTHING
 """
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class DeadLetter:
-    """A message that is not in the log, and why."""
-
-    letter_id: int
-    body: bytes
-    reason: str
-    queue: str
-    received_at: datetime
 
 
 def keep(cursor: psycopg.Cursor[Any], letters: Sequence[tuple[Delivered, str]]) -> None:
@@ -52,20 +37,6 @@ def keep(cursor: psycopg.Cursor[Any], letters: Sequence[tuple[Delivered, str]]) 
     )
     columns = [[digest for digest, _ in rows], *([row[column] for _, row in rows] for column in range(3))]
     cursor.execute(_KEEP, columns)
-
-
-def list_dead_letters(
-    connection: sqlalchemy.Connection, *, limit: int = 100, before: int | None = None
-) -> Sequence[DeadLetter]:
-    """Return at most `limit` letters, newest first, beginning before the letter id `before`."""
-    if not 1 <= limit <= PAGE_MAX:
-        raise InvalidValue("limit", limit, f"must be from 1 to {PAGE_MAX}")
-    table = dead_letter.c
-    page = select(table.letter_id, table.body, table.reason, table.queue, table.received_at)
-    if before is not None:
-        page = page.where(table.letter_id < before)
-    newest_first = page.order_by(table.letter_id.desc()).limit(limit)
-    return [DeadLetter(**row._mapping) for row in connection.execute(newest_first)]  # noqa: SLF001
 
 
 def count_dead_letters(connection: sqlalchemy.Connection) -> int:

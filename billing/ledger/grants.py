@@ -7,21 +7,24 @@ caller died half way is found and applied by anybody (`unapplied`); applying is 
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, and_, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, and_, func, insert, select, update
 
-from billing.catalog.clients import get_client
-from billing.core.credits import check_amount
+from billing.core.credits import CREDITS_MAX, check_amount
 from billing.core.errors import Conflict, InvalidValue, UnknownClient
 from billing.core.identifiers import check_client_id
+from billing.core.limits import USABLE_GRANTS_MAX
 from billing.schema.tables import client, credit_grant, grant_spent, ledger_entry
 
-#: L9: usable grants that one bucket holds at most.
-USABLE_GRANTS_MAX: Final = 64
+#: Burn order: priority, then expiry, then creation; what never expires burns last.
+BURN_ORDER: Final = (credit_grant.c.priority, credit_grant.c.expires_at.asc().nulls_last(), credit_grant.c.grant_id)
+#: The "grant" under which the log sums what nothing covered when it was settled.
+DEBT: Final = 0
 _KEY_LENGTH_MAX: Final = 255
 
 
@@ -60,6 +63,7 @@ def add_grant(
         if found is not None:
             return _same(_grant(found), amount), False
     _check_room(connection, checked_id)
+    _check_sum(connection, checked_id, amount)
     values = {"client_id": checked_id, "credits": amount, "key": checked_key}
     made = _grant(connection.execute(insert(credit_grant).values(values).returning(*credit_grant.c)).one())
     entry = {"client_id": checked_id, "grant_id": made.grant_id, "kind": "grant", "credits": amount, "reason": reason}
@@ -79,24 +83,27 @@ def mark_applied(connection: Connection, grant_id: int) -> None:
     connection.execute(update(credit_grant).where(waiting).values(applied_at=func.now()))
 
 
-def grants_of(connection: Connection, client_id: str) -> Sequence[GrantRow]:
-    """Return a client's grants in burn order: priority, then expiry, then creation."""
-    order = (credit_grant.c.priority, credit_grant.c.expires_at.asc().nulls_last(), credit_grant.c.grant_id)
-    mine = select(credit_grant).where(credit_grant.c.client_id == client_id)
-    return [_grant(row) for row in connection.execute(mine.order_by(*order))]
+def grants_of_shard(connection: Connection, shard: int) -> dict[str, list[tuple[int, int]]]:
+    """Return (grant id, credits) of each client of a shard that has grants, in burn order."""
+    columns = (credit_grant.c.client_id, credit_grant.c.grant_id, credit_grant.c.credits)
+    mine = select(*columns).where(credit_grant.c.client_id.in_(_clients_of(shard))).order_by(*BURN_ORDER)
+    grants: dict[str, list[tuple[int, int]]] = collections.defaultdict(list)
+    for row in connection.execute(mine):
+        grants[row.client_id].append((row.grant_id, row.credits))
+    return grants
 
 
-def spent_by_grant(connection: Connection, client_id: str) -> dict[int, int]:
-    """Return what each grant of a client has paid, says the log; 0 is debt: nothing covered it when it was settled."""
-    mine = select(grant_spent.c.grant_id, grant_spent.c.credits).where(grant_spent.c.client_id == client_id)
-    return {row.grant_id: row.credits for row in connection.execute(mine)}
+def spent_of_shard(connection: Connection, shard: int) -> dict[str, dict[int, int]]:
+    """Return what the log says each grant of each client of a shard has paid; 0 is debt: nothing had covered it."""
+    columns = (grant_spent.c.client_id, grant_spent.c.grant_id, grant_spent.c.credits)
+    spent: dict[str, dict[int, int]] = collections.defaultdict(dict)
+    for row in connection.execute(select(*columns).where(grant_spent.c.client_id.in_(_clients_of(shard)))):
+        spent[row.client_id][row.grant_id] = row.credits
+    return spent
 
 
-def granted_total(connection: Connection, client_id: str) -> int:
-    """Return the sum of a client's grants. Raises `UnknownClient`."""
-    get_client(connection, client_id)
-    total = select(func.coalesce(func.sum(credit_grant.c.credits), 0)).where(credit_grant.c.client_id == client_id)
-    return int(connection.execute(total).scalar_one())
+def _clients_of(shard: int) -> Select[str]:
+    return select(client.c.client_id).where(client.c.shard == shard)
 
 
 def _same(found: GrantRow, amount: int) -> GrantRow:
@@ -119,6 +126,20 @@ def _check_room(connection: Connection, client_id: str) -> None:
     if count >= USABLE_GRANTS_MAX:
         rule = f"has {count} grants with credits left; a client holds at most {USABLE_GRANTS_MAX} at a time"
         raise InvalidValue("client_id", client_id, rule)
+
+
+def _check_sum(connection: Connection, client_id: str, amount: int) -> None:
+    """Refuse a grant that the bucket could never take: no sum over a bucket passes 2^53 - 1, all debt ever included."""
+    granted = select(func.coalesce(func.sum(credit_grant.c.credits), 0)).where(credit_grant.c.client_id == client_id)
+    debt = select(func.coalesce(func.sum(grant_spent.c.credits), 0)).where(
+        grant_spent.c.client_id == client_id, grant_spent.c.grant_id == DEBT
+    )
+    used = int(connection.execute(select(granted.scalar_subquery() + debt.scalar_subquery())).scalar_one())
+    if used + amount > CREDITS_MAX:
+        rule = (
+            f"must be at most {CREDITS_MAX - used}: what a client was granted and ever owed stays within {CREDITS_MAX}"
+        )
+        raise InvalidValue("credits", amount, rule)
 
 
 def _check_key(key: object) -> str:

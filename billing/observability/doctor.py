@@ -11,17 +11,17 @@ from enum import Enum
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from sqlalchemy import select, text
+from sqlalchemy import text
 
 from billing.connections import broker, postgres
 from billing.connections import redis as redis_connection
 from billing.core.errors import BillingError, NotMigrated
 from billing.core.settings import Settings, without_password
 from billing.events import topology
+from billing.fulfillment.dead_letters import count_dead_letters
 from billing.recovery.facts import shards_with_clients
 from billing.schema import migrate
 from billing.schema.fleet import check_fleet
-from billing.schema.tables import dead_letter
 from billing.task.billable import BillableTask
 from billing.task.runtime import Runtime
 
@@ -125,7 +125,7 @@ def _postgres(runtime: Runtime) -> Iterator[Finding]:
         unguarded = connection.execute(text(_UNGUARDED)).scalar_one()
         verdict = _fail if unguarded else _ok
         yield verdict("PostgreSQL", f"{unguarded} partitions may be changed (L7)", "run: billing migrate")
-        letters = len(connection.execute(select(dead_letter.c.letter_id).limit(1_000)).all())
+        letters = count_dead_letters(connection)
         verdict = _warn if letters else _ok
         yield verdict("PostgreSQL", f"{letters} dead letters", "look at the table dead_letter: each row says why")
 

@@ -13,9 +13,11 @@ import sqlalchemy
 from billing.core.credits import CREDITS_MAX
 from billing.core.errors import Conflict, InvalidValue, UnknownClient
 from billing.core.settings import Settings
+from billing.core.shards import shard_of
 from billing.fulfillment.usage_log import UsageLog
 from billing.ledger import grants, locks
 from billing.ledger.grants import GrantRow
+from billing.schema.tables import credit_grant
 from tests.usage_events import delivered, paid_line, usage_event
 
 pytestmark = pytest.mark.integration
@@ -64,15 +66,15 @@ def test_given_grants_when_not_in_the_bucket_yet_then_they_are_found_oldest_firs
     grant: Callable[..., tuple[GrantRow, bool]], engine: sqlalchemy.Engine
 ) -> None:
     made = [grant(number)[0] for number in (1, 2, 3)]
+    first = sqlalchemy.select(credit_grant.c.applied_at).where(credit_grant.c.grant_id == made[0].grant_id)
     with engine.begin() as connection:
         assert grants.unapplied(connection, 2) == made[:2]
         grants.mark_applied(connection, made[0].grant_id)
     with engine.begin() as connection:
-        applied_at = grants.grants_of(connection, "acme")[0].applied_at
+        applied_at = connection.scalar(first)
         grants.mark_applied(connection, made[0].grant_id)
-        assert grants.grants_of(connection, "acme")[0].applied_at == applied_at is not None
+        assert connection.scalar(first) == applied_at is not None
         assert grants.unapplied(connection, 9) == made[1:]
-        assert grants.granted_total(connection, "acme") == 6
 
 
 def test_given_priorities_and_expiries_when_read_then_grants_are_in_burn_order(
@@ -83,8 +85,8 @@ def test_given_priorities_and_expiries_when_read_then_grants_are_in_burn_order(
     session.execute("UPDATE credit_grant SET expires_at = now() + interval '1 day' WHERE credits = 3")
     session.execute("UPDATE credit_grant SET priority = 1 WHERE credits = 4")
     with engine.connect() as connection:
-        found = [found.grant_id for found in grants.grants_of(connection, "acme")]
-    assert found == [ids[3], ids[2], ids[0], ids[1]]
+        found = grants.grants_of_shard(connection, shard_of("acme", 64))
+    assert found == {"acme": [(ids[3], 4), (ids[2], 3), (ids[0], 1), (ids[1], 2)]}
 
 
 def test_given_64_grants_with_credits_left_when_one_more_is_granted_then_it_is_refused_until_one_is_spent(
@@ -100,7 +102,40 @@ def test_given_64_grants_with_credits_left_when_one_more_is_granted_then_it_is_r
     log.write([delivered(usage_event(lines=[paid_line(shares=[(first.grant_id, 10)])]))])
     assert grant(10)[1]
     with engine.connect() as connection:
-        assert grants.spent_by_grant(connection, "acme") == {first.grant_id: 10}
+        assert grants.spent_of_shard(connection, shard_of("acme", 64)) == {"acme": {first.grant_id: 10}}
+
+
+def test_given_grants_and_debt_when_one_more_would_pass_the_bound_then_it_is_refused_and_nothing_is_stored(
+    grant: Callable[..., tuple[GrantRow, bool]], log: UsageLog, session: psycopg.Connection[Any]
+) -> None:
+    """No sum over a bucket passes 2^53 - 1: what its bucket could never take is in no ledger (L7)."""
+    made, _ = grant(CREDITS_MAX - 20, "order-1")
+    log.write([delivered(usage_event(lines=[paid_line(shares=[(made.grant_id, 5), (0, 10)])]))])
+    rule = r"^credits: 11: must be at most 10: what a client was granted and ever owed stays within 9007199254740991"
+    with pytest.raises(InvalidValue, match=rule):
+        grant(11, "order-2")
+    assert len(entries(session)) == 1
+    assert not grant(CREDITS_MAX - 20, "order-1")[1]  # a repetition is no further grant
+    assert grant(10, "order-2")[1]
+    with pytest.raises(InvalidValue, match=r"^credits: 1: must be at most 0: "):
+        grant(1)
+    assert grant(CREDITS_MAX, client_id="bolt")[1]
+
+
+def test_given_four_large_grants_at_once_when_only_one_fits_then_one_is_made(
+    grant: Callable[..., tuple[GrantRow, bool]], session: psycopg.Connection[Any]
+) -> None:
+    """The sum is checked under the client's row lock."""
+
+    def try_grant(number: int) -> bool:
+        try:
+            return grant(CREDITS_MAX, f"order-{number}")[1]
+        except InvalidValue:
+            return False
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(try_grant, range(4))) == [False, False, False, True]
+    assert len(entries(session)) == 1
 
 
 @pytest.mark.parametrize(

@@ -51,9 +51,8 @@ def test_given_an_older_version_when_looked_up_then_prices_set_later_do_not_exis
         BOOK.lookup("search", late, version=1)
 
 
-def test_given_prices_in_any_order_then_the_book_knows_its_version_skus_and_prices() -> None:
+def test_given_prices_in_any_order_then_the_book_knows_its_version_and_prices() -> None:
     assert BOOK.version == 3
-    assert BOOK.skus() == ["page", "search"]
     assert [price.version for price in BOOK.prices()] == [1, 2, 3]
     assert [price.version for price in BOOK.prices("page")] == [1, 3]
     assert PriceBook([]).version == 0
