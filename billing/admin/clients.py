@@ -60,8 +60,22 @@ def _give_bucket(runtime: Runtime, connection: Connection, client: Client, *, cr
             return
         if not present:
             rebuilds.request_rebuild(connection, client.shard, "a bucket is missing")
-    elif runtime.buckets.open_client(client.client_id, client.epoch) is OpenOutcome.RECOVERING:
+        return
+    outcome = runtime.buckets.open_client(client.client_id, client.epoch)
+    if outcome is OpenOutcome.RECOVERING:
         rebuilds.request_rebuild(connection, client.shard, "a client was added while the shard was recovering")
+    elif outcome is OpenOutcome.ALREADY and not _is_fresh(runtime, client):
+        # Redis was kept, PostgreSQL was not: what the old bucket says is in no ledger (L6).
+        rebuilds.request_rebuild(connection, client.shard, "a new client had a bucket already")
+
+
+def _is_fresh(runtime: Runtime, client: Client) -> bool:
+    """Whether a bucket is as `open_client` makes it: an answer that was lost is asked for again, and says `ALREADY`."""
+    try:
+        balance = runtime.buckets.balance(client.client_id)
+    except Recovering:
+        return False
+    return balance is not None and balance.epoch == client.epoch and not balance.grants and not balance.debt
 
 
 def client(settings: Settings, client_id: str) -> ClientView:

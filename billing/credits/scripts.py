@@ -1,8 +1,8 @@
 """Loads the Lua files as one function library and calls its verbs, loading it where a server does not have it.
 
-Connection errors, and a server that refuses writes for now, become `Unreachable`. A call may be sent twice (a lost
-answer): every verb is idempotent. The library's name is made of its text, so that old and new workers, each with their
-own, work side by side on one server.
+Connection errors, and a server that refuses writes for now, become `Unreachable`; a server that will not do what it is
+asked, `Fatal`. A call may be sent twice (a lost answer): every verb is idempotent. The library's name is made of its
+text, so that old and new workers, each with their own, work side by side on one server.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Final, NoReturn
 
 import redis
 from redis.exceptions import (
+    AuthenticationError,
     ClusterDownError,
     MasterDownError,
     OutOfMemoryError,
@@ -23,7 +24,7 @@ from redis.exceptions import (
 )
 
 from billing.connections.redis import reaching
-from billing.core.errors import Unreachable
+from billing.core.errors import Fatal, Unreachable
 
 #: Each verb, and whether it may still run when the server's memory is full: what finishes or frees work may.
 VERBS: Final = {
@@ -49,6 +50,7 @@ Command = tuple[str | bytes | int, ...]
 #: How a server answers that is there but takes no writes for now: redis-py gives some of them a class, not all.
 _REFUSING: Final = (OutOfMemoryError, ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError)
 _REFUSING_CODES: Final = ("OOM", "MISCONF", "NOREPLICAS", "BUSY ")
+_REASON_LENGTH_MAX: Final = 200
 
 
 def library() -> tuple[str, str]:
@@ -111,13 +113,33 @@ class Scripts:
         return answers
 
     def _refuse(self, error: redis.RedisError) -> NoReturn:
-        if isinstance(error, _REFUSING) or str(error).startswith(_REFUSING_CODES):
-            reason = f"{type(error).__name__}: {error}"
+        text = " ".join(str(error).split())
+        if isinstance(error, _REFUSING) or text.startswith(_REFUSING_CODES):
+            reason = f"{type(error).__name__}: {text}"
             message = f"billing_redis_url: {self._url!r}: the server takes no writes for now ({reason})"
             raise Unreachable(message) from error
+        if isinstance(error, AuthenticationError):
+            # Not for ever: a password may be about to be changed on the server too.
+            raise Unreachable(f"billing_redis_url: {self._url!r}: the server refuses the user or password") from error
+        if isinstance(error, ResponseError):
+            # A server repeats the arguments of a command that it does not know: keys and drafts, to no use.
+            reason = text.partition(", with args")[0][:_REASON_LENGTH_MAX]
+            raise Fatal(f"billing_redis_url: {self._url!r}: {_wrong(text)} ({reason})") from error
         with reaching(self._url):
             raise error
         raise AssertionError
+
+
+def _wrong(text: str) -> str:
+    """Say what is wrong with a server, or with what it holds, that refuses a command."""
+    lower = text.lower()
+    if "noperm" in lower or "no permissions" in lower:
+        return "the user may not run what billing needs: FCALL, FUNCTION, and the commands and keys within"
+    if "unknown command" in lower:
+        return "the server lacks a command that billing needs: it must be Redis 7 or Valkey, without renamed commands"
+    if "wrongtype" in lower or "wrong kind of value" in lower:
+        return "a key of billing holds something that billing did not write"
+    return "the server refuses a command"
 
 
 def _unknown_function(answer: object) -> bool:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from celery import bootsteps
 from celery.worker import state
 
 from billing.core.errors import InvalidValue
 from billing.core.settings import Settings
-from billing.integration.services import Services
 from billing.task.attachment import attachment_of
+
+if TYPE_CHECKING:
+    from billing.integration.services import Services
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +50,9 @@ class FulfillmentStep(bootsteps.StartStopStep):
 
     def start(self, parent: Any) -> None:
         """Start the consumer and the loops."""
+        # Task workers have this step and never start it: the consumer's modules are not for their memory.
+        from billing.integration.services import Services  # noqa: PLC0415
+
         self._services = Services(parent.app, queues=self._queues, on_failure=_stop_worker)
         self._services.start()
         logger.info("billing: fulfillment of usage queues %s", ", ".join(map(str, self._queues)))

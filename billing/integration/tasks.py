@@ -7,9 +7,7 @@ from typing import Any, Final
 import celery
 
 from billing.connections import postgres
-from billing.fulfillment.drain import drain
-from billing.integration import services
-from billing.schema.migrate import make_partitions
+from billing.schema.partitions import make_partitions
 from billing.task.attachment import attachment_of
 
 #: Bounds of one run of `billing.fulfillment.drain` (L9).
@@ -32,6 +30,10 @@ def register_tasks(app: celery.Celery) -> None:
 
     def drain_usage_queues() -> dict[str, int]:
         """Write what waits in the usage queues to the usage history, for at most half a minute."""
+        # Task workers register this and never run it: the consumer's modules are not for their memory.
+        from billing.fulfillment.drain import drain  # noqa: PLC0415
+        from billing.integration import services  # noqa: PLC0415
+
         runtime = attachment_of(app).runtime
         log = services.make_usage_log(runtime)
         report = drain(

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import Final
 
-from sqlalchemy import Connection, func, nulls_last, select, update
+from sqlalchemy import ARRAY, Connection, Uuid, any_, func, literal, select, update
 
-from billing.schema.tables import client, credit_grant, grant_spent, recovery_marker, usage_history
+from billing.catalog.clients import clients_of_shard
+from billing.ledger.grants import grants_of_shard, spent_of_shard
+from billing.schema.tables import client, credit_grant, recovery_marker, usage_history
+
+#: Clients, or runs, that one statement asks for (L9).
+_SLICE: Final = 5_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,31 +39,22 @@ def database_time(connection: Connection) -> datetime:
     return now
 
 
-def begin_epoch(connection: Connection, shard: int) -> list[ClientFacts]:
-    """Raise the epoch of every client of a shard, and read what its bucket is made of."""
+def begin_epoch(
+    connection: Connection, shard: int, bucket_epochs: Callable[[Sequence[str]], Mapping[str, int]]
+) -> list[ClientFacts]:
+    """Raise the epoch of every client of a shard, and read what its bucket is made of.
+
+    The new epoch is above the one that `bucket_epochs` tells of each client's bucket, too: a PostgreSQL that was
+    restored to an older state would else write buckets which are refused as stale, for ever.
+    """
+    _raise_to_buckets(connection, shard, bucket_epochs)
     epochs = connection.execute(
         update(client)
         .where(client.c.shard == shard)
         .values(epoch=client.c.epoch + 1)
         .returning(client.c.client_id, client.c.epoch)
     ).all()
-    of_shard = select(client.c.client_id).where(client.c.shard == shard)
-    grants: dict[str, list[tuple[int, int]]] = collections.defaultdict(list)
-    # Burn order: priority, then expiry, then creation.
-    burn_order = (credit_grant.c.priority, nulls_last(credit_grant.c.expires_at.asc()), credit_grant.c.grant_id)
-    for row in connection.execute(
-        select(credit_grant.c.client_id, credit_grant.c.grant_id, credit_grant.c.credits)
-        .where(credit_grant.c.client_id.in_(of_shard))
-        .order_by(*burn_order)
-    ):
-        grants[row.client_id].append((row.grant_id, row.credits))
-    spent: dict[str, dict[int, int]] = collections.defaultdict(dict)
-    for row in connection.execute(
-        select(grant_spent.c.client_id, grant_spent.c.grant_id, grant_spent.c.credits).where(
-            grant_spent.c.client_id.in_(of_shard)
-        )
-    ):
-        spent[row.client_id][row.grant_id] = row.credits
+    grants, spent = grants_of_shard(connection, shard), spent_of_shard(connection, shard)
     return [
         ClientFacts(
             client_id=row.client_id,
@@ -68,6 +64,18 @@ def begin_epoch(connection: Connection, shard: int) -> list[ClientFacts]:
         )
         for row in epochs
     ]
+
+
+def _raise_to_buckets(
+    connection: Connection, shard: int, bucket_epochs: Callable[[Sequence[str]], Mapping[str, int]]
+) -> None:
+    after = ""
+    while page := clients_of_shard(connection, shard, limit=_SLICE, after=after):
+        after = page[-1].client_id
+        found = bucket_epochs([known.client_id for known in page])
+        ahead = {known.client_id: found[known.client_id] for known in page if found[known.client_id] > known.epoch}
+        for client_id, epoch in ahead.items():
+            connection.execute(update(client).where(client.c.client_id == client_id).values(epoch=epoch))
 
 
 def mark_grants_applied(connection: Connection, shard: int) -> None:
@@ -80,12 +88,19 @@ def mark_grants_applied(connection: Connection, shard: int) -> None:
     )
 
 
-def logged_runs(connection: Connection, run_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
-    """Return which of some runs are in the usage history: they are charged, and hold nothing any more."""
-    if not run_ids:
-        return set()
-    query = select(usage_history.c.run_id).where(usage_history.c.run_id.in_(run_ids)).distinct()
-    return set(connection.execute(query).scalars())
+def logged_runs(connection: Connection, run_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
+    """Return the settlement of those runs that are in the usage history: they are charged, and hold nothing any more.
+
+    The ids go as one array a slice, since a statement takes 65,535 parameters and a shard may have more holds.
+    """
+    run_id = usage_history.c.run_id
+    logged: dict[uuid.UUID, str] = {}
+    for start in range(0, len(run_ids), _SLICE):
+        part = literal(list(run_ids[start : start + _SLICE]), ARRAY(Uuid))
+        settlement = func.min(usage_history.c.settlement_id).label("settlement")
+        query = select(run_id, settlement).where(run_id == any_(part)).group_by(run_id)
+        logged.update({row.run_id: row.settlement for row in connection.execute(query)})
+    return logged
 
 
 def marker_committed(connection: Connection, token: uuid.UUID) -> bool:

@@ -22,12 +22,10 @@ from billing.core.errors import Fatal
 from billing.core.settings import Settings
 from billing.schema.advisory import Guard
 from billing.schema.fleet import record_fleet
+from billing.schema.partitions import make_partitions
 
 #: Not Alembic's own name, which the application's migrations may use in the same database.
 VERSION_TABLE: Final = "billing_schema_version"
-
-#: How far ahead months are made.
-MONTHS_AHEAD: Final = 12
 
 #: L9: how long a migration waits for another one, or for a table that is in use.
 _LOCK_TIMEOUT: Final = "60s"
@@ -50,15 +48,6 @@ def migrate(settings: Settings, *, now: datetime | None = None) -> list[str]:
             return applied + make_partitions(connection, now or datetime.now(UTC))
     finally:
         engine.dispose()
-
-
-def make_partitions(connection: Connection, now: datetime) -> list[str]:
-    """Make every missing month up to a year after `now`; return the names of those made. Idempotent, safe at once."""
-    month = now.astimezone(UTC).date().replace(day=1)
-    years, months = divmod(month.month - 1 + MONTHS_AHEAD, 12)
-    until = month.replace(year=month.year + years, month=months + 1)
-    made = connection.execute(select(func.billing_make_usage_months(until)))
-    return list(made.scalars())
 
 
 def current(settings: Settings) -> str | None:

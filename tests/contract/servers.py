@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import util
 from pathlib import Path
@@ -49,9 +49,10 @@ def until(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> No
 class Server:
     """A server process that can be killed and started again on the same port and directory."""
 
-    def __init__(self, binary: str, folder: str, *, port: int = 0) -> None:
+    def __init__(self, binary: str, folder: str, *, port: int = 0, options: Sequence[str] = ()) -> None:
         self._binary = binary
         self._folder = folder
+        self._options = options
         self.port = port or self._free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -66,7 +67,7 @@ class Server:
         """Start it and wait until it answers."""
         arguments = f"--port {self.port} --bind 127.0.0.1 --appendonly yes --appendfsync everysec --dir {self._folder}"
         self._process = subprocess.Popen(
-            [self._binary, *arguments.split(), "--save", "", "--logfile", f"{self._folder}/log"]
+            [self._binary, *arguments.split(), "--save", "", "--logfile", f"{self._folder}/log", *self._options]
         )
         until(self._answers, f"{self._binary} on port {self.port} answers")
 
@@ -77,11 +78,13 @@ class Server:
             self._process.wait(timeout=10)
             self._process = None
 
-    def client(self, *, port: int | None = None, retries: int = 1) -> redis.Redis:
+    def client(self, *, port: int | None = None, retries: int = 1, login: tuple[str, str] | None = None) -> redis.Redis:
         """Return a client that bounds its waits and sends a lost call again."""
         return redis.Redis(
             host="127.0.0.1",
             port=port or self.port,
+            username=login[0] if login else None,
+            password=login[1] if login else None,
             protocol=2,
             socket_timeout=5,
             retry=Retry(NoBackoff(), retries),
@@ -117,10 +120,10 @@ class Server:
 
 
 @contextmanager
-def started(binary: str) -> Iterator[Server]:
+def started(binary: str, *options: str) -> Iterator[Server]:
     """Run a server for a while, in a directory of its own."""
     with tempfile.TemporaryDirectory(prefix="billing-test-") as folder:
-        server = Server(binary, folder)
+        server = Server(binary, folder, options=options)
         try:
             server.start()
             yield server

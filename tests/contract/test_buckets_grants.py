@@ -6,8 +6,8 @@ import pytest
 
 from billing.core.credits import CREDITS_MAX
 from billing.core.errors import InvalidValue
-from billing.core.shards import shard_of
 from billing.core.limits import USABLE_GRANTS_MAX
+from billing.core.shards import shard_of
 from billing.credits.buckets import Buckets
 from billing.credits.rebuilding import plan_bucket
 from billing.credits.values import GrantBalance, GrantOutcome, OpenOutcome, RebuildOutcome, SettleOutcome

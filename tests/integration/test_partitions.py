@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy
 
 from billing.fulfillment.usage_log import LogUnready, UsageLog
-from billing.schema.migrate import make_partitions
+from billing.schema.partitions import make_partitions
 from tests.usage_events import delivered, usage_event
 
 pytestmark = pytest.mark.integration
