@@ -1,0 +1,93 @@
+"""A rebuild goes queue by queue: one that nobody consumes keeps no other shard closed, nor closes an open one (L10)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import pytest
+
+from billing.core.errors import Recovering
+from billing.core.settings import Settings
+from billing.recovery.rebuild import Rebuilder
+from billing.task.runtime import Runtime
+from tests.integration.consuming import rows
+from tests.integration.recovering import Business, business_on, clients_by_queue
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+
+@pytest.fixture
+def business(database: Settings, redis_url: str, broker_url: str) -> Iterator[Business]:
+    """Open a business."""
+    with business_on(database, redis_url, broker_url) as business:
+        yield business
+
+
+def test_given_a_queue_without_a_consumer_when_all_shards_are_lost_then_those_of_the_other_queues_come_back(
+    business: Business,
+) -> None:
+    """The shard behind it stays closed until somebody consumes its queue."""
+    clients = [business.client(client_id, 10) for client_id in clients_by_queue()]
+    business.lose()
+    with business.consuming(0, 1, 3):
+        with pytest.raises(Recovering, match=r"^1 shards still wait for their rebuild"):
+            business.rebuilder.step()
+        assert [business.is_open(client_id) for client_id in clients] == [True, True, False, True]
+    with business.consuming(2):
+        assert business.rebuilder.step() == 1
+    assert all(business.balance(client_id).available == 10 for client_id in clients)
+
+
+def test_given_no_consumer_when_a_trusted_shard_is_wanted_then_it_stays_open_until_there_is_one(
+    business: Business,
+) -> None:
+    """What is only wanted is closed when its rebuild can come to an end, not before."""
+    business.client("acme", 10)
+    business.request("acme")
+    with pytest.raises(Recovering):
+        business.rebuilder.step()
+    assert business.balance("acme").epoch == 1
+    with business.consuming():
+        assert business.rebuilder.step() == 1
+        assert business.rebuilder.step() == 0
+    assert business.balance("acme").epoch == 2
+
+
+def test_given_no_broker_when_a_trusted_shard_is_wanted_then_it_stays_open(business: Business) -> None:
+    business.client("acme", 10)
+    business.request("acme")
+    away = dataclasses.replace(business.settings, broker_url="amqp://127.0.0.1:1//")
+    runtime = Runtime(lambda: away)
+    with pytest.raises(Recovering):
+        Rebuilder(runtime).step()
+    runtime.close()
+    assert business.balance("acme").epoch == 1
+
+
+def test_given_events_in_the_outbox_when_a_shard_is_wanted_then_they_are_in_the_log_before_it_is_written(
+    business: Business,
+) -> None:
+    """L3, L6: a rebuild counts what was settled and not yet published."""
+    business.client("acme", 100)
+    for number in range(7):
+        business.settle("acme", 10, f"task-{number}", publish=False)
+    business.request("acme")
+    with business.consuming():
+        assert business.rebuilder.step() == 1
+    assert rows(business.settings) == 7
+    balance = business.balance("acme")
+    assert (balance.available, balance.spent, balance.epoch) == (30, 70, 2)
+
+
+def test_given_a_rebuilder_that_is_told_to_stop_when_it_waits_then_it_ends_and_the_shard_stays_closed(
+    business: Business,
+) -> None:
+    """L9: a worker that stops waits for no marker."""
+    business.client("acme", 10)
+    business.lose()
+    rebuilder = Rebuilder(business.runtime)
+    rebuilder.stop()
+    with pytest.raises(Recovering, match="this worker stops"):
+        rebuilder.step()
+    assert not business.is_open("acme")
