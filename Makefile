@@ -2,7 +2,7 @@
 # can be had without a question. PYTHON=… chooses the interpreter.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test lint matrix bench lock clean rabbitmq
+.PHONY: help demo up test lint matrix bench lock clean rabbitmq servers
 
 export PYTHON
 BIN := .venv/bin
@@ -18,7 +18,7 @@ demo: .venv/.installed rabbitmq ## Run a billed fleet on real work and check its
 up: .venv/.installed rabbitmq ## Run servers, workers, beat and Flower until Ctrl-C; data stay in .billing/
 	@exec $(BIN)/billing up $(ARGS)
 
-test: lint rabbitmq ## Run the linters and all tests, against real servers
+test: lint servers ## Run the linters and all tests, against real servers
 	@exec $(BIN)/python -m pytest $(ARGS)
 
 lint: .venv/.installed ## Check style, types and the direction of imports
@@ -27,7 +27,7 @@ lint: .venv/.installed ## Check style, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-matrix: .venv-5.6/.installed rabbitmq ## Run all tests with the other Celery version (5.6)
+matrix: .venv-5.6/.installed servers ## Run all tests with the other Celery version (5.6)
 	@exec .venv-5.6/bin/python -m pytest $(ARGS)
 
 bench: .venv/.installed rabbitmq ## Measure, as ratios to plain Celery, Redis and PostgreSQL
@@ -41,7 +41,10 @@ clean: ## Remove what the other targets made, except the data in .billing/
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 rabbitmq:
-	@tools/install-rabbitmq
+	@tools/install-servers rabbitmq-server
+
+servers:
+	@tools/install-servers rabbitmq-server redis-server
 
 .venv/.installed: requirements/celery-5.7.txt $(SETUP)
 	@tools/install-environment .venv $<
