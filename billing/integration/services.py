@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 import celery
@@ -21,7 +22,7 @@ from billing.integration.loops import Loop
 from billing.recovery.grants import apply_grants
 from billing.recovery.rebuild import Rebuilder
 from billing.task.attachment import attachment_of
-from billing.task.reaper import Reaper
+from billing.task.reaper import Reaper, StoredResult
 from billing.task.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -113,11 +114,27 @@ def make_reaper(app: celery.Celery) -> Reaper:
     attachment = attachment_of(app)
     runtime = attachment.runtime
 
-    def read_state(task_id: str) -> str:
-        # Without a result backend no result will ever say more: what succeeded has settled (L3).
-        return states.PENDING if isinstance(app.backend, DisabledBackend) else str(app.backend.get_state(task_id))
+    def read_state(task_id: str) -> StoredResult:
+        backend = app.backend
+        if isinstance(backend, DisabledBackend):
+            # Without a result backend no result will ever say more: what succeeded has settled (L3).
+            return StoredResult(state=states.PENDING)
+        meta = backend.get_task_meta(task_id)
+        return StoredResult(state=str(meta["status"]), stored_at=stored_at(meta.get("date_done")))
 
     def publish(client_id: str, reply: SettleReply) -> None:
         attachment.lifecycle.publish(client_id, reply)
 
     return Reaper(runtime.settings, runtime.buckets, read_state, publish, runtime.clock)
+
+
+def stored_at(date_done: object) -> datetime | None:
+    """Return when a result was stored: backends give text or a time, some without a zone, which is UTC then."""
+    if isinstance(date_done, str):
+        try:
+            date_done = datetime.fromisoformat(date_done)
+        except ValueError:
+            return None
+    if not isinstance(date_done, datetime):
+        return None
+    return date_done.replace(tzinfo=UTC) if date_done.tzinfo is None else date_done.astimezone(UTC)

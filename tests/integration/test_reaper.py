@@ -1,0 +1,322 @@
+"""What the reaper makes of holds whose lease ran out: each by its task's result, none in the way of another (L4, L5).
+
+No test waits for a lease: the lease index is told that a hold is due, and that the shard was swept just now.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import celery
+import pytest
+import redis
+from celery import states
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+import billing
+from billing.core.clock import SystemClock, from_milliseconds, to_milliseconds
+from billing.core.credits import CREDITS_MAX
+from billing.core.errors import Unreachable
+from billing.core.ids import run_id
+from billing.core.settings import Settings
+from billing.core.shards import shard_of
+from billing.credits.buckets import Buckets
+from billing.credits.values import Hold, ReserveOutcome, SettleReply
+from billing.events.usage_event import Draft, EventHead, UsageLine, encode_draft, encode_head
+from billing.integration.services import make_reaper, stored_at
+from billing.task.reaper import Reaper, StoredResult
+
+pytestmark = pytest.mark.integration
+
+SHARDS = 4
+#: A client of each shard.
+CLIENTS = [next(name for name in map(str, range(100)) if shard_of(name, SHARDS) == shard) for shard in range(SHARDS)]
+PRICED_AT = to_milliseconds(datetime.now(UTC))
+SUCCESS = StoredResult(state=states.SUCCESS)
+YEAR = timedelta(days=366)
+
+
+class LaterClock(SystemClock):
+    """A clock that is ahead, or not."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta(0)
+
+    def now(self) -> datetime:
+        """Return the present and how much the clock is ahead."""
+        return super().now() + self.ahead
+
+
+class Scene:
+    """Buckets on a real server, and a reaper whose results the test says."""
+
+    def __init__(self, redis_url: str) -> None:
+        self.redis = redis.Redis.from_url(redis_url, protocol=2)
+        self.buckets = Buckets(
+            self.redis, shards=SHARDS, lease_seconds=60, settled_retention_seconds=60, outbox_entries_max=1_000
+        )
+        self.clock = LaterClock()
+        self.result: Callable[[str], StoredResult] = lambda _: SUCCESS
+        self.asked: list[str] = []
+        self.published: list[str] = []
+        self.reaper = self.make_reaper()
+        for shard, client in enumerate(CLIENTS):
+            assert self.buckets.verify(shard, expected=None)
+            self.buckets.open_client(client)
+            self.buckets.grant(client, 1, 1_000)
+
+    def make_reaper(self, *, sweep_batch: int = 100) -> Reaper:
+        """Return a reaper of these buckets."""
+        return Reaper(
+            Settings(shards=SHARDS, sweep_batch=sweep_batch), self.buckets, self._read, self._publish, self.clock
+        )
+
+    def _read(self, task_id: str) -> StoredResult:
+        self.asked.append(task_id)
+        return self.result(task_id)
+
+    def _publish(self, client_id: str, _: SettleReply) -> None:
+        self.published.append(client_id)
+
+    def due(self, task_id: str, *, client: str = CLIENTS[0], actual: int = 10, lines: bytes = b"") -> UUID:
+        """Hold 10 credits for a run whose draft says `actual`, and have its lease run out, the oldest first."""
+        run = run_id(client, task_id, nesting=0, nonce="", at_milliseconds=PRICED_AT)
+        head = EventHead(
+            run_id=run,
+            client_id=client,
+            correlation_id=task_id,
+            root_id=task_id,
+            task="t",
+            attempt=1,
+            submitted_at=None,
+            price_version=1,
+        )
+        parts = [actual] if actual <= CREDITS_MAX else [CREDITS_MAX, actual - CREDITS_MAX]
+        draft = Draft(
+            priced_at=PRICED_AT, lines=tuple(UsageLine(sku="page", quantity=1, credits=part) for part in parts)
+        )
+        hold = Hold(
+            run_id=run,
+            client_id=client,
+            sku="page",
+            credits=10,
+            token="dead",
+            price_version=1,
+            attempt=1,
+            head=encode_head(head),
+            lines=lines or encode_draft(draft),
+        )
+        assert self.buckets.reserve(hold).outcome is ReserveOutcome.HELD
+        self.redis.zadd(f"{{billing:{shard_of(client, SHARDS)}}}:leases", {run.hex: len(self.leases()) + 1})
+        return run
+
+    def leases(self) -> dict[UUID, int]:
+        """Return the deadline of every hold."""
+        return {hold.run_id: hold.deadline_ms for shard in range(SHARDS) for hold in self.buckets.held(None, shard)}
+
+    def sweep(self) -> int:
+        """Sweep, the shards having been swept just now."""
+        now = to_milliseconds(datetime.now(UTC))
+        for shard in range(SHARDS):
+            self.redis.hset(f"{{billing:{shard}}}:swept", mapping={"at": now, "grace": 0})
+        return self.reaper.sweep()
+
+    def assert_extended(self, run: UUID) -> None:
+        """Check that the hold is there, and is due a lease from now."""
+        assert self.leases()[run] > to_milliseconds(datetime.now(UTC)) + 50_000
+
+    def spent(self, client: str = CLIENTS[0]) -> tuple[int, int]:
+        """Return what a client spent and what is held."""
+        balance = self.buckets.balance(client)
+        assert balance is not None
+        assert balance.granted + balance.owed == balance.available + balance.held + balance.spent
+        return balance.spent, balance.held
+
+
+@pytest.fixture
+def scene(redis_url: str) -> Scene:
+    """Return a scene on an empty server."""
+    return Scene(redis_url)
+
+
+def test_l5_a_success_is_charged_and_anything_else_given_back(scene: Scene) -> None:
+    scene.due("done", actual=7)
+    scene.due("lost")
+    scene.result = lambda task_id: SUCCESS if task_id == "done" else StoredResult(state=states.STARTED)
+    assert scene.sweep() == 2
+    assert scene.spent() == (7, 0)
+    assert scene.published == [CLIENTS[0]]
+
+
+def test_l5_one_bad_hold_does_not_keep_the_others_from_their_turn(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Given sweeps of one hold and an oldest hold that no settle understands, then the next is settled all the same."""
+    scene.reaper = scene.make_reaper(sweep_batch=1)
+    other = next(name for name in map(str, range(1_000, 1_100)) if shard_of(name, SHARDS) == 0)
+    scene.buckets.open_client(other)
+    scene.buckets.grant(other, 1, 100)
+    bad = scene.due("bad", client=other)
+    scene.due("good")
+    scene.due("elsewhere", client=CLIENTS[3])
+    scene.redis.set(f"{{billing:0}}:bucket:{other}", "no bucket")
+    assert scene.sweep() == 1, "other shards are swept in the same sweep"
+    assert str(bad) in caplog.text
+    assert scene.sweep() == 1
+    assert scene.spent() == (10, 0)
+    scene.assert_extended(bad)
+
+
+def test_l5_one_bad_shard_does_not_keep_the_others_from_their_turn(scene: Scene) -> None:
+    scene.due("good", client=CLIENTS[2])
+    scene.redis.set("{billing:1}:leases", "no index")
+    assert scene.sweep() == 1
+    assert scene.spent(CLIENTS[2]) == (10, 0)
+
+
+def test_l5_each_sweep_begins_at_another_shard(scene: Scene) -> None:
+    for turn in range(SHARDS + 1):
+        for client in CLIENTS:
+            scene.due(f"{turn}", client=client)
+        scene.published.clear()
+        assert scene.sweep() == SHARDS
+        assert scene.published == [CLIENTS[(turn + step) % SHARDS] for step in range(SHARDS)]
+
+
+def test_l5_a_server_that_is_away_ends_the_sweep(scene: Scene) -> None:
+    scene.due("waiting")
+
+    def cut(_: str) -> StoredResult:
+        scene.redis.connection_pool = redis.ConnectionPool(host="127.0.0.1", port=1, retry=Retry(NoBackoff(), 0))
+        return SUCCESS
+
+    scene.result = cut
+    with pytest.raises(Unreachable):
+        scene.sweep()
+
+
+def test_l6_a_shard_that_recovers_meanwhile_is_left_for_later(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    run = scene.due("done")
+
+    def close(_: str) -> StoredResult:
+        scene.buckets.close(0)
+        return SUCCESS
+
+    scene.result = close
+    with caplog.at_level(logging.INFO):
+        assert scene.sweep() == 0
+    assert "is settled" not in caplog.text
+    assert scene.published == []
+    scene.buckets.verify(0, expected=None)
+    scene.result = lambda _: SUCCESS
+    assert list(scene.leases()) == [run]
+    assert scene.sweep() == 1
+
+
+def test_l4_a_finished_run_of_a_client_without_a_bucket_is_kept_at_any_age(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = scene.due("done")
+    scene.redis.rename(f"{{billing:0}}:bucket:{CLIENTS[0]}", "{billing:0}:away")
+    scene.clock.ahead = YEAR
+    assert scene.sweep() == 0
+    scene.assert_extended(run)
+    assert f"client {CLIENTS[0]} has no bucket" in caplog.text
+    assert scene.published == []
+
+
+@pytest.mark.parametrize(
+    ("actual", "lines", "reason"),
+    [
+        (CREDITS_MAX, b"", "more than can be counted"),
+        (CREDITS_MAX + 1, b"", f"credits: {CREDITS_MAX + 1}: must be at most"),
+        (10, b"[]", "its draft cannot be read"),
+    ],
+)
+def test_l4_a_run_that_cannot_be_charged_is_kept_and_then_given_up_with_all_that_a_correction_needs(
+    scene: Scene, caplog: pytest.LogCaptureFixture, actual: int, lines: bytes, reason: str
+) -> None:
+    scene.due("before")
+    assert scene.sweep() == 1
+    run = scene.due("done", actual=actual, lines=lines)
+    scene.result = lambda _: StoredResult(state=states.SUCCESS, stored_at=datetime.now(UTC))
+    draft = scene.buckets.held(CLIENTS[0])[0].lines
+    assert scene.sweep() == 0
+    scene.assert_extended(run)
+    assert reason in caplog.text
+    assert "UNCHARGED" not in caplog.text
+
+    scene.redis.zadd("{billing:0}:leases", {run.hex: 1})
+    scene.clock.ahead = YEAR
+    assert scene.sweep() == 1
+    assert scene.spent() == (10, 0)
+    (line,) = [record.getMessage() for record in caplog.records if "UNCHARGED" in record.getMessage()]
+    assert all(part in line for part in (str(run), f"client {CLIENTS[0]}", "held 10", repr(draft), reason))
+
+
+@pytest.mark.parametrize(
+    ("after_ms", "charged"), [(0, True), (5_000, True), (-1_000, True), (-1_001, False), (-86_400_000, False)]
+)
+def test_l4_only_a_success_of_this_submission_is_charged(scene: Scene, after_ms: int, charged: bool) -> None:  # noqa: FBT001
+    """Given a success stored before the run's first reserve, then it was another submission of the same task id."""
+    scene.due("again")
+    scene.result = lambda _: StoredResult(state=states.SUCCESS, stored_at=from_milliseconds(PRICED_AT + after_ms))
+    assert scene.sweep() == 1
+    assert scene.spent() == (10 if charged else 0, 0)
+
+
+def test_l5_a_result_backend_that_is_away_is_asked_once_in_a_sweep(scene: Scene) -> None:
+    """Given three holds on two shards, when the first result cannot be read, then none is asked for nor expired."""
+    runs = [scene.due("a"), scene.due("b"), scene.due("c", client=CLIENTS[1])]
+
+    def away(_: str) -> StoredResult:
+        raise OSError
+
+    scene.result = away
+    assert scene.sweep() == 0
+    assert scene.asked == ["a"]
+    for run in runs:
+        scene.assert_extended(run)
+
+    scene.redis.zadd("{billing:1}:leases", {runs[2].hex: 1})
+    scene.result = lambda _: SUCCESS
+    assert scene.sweep() == 1, "the next sweep asks again"
+    assert scene.asked == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("date_done", "expected"),
+    [
+        ("2026-05-01T10:00:00+00:00", datetime(2026, 5, 1, 10, tzinfo=UTC)),
+        ("2026-05-01T12:00:00.5+02:00", datetime(2026, 5, 1, 10, 0, 0, 500_000, tzinfo=UTC)),
+        ("2026-05-01T10:00:00", datetime(2026, 5, 1, 10, tzinfo=UTC)),
+        (datetime(2026, 5, 1, 10), datetime(2026, 5, 1, 10, tzinfo=UTC)),  # noqa: DTZ001 - as SQL backends answer
+        ("yesterday", None),
+        (None, None),
+        (1, None),
+    ],
+)
+def test_the_time_of_a_result_is_read_in_every_form_that_backends_give(
+    date_done: object, expected: datetime | None
+) -> None:
+    assert stored_at(date_done) == expected
+
+
+def test_l4_the_time_of_a_result_comes_from_the_apps_backend(scene: Scene, redis_url: str, result_url: str) -> None:
+    """Given a task that succeeded after its first reserve and one a day before, then only the first is charged."""
+    app = celery.Celery("reaped", broker="memory://", backend=result_url)
+    app.conf.update(billing_redis_url=redis_url, billing_broker_url="memory://", billing_shards=SHARDS)
+    billing.setup(app)
+    with redis.Redis.from_url(result_url) as client:
+        for task_id, age in (("now", timedelta(0)), ("before", timedelta(days=1))):
+            scene.due(task_id)
+            meta = {"status": "SUCCESS", "result": None, "date_done": (datetime.now(UTC) - age).isoformat()}
+            client.set(f"celery-task-meta-{task_id}", json.dumps(meta))
+    scene.reaper = make_reaper(app)
+    assert scene.sweep() == 2
+    assert scene.spent() == (10, 0)
