@@ -123,19 +123,23 @@ def test_the_set_up_refuses_an_old_python_with_one_line(tmp_path: Path) -> None:
 
 def test_without_a_package_manager_the_broker_s_script_says_what_follows(tmp_path: Path) -> None:
     """It never fails: a laptop without RabbitMQ still has a demo."""
-    script = (REPOSITORY / "tools" / "install-rabbitmq").read_text().replace("/usr/lib/rabbitmq", "/nowhere")
+    script = (REPOSITORY / "tools" / "install-servers").read_text().replace("/usr/lib/rabbitmq", "/nowhere")
     for program in ("id", "command", "readlink", "basename"):
         (tmp_path / program).write_text("#!/bin/sh\necho 1000\n")
         (tmp_path / program).chmod(0o755)
     done = subprocess.run(
-        ["/bin/sh", "-c", script], env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False
+        ["/bin/sh", "-c", script, "install-servers", "rabbitmq-server"],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr.startswith("RabbitMQ is not installed: messages will travel over Redis")
+    assert done.stderr.startswith("Not installed: rabbitmq-server")
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("script", ["tools/install-environment", "tools/install-rabbitmq", "tools/lock", ".ci/run"])
+@pytest.mark.parametrize("script", ["tools/install-environment", "tools/install-servers", "tools/lock", ".ci/run"])
 def test_the_scripts_are_executable_and_parse(script: str) -> None:
     """A shell would find a typing mistake only on the machine that needs the line."""
     path = REPOSITORY / script
