@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import Any, Final
+from typing import Any
 
 from celery import bootsteps
 from celery.worker import state
 
 from billing.connections import postgres
 from billing.core.errors import BillingError, InvalidValue
+from billing.core.limits import RENEWALS_PER_LEASE
 from billing.schema.fleet import check_fleet
 from billing.task.attachment import attachment_of
 from billing.task.leases import LeaseKeeper
 from billing.task.runtime import Runtime
 
 logger = logging.getLogger(__name__)
-
-#: A lease is renewed so many times before it would run out.
-RENEWALS_PER_LEASE: Final = 3
 
 
 class LeaseStep(bootsteps.StartStopStep):

@@ -24,6 +24,7 @@ from billing.core.errors import (
     UnknownSku,
     Unreachable,
 )
+from billing.core.limits import RENEWALS_PER_LEASE
 from billing.core.shards import queue_of, shard_of
 from billing.credits.values import (
     RenewOutcome,
@@ -52,8 +53,6 @@ logger = logging.getLogger(__name__)
 _RETRY_MARGIN_LEASES: Final = 1.0
 #: How long a process that ends waits for Redis to take what it owes (L9).
 _CLOSE_SECONDS: Final = 5.0
-#: A lease is renewed so many times before it would run out.
-RENEWALS_PER_LEASE: Final = 3
 
 
 class Lifecycle:
