@@ -9,10 +9,8 @@ from typing import Any
 from celery import bootsteps
 from celery.worker import state
 
-from billing.connections import postgres
 from billing.core.errors import BillingError, InvalidValue
 from billing.core.limits import RENEWALS_PER_LEASE
-from billing.schema.fleet import check_fleet
 from billing.task.attachment import attachment_of
 from billing.task.leases import LeaseKeeper
 from billing.task.runtime import Runtime
@@ -64,8 +62,8 @@ class LeaseStep(bootsteps.StartStopStep):
 def _check_fleet(runtime: Runtime) -> None:
     """Refuse to start with numbers that differ from the database's; without an answer, the first price load checks."""
     try:
-        with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
-            check_fleet(connection, runtime.settings)
+        # Loading the price book checks them, and is bounded in time, also where PostgreSQL hangs.
+        runtime.prices.get()
     except InvalidValue as error:
         message = f"billing: {error}"
         raise SystemExit(message) from error

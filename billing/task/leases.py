@@ -1,7 +1,8 @@
 """Renews the holds of the runs that this worker is executing, so that none loses its hold while it lives (L5).
 
-It runs in the worker's main process for every pool, where Celery keeps the active requests. On a shard that is
-recovering it asserts the hold instead, recomputed from the request, so that a rebuild finds it (L6).
+It runs in the worker's main process for every pool, where Celery keeps the active requests, for a run that keeps its
+own process too busy to renew (`renewal.py`). It only renews: which requests were admitted is known to their process
+alone, so on a shard that is recovering it is that process which asserts the hold (L6).
 """
 
 from __future__ import annotations
@@ -9,20 +10,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
-
-import msgspec
+from typing import Any
 
 from billing.core.errors import BillingError, Retryable
-from billing.credits.values import RenewOutcome
 from billing.task.attachment import Attachment
 from billing.task.billable import BillableTask
 from billing.task.headers import CLIENT, Identity, identify
 
 logger = logging.getLogger(__name__)
-
-#: The token of a hold that was asserted for an attempt by its worker's main process: it matches any attempt.
-ANY_ATTEMPT: Final = "*"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,25 +48,11 @@ class LeaseKeeper:
         return 0
 
     def _renew(self, active: Iterable[Any]) -> int:
-        billed = [(request, found) for request in list(active) if (found := _identity(request)) is not None]
+        billed = [found for request in list(active) if (found := _identity(request)) is not None]
         if not billed:
             return 0
-        buckets = self._attachment.runtime.buckets
-        outcomes = buckets.renew([(identity.client_id, identity.run_id, None) for _, identity in billed])
-        for (request, _), outcome in zip(billed, outcomes, strict=True):
-            if outcome is RenewOutcome.RECOVERING:
-                try:
-                    self._assert(request)
-                except Retryable:
-                    raise
-                except Exception:
-                    logger.exception("billing: the hold of request %s is not asserted", request.id)
+        self._attachment.runtime.buckets.renew([(identity.client_id, identity.run_id, None) for identity in billed])
         return len(billed)
-
-    def _assert(self, request: Any) -> None:
-        lifecycle = self._attachment.lifecycle
-        run = lifecycle.prepare(request.task, request.args, request.kwargs, _delivered(request))
-        self._attachment.runtime.buckets.assert_hold(msgspec.structs.replace(run.hold, token=ANY_ATTEMPT))
 
 
 def _identity(request: Any) -> Identity | None:

@@ -1,7 +1,5 @@
 """What a billable task declares is checked when its app finalizes; what a call says, before its body runs."""
 
-
-
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
