@@ -18,6 +18,7 @@ from billing.catalog.price_book import PriceBook
 from billing.connections import broker
 from billing.core.clock import to_milliseconds
 from billing.core.errors import (
+    BillingError,
     InvalidValue,
     Recovering,
     Retryable,
@@ -113,7 +114,7 @@ class Lifecycle:
         else:
             return
         # Its hold is renewed until then, so that nobody else gets its credits.
-        self.pending.settle_later(lambda: self._settle(run), lambda: self._charge_directly(run))
+        self.pending.settle_later(lambda: self._settle_kept(run), lambda: self._charge_directly(run))
 
     def end(self, run: Run, state: str | None, outcome: object) -> None:
         """Release the hold of a run that did not settle, or keep it for the attempt that follows. Never raises."""
@@ -153,6 +154,7 @@ class Lifecycle:
             # The first reserve fixed the prices, however long the run has been retried since; and the draft is now
             # this attempt's: what an earlier one recorded is not charged.
             run.price_as_of(reply.price_version, decode_draft(reply.lines).priced_at)
+            self._book(run)
             self._stage(run)
         elif outcome is ReserveOutcome.SETTLED:
             run.settled = True
@@ -200,6 +202,16 @@ class Lifecycle:
         if self.runtime.settings.publish == "confirm":
             self.publish(settlement.client_id, reply)
 
+    def _settle_kept(self, run: Run) -> None:
+        try:
+            self._settle(run)
+        except Retryable:
+            raise
+        except BillingError:
+            # Refused for good: the hold is no longer renewed, so that the reaper gets to see it.
+            self.renewal.remove(run)
+            raise
+
     def _charge_directly(self, run: Run) -> None:
         """Charge without Redis, which does not take the settle. Never raises: what fails is logged whole."""
         self.renewal.remove(run)
@@ -233,9 +245,9 @@ class Lifecycle:
 
     def _stage(self, run: Run) -> None:
         """Keep what was recorded with the hold, for the reaper. An unknown SKU raises; Redis being away does not."""
-        draft = run.draft(self._book(run))
         identity = run.identity
         try:
+            draft = run.draft(self._book(run))
             self.runtime.buckets.stage(
                 identity.client_id, identity.run_id, run.hold.token, draft, head=encode_head(run.head)
             )

@@ -1,0 +1,141 @@
+"""What a process does with a success that Redis does not take (L3, L9). Redis' answers are given; nothing is run."""
+
+from __future__ import annotations
+
+import uuid
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from billing.catalog.price_book import Price, PriceBook
+from billing.core.clock import SystemClock, from_milliseconds
+from billing.core.errors import Unreachable
+from billing.core.settings import Settings
+from billing.credits.values import Hold, SettleOutcome, SettleReply
+from billing.events.usage_event import EventHead, encode_head
+from billing.task.lifecycle import Lifecycle
+from billing.task.pending import Pending
+from billing.task.run import Run
+from billing.task.usage import Recorder
+
+RUN_ID = uuid.UUID(int=1)
+BOOK = PriceBook([Price(sku="page", version=1, credits_per_unit=5, unit="page", effective_at=from_milliseconds(0))])
+
+
+class Answers:
+    """Answers of Redis and of the broker, and what was asked."""
+
+    def __init__(self, *settles: Any) -> None:
+        self.settles = list(settles)
+        self.settlement_ids: list[str] = []
+        self.published: list[bytes] = []
+
+    def settle(self, settlement: Any) -> SettleReply:
+        """Give the next answer."""
+        self.settlement_ids.append(settlement.settlement_id)
+        answer = self.settles.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return SettleReply(outcome=answer)
+
+    def publish(self, _queue: int, body: bytes, *, shard: int, entry_id: str | None) -> None:
+        """Take a message."""
+        assert entry_id is None
+        assert shard >= 0
+        self.published.append(body)
+
+
+@pytest.fixture
+def run() -> Run:
+    """Return a run of one page."""
+    head = EventHead(
+        run_id=RUN_ID,
+        client_id="acme",
+        correlation_id="task",
+        root_id="task",
+        task="t",
+        attempt=1,
+        submitted_at=None,
+        price_version=1,
+    )
+    hold = Hold(
+        run_id=RUN_ID,
+        client_id="acme",
+        sku="page",
+        credits=5,
+        token="a",
+        price_version=1,
+        attempt=1,
+        head=encode_head(head),
+        lines=b"",
+    )
+    made: Any = SimpleNamespace(sku="page", task="t")
+    identity: Any = SimpleNamespace(run_id=RUN_ID, client_id="acme")
+    return Run(
+        definition=made,
+        identity=identity,
+        head=head,
+        hold=hold,
+        default_quantity=1,
+        priced_at=1,
+        recorder=Recorder("page"),
+    )
+
+
+def lifecycle(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> Lifecycle:
+    """Return a lifecycle whose threads do nothing by themselves."""
+    monkeypatch.setattr(Pending, "_start", lambda _: None)
+    runtime: Any = SimpleNamespace(
+        settings=Settings(),
+        clock=SystemClock(),
+        prices=SimpleNamespace(get=lambda: BOOK, renewed=lambda: BOOK),
+        buckets=answers,
+        publisher=answers,
+    )
+    made = Lifecycle(runtime)
+    monkeypatch.setattr(made.renewal, "_start", lambda: None)
+    return made
+
+
+def test_a_settle_is_the_same_settlement_on_every_try(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given an answer that was lost, when the settle is tried again, then Redis can tell that it is the same one."""
+    answers = Answers(Unreachable("away"), Unreachable("away"), SettleOutcome.ALREADY)
+    cycle = lifecycle(answers, monkeypatch)
+    cycle.renewal.add(run)
+
+    cycle.succeed(run)
+    cycle.succeed(run)
+    cycle.pending.pay()
+    assert run in cycle.renewal._runs.values()
+    cycle.pending.pay()
+
+    assert len(answers.settlement_ids) == 3
+    assert len(set(answers.settlement_ids)) == 1
+    assert not cycle.renewal._runs
+
+
+def test_a_settle_that_is_refused_for_good_is_left_to_the_reaper(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a settle that Redis will never take, then its hold is renewed no longer, so that it is looked at."""
+    cycle = lifecycle(Answers(SettleOutcome.TOO_LARGE, SettleOutcome.TOO_LARGE), monkeypatch)
+    cycle.renewal.add(run)
+
+    cycle.succeed(run)
+    cycle.pending.pay()
+
+    assert not cycle.renewal._runs
+
+
+def test_a_process_that_ends_charges_by_a_direct_event(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a Redis that stays away, when the process ends, then one event of epoch 0 carries the charge (L3)."""
+    answers = Answers(*[Unreachable("away")] * 100)
+    cycle = lifecycle(answers, monkeypatch)
+    monkeypatch.setattr("billing.task.lifecycle._CLOSE_SECONDS", 0)
+
+    cycle.succeed(run)
+    cycle.close()
+
+    (body,) = answers.published
+    assert b'"epoch":0' in body
+    assert b'"grants":[{"grant":0,"credits":5}]' in body
+    assert answers.settlement_ids[0].encode() in body
