@@ -54,5 +54,5 @@ def usage(client_id: str, limit: int, as_json: bool) -> None:  # noqa: FBT001
         return
     columns = ("occurred at (UTC)", "correlation id", "SKU", "quantity", "credits")
     lines = [(row.occurred_at, row.correlation_id, row.sku, row.quantity, row.credits) for row in rows]
-    table(None, columns, lines, numbers=3)
+    table(None, columns, lines, numbers=2)
     click.echo(f"{len(rows):,} of {count:,} rows shown; {spent:,} credits in all")
