@@ -6,6 +6,7 @@ A server that is not installed skips these tests on a laptop with one line that 
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from typing import NoReturn
@@ -19,6 +20,9 @@ from billing.embedded.rabbitmq import RabbitMQ
 from billing.embedded.server import NotInstalled
 from billing.embedded.stack import BROKER_VARIABLE, Stack
 from tests.fleet.fixtures import fleet, fleet_settings, running_fleet
+
+# A shell that starts the tests in the background has SIGINT ignored; what they start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 __all__ = ["fleet", "fleet_settings", "running_fleet"]
 
