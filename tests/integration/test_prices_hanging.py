@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import threading
 import time
 from collections.abc import Iterator
 
@@ -14,6 +16,7 @@ from billing.core.errors import Unreachable
 from billing.core.settings import Settings
 from billing.task.runtime import Runtime
 from tests.proxy import Proxy, in_front_of
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -34,6 +37,14 @@ def door(database: Settings) -> Iterator[tuple[Proxy, Settings]]:
         )
 
 
+def end(proxy: Proxy, runtime: Runtime) -> None:
+    """Cut what hangs, and close once the loads that hung on it have given their connections back."""
+    proxy.close()
+    wait_until(lambda: not any(thread.name == "billing-prices" for thread in threading.enumerate()), "no load goes on")
+    runtime.close()
+    gc.collect()
+
+
 def test_given_a_copy_when_postgresql_hangs_then_the_copy_serves_at_once(door: tuple[Proxy, Settings]) -> None:
     """Also on a pooled connection, which was good a moment ago and has no bound of its own on an answer."""
     proxy, settings = door
@@ -44,8 +55,7 @@ def test_given_a_copy_when_postgresql_hangs_then_the_copy_serves_at_once(door: t
     for _ in range(100):
         assert runtime.prices.get().version == first.version
     assert time.monotonic() - began < settings.database_timeout_seconds
-    proxy.close()
-    runtime.close()
+    end(proxy, runtime)
 
 
 def test_given_no_copy_when_postgresql_hangs_then_the_wait_is_bounded(door: tuple[Proxy, Settings]) -> None:
@@ -60,8 +70,7 @@ def test_given_no_copy_when_postgresql_hangs_then_the_wait_is_bounded(door: tupl
         with pytest.raises(Unreachable):
             runtime.prices.get()
     assert time.monotonic() - began < 3 * settings.database_timeout_seconds
-    proxy.close()
-    runtime.close()
+    end(proxy, runtime)
 
 
 def test_given_a_connection_then_a_lost_way_to_the_server_is_noticed_within_written_bounds(database: Settings) -> None:
