@@ -130,7 +130,7 @@ def test_given_the_broker_is_down_then_publishing_fails_at_once_and_comes_back(b
         proxy.shut()
         assert seconds_of(lambda: publish(publisher)) < 1.0
         proxy.reopen()
-        assert seconds_of(lambda: publish(publisher)) < 0.05  # it is still given time
+        assert seconds_of(lambda: publish(publisher)) < settings.publish_timeout_seconds / 2  # it is still given time
         clock.move(PAUSE_SECONDS_MAX)
         publish(publisher)
         assert waiting(settings, 0) == 2
@@ -146,7 +146,7 @@ def test_given_a_broker_that_hangs_then_a_publish_is_bounded_and_the_others_fail
         publish(publisher)
         proxy.freeze()
         assert 0.4 < seconds_of(lambda: publish(publisher)) < 1.0
-        assert seconds_of(lambda: publish(publisher)) < 0.05
+        assert seconds_of(lambda: publish(publisher)) < settings.publish_timeout_seconds / 2
         clock.move(PAUSE_SECONDS_MAX)
         # This time it is a new connection that gets no answer.
         assert seconds_of(lambda: publish(publisher)) < 1.5
@@ -198,7 +198,7 @@ def test_given_a_memory_alarm_then_tasks_go_on_and_events_flow_again_after_it(
     rabbitmq._call("ok = vm_memory_monitor:set_vm_memory_high_watermark(0.00001)")
     try:
         assert seconds_of(lambda: publish(publisher)) < settings.publish_timeout_seconds + 1
-        assert seconds_of(lambda: publish(publisher)) < 0.05
+        assert seconds_of(lambda: publish(publisher)) < settings.publish_timeout_seconds / 2
         clock.move(PAUSE_SECONDS_MAX)
         assert seconds_of(lambda: publish(publisher)) < settings.publish_timeout_seconds + 1
     finally:

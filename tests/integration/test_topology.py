@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import amqp
 import kombu
 import pytest
@@ -37,25 +39,25 @@ def test_given_two_consumers_of_a_queue_then_only_one_receives_until_it_is_gone(
     """One client's events have one writer (single active consumer), and another takes over."""
     settings = settings_for(broker_url)
     received: dict[str, list[Received]] = {"first": [], "second": []}
-    first = Intake(settings, [0], received["first"].append)
-    second = Intake(settings, [0], received["second"].append)
-    first.open()
-    second.open()
-    with channel_of(settings) as channel:
-        for _ in range(10):
-            channel.basic_publish(channel.prepare_message(b"x"), "", topology.queue_name(settings, 0))
 
     def pulled(*intakes: Intake) -> int:
         for intake in intakes:
             intake.pull(0.02, lambda: False)
         return len(received["first"]) + len(received["second"])
 
-    wait_until(lambda: pulled(first, second) == 10, "the messages have been sent")
-    assert received["second"] == []
-    first.close()
-
-    wait_until(lambda: pulled(second) == 20, "the second one gets what was not acked")
-    second.close()
+    with (
+        closing(Intake(settings, [0], received["first"].append)) as first,
+        closing(Intake(settings, [0], received["second"].append)) as second,
+    ):
+        first.open()
+        second.open()
+        with channel_of(settings) as channel:
+            for _ in range(10):
+                channel.basic_publish(channel.prepare_message(b"x"), "", topology.queue_name(settings, 0))
+        wait_until(lambda: pulled(first, second) == 10, "the messages have been sent")
+        assert received["second"] == []
+        first.close()
+        wait_until(lambda: pulled(second) == 20, "the second one gets what was not acked")
 
 
 def test_given_thirty_disconnects_then_no_message_is_dropped(broker_url: str) -> None:
