@@ -8,84 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from billing.core.errors import InvalidValue
+from billing.core.parsers import Parser, choice, event_name, flag, name, percents, seconds, stripe_key, url, whole
 
 OnExhausted = Literal["fail"]
 OnRedisDown = Literal["retry", "fail"]
 Publish = Literal["confirm", "relay"]
-Parser = Callable[[str, object], Any]
-
-
-def _whole(minimum: int, maximum: int) -> Parser:
-    rule = f"must be a whole number from {minimum} to {maximum}"
-
-    def parse(key: str, value: object) -> int:
-        if isinstance(value, str):
-            try:
-                value = int(value)
-            except ValueError:
-                raise InvalidValue(key, value, rule) from None
-        if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
-            raise InvalidValue(key, value, rule)
-        return value
-
-    return parse
-
-
-def _seconds(minimum: float, maximum: float) -> Parser:
-    rule = f"must be a number of seconds from {minimum:g} to {maximum:g}"
-
-    def parse(key: str, value: object) -> float:
-        if isinstance(value, str):
-            try:
-                value = float(value)
-            except ValueError:
-                raise InvalidValue(key, value, rule) from None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not minimum <= value <= maximum:
-            raise InvalidValue(key, value, rule)
-        return float(value)
-
-    return parse
-
-
-def _choice(*choices: str) -> Parser:
-    def parse(key: str, value: object) -> str:
-        if not isinstance(value, str) or value not in choices:
-            raise InvalidValue(key, value, f"must be one of: {', '.join(choices)}")
-        return value
-
-    return parse
-
-
-def _url(*schemes: str) -> Parser:
-    def parse(key: str, value: object) -> str:
-        if not isinstance(value, str):
-            shown = "…" if isinstance(value, bytes | Mapping) else value
-            raise InvalidValue(key, shown, "must be a URL, as text")
-        # The value may hold a password, so only its scheme is shown.
-        scheme = value.split("://", 1)[0] if "://" in value else ""
-        if scheme not in schemes:
-            known = f"{scheme}://…" if scheme.isidentifier() else "…"
-            raise InvalidValue(key, known, f"must be a URL that begins with {' or '.join(s + '://' for s in schemes)}")
-        try:
-            urlsplit(value).port  # noqa: B018 - read, because a wrong one raises
-        except ValueError:
-            # Not chained: Python's message quotes the place where an unescaped password stands.
-            rule = "must be a URL with a valid host and port, user and password percent-encoded"
-            raise InvalidValue(key, f"{scheme}://…", rule) from None
-        return value
-
-    return parse
-
-
-def _name(key: str, value: object) -> str:
-    if not isinstance(value, str) or not value or not value.replace(".", "").replace("-", "").isalnum():
-        raise InvalidValue(key, value, "must be letters, digits, dots and hyphens")
-    return value
 
 
 def _setting(default: Any, parse: Parser, meaning: str, *, shown: bool = True) -> Any:
@@ -94,7 +26,7 @@ def _setting(default: Any, parse: Parser, meaning: str, *, shown: bool = True) -
 
 def _address(default: str, schemes: tuple[str, ...], meaning: str) -> Any:
     """Make the field of a URL: it may hold a password, so it is not part of the settings' repr."""
-    return _setting(default, _url(*schemes), meaning, shown=False)
+    return _setting(default, url(*schemes), meaning, shown=False)
 
 
 _REDIS: Final = ("redis", "rediss", "unix")
@@ -113,40 +45,54 @@ class Settings:
         "amqp://guest:guest@127.0.0.1:5672//", _AMQP_OR_REDIS, "the broker of tasks and usage events"
     )
     result_url: str = _address("redis://127.0.0.1:6379/1", (*_REDIS, "db+postgresql", "rpc"), "this fleet's results")
-    shards: int = _setting(64, _whole(1, 4096), "fixed number of bucket shards; never changed once clients exist")
-    usage_queues: int = _setting(4, _whole(1, 64), "fixed number of usage queues")
-    usage_exchange: str = _setting("billing.usage", _name, "name of the usage exchange and prefix of its queues")
-    lease_seconds: float = _setting(60.0, _seconds(1, 86_400), "how long a hold lasts unrenewed")
+    shards: int = _setting(64, whole(1, 4096), "fixed number of bucket shards; never changed once clients exist")
+    usage_queues: int = _setting(4, whole(1, 64), "fixed number of usage queues")
+    usage_exchange: str = _setting("billing.usage", name, "name of the usage exchange and prefix of its queues")
+    lease_seconds: float = _setting(60.0, seconds(1, 86_400), "how long a hold lasts unrenewed")
     hold_age_max_seconds: float = _setting(
-        86_400.0, _seconds(1, 31 * 86_400), "how long a hold may be extended while its run's result is not known"
+        86_400.0, seconds(1, 31 * 86_400), "how long a hold may be extended while its run's result is not known"
     )
-    settled_retention_seconds: float = _setting(3_600.0, _seconds(1, 31 * 86_400), "how long settled ids are kept")
-    redis_timeout_seconds: float = _setting(1.0, _seconds(0.01, 60), "bound on one call to Redis")
-    redis_retries: int = _setting(1, _whole(0, 10), "further tries of a call to Redis that failed")
-    database_timeout_seconds: float = _setting(5.0, _seconds(0.1, 300), "bound on connecting to PostgreSQL")
-    publish: Publish = _setting("confirm", _choice("confirm", "relay"), "who publishes usage events: worker or relay")
-    publish_timeout_seconds: float = _setting(2.0, _seconds(0.1, 60), "bound on one publish with its confirm")
-    outbox_entries_max: int = _setting(
-        10_000, _whole(10, 10_000_000), "events a shard's outbox holds before it refuses"
-    )
-    relay_after_seconds: float = _setting(5.0, _seconds(0, 3_600), "age at which the relay publishes an outbox entry")
-    relay_batch: int = _setting(500, _whole(1, 10_000), "outbox entries the relay takes from a shard at once")
-    sweep_batch: int = _setting(200, _whole(1, 10_000), "overdue holds the reaper takes from a shard at once")
+    settled_retention_seconds: float = _setting(3_600.0, seconds(1, 31 * 86_400), "how long settled ids are kept")
+    redis_timeout_seconds: float = _setting(1.0, seconds(0.01, 60), "bound on one call to Redis")
+    redis_retries: int = _setting(1, whole(0, 10), "further tries of a call to Redis that failed")
+    database_timeout_seconds: float = _setting(5.0, seconds(0.1, 300), "bound on connecting to PostgreSQL")
+    publish: Publish = _setting("confirm", choice("confirm", "relay"), "who publishes usage events: worker or relay")
+    publish_timeout_seconds: float = _setting(2.0, seconds(0.1, 60), "bound on one publish with its confirm")
+    outbox_entries_max: int = _setting(10_000, whole(10, 10_000_000), "events a shard's outbox holds before it refuses")
+    relay_after_seconds: float = _setting(5.0, seconds(0, 3_600), "age at which the relay publishes an outbox entry")
+    relay_batch: int = _setting(500, whole(1, 10_000), "outbox entries the relay takes from a shard at once")
+    sweep_batch: int = _setting(200, whole(1, 10_000), "overdue holds the reaper takes from a shard at once")
     price_refresh_seconds: float = _setting(
-        15.0, _seconds(0, 3_600), "age at which a worker renews its copy of the price book"
+        15.0, seconds(0, 3_600), "age at which a worker renews its copy of the price book"
     )
     price_age_max_seconds: float = _setting(
-        3_600.0, _seconds(0, 86_400), "how old that copy may get while PostgreSQL is away; then tasks wait"
+        3_600.0, seconds(0, 86_400), "how old that copy may get while PostgreSQL is away; then tasks wait"
     )
-    batch_events: int = _setting(500, _whole(1, 10_000), "usage events that one batch holds at most")
-    batch_bytes: int = _setting(4_194_304, _whole(1_024, 2**30), "bytes of events that one batch holds at most")
-    batch_age_seconds: float = _setting(0.5, _seconds(0.01, 60), "age at which a batch is written though not full")
+    batch_events: int = _setting(500, whole(1, 10_000), "usage events that one batch holds at most")
+    batch_bytes: int = _setting(4_194_304, whole(1_024, 2**30), "bytes of events that one batch holds at most")
+    batch_age_seconds: float = _setting(0.5, seconds(0.01, 60), "age at which a batch is written though not full")
     dead_letter_run_max: int = _setting(
-        1_000, _whole(1, 1_000_000), "refused events in a row at which the consumer stops instead of going on"
+        1_000, whole(1, 1_000_000), "refused events in a row at which the consumer stops instead of going on"
     )
-    on_exhausted: OnExhausted = _setting("fail", _choice("fail"), "what a task without enough credits does")
-    on_redis_down: OnRedisDown = _setting("retry", _choice("retry", "fail"), "what a task does while Redis is away")
-    unavailable_retry_seconds: float = _setting(5.0, _seconds(0.1, 3_600), "how long such a task waits each time")
+    on_exhausted: OnExhausted = _setting("fail", choice("fail"), "what a task without enough credits does")
+    on_redis_down: OnRedisDown = _setting("retry", choice("retry", "fail"), "what a task does while Redis is away")
+    stripe_api_key: str = _setting("", stripe_key, "Stripe's API key; without one the stand-in is used", shown=False)
+    stripe_live: bool = _setting(default=False, parse=flag, meaning="allow a live key: clients then pay real money")
+    stripe_sandbox_url: str = _address(
+        "http://127.0.0.1:12111", ("http",), "where `billing stripe sandbox` answers; used without an API key"
+    )
+    stripe_meter: str = _setting("billing_credits", event_name, "event name of the meter; its unit is one credit")
+    stripe_push_batch: int = _setting(1_000, whole(1, 100_000), "increments that one push sends at most")
+    reconcile_slice: int = _setting(500, whole(1, 10_000), "clients that reconciliation compares at once")
+    reconcile_wait_seconds: float = _setting(
+        30.0, seconds(0, 600), "how long reconciliation waits for events on their way before it calls them missing"
+    )
+    alert_percents: tuple[int, ...] = _setting(
+        (20, 5), percents, "shares of what was granted at which a client's low balance is alerted"
+    )
+    webhook_timeout_seconds: float = _setting(5.0, seconds(0.1, 60), "bound on one call of a client's webhook")
+    webhook_attempts_max: int = _setting(8, whole(1, 20), "calls of a webhook before its alert is given up")
+    unavailable_retry_seconds: float = _setting(5.0, seconds(0.1, 3_600), "how long such a task waits each time")
 
 
 FIELDS: Final = {field.name: field for field in dataclasses.fields(Settings)}
@@ -169,13 +115,17 @@ def load(configuration: Mapping[str, object], environment: Mapping[str, str]) ->
         variable = f"BILLING_{name.upper()}"
         if variable in environment:
             given[name] = field.metadata["parse"](variable, environment[variable])
-    return Settings(**given)  # type: ignore[arg-type]
+    settings = Settings(**given)  # type: ignore[arg-type]
+    if "_live_" in settings.stripe_api_key[:8] and not settings.stripe_live:
+        rule = "is a live key: set billing_stripe_live to true to let increments cost your clients money"
+        raise InvalidValue("billing_stripe_api_key", settings.stripe_api_key[:8] + "…", rule)
+    return settings
 
 
 def _unknown(key: str, value: object) -> InvalidValue:
     """Return the refusal of an unknown key. Its value may be a secret, unless it is near a setting that has none."""
     close = difflib.get_close_matches(key.removeprefix("billing_"), FIELDS, n=1)
-    plain = isinstance(value, str) and bool(close) and not close[0].endswith("_url")
+    plain = isinstance(value, str) and bool(close) and FIELDS[close[0]].repr
     shown = value if plain or isinstance(value, int | float | None) else "…"
     return InvalidValue(
         key, shown, "is not a billing setting" + (f"; did you mean billing_{close[0]}?" if close else "")

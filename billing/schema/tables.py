@@ -6,7 +6,7 @@ refuse UPDATE, DELETE and TRUNCATE for every role, so nothing here or elsewhere 
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import (
     BigInteger,
@@ -19,7 +19,6 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     SmallInteger,
     Table,
     Text,
@@ -30,33 +29,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-#: PostgreSQL's own way of naming, so that a constraint made by hand is named like one made here.
-_NAMING: Final = {
-    "pk": "%(table_name)s_pkey",
-    "fk": "%(table_name)s_%(column_0_name)s_fkey",
-    "uq": "%(table_name)s_%(column_0_N_name)s_key",
-    "ix": "%(table_name)s_%(column_0_N_name)s_idx",
-    "ck": "%(table_name)s_%(constraint_name)s_check",
-}
-METADATA: Final = MetaData(naming_convention=_NAMING)
+from billing.schema.columns import METADATA, NOW, amount, instant, words
 
 #: Tables that nobody may change, only add to (L7).
 APPEND_ONLY: Final = ("price", "ledger_entry", "usage_history")
-
-_NOW: Final = text("now()")
-
-
-def _amount(name: str, **options: Any) -> Column[int]:
-    return Column(name, BigInteger, nullable=False, **options)
-
-
-def _time(name: str, *, nullable: bool = False, default: Any = None, comment: str | None = None) -> Column[Any]:
-    return Column(name, DateTime(timezone=True), nullable=nullable, server_default=default, comment=comment)
-
-
-def _text(name: str, **options: Any) -> Column[str]:
-    return Column(name, Text, nullable=False, **options)
-
 
 client: Final = Table(
     "client",
@@ -64,9 +40,9 @@ client: Final = Table(
     Column("client_id", Text, primary_key=True),
     Column("shard", Integer, nullable=False),
     Column("epoch", Integer, nullable=False, server_default=text("1")),
-    _text("state", server_default="active"),
-    _amount("overdraft_limit", server_default=text("0")),
-    _time("created_at", default=_NOW),
+    words("state", server_default="active"),
+    amount("overdraft_limit", server_default=text("0")),
+    instant("created_at", default=NOW),
     CheckConstraint("epoch >= 1", name="epoch"),
     CheckConstraint("overdraft_limit >= 0", name="overdraft_limit"),
     Index(None, "shard"),
@@ -77,13 +53,13 @@ credit_grant: Final = Table(
     METADATA,
     Column("grant_id", BigInteger, Identity(always=True), primary_key=True),
     Column("client_id", Text, ForeignKey("client.client_id"), nullable=False),
-    _text("kind", server_default="paid"),
-    _amount("credits"),
+    words("kind", server_default="paid"),
+    amount("credits"),
     Column("priority", Integer, nullable=False, server_default=text("100")),
-    _time("expires_at", nullable=True),
+    instant("expires_at", nullable=True),
     Column("key", Text),
-    _time("created_at", default=_NOW),
-    _time("applied_at", nullable=True, comment="when the bucket in Redis got it; null while it has not"),
+    instant("created_at", default=NOW),
+    instant("applied_at", nullable=True, comment="when the bucket in Redis got it; null while it has not"),
     UniqueConstraint("client_id", "key"),
     CheckConstraint("credits > 0", name="credits"),
     Index("credit_grant_unapplied_idx", "grant_id", postgresql_where=text("applied_at IS NULL")),
@@ -95,10 +71,10 @@ ledger_entry: Final = Table(
     Column("entry_id", BigInteger, Identity(always=True), primary_key=True),
     Column("client_id", Text, ForeignKey("client.client_id"), nullable=False),
     Column("grant_id", BigInteger, ForeignKey("credit_grant.grant_id")),
-    _text("kind"),
-    _amount("credits"),
-    _text("reason", server_default=""),
-    _time("created_at", default=_NOW),
+    words("kind"),
+    amount("credits"),
+    words("reason", server_default=""),
+    instant("created_at", default=NOW),
     Index(None, "client_id", "entry_id"),
 )
 
@@ -107,10 +83,10 @@ price: Final = Table(
     METADATA,
     Column("sku", Text, primary_key=True),
     Column("version", Integer, primary_key=True),
-    _amount("credits_per_unit"),
-    _text("unit"),
-    _time("effective_at"),
-    _time("created_at", default=_NOW),
+    amount("credits_per_unit"),
+    words("unit"),
+    instant("effective_at"),
+    instant("created_at", default=NOW),
     UniqueConstraint("version"),
     UniqueConstraint("sku", "effective_at"),
     CheckConstraint("credits_per_unit >= 0", name="credits_per_unit"),
@@ -121,22 +97,22 @@ usage_history: Final = Table(
     METADATA,
     Column("run_id", Uuid, primary_key=True),
     Column("line", SmallInteger, primary_key=True),
-    _text("settlement_id"),
-    _text("client_id"),
-    _text("correlation_id"),
-    _text("root_id"),
-    _text("task"),
+    words("settlement_id"),
+    words("client_id"),
+    words("correlation_id"),
+    words("root_id"),
+    words("task"),
     Column("attempt", Integer, nullable=False),
-    _text("sku"),
-    _amount("quantity"),
-    _amount("credits"),
+    words("sku"),
+    amount("quantity"),
+    amount("credits"),
     Column("grants", JSONB, nullable=False),
     Column("epoch", Integer, nullable=False),
     Column("price_version", Integer, nullable=False),
     Column("late", Boolean, nullable=False, server_default=false()),
-    _time("submitted_at", nullable=True),
-    _time("occurred_at"),
-    _time("recorded_at", default=text("clock_timestamp()")),
+    instant("submitted_at", nullable=True),
+    instant("occurred_at"),
+    instant("recorded_at", default=text("clock_timestamp()")),
     Column("corrects", Uuid),
     Column("corrects_line", SmallInteger),
     CheckConstraint("line >= 0", name="line"),
@@ -152,9 +128,9 @@ usage_rollup: Final = Table(
     Column("client_id", Text, primary_key=True),
     Column("sku", Text, primary_key=True),
     Column("hour", DateTime(timezone=True), primary_key=True),
-    _amount("credits"),
-    _amount("quantity"),
-    _amount(
+    amount("credits"),
+    amount("quantity"),
+    amount(
         "planned",
         server_default=text("0"),
         comment="the part of credits that increments for the payment provider already carry",
@@ -172,7 +148,7 @@ grant_spent: Final = Table(
         autoincrement=False,
         comment="0 is debt: what no grant covered when it was settled",
     ),
-    _amount("credits"),
+    amount("credits"),
 )
 
 dead_letter: Final = Table(
@@ -187,17 +163,17 @@ dead_letter: Final = Table(
         comment="SHA-256 of the body: a message that is delivered again is kept once",
     ),
     Column("body", LargeBinary, nullable=False),
-    _text("reason"),
-    _text("queue"),
-    _time("received_at", default=_NOW),
+    words("reason"),
+    words("queue"),
+    instant("received_at", default=NOW),
 )
 
 shard_rebuild: Final = Table(
     "shard_rebuild",
     METADATA,
     Column("shard", Integer, primary_key=True, autoincrement=False),
-    _text("reason"),
-    _time("requested_at", default=_NOW),
+    words("reason"),
+    instant("requested_at", default=NOW),
 )
 
 recovery_marker: Final = Table(
@@ -205,7 +181,7 @@ recovery_marker: Final = Table(
     METADATA,
     Column("token", Uuid, primary_key=True),
     Column("shard", Integer, nullable=False),
-    _time("committed_at", default=_NOW),
+    instant("committed_at", default=NOW),
 )
 
 fleet: Final = Table(

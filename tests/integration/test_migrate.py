@@ -14,9 +14,9 @@ from alembic.runtime.migration import MigrationContext
 from billing.connections import postgres
 from billing.core.errors import Fatal, InvalidValue, Unreachable
 from billing.core.settings import Settings
+from billing.schema import METADATA
 from billing.schema import migrate as schema
 from billing.schema.fleet import check_fleet
-from billing.schema.tables import METADATA
 
 pytestmark = pytest.mark.integration
 
@@ -65,8 +65,14 @@ def test_given_an_empty_database_when_migrated_then_every_step_is_named_and_a_se
 ) -> None:
     assert schema.current(empty) is None
     first = schema.migrate(empty)
-    assert first[:3] == ["0001_catalog_and_ledger", "0002_usage_history", "0003_sums_and_operations"]
-    assert schema.current(empty) == schema.head() == first[2]
+    assert first[:5] == [
+        "0001_catalog_and_ledger",
+        "0002_usage_history",
+        "0003_sums_and_operations",
+        "0004_stripe",
+        "0005_operations",
+    ]
+    assert schema.current(empty) == schema.head() == first[4]
     assert schema.migrate(empty) == []
 
 

@@ -28,7 +28,8 @@ def test_every_default_obeys_its_own_rule(name: str) -> None:
     default = FIELDS[name].default
 
     assert getattr(load({f"billing_{name}": default}, {}), name) == default
-    assert getattr(load({}, {f"BILLING_{name.upper()}": str(default)}), name) == default
+    variable = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    assert getattr(load({}, {f"BILLING_{name.upper()}": variable}), name) == default
 
 
 def test_the_environment_wins_over_the_configuration() -> None:
@@ -77,13 +78,17 @@ BAD = [
     *(
         (name, value)
         for name in URLS
-        for value in ("", "localhost", "http://localhost", "ftp://x", 5, None, b"redis://x")
+        for value in ("", "localhost", "gopher://localhost", "ftp://x", 5, None, b"redis://x")
     ),
     *(
         (name, f"{scheme}://localhost:{port}/0")
         for name, scheme in (("redis_url", "redis"), ("database_url", "postgresql"), ("broker_url", "amqp"))
         for port in ("port", "99999", "-1")
     ),
+    *(("alert_percents", value) for value in ("20,20", "0", "100", "x", 5, None, [True], [1.5], list(range(1, 12)))),
+    *(("stripe_meter", value) for value in ("", "a b", "é", "x" * 101, 5, None)),
+    *(("stripe_live", value) for value in ("", "maybe", 2, None)),
+    *(("stripe_api_key", value) for value in ("sk_test", "pk_test_abcdefgh", "sk_test_abc\n", " sk_test_abcdefgh", 5)),
     *(
         (name, f"{scheme}://[::1/0")
         for name, scheme in (("redis_url", "redis"), ("database_url", "postgresql"), ("broker_url", "amqp"))
@@ -141,6 +146,29 @@ def test_an_unknown_key_does_not_show_a_secret(key: str, value: object) -> None:
 
     assert SECRET not in str(refused.value)
     assert SECRET not in repr(refused.value.args)
+
+
+@pytest.mark.parametrize("value", [f"pk_live_{SECRET}", f"sk_test_{SECRET}!", f"sk_live_{SECRET}abc"])
+def test_a_refused_stripe_key_is_not_shown(value: str) -> None:
+    """Given a malformed key, or a live one that is not allowed, then the refusal does not print it."""
+    for configuration, environment in (
+        ({"billing_stripe_api_key": value}, {}),
+        ({}, {"BILLING_STRIPE_API_KEY": value}),
+    ):
+        with pytest.raises(InvalidValue, match=r"(?i)^billing_stripe_api_key: ") as refused:
+            load(configuration, environment)
+        assert SECRET not in str(refused.value)
+        assert SECRET not in repr(refused.value.args)
+
+
+def test_a_live_key_is_allowed_only_when_it_is_said_so() -> None:
+    """Given a live key, then clients pay real money only after a second, explicit word."""
+    live = "sk_live_abcdefgh"
+    with pytest.raises(InvalidValue, match="billing_stripe_live"):
+        load({"billing_stripe_api_key": live}, {})
+    allowed = load({"billing_stripe_api_key": live, "billing_stripe_live": True}, {})
+    assert allowed.stripe_api_key == live
+    assert live not in repr(allowed)
 
 
 _NAME = st.text("abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=12).filter(lambda t: t.strip("-") == t)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from alembic import context
 
+from billing.schema import METADATA
 from billing.schema.migrate import VERSION_TABLE
-from billing.schema.tables import METADATA
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -1,0 +1,1 @@
+"""What a client paid for, line by line, from the usage history."""

@@ -1,0 +1,1 @@
+"""The laws as queries: Redis, PostgreSQL and Stripe compared in bounded slices. Reads only."""

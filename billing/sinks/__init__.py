@@ -1,0 +1,1 @@
+"""Where the sums of usage are reported to. An increment is written before it is sent (L8)."""
