@@ -11,7 +11,6 @@ import random
 import statistics
 import threading
 import time
-import uuid
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -20,15 +19,14 @@ import msgspec
 import psycopg
 
 from benchmarks.rows import Row
+from benchmarks.sample_events import sample_events
 from benchmarks.servers import Servers
 from billing.connections import postgres
-from billing.core import ids
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
 from billing.events import topology
 from billing.events.links import Outgoing
 from billing.events.publisher import Publisher
-from billing.events.usage_event import GrantShare, PaidLine, UsageEvent
 from billing.fulfillment.consumer import Consumer
 from billing.fulfillment.intake import BATCHES_AHEAD
 from billing.fulfillment.usage_log import UsageLog
@@ -125,29 +123,8 @@ def _consume(settings: Settings) -> float:
 
 def _messages(seeded: random.Random, clients: Sequence[str]) -> list[Outgoing]:
     """Return events as workers publish them."""
-    now = int(time.time() * 1000)
-    messages = []
-    for client_id in itertools.islice(itertools.cycle(clients), EVENTS):
-        task_id = str(uuid.UUID(int=seeded.getrandbits(128)))
-        share = GrantShare(grant=seeded.randint(1, 100), credits=10)
-        event = UsageEvent(
-            version=1,
-            run_id=ids.run_id(client_id, task_id, nesting=0, nonce="", at_milliseconds=now),
-            client_id=client_id,
-            correlation_id=task_id,
-            root_id=task_id,
-            task="worker_tasks.capture.capture_page",
-            attempt=1,
-            submitted_at=now,
-            price_version=1,
-            settlement_id=ids.new_settlement_id(),
-            occurred_at=now,
-            epoch=1,
-            late=False,
-            lines=(PaidLine(sku=seeded.choice(("page", "search", "kib")), quantity=1, credits=10, grants=(share,)),),
-        )
-        messages.append(Outgoing(body=msgspec.json.encode(event), shard=0, entry_id=f"{now}-0"))
-    return messages
+    events = sample_events(seeded, itertools.islice(itertools.cycle(clients), EVENTS))
+    return [Outgoing(body=msgspec.json.encode(event), shard=0, entry_id=f"{event.occurred_at}-0") for event in events]
 
 
 def _fresh_database(servers: Servers) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 import statistics
 import time
-import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -19,12 +18,12 @@ import msgspec
 import psycopg
 
 from benchmarks.rows import Row
+from benchmarks.sample_events import sample_events
 from billing.connections import postgres
-from billing.core import ids
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
 from billing.embedded.stack import Stack
-from billing.events.usage_event import GrantShare, PaidLine, UsageEvent
+from billing.events.usage_event import UsageEvent
 from billing.fulfillment import usage_rows
 from billing.fulfillment.delivery import Delivered
 from billing.fulfillment.usage_log import UsageLog
@@ -111,31 +110,7 @@ def _with_timestamps(text: bytes) -> bytes:
 
 
 def _events(seeded: random.Random, clients: Sequence[str]) -> list[UsageEvent]:
-    now = int(time.time() * 1000)
-    events = []
-    for _ in range(EVENTS):
-        client_id, task_id = seeded.choice(clients), str(uuid.UUID(int=seeded.getrandbits(128)))
-        grant = GrantShare(grant=seeded.randint(1, 100), credits=10)
-        line = PaidLine(sku=seeded.choice(("page", "search", "kib")), quantity=1, credits=10, grants=(grant,))
-        events.append(
-            UsageEvent(
-                version=1,
-                run_id=ids.run_id(client_id, task_id, nesting=0, nonce="", at_milliseconds=now),
-                client_id=client_id,
-                correlation_id=task_id,
-                root_id=task_id,
-                task="worker_tasks.capture.capture_page",
-                attempt=1,
-                submitted_at=now,
-                price_version=1,
-                settlement_id=f"{seeded.getrandbits(128):032x}",
-                occurred_at=now,
-                epoch=1,
-                late=False,
-                lines=(line,),
-            )
-        )
-    return events
+    return sample_events(seeded, seeded.choices(clients, k=EVENTS))
 
 
 def _fresh_database(servers: Stack) -> str:
