@@ -19,7 +19,7 @@ import celery
 from billing.core.errors import Rejected
 from billing.task import usage as usage_module
 from billing.task.attachment import attachment_of
-from billing.task.definition import Definition, Quantity, Reserve, define
+from billing.task.definition import Definition, Quantity, Reserve, Sku, define
 from billing.task.lifecycle import Lifecycle
 from billing.task.run import run_of
 
@@ -34,7 +34,8 @@ class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class tak
 
     Options, on the class or in the decorator:
 
-    * `sku`: what is sold. A task without one is not billed (a shared base class, Celery's built-in tasks).
+    * `sku`: what is sold: its name, or a callable that takes the task's arguments without `self`. A task without one
+      is not billed (a shared base class, Celery's built-in tasks).
     * `quantity`: how much of it, in the SKU's unit: a whole number (default 1) or a callable that takes the task's
       arguments without `self`.
     * `reserve`: the most the run may use, when that is more than `quantity`: a whole number, a mapping of SKU to
@@ -52,7 +53,7 @@ class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class tak
     #: A refusal is an answer, not an accident: Celery logs it without a traceback.
     throws = (Rejected,)
 
-    sku: ClassVar[str | None] = None
+    sku: ClassVar[Sku | None] = None
     quantity: ClassVar[Quantity | None] = None
     reserve: ClassVar[Reserve | None] = None
     client: ClassVar[str] = "client_id"
@@ -64,7 +65,7 @@ class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class tak
 
     @classmethod
     def _keep_billing(cls) -> None:
-        for name in ("quantity", "reserve"):
+        for name in ("sku", "quantity", "reserve"):
             if inspect.isfunction(cls.__dict__.get(name)):
                 setattr(cls, name, staticmethod(cls.__dict__[name]))
         for hook, wrap in (("before_start", _reserving), ("on_success", _settling)):

@@ -15,6 +15,7 @@ from billing.core.credits import check_amount
 from billing.core.errors import InvalidValue
 from billing.core.identifiers import check_client_id, check_sku
 
+Sku = str | Callable[..., str]
 Quantity = int | Callable[..., int]
 Reserve = int | Mapping[str, int] | Callable[..., int | Mapping[str, int]]
 
@@ -24,10 +25,10 @@ LINES_MAX: Final = 32
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Definition:
-    """A checked declaration. `quantity` and `reserve` take the task's arguments, without `self`."""
+    """A checked declaration. `sku`, `quantity` and `reserve` take the task's arguments, without `self`."""
 
     task: str
-    sku: str
+    sku: Sku
     client: str
     quantity: Quantity
     reserve: Reserve | None
@@ -40,7 +41,7 @@ class Definition:
             raise InvalidValue(
                 self.client,
                 None,
-                f"task {self.task} (SKU {self.sku!r}) has no client: give the argument, or the header billing_client",
+                f"task {self.task} ({_named(self.sku)}) has no client: give the argument, or the header billing_client",
             )
         if argument is None:
             return check_client_id(header, field="billing_client")
@@ -49,6 +50,12 @@ class Definition:
             raise InvalidValue("billing_client", header, f"names another client than the argument {self.client!r}")
         return client_id
 
+    def sku_of(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+        """Return what is sold."""
+        if not callable(self.sku):
+            return self.sku
+        return check_sku(self._called(self.sku, args, kwargs), field=f"sku of {self.task}")
+
     def charged_by_default(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
         """Return the quantity of the task's own SKU that is charged when the run records none."""
         quantity = self._called(self.quantity, args, kwargs) if callable(self.quantity) else self.quantity
@@ -56,16 +63,16 @@ class Definition:
 
     def held_at_most(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, int]:
         """Return the quantities to hold before the run, by SKU; the task's own SKU comes first."""
-        default = self.charged_by_default(args, kwargs)
+        sku, default = self.sku_of(args, kwargs), self.charged_by_default(args, kwargs)
         reserve = self._called(self.reserve, args, kwargs) if callable(self.reserve) else self.reserve
         if reserve is None:
-            return {self.sku: default}
+            return {sku: default}
         if not isinstance(reserve, Mapping):
-            return {self.sku: check_amount(f"reserve of {self.task}", reserve, minimum=0)}
-        held = {self.sku: default, **reserve}
+            return {sku: check_amount(f"reserve of {self.task}", reserve, minimum=0)}
+        held = {sku: default, **reserve}
         if len(held) > LINES_MAX:
             raise InvalidValue(f"reserve of {self.task}", len(held), f"must name at most {LINES_MAX} SKUs")
-        return {check_sku(sku): check_amount(f"reserve[{sku!r}]", n, minimum=0) for sku, n in held.items()}
+        return {check_sku(name): check_amount(f"reserve[{name!r}]", n, minimum=0) for name, n in held.items()}
 
     def _argument(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> object:
         if self.client in kwargs:
@@ -92,10 +99,13 @@ def define(*, task: str, options: Mapping[str, Any], run: Callable[..., Any]) ->
     """Check the options of a task class and return its definition, or raise `InvalidValue`."""
     sku, quantity, reserve, client = (options.get(name) for name in ("sku", "quantity", "reserve", "client"))
     where = f"task {task}: "
-    check_sku(sku, field=f"{where}sku")
     if not isinstance(client, str) or not client.isidentifier():
         raise InvalidValue(f"{where}client", client, "must be the name of an argument")
     signature = inspect.signature(run)
+    if callable(sku):
+        _check_callable(f"{where}sku", sku, signature)
+    else:
+        check_sku(sku, field=f"{where}sku")
     quantity = 1 if quantity is None else quantity
     if callable(quantity):
         _check_callable(f"{where}quantity", quantity, signature)
@@ -112,8 +122,12 @@ def define(*, task: str, options: Mapping[str, Any], run: Callable[..., Any]) ->
     elif reserve is not None:
         check_amount(f"{where}reserve", reserve, minimum=0)
     return Definition(
-        task=task, sku=cast("str", sku), client=client, quantity=quantity, reserve=reserve, signature=signature
+        task=task, sku=cast("Sku", sku), client=client, quantity=quantity, reserve=reserve, signature=signature
     )
+
+
+def _named(sku: Sku) -> str:
+    return "its SKU depends on the call" if callable(sku) else f"SKU {sku!r}"
 
 
 def _check_callable(field: str, function: Callable[..., Any], run: inspect.Signature) -> None:

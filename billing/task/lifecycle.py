@@ -95,7 +95,7 @@ class Lifecycle:
             hold=hold,
             default_quantity=default,
             priced_at=at,
-            recorder=Recorder(definition.sku),
+            recorder=Recorder(hold.sku),
         )
         run.recorder.staged_by(lambda: self._stage(run))
         return run
@@ -178,7 +178,7 @@ class Lifecycle:
         return Settlement(
             run_id=run.identity.run_id,
             client_id=run.identity.client_id,
-            sku=run.definition.sku,
+            sku=run.hold.sku,
             settlement_id=run.settlement_id,
             head=encode_head(run.head),
             fragments=tuple(encode_fragment(line) for line in lines),

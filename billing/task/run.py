@@ -45,7 +45,7 @@ class Run:
     def quantities(self) -> dict[str, int]:
         """Return what is charged if the run succeeds now: what was recorded, else the declared default."""
         recorded = self.recorder.quantities
-        own = self.definition.sku
+        own = self.hold.sku
         return recorded if own in recorded else {own: self.default_quantity, **recorded}
 
     def lines(self, book: PriceBook) -> tuple[UsageLine, ...]:
@@ -99,7 +99,10 @@ def prepare(
     """
     args, kwargs = call
     default = definition.charged_by_default(args, kwargs)
-    most = rated(book, definition.held_at_most(args, kwargs), at, book.version)
+    quantities = definition.held_at_most(args, kwargs)
+    # Asked once, so that hold, draft and charge name the same.
+    sku = next(iter(quantities))
+    most = rated(book, quantities, at, book.version)
     credits_ = check_amount(f"credits of {definition.task}", sum(line.credits for line in most), minimum=0)
     head = EventHead(
         run_id=identity.run_id,
@@ -111,11 +114,11 @@ def prepare(
         submitted_at=identity.submitted_at,
         price_version=book.version,
     )
-    draft = Draft(priced_at=at, lines=rated(book, {definition.sku: default}, at, book.version))
+    draft = Draft(priced_at=at, lines=rated(book, {sku: default}, at, book.version))
     hold = Hold(
         run_id=identity.run_id,
         client_id=identity.client_id,
-        sku=definition.sku,
+        sku=sku,
         credits=credits_,
         token=new_token(),
         price_version=head.price_version,

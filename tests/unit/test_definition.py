@@ -43,6 +43,8 @@ WRONG = [
     ({"sku": ""}, "sku"),
     ({"sku": "Page"}, "sku"),
     ({"sku": 5}, "sku"),
+    ({"sku": lambda: "search"}, "sku"),
+    ({"sku": lambda client_id: "search"}, "sku"),
     ({"sku": "search", "quantity": -1}, "quantity"),
     ({"sku": "search", "quantity": 1.5}, "quantity"),
     ({"sku": "search", "quantity": True}, "quantity"),
@@ -192,6 +194,20 @@ def test_the_quantity_is_one_or_declared_or_computed() -> None:
     for bad in (-1, 1.5, "2", None, True, CREDITS_MAX + 1):
         with pytest.raises(InvalidValue, match=r"^quantity of search: "):
             definition(quantity=lambda *_, bad=bad, **__: bad).charged_by_default(*call)
+
+
+def test_the_sku_is_a_name_or_computed_from_the_arguments(app: celery.Celery) -> None:
+    """Given a callable, then it says per call what is sold, the same for hold and charge; a bad answer is refused."""
+    task = declared(app, sku=lambda client_id, query, *, pages: f"search-{query}", quantity=3, reserve={"extra": 4})
+
+    assert task.definition.sku_of(["acme", "cats"], {"pages": 2}) == "search-cats"
+    assert list(task.definition.held_at_most(["acme", "cats"], {}).items()) == [("search-cats", 3), ("extra", 4)]
+    assert definition().sku_of(["acme", "cats"], {}) == "search"
+    for bad in ("", "Page", None, 5):
+        with pytest.raises(InvalidValue, match=r"^sku of search: "):
+            definition(sku=lambda *_, bad=bad, **__: bad).held_at_most(["acme", "cats"], {})
+    with pytest.raises(InvalidValue, match=r"search.*its SKU depends on the call"):
+        task.definition.client_of([], {"query": "cats"}, None)
 
 
 def test_callables_get_the_same_arguments_however_the_call_passes_them() -> None:
