@@ -28,6 +28,7 @@ from billing.core.errors import (
 from billing.core.limits import RENEWALS_PER_LEASE
 from billing.core.shards import queue_of, shard_of
 from billing.credits.values import (
+    ReleaseOutcome,
     RenewOutcome,
     ReserveOutcome,
     Settlement,
@@ -37,6 +38,7 @@ from billing.credits.values import (
 from billing.events.direct import encode_direct
 from billing.events.usage_event import decode_draft, encode_fragment, encode_head
 from billing.task.headers import CLIENT, identify
+from billing.task.outcome import Outcome
 from billing.task.pending import Pending
 from billing.task.putting_off import put_off
 from billing.task.refusals import refusal, without_bucket
@@ -113,6 +115,7 @@ class Lifecycle:
             logger.exception("billing: settle of run %s failed; it is tried again", run.identity.run_id)
         else:
             return
+        run.outcome = Outcome.PENDING
         # Its hold is renewed until then, so that nobody else gets its credits.
         self.pending.settle_later(lambda: self._settle_kept(run), lambda: self._charge_directly(run))
 
@@ -128,8 +131,8 @@ class Lifecycle:
                 self.runtime.buckets.renew([(client_id, run_id, lease)])
             elif state == REJECTED and getattr(outcome, "requeue", False):
                 self.runtime.buckets.renew([(client_id, run_id, None)])
-            else:
-                self.runtime.buckets.release(client_id, run_id, token)
+            elif self.runtime.buckets.release(client_id, run_id, token) is ReleaseOutcome.RELEASED:
+                run.outcome = Outcome.RELEASED
         except Retryable as error:
             logger.warning("billing: hold of run %s is left to its lease: %s", run_id, error)
         except Exception:
@@ -157,7 +160,7 @@ class Lifecycle:
             self._book(run)
             self._stage(run)
         elif outcome is ReserveOutcome.SETTLED:
-            run.settled = True
+            run.settled, run.outcome = True, Outcome.CHARGED
         elif outcome is not ReserveOutcome.HELD:
             raise refusal(self.runtime, hold, reply)
 
@@ -197,6 +200,8 @@ class Lifecycle:
                 "credits", sum(settlement.amounts), "would lift the client's debt above what can be counted"
             )
         self.renewal.remove(run)
+        run.outcome = Outcome.LATE if reply.late else Outcome.CHARGED
+        run.credits_charged = sum(settlement.amounts)
         if reply.debt:
             logger.error("billing: client %s owes %d credits more", settlement.client_id, reply.debt)
         if self.runtime.settings.publish == "confirm":

@@ -17,6 +17,7 @@ from billing.credits.values import Hold
 from billing.events.usage_event import Draft, EventHead, UsageLine, encode_draft, encode_head
 from billing.task.definition import Definition
 from billing.task.headers import Identity, Request
+from billing.task.outcome import Outcome
 from billing.task.usage import Recorder
 
 
@@ -36,6 +37,9 @@ class Run:
     settlement_id: str = dataclasses.field(default_factory=new_settlement_id)
     #: Billing has taken it over from the task: it is charged, or its settle is kept until it is (L4).
     settled: bool = False
+    #: What monitors are told: how it stands, and the credits that it was charged, once that is known here.
+    outcome: Outcome = Outcome.HELD
+    credits_charged: int | None = None
 
     def price_as_of(self, price_version: int, at: int) -> None:
         """Charge at the prices of an earlier attempt of this run, which held first."""

@@ -1,0 +1,20 @@
+"""What became of a run's reservation, in the words that people see (Flower's column, the task event)."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Outcome(Enum):
+    """How the billing of a delivery stands."""
+
+    #: The credits are held: the run goes on, or waits for a retry.
+    HELD = "held"
+    CHARGED = "charged"
+    #: Charged, after its hold was released, expired or lost (L4).
+    LATE = "late"
+    #: It succeeded, and its charge waits for Redis.
+    PENDING = "pending"
+    RELEASED = "released"
+    #: Nothing was held, and the body did not run.
+    REFUSED = "refused"
