@@ -16,6 +16,8 @@ from billing.core.credits import CREDITS_MAX, check_amount
 from billing.core.errors import Conflict, InvalidValue, Recovering
 from billing.core.limits import USABLE_GRANTS_MAX
 from billing.core.shards import shard_of
+from billing.credits.alert_stream import AlertStream
+from billing.credits.auditing import Auditing
 from billing.credits.keys import ShardKeys, shard_keys
 from billing.credits.outbox import Outbox
 from billing.credits.records import claim_of, read_balance, read_hold
@@ -40,7 +42,7 @@ from billing.credits.verification import Verification
 logger = logging.getLogger(__name__)
 
 
-class Buckets(Verification, Outbox):
+class Buckets(Verification, Outbox, Auditing, AlertStream):
     """The buckets on one Redis client. Threads may share it; processes may not."""
 
     def __init__(
@@ -51,6 +53,7 @@ class Buckets(Verification, Outbox):
         lease_seconds: float,
         settled_retention_seconds: float,
         outbox_entries_max: int,
+        alert_percents: Sequence[int] = (20, 5),
     ) -> None:
         self.shards = shards
         self._scripts = Scripts(client)
@@ -59,6 +62,7 @@ class Buckets(Verification, Outbox):
         self._lease_ms = round(lease_seconds * 1_000)
         self._retention_ms = round(settled_retention_seconds * 1_000)
         self._outbox_entries_max = outbox_entries_max
+        self._percents = ",".join(map(str, alert_percents))
 
     def reserve(self, hold: Hold, *, forget: Sequence[tuple[int, str]] = ()) -> ReserveReply:
         """Hold credits for an attempt. `forget`: confirmed outbox entries whose removal rides along, one round trip."""
@@ -69,12 +73,13 @@ class Buckets(Verification, Outbox):
         command: Command = (
             "FCALL",
             self._functions["reserve"],
-            5,
+            6,
             keys.bucket + hold.client_id,
             keys.run + hold.run_id.hex,
             keys.leases,
             keys.outbox,
             keys.server,
+            keys.alerts,
             request,
         )
         answer: bytes | list[bytes] = (
@@ -145,13 +150,14 @@ class Buckets(Verification, Outbox):
         return (
             "FCALL",
             self._functions["settle"],
-            6,
+            7,
             keys.bucket + settlement.client_id,
             keys.run + run_id,
             keys.leases,
             keys.outbox,
             keys.server,
             keys.grants + settlement.client_id,
+            keys.alerts,
             run_id,
             settlement.client_id,
             settlement.settlement_id,
@@ -188,7 +194,7 @@ class Buckets(Verification, Outbox):
         check_amount("credits", credits_)
         keys = self._keys_of(client_id)
         bucket_keys = (keys.bucket + client_id, keys.grants + client_id, keys.server)
-        return GrantOutcome(self._call("grant", bucket_keys, grant_id, credits_, USABLE_GRANTS_MAX))
+        return GrantOutcome(self._call("grant", bucket_keys, grant_id, credits_, USABLE_GRANTS_MAX, self._percents))
 
     def open_client(self, client_id: str, epoch: int = 1) -> OpenOutcome:
         """Make the empty bucket of a new client; an existing one stays as it is."""

@@ -29,6 +29,7 @@ from billing.core.errors import Fatal, Unreachable
 #: Each verb, and whether it may still run when the server's memory is full: what finishes or frees work may.
 VERBS: Final = {
     "assert_hold": True,
+    "audit": True,
     "balance": True,
     "expire": True,
     "grant": False,
@@ -44,6 +45,9 @@ VERBS: Final = {
     "verify": True,
 }
 
+#: What every verb may use, in this order.
+SHARED: Final = ("prelude", "marks")
+
 #: A command as redis-py takes it.
 Command = tuple[str | bytes | int, ...]
 
@@ -57,10 +61,10 @@ def library() -> tuple[str, str]:
     """Return the name and the text of the function library."""
     folder = resources.files(__package__) / "lua"
     verbs = {verb: (folder / f"{verb}.lua").read_text("utf-8") for verb in VERBS}
-    prelude = (folder / "prelude.lua").read_text("utf-8")
-    digest = hashlib.sha256("\0".join([prelude, *verbs.values()]).encode()).hexdigest()
+    shared = [(folder / f"{name}.lua").read_text("utf-8") for name in SHARED]
+    digest = hashlib.sha256("\0".join([*shared, *verbs.values()]).encode()).hexdigest()
     name = f"billing_{digest[:8]}"
-    parts = [f"#!lua name={name}\n", prelude]
+    parts = [f"#!lua name={name}\n", *shared]
     for verb, text in verbs.items():
         flags = "'allow-oom'" if VERBS[verb] else ""
         parts.append(f"local function {verb}(KEYS, ARGV)\nbegin()\n{text}end\n")

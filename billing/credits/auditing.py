@@ -1,0 +1,123 @@
+"""Reads many buckets at once, each with what its holds were lent: one round trip for all shards, atomic per shard.
+
+It writes nothing and refuses nothing. What cannot be read is an outcome: a shard that recovers, a client without a
+bucket, a bucket that billing did not write.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from billing.core.shards import shard_of
+from billing.credits.calling import Calling
+from billing.credits.records import read_balance, read_shares
+from billing.credits.scripts import Command
+from billing.credits.values import Balance
+
+#: Holds of a shard that one step looks at: about 20 ms of the server's time (L9).
+HOLDS_MAX: Final = 10_000
+#: Clients of a shard that one step reads (L9).
+_CLIENTS_MAX: Final = 1_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BucketReading:
+    """A client's bucket at one moment of Redis' clock.
+
+    `balance` is None where there is no bucket, and where there is one that cannot be read: then `unreadable` is its
+    text. `lent` is what the client's live holds were lent, per grant; None where the shard has too many to look at.
+    """
+
+    client_id: str
+    shard: int
+    at_ms: int
+    recovering: bool = False
+    balance: Balance | None = None
+    unreadable: str = ""
+    lent: Mapping[int, int] | None = None
+    holds: int = 0
+    oldest_deadline_ms: int = 0
+
+
+class Auditing(Calling):
+    """The buckets, read by the slice."""
+
+    def audit(self, client_ids: Sequence[str]) -> dict[str, BucketReading]:
+        """Return the bucket of each client. Commands go in one pipeline, and stay near `client_ids` in size."""
+        by_shard: dict[int, list[str]] = collections.defaultdict(list)
+        for client_id in client_ids:
+            by_shard[shard_of(client_id, self.shards)].append(client_id)
+        parts = [
+            (shard, ids[start : start + _CLIENTS_MAX])
+            for shard, ids in sorted(by_shard.items())
+            for start in range(0, len(ids), _CLIENTS_MAX)
+        ]
+        answers = self._scripts.run_all([self._audit(shard, ids) for shard, ids in parts]) if parts else []
+        found: dict[str, BucketReading] = {}
+        for (shard, ids), answer in zip(parts, answers, strict=True):
+            found.update(_read(shard, ids, answer))
+        return found
+
+    def balances(self, client_ids: Sequence[str]) -> dict[str, Balance]:
+        """Return the balance of each client that has a bucket on a trusted shard."""
+        readings = self.audit(client_ids).items()
+        return {client_id: reading.balance for client_id, reading in readings if reading.balance is not None}
+
+    def oldest_outbox_ms(self, shards: Sequence[int]) -> dict[int, tuple[int, int]]:
+        """Return of each shard how many events wait in its outbox, and the age in ms of the oldest one."""
+        if not shards:
+            return {}
+        commands: list[Command] = [("TIME",)]
+        for shard in shards:
+            commands += [
+                ("XLEN", self._keys[shard].outbox),
+                ("XRANGE", self._keys[shard].outbox, "-", "+", "COUNT", 1),
+            ]
+        time, *answers = self._scripts.run_all(commands)
+        now_ms = int(time[0]) * 1_000 + int(time[1]) // 1_000
+        waiting = {}
+        for position, shard in enumerate(shards):
+            depth, first = answers[2 * position], answers[2 * position + 1]
+            age_ms = max(0, now_ms - int(first[0][0].split(b"-")[0])) if first else 0
+            waiting[shard] = (int(depth), age_ms)
+        return waiting
+
+    def _audit(self, shard: int, client_ids: Sequence[str]) -> Command:
+        keys = self._keys[shard]
+        audit_keys = (keys.server, keys.leases, keys.run, keys.bucket, keys.grants)
+        return self._command("audit", audit_keys, HOLDS_MAX, *client_ids)
+
+
+def _read(shard: int, client_ids: Sequence[str], answer: Sequence[Any]) -> dict[str, BucketReading]:
+    if answer[0] == b"RECOVERING":
+        return {
+            client_id: BucketReading(client_id=client_id, shard=shard, at_ms=0, recovering=True)
+            for client_id in client_ids
+        }
+    _, at_ms, complete, _, *entries = answer
+    found = {}
+    for client_id, (bucket, holds, deadline, lent, *flat) in zip(client_ids, entries, strict=True):
+        balance, unreadable = _balance(client_id, bucket, flat)
+        found[client_id] = BucketReading(
+            client_id=client_id,
+            shard=shard,
+            at_ms=int(at_ms),
+            balance=balance,
+            unreadable=unreadable,
+            lent=read_shares(lent) if complete else None,
+            holds=holds,
+            oldest_deadline_ms=int(float(deadline)),
+        )
+    return found
+
+
+def _balance(client_id: str, bucket: bytes | None, flat: Sequence[bytes]) -> tuple[Balance | None, str]:
+    if bucket is None:
+        return None, ""
+    try:
+        return read_balance(client_id, bucket, flat), ""
+    except (ValueError, KeyError):
+        return None, repr(bucket)
