@@ -10,6 +10,7 @@ from billing.admin.clients import ClientView, add_client, client, clients
 from billing.admin.grants import grant
 from billing.admin.prices import prices, set_price
 from billing.admin.reading import all_usage, balance, usage, usage_totals
+from billing.admin.receipts import open_receipt, receipt
 
 __all__ = [
     "ClientView",
@@ -20,7 +21,9 @@ __all__ = [
     "clients",
     "close",
     "grant",
+    "open_receipt",
     "prices",
+    "receipt",
     "set_price",
     "usage",
     "usage_totals",

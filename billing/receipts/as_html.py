@@ -1,0 +1,62 @@
+"""A receipt as one HTML file: no script, nothing from elsewhere; readable on a phone, printable, every text escaped.
+
+The subtotals stand first and are known last: the lines wait in the spool. Pure but for that.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator
+from typing import IO, Final
+
+import jinja2
+
+from billing.admin.receipt_line import ReceiptHead, ReceiptLine
+from billing.receipts import wording
+from billing.receipts.summary import Sum, Tally
+
+_COPIED: Final = 65_536
+#: Pieces of the template that are joined before they are written.
+_JOINED: Final = 256
+
+
+def chunks(head: ReceiptHead, lines: Iterable[ReceiptLine], tally: Tally, spool: IO[str]) -> Iterator[str]:
+    """Yield the document: head and subtotals, then the lines."""
+    made = _environment()
+    listed = made.get_template("lines.html.jinja").stream(lines=tally.counting(lines))
+    listed.enable_buffering(_JOINED)
+    spool.writelines(listed)
+    summary = tally.summary()
+    yield made.get_template("head.html.jinja").render(head=head, summary=summary)
+    spool.seek(0)
+    while copied := spool.read(_COPIED):
+        yield copied
+    yield made.get_template("foot.html.jinja").render(head=head, summary=summary)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("billing.receipts"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters.update(
+        printable=wording.printable,
+        iso=wording.iso,
+        clock=wording.clock,
+        day=wording.day,
+        moment=wording.moment,
+        payer=wording.payer,
+        number="{:,}".format,
+        labelled=_labelled,
+    )
+    return made
+
+
+def _labelled(counted: Sum) -> tuple[str, Sum]:
+    """Return a subtotal with what it is of."""
+    return wording.label(counted), counted
