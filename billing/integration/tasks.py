@@ -9,6 +9,7 @@ import celery
 from billing.connections import postgres
 from billing.schema.partitions import make_partitions
 from billing.task.attachment import attachment_of
+from billing.workload import row_task
 
 #: Bounds of one run of `billing.fulfillment.drain` (L9).
 DRAIN_SECONDS: Final = 30.0
@@ -58,3 +59,6 @@ def register_tasks(app: celery.Celery) -> None:
     ):
         register: Any = app.task(name=name, **_OPTIONS)
         register(function)
+    # Not maintenance: the one billable task of ours, for recorded workloads.
+    billable: Any = app.task(**row_task.options())
+    billable(row_task.verify_row)

@@ -86,6 +86,7 @@ recorded_workload: Final = Table(
     METADATA,
     Column("digest", Text, primary_key=True, comment="SHA-256 of the file and of what its replay was told"),
     words("name"),
-    instant("started_at", default=NOW, comment="the time bits of its run ids, so that a second start makes the same"),
+    instant("started_at", comment="the time bits of its run ids, so that a second start makes the same"),
     instant("finished_at", nullable=True),
+    UniqueConstraint("started_at"),
 )

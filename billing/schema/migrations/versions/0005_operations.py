@@ -70,7 +70,7 @@ _WORKLOADS: Final = """
 CREATE TABLE recorded_workload (
     digest text PRIMARY KEY,
     name text NOT NULL,
-    started_at timestamptz NOT NULL DEFAULT now(),
+    started_at timestamptz NOT NULL CONSTRAINT recorded_workload_started_at_key UNIQUE,
     finished_at timestamptz
 );
 COMMENT ON COLUMN recorded_workload.digest IS 'SHA-256 of the file and of what its replay was told';
