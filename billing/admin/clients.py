@@ -36,19 +36,26 @@ def add_client(settings: Settings, client_id: str) -> tuple[Client, bool]:
     Raises `InvalidValue` for a bad id, and `Unreachable` when a server does not answer; nothing is added then.
     """
     check_client_id(client_id)
+    return add_on_shard(settings, shard_of(client_id, settings.shards), [client_id])[0]
+
+
+def add_on_shard(settings: Settings, shard: int, client_ids: Sequence[str]) -> list[tuple[Client, bool]]:
+    """Add clients of one shard, all or none, as `add_client` does."""
     runtime = runtime_for(settings)
-    shard = shard_of(client_id, settings.shards)
     # Asked first, so that a Redis which is away leaves no client without a bucket behind.
     verified, current = runtime.buckets.server_of(shard)
+    added = []
     with postgres.reaching(settings), runtime.engine.begin() as connection:
         check_fleet(connection, settings)
         # Alone on the shard, so that "the first client of a shard opens it" has one answer.
         locks.lock_shard_exclusive(connection, shard)
         if verified != current and shard not in shards_with_clients(connection):
             runtime.buckets.verify(shard, expected=current)
-        client, created = catalog.add_client(connection, client_id, settings.shards)
-        _give_bucket(runtime, connection, client, created=created)
-    return client, created
+        for client_id in client_ids:
+            client, created = catalog.add_client(connection, client_id, settings.shards)
+            _give_bucket(runtime, connection, client, created=created)
+            added.append((client, created))
+    return added
 
 
 def _give_bucket(runtime: Runtime, connection: Connection, client: Client, *, created: bool) -> None:

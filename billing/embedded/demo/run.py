@@ -27,7 +27,7 @@ from billing.embedded.demo import facts, report
 from billing.embedded.demo.audit import audit
 from billing.embedded.demo.casualty import kill_one
 from billing.embedded.demo.pages import PageServer
-from billing.embedded.demo.progress import Steps, TaskProgress
+from billing.workload.progress import Steps, TaskProgress
 from billing.embedded.demo.receipt_csv import Receipt, write_receipt
 from billing.embedded.demo.results import Results
 from billing.embedded.demo.workload import BURST_CAPTURES, Site, Workload, plan
