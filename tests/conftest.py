@@ -20,11 +20,12 @@ from billing.embedded.rabbitmq import RabbitMQ
 from billing.embedded.server import NotInstalled
 from billing.embedded.stack import BROKER_VARIABLE, Stack
 from tests.fleet.fixtures import fleet, fleet_settings, running_fleet
+from tests.stripe_sandbox import stripe_client, stripe_sandbox
 
 # A shell that starts the tests in the background has SIGINT ignored; what they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-__all__ = ["fleet", "fleet_settings", "running_fleet"]
+__all__ = ["fleet", "fleet_settings", "running_fleet", "stripe_client", "stripe_sandbox"]
 
 
 def missing(reason: str) -> NoReturn:

@@ -14,6 +14,7 @@ class Endpoints:
     database_url: str = dataclasses.field(repr=False)
     broker_url: str = dataclasses.field(repr=False)
     result_url: str = dataclasses.field(repr=False)
+    stripe_sandbox_url: str
 
     def environment(self) -> dict[str, str]:
         """Return the variables that point billing's settings at this stack. They hold passwords."""
@@ -28,6 +29,7 @@ class Endpoints:
                 ("database", self.database_url),
                 ("broker", self.broker_url),
                 ("results", self.result_url),
+                ("Stripe stand-in", self.stripe_sandbox_url),
             )
         )
 

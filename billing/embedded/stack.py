@@ -1,4 +1,4 @@
-"""All servers that a billed fleet needs, started and ended together: two Valkeys, PostgreSQL, RabbitMQ if installed.
+"""All servers that a billed fleet needs, together: two Valkeys, PostgreSQL, RabbitMQ if installed, Stripe's stand-in.
 
 Guarantee: `start` returns when every server answers, or leaves none running; after `stop`, and after any end of this
 process, none is left. A directory makes the data persistent, none makes them temporary. Without RabbitMQ the broker is
@@ -21,6 +21,7 @@ from billing.embedded.postgres import Postgres
 from billing.embedded.rabbitmq import RabbitMQ
 from billing.embedded.rabbitmq import programs as rabbitmq_programs
 from billing.embedded.server import NotInstalled, Server
+from billing.embedded.stripe_sandbox import StripeSandbox
 from billing.embedded.valkey import Valkey
 
 Broker = Literal["auto", "rabbitmq", "redis"]
@@ -39,6 +40,7 @@ class Stack:
         self.valkey = Valkey(base / "valkey", fast=fast, hold=hold, cancelled=cancelled)
         self.results = Valkey(base / "results", fast=fast, hold=hold, cancelled=cancelled)
         self.postgres = Postgres(base / "postgres", fast=fast, hold=hold, cancelled=cancelled)
+        self.stripe_sandbox = StripeSandbox(base / "stripe", fast=fast, hold=hold, cancelled=cancelled)
         self.rabbitmq = (
             RabbitMQ(base / "rabbitmq", fast=fast, hold=hold, cancelled=cancelled) if rabbitmq_wanted else None
         )
@@ -51,7 +53,13 @@ class Stack:
     @property
     def servers(self) -> tuple[Server, ...]:
         """Every server of this stack."""
-        return (self.valkey, self.results, self.postgres, *([self.rabbitmq] if self.rabbitmq else []))
+        return (
+            self.valkey,
+            self.results,
+            self.postgres,
+            self.stripe_sandbox,
+            *([self.rabbitmq] if self.rabbitmq else []),
+        )
 
     @property
     def endpoints(self) -> Endpoints:
@@ -82,6 +90,7 @@ class Stack:
             database_url=self.postgres.url,
             broker_url=broker_url,
             result_url=self.results.url,
+            stripe_sandbox_url=self.stripe_sandbox.url,
         )
         return self._endpoints
 

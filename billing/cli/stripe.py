@@ -1,0 +1,33 @@
+"""`billing stripe …`: Stripe's side of the sync."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import click
+
+SANDBOX_PORT: Final = 12_111
+
+
+@click.group(epilog="Example: billing stripe sandbox")
+def stripe() -> None:
+    """Set up Stripe, or run a stand-in of it."""
+
+
+@stripe.command(epilog="Example: billing stripe sandbox --data sandbox.sqlite3")
+@click.option("--port", type=click.IntRange(0, 65_535), default=SANDBOX_PORT, show_default=True, help="0: any.")
+@click.option(
+    "--data",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Keep customers, meters and events in this file; without it they are forgotten at the end.",
+)
+def sandbox(*, port: int, data: Path | None) -> None:
+    """Run the stand-in for Stripe on 127.0.0.1 until Ctrl-C. It is not Stripe: no money moves."""
+    from billing.sinks.stripe.sandbox.server import serve  # noqa: PLC0415 - the server's libraries, only here
+
+    def announce(url: str) -> None:
+        click.echo(f"stand-in for Stripe (not Stripe: no money moves, any sk_test_ key is taken) at {url}")
+        click.echo(f"point billing at it: BILLING_STRIPE_SANDBOX_URL={url} (and no API key); Ctrl-C ends")
+
+    serve(port, data, announce)

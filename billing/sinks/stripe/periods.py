@@ -1,0 +1,58 @@
+"""Which billing period an hour of usage belongs to, and which minutes of it an increment may carry. Pure.
+
+An increment has a minute of its own per customer and meter, at second 30, away from both ends: the summary of that
+minute then shows this increment and no other. Bounds are Stripe's: 35 days back, 5 minutes ahead.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import Final
+
+MINUTE: Final = timedelta(minutes=1)
+_SECOND: Final = timedelta(seconds=30)
+#: A day less than Stripe's, so that what waits a day for Stripe to come back is still taken.
+AGE_MAX: Final = timedelta(days=34)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class Period:
+    """What one invoice covers: [start, end)."""
+
+    start: datetime
+    end: datetime
+
+    def __str__(self) -> str:
+        return f"{self.start:%Y-%m-%d} to {self.end:%Y-%m-%d}"
+
+
+def period_of(hour: datetime) -> Period:
+    """Return the billing period of an hour of usage: the UTC month that it lies in."""
+    start = hour.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    following = start.replace(year=start.year + 1, month=1) if start.month == 12 else start.replace(month=start.month + 1)  # noqa: PLR2004 - December
+    return Period(start=start, end=following)
+
+
+def latest_minute(period: Period, now: datetime) -> datetime | None:
+    """Return the latest instant that an event of the period may have now, or None while there is none yet."""
+    last = min(now - _SECOND, period.end - MINUTE)
+    found = last.replace(second=0, microsecond=0) + _SECOND
+    return found if found >= period.start else None
+
+
+def free_minutes(latest: datetime, earliest: datetime, taken: Collection[datetime], count: int) -> list[datetime]:
+    """Return at most `count` free instants from `latest` back to `earliest`, the latest first."""
+    found: list[datetime] = []
+    minute = latest
+    while len(found) < count and minute >= earliest:
+        if minute not in taken:
+            found.append(minute)
+        minute -= MINUTE
+    return found
+
+
+def is_too_old(period: Period, now: datetime) -> bool:
+    """Whether Stripe takes no event of the period any more."""
+    return period.end - MINUTE + _SECOND < now - AGE_MAX

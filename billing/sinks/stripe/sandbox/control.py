@@ -1,0 +1,82 @@
+"""What tests, demo and simulator say to a running stand-in, in Python.
+
+Each method is one control request; a refusal is `Rejected` with the stand-in's line.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Final, Self
+
+import httpx
+
+from billing.core.errors import Rejected, Unreachable
+
+TIMEOUT_SECONDS: Final = 10.0
+
+
+class SandboxControl:
+    """The control side of the stand-in at `url`. Close it, or use it as a context."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._client = httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS, trust_env=False)
+
+    def reset(self) -> None:
+        """Forget everything: objects, events, answers, faults, knobs, time."""
+        self._call("POST", "reset")
+
+    def knobs(self, **changes: object) -> None:
+        """Turn knobs; see `Knobs` for their names."""
+        self._call("POST", "knobs", changes)
+
+    def fault(self, kind: str, **details: object) -> None:
+        """Let the next calls that match fail; see `Fault` for kinds and details."""
+        self._call("POST", "faults", {"kind": kind, **details})
+
+    def clear_faults(self) -> None:
+        """Forget the faults that have not struck."""
+        self._call("DELETE", "faults")
+
+    def advance(self, seconds: int) -> None:
+        """Move the stand-in's time."""
+        self._call("POST", "clock", {"advance_seconds": seconds})
+
+    def set_time(self, timestamp: int) -> None:
+        """Stop the stand-in's time at this second since the Unix epoch."""
+        self._call("POST", "clock", {"frozen_at": timestamp})
+
+    def state(self) -> dict[str, Any]:
+        """Return counts, calls, faults, knobs, time, and `totals`: customer → event name → what would be billed."""
+        return self._call("GET", "state")
+
+    def total(self, customer: str, event_name: str) -> int:
+        """Return what would be billed to a customer, whatever summaries show yet."""
+        return int(self.state()["totals"].get(customer, {}).get(event_name, 0))
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return every event that was accepted, in the order of its receipt."""
+        found: list[dict[str, Any]] = self._call("GET", "events")["events"]
+        return found
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _call(self, method: str, what: str, body: dict[str, object] | None = None) -> dict[str, Any]:
+        try:
+            answer = self._client.request(method, f"/sandbox/{what}", json=body)
+        except httpx.HTTPError as error:
+            raise Unreachable(f"stand-in for Stripe: {self.url}: does not answer: {type(error).__name__}") from None
+        if answer.status_code != httpx.codes.OK:
+            raise Rejected(f"stand-in for Stripe: {answer.text.strip()}")
+        found: dict[str, Any] = answer.json()
+        return found

@@ -1,0 +1,85 @@
+"""A meter event: what it takes, what is refused, its form.
+
+Sources: the length of identifier and event name, and the payload of texts, are in Stripe's OpenAPI description; the
+window of the timestamp is in the API reference; at most 15 digits is in the changelog of 2026-04-22.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Any, Final
+
+from billing.sinks.stripe.sandbox import meters
+from billing.sinks.stripe.sandbox.errors import Refusal
+from billing.sinks.stripe.sandbox.params import EXPAND, Param, Spec
+from billing.sinks.stripe.sandbox.records import Event, Meter
+
+CREATE: Final[Spec] = {
+    **EXPAND,
+    "event_name": Param(required=True, longest=100),
+    "payload": Param(kind="strings", required=True),
+    "identifier": Param(longest=100),
+    "timestamp": Param(kind="integer"),
+}
+PAST_DAYS: Final = 35
+PAST_SECONDS: Final = PAST_DAYS * 86_400
+FUTURE_SECONDS: Final = 300
+DIGITS_MAX: Final = 15
+_WHOLE: Final = re.compile(r"[+-]?[0-9]+")
+_DECIMAL: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+
+
+def check_timestamp(timestamp: int, now: int) -> None:
+    """Refuse what is older than 35 days or more than five minutes ahead. The first sentence is Stripe's own."""
+    oldest, newest = now - PAST_SECONDS, now + FUTURE_SECONDS
+    if timestamp < oldest:
+        message = (
+            f"The event timestamp cannot be more than {PAST_DAYS} days in past. "
+            f"Expected a timestamp greater than or equal to {oldest}."
+        )
+        raise Refusal(400, message, param="timestamp")
+    if timestamp > newest:
+        message = (
+            "The event timestamp cannot be more than 5 minutes in the future. "
+            f"Expected a timestamp less than or equal to {newest}."
+        )
+        raise Refusal(400, message, param="timestamp")
+
+
+def check_payload(payload: dict[str, str], meter: Meter, *, decimals: bool) -> None:
+    """Refuse a payload without customer, or with a value that the meter cannot aggregate."""
+    customer_key, value_key = meters.customer_key(meter), meters.value_key(meter)
+    if not payload.get(customer_key):
+        raise _payload_refusal(customer_key, "is required: it names the customer")
+    if meters.formula(meter) == "count" and value_key not in payload:
+        return
+    if not payload.get(value_key):
+        raise _payload_refusal(value_key, "is required: it is the event's value")
+    value = payload[value_key]
+    if not (_DECIMAL if decimals else _WHOLE).fullmatch(value):
+        raise _payload_refusal(value_key, "must be a number" if decimals else "must be a whole number")
+    if len(re.sub(r"\D", "", value).strip("0" if "." in value else "").lstrip("0")) > DIGITS_MAX:
+        raise _payload_refusal(value_key, f"must have at most {DIGITS_MAX} significant digits")
+
+
+def amount(event: Event) -> Decimal:
+    """Return an event's value as an exact number."""
+    return Decimal(event.value)
+
+
+def shape(event: Event) -> dict[str, Any]:
+    """Return the object that a caller sees."""
+    return {
+        "object": "billing.meter_event",
+        "created": event.received_at,
+        "event_name": event.event_name,
+        "identifier": event.identifier,
+        "livemode": False,
+        "payload": event.payload,
+        "timestamp": event.timestamp,
+    }
+
+
+def _payload_refusal(key: str, rule: str) -> Refusal:
+    return Refusal(400, f"Invalid value for payload[{key}]: {rule}", param=f"payload[{key}]")

@@ -1,0 +1,159 @@
+"""The HTTP side: what comes in becomes a `Request`, a `Reply` goes out, and connections break where a fault says so."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from typing import Any, Final
+
+from tornado.web import Application, RequestHandler
+
+from billing.core.errors import InvalidValue
+from billing.sinks.stripe.sandbox import faults
+from billing.sinks.stripe.sandbox.api import Api, Reply, Request
+from billing.sinks.stripe.sandbox.records import new_id
+from billing.sinks.stripe.sandbox.state import State
+
+#: The version that the SDK of the lock file pins; a caller that names another one gets that one back.
+API_VERSION: Final = "2026-10-28.endive"
+
+
+class V1Handler(RequestHandler):
+    """Every call of the API."""
+
+    def initialize(self, state: State, api: Api, closing: asyncio.Event) -> None:
+        """Take what all requests share."""
+        self._state, self._api, self._closing = state, api, closing
+        self._gone = asyncio.Event()
+
+    def on_connection_close(self) -> None:
+        """Note that the caller has given up."""
+        self._gone.set()
+
+    async def get(self) -> None:
+        """Answer a GET."""
+        await self._serve()
+
+    async def post(self) -> None:
+        """Answer a POST."""
+        await self._serve()
+
+    async def delete(self) -> None:
+        """Answer a DELETE."""
+        await self._serve()
+
+    async def _serve(self) -> None:
+        given = self.request
+        is_query = given.method in {"GET", "DELETE"}
+        request = Request(
+            method=given.method or "",
+            path=given.path,
+            form=given.query if is_query else given.body.decode("utf-8", errors="replace"),
+            authorization=given.headers.get("Authorization"),
+            key=given.headers.get("Idempotency-Key"),
+        )
+        fault = self._api.fault_for(request)
+        kind = fault.kind if fault is not None else None
+        self._state.calls[f"{request.method} {request.path}"] += 1
+        if kind == "hang":
+            await self._hang()
+        if kind in {"hang", "drop"}:
+            self.detach().close()
+            return
+        reply = await self._api.answer(request, fault)
+        if kind == "commit_then_hang":
+            await self._hang()
+        if kind in {"commit_then_close", "commit_then_hang"}:
+            self.detach().close()
+            return
+        self._send(reply, request.key)
+
+    async def _hang(self) -> None:
+        """Wait until the caller gives up, or the server ends: the caller's timeout is the bound."""
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._gone, self._closing)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def _send(self, reply: Reply, key: str | None) -> None:
+        self.set_status(reply.status)
+        self.set_header("Content-Type", "application/json")
+        self.set_header("Request-Id", new_id("req"))
+        self.set_header("Stripe-Version", self.request.headers.get("Stripe-Version", API_VERSION))
+        if key is not None:
+            self.set_header("Idempotency-Key", key)
+        for name, value in reply.headers.items():
+            self.set_header(name, value)
+        self.write(reply.body)
+
+
+class ControlHandler(RequestHandler):
+    """`/sandbox/…`: what a test or an operator says to the stand-in. Never below /v1, which is Stripe's alone."""
+
+    def initialize(self, state: State) -> None:
+        """Take the state."""
+        self._state = state
+
+    def get(self, what: str) -> None:
+        """`state`, `events`, `faults`, `knobs`."""
+        described = self._state.describe()
+        if what == "state":
+            self.write(described)
+        elif what == "events":
+            shown = [dataclasses.asdict(event) for event in self._state.store.events()]
+            self.write({"events": shown})
+        elif what in {"faults", "knobs"}:
+            self.write({what: described[what]})
+        else:
+            self.send_error(404)
+
+    def post(self, what: str) -> None:
+        """`reset`, `knobs`, `clock`, `faults`."""
+        try:
+            self._control(what, _object(self.request.body))
+        except (InvalidValue, ValueError) as error:
+            self.set_status(400)
+            self.write({"error": str(error)})
+
+    def delete(self, what: str) -> None:
+        """`faults`: forget those that have not struck."""
+        if what != "faults":
+            self.send_error(404)
+            return
+        self._state.faults.clear()
+        self.write({})
+
+    def _control(self, what: str, given: dict[str, Any]) -> None:
+        if what == "reset":
+            self._state.reset()
+        elif what == "knobs":
+            self._state.turn(given)
+        elif what == "faults":
+            self._state.faults.add(faults.parse(given))
+        elif what == "clock":
+            self._state.set_clock(given)
+        else:
+            self.send_error(404)
+            return
+        self.write({})
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    given = json.loads(body or b"{}")
+    if not isinstance(given, dict):
+        raise InvalidValue("body", type(given).__name__, "must be a JSON object")
+    return given
+
+
+def application(state: State, closing: asyncio.Event) -> Application:
+    """Return the routes of the stand-in; requests are not logged, since a request carries a key."""
+    return Application(
+        [
+            (r"/v1/.*", V1Handler, {"state": state, "api": Api(state), "closing": closing}),
+            (r"/sandbox/([a-z]+)", ControlHandler, {"state": state}),
+        ],
+        log_function=lambda _handler: None,
+    )

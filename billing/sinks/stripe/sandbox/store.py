@@ -1,0 +1,193 @@
+"""The stand-in's memory in SQLite: customers, meters, events, saved answers.
+
+Guarantee: what `transaction` committed is there after a SIGKILL when there is a file; without one it is gone with the
+process. One process, one thread: the server's loop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from billing.core.errors import Fatal
+from billing.sinks.stripe.sandbox.records import Customer, Event, Meter, SavedReply
+
+SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS customer (
+    id TEXT PRIMARY KEY, created INTEGER NOT NULL, deleted INTEGER NOT NULL, details TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS meter (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, event_name TEXT NOT NULL, status TEXT NOT NULL,
+    created INTEGER NOT NULL, updated INTEGER NOT NULL, deactivated_at INTEGER, details TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS event (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, identifier TEXT NOT NULL, event_name TEXT NOT NULL, meter TEXT NOT NULL,
+    customer TEXT NOT NULL, value TEXT NOT NULL, timestamp INTEGER NOT NULL, received_at INTEGER NOT NULL,
+    dropped TEXT, payload TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS event_identifier ON event (identifier, received_at);
+CREATE INDEX IF NOT EXISTS event_of_customer ON event (meter, customer, timestamp);
+CREATE TABLE IF NOT EXISTS reply (
+    key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, status INTEGER NOT NULL, body TEXT NOT NULL,
+    headers TEXT NOT NULL, saved_at INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS control (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+EMPTY: Final = "DELETE FROM customer; DELETE FROM meter; DELETE FROM event; DELETE FROM reply; DELETE FROM control"
+EVENTS_SHOWN_MAX: Final = 100_000
+
+
+class Store:
+    """All that the stand-in knows. Reads see the transaction that is open."""
+
+    def __init__(self, file: Path | None) -> None:
+        try:
+            self._connection = sqlite3.connect(file or ":memory:", isolation_level=None)
+            # NORMAL: an answered call outlives the process; that it outlives the machine is nobody's claim here.
+            self._connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + SCHEMA)
+        except sqlite3.Error as error:
+            raise Fatal(f"--data: {str(file)!r}: cannot be used as the stand-in's memory: {error}") from None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit all or nothing."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+    def empty(self) -> None:
+        """Forget everything."""
+        self._connection.executescript(EMPTY)
+
+    def add_customer(self, customer: Customer) -> None:
+        """Insert a customer."""
+        row = (customer.id, customer.created, customer.deleted, json.dumps(customer.details))
+        self._connection.execute("INSERT INTO customer VALUES (?, ?, ?, ?)", row)
+
+    def delete_customer(self, customer_id: str) -> None:
+        """Mark a customer as deleted; Stripe keeps its id too."""
+        self._connection.execute("UPDATE customer SET deleted = 1 WHERE id = ?", (customer_id,))
+
+    def customer(self, customer_id: str) -> Customer | None:
+        """Return a customer."""
+        row = self._one("SELECT id, created, deleted, details FROM customer WHERE id = ?", customer_id)
+        return row and Customer(id=row[0], created=row[1], deleted=bool(row[2]), details=json.loads(row[3]))
+
+    def add_meter(self, meter: Meter) -> None:
+        """Insert a meter."""
+        sql = "INSERT INTO meter (id, event_name, status, created, updated, details) VALUES (?, ?, ?, ?, ?, ?)"
+        row = (meter.id, meter.event_name, meter.status, meter.created, meter.updated, json.dumps(meter.details))
+        self._connection.execute(sql, row)
+
+    def set_meter_status(self, meter_id: str, status: str, now: int) -> None:
+        """Activate or deactivate a meter."""
+        sql = "UPDATE meter SET status = ?, updated = ?, deactivated_at = ? WHERE id = ?"
+        self._connection.execute(sql, (status, now, now if status == "inactive" else None, meter_id))
+
+    def meter(self, meter_id: str) -> Meter | None:
+        """Return a meter by its id."""
+        return next((meter for meter in self.meters() if meter.id == meter_id), None)
+
+    def active_meter(self, event_name: str) -> Meter | None:
+        """Return the newest active meter that takes these events."""
+        takes = (meter for meter in self.meters() if meter.event_name == event_name and meter.status == "active")
+        return next(takes, None)
+
+    def meters(self) -> list[Meter]:
+        """Return all meters, newest first. An account has few."""
+        sql = "SELECT id, event_name, status, created, updated, deactivated_at, details FROM meter ORDER BY seq DESC"
+        return [
+            Meter(
+                id=row[0],
+                event_name=row[1],
+                status=row[2],
+                created=row[3],
+                updated=row[4],
+                deactivated_at=row[5],
+                details=json.loads(row[6]),
+            )
+            for row in self._connection.execute(sql)
+        ]
+
+    def add_event(self, event: Event) -> None:
+        """Insert an event."""
+        sql = (
+            "INSERT INTO event (identifier, event_name, meter, customer, value, timestamp, received_at, dropped, "
+            "payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        )
+        row = (event.identifier, event.event_name, event.meter, event.customer, event.value)
+        self._connection.execute(
+            sql, (*row, event.timestamp, event.received_at, event.dropped, json.dumps(event.payload))
+        )
+
+    def identifier_used(self, identifier: str, *, since: int, meter: str | None) -> bool:
+        """Whether an event with this identifier was received after `since`, on one meter or on any."""
+        sql = "SELECT 1 FROM event WHERE identifier = ? AND received_at > ? AND (? IS NULL OR meter = ?) LIMIT 1"
+        return self._one(sql, identifier, since, meter, meter) is not None
+
+    def counted_events(self, meter: str, customer: str, start: int, end: int) -> list[Event]:
+        """Return a customer's events from `start` to `end`, both included, in the order of their receipt."""
+        where = "WHERE meter = ? AND customer = ? AND timestamp BETWEEN ? AND ? AND dropped IS NULL"
+        return self._events(where, meter, customer, start, end)
+
+    def events(self) -> list[Event]:
+        """Return every event, dropped ones too, in the order of their receipt; at most `EVENTS_SHOWN_MAX`."""
+        return self._events("")
+
+    def save_reply(self, key: str, reply: SavedReply) -> None:
+        """Keep the answer to an idempotency key."""
+        row = (key, reply.fingerprint, reply.status, reply.body, json.dumps(reply.headers), reply.saved_at)
+        self._connection.execute("INSERT OR REPLACE INTO reply VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def saved_reply(self, key: str, *, since: int) -> SavedReply | None:
+        """Return the answer that was saved under a key after `since`."""
+        sql = "SELECT fingerprint, status, body, headers, saved_at FROM reply WHERE key = ? AND saved_at > ?"
+        row = self._one(sql, key, since)
+        return row and SavedReply(
+            fingerprint=row[0], status=row[1], body=row[2], headers=json.loads(row[3]), saved_at=row[4]
+        )
+
+    def set_control(self, name: str, value: object) -> None:
+        """Keep a control setting: a restarted stand-in has the same knobs and the same time."""
+        self._connection.execute("INSERT OR REPLACE INTO control VALUES (?, ?)", (name, json.dumps(value)))
+
+    def control(self, name: str) -> Any:
+        """Return a control setting, None when it was never set."""
+        row = self._one("SELECT value FROM control WHERE name = ?", name)
+        return row and json.loads(row[0])
+
+    def count(self) -> dict[str, int]:
+        """Return how many of each there are."""
+        return {
+            f"{table}s": self._one(f"SELECT count(*) FROM {table}")[0]  # noqa: S608 - our own three names
+            for table in ("customer", "meter", "event")
+        }
+
+    def _events(self, where: str, *values: object) -> list[Event]:
+        columns = "identifier, event_name, meter, customer, value, timestamp, received_at, dropped, payload"
+        sql = f"SELECT {columns} FROM event {where} ORDER BY seq LIMIT {EVENTS_SHOWN_MAX}"  # noqa: S608 - our own text
+        return [
+            Event(
+                identifier=row[0],
+                event_name=row[1],
+                meter=row[2],
+                customer=row[3],
+                value=row[4],
+                timestamp=row[5],
+                received_at=row[6],
+                dropped=row[7],
+                payload=json.loads(row[8]),
+            )
+            for row in self._connection.execute(sql, values)
+        ]
+
+    def _one(self, sql: str, *values: object) -> Any:
+        return self._connection.execute(sql, values).fetchone()
