@@ -72,8 +72,8 @@ def reserve_rate(program: str, redis_url: str, connections: int) -> float:
         # It takes a password on its command line only, where other users may see it: this is a throw-away stack's.
         command += ["-a", parts.password]
     command += ["-c", str(connections), "-r", str(10**11), "--precision", "1", "-q"]
-    command += ["FCALL", Scripts(client).functions["reserve"], "5", keys.bucket + CLIENT, keys.run + run]
-    command += [keys.leases, keys.outbox, keys.server, request]
+    command += ["FCALL", Scripts(client).functions["reserve"], "6", keys.bucket + CLIENT, keys.run + run]
+    command += [keys.leases, keys.outbox, keys.server, keys.alerts, request]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
     balance = buckets.balance(CLIENT)
     if balance is None or balance.held < CALLS * 0.99:

@@ -17,6 +17,7 @@ class Calling:
     _keys: tuple[ShardKeys, ...]
     _lease_ms: int
     _retention_ms: int
+    _percents: str
 
     def _keys_of(self, client_id: str) -> ShardKeys:
         return self._keys[shard_of(client_id, self.shards)]

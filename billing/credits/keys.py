@@ -17,6 +17,7 @@ class ShardKeys:
     server: str
     swept: str
     asserts: str
+    alerts: str
 
 
 def shard_keys(shard: int) -> ShardKeys:
@@ -31,4 +32,5 @@ def shard_keys(shard: int) -> ShardKeys:
         server=f"{tag}server",
         swept=f"{tag}swept",
         asserts=f"{tag}asserts",
+        alerts=f"{tag}alerts",
     )

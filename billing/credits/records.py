@@ -56,7 +56,9 @@ def read_hold(run_id: str, deadline_ms: int, record: bytes | None) -> StoredHold
 
 def read_balance(client_id: str, bucket: bytes, flat: Sequence[bytes]) -> Balance:
     """Return a client's bucket: its string, and the fields and values of its grants in turn."""
-    epoch, owed, *entries = bucket.split()
+    epoch, owed, *rest = bucket.split()
+    # The last entry may be the marks at which the client is alerted.
+    entries = [entry for entry in rest if not entry.startswith(b"!")]
     fields = {flat[i].decode(): int(flat[i + 1]) for i in range(0, len(flat), 2)}
     usable = {
         int(grant): (int(available), int(held), int(spent))

@@ -237,6 +237,23 @@ class OutboxEntry:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AlertEntry:
+    """A client fell below a share of what it was granted; `percent` 0: nothing was left, or a reserve was refused.
+
+    `server` is the run id of the server that wrote the entry: with it an entry's id never comes twice.
+    """
+
+    shard: int
+    entry_id: str
+    server: str
+    client_id: str
+    percent: int
+    available: int
+    granted: int
+    occurred_ms: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Overdue:
     """The holds whose lease has run out. `paused`: none is named, since the shard was away or is recovering (L5)."""
 

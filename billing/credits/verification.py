@@ -142,6 +142,7 @@ class Verification(Calling):
                 server,
                 asserts,
                 plan.bucket(),
+                self._percents,
                 len(fields),
                 *(part for field in fields.items() for part in field),
                 *(" ".join(f"{grant}:{part}" for grant, part in shares.items()) for shares in plan.holds.values()),

@@ -79,6 +79,7 @@ class Runtime:
             lease_seconds=settings.lease_seconds,
             settled_retention_seconds=settings.settled_retention_seconds,
             outbox_entries_max=settings.outbox_entries_max,
+            alert_percents=settings.alert_percents,
         )
 
     def _make_prices(self) -> PriceCache:

@@ -7,7 +7,7 @@ from importlib import resources
 
 import pytest
 
-from billing.credits.scripts import VERBS, library
+from billing.credits.scripts import SHARED, VERBS, library
 
 FOLDER = resources.files("billing.credits") / "lua"
 
@@ -24,9 +24,9 @@ def test_a_verb_says_its_keys_its_reply_and_why_it_is_atomic(verb: str) -> None:
     assert keys == {int(number) for number in re.findall(r" (\d+)…? ", described) if int(number) in keys}
 
 
-def test_every_lua_file_is_a_verb_or_the_prelude() -> None:
+def test_every_lua_file_is_a_verb_or_shared_by_the_verbs() -> None:
     files = {entry.name.removesuffix(".lua") for entry in FOLDER.iterdir()}
-    assert files == {*VERBS, "prelude"}
+    assert files == {*VERBS, *SHARED}
 
 
 def test_no_script_writes_a_number_in_a_way_that_loses_digits() -> None:

@@ -1,7 +1,7 @@
 -- grant: add an allotment to a bucket; debt is paid first.
 --
 -- KEYS   1 bucket (string)  2 grants (hash)  3 server (string)
--- ARGV   1 grant id  2 credits  3 usable grants that a bucket may have
+-- ARGV   1 grant id  2 credits  3 usable grants that a bucket may have  4 percents at which it is alerted, as 20,5
 -- Reply  'GRANTED' | 'ALREADY' | 'CONFLICT' (the id came with another amount) | 'TOO_MANY' | 'TOO_LARGE'
 --        | 'UNKNOWN_CLIENT' | 'RECOVERING'
 -- Atomic because the grant, the debt that it pays and the burn order are one fact.
@@ -53,6 +53,8 @@ if pays > 0 then
   cold[#cold + 1] = digits(pays)
 end
 
-call('SET', KEYS[1], epoch .. ' ' .. digits(owed - pays) .. usable .. (added or ''))
+local _, _, alerted = read_marks(bucket)
+bucket = with_marks(epoch .. ' ' .. digits(owed - pays) .. usable .. (added or ''), ARGV[4], alerted)
+call('SET', KEYS[1], bucket)
 call('HSET', KEYS[2], unpack(cold))
 return 'GRANTED'

@@ -1,8 +1,9 @@
 -- Shared by every verb; the loader puts this text in front of them, in one function library.
 --
 -- A bucket is two keys. The string `bucket` is what every reserve and settle reads and writes, in one command with the
--- run: epoch, owed, then the grants that can pay, in burn order, each with what is available, held and spent:
---   "1 0 12:70:30:0 15:50:0:0"
+-- run: epoch, owed, then the grants that can pay, in burn order, each with what is available, held and spent, last the
+-- marks at which the client is alerted (marks.lua):
+--   "1 0 12:70:30:0 15:50:0:0 !30:20,8:5,1:0,/"
 -- The hash `grants` is the rest: g:<grant> granted, s:<grant> spent by a grant that is used up and has left the string,
 -- r:<grant> spent on repaying debt; `s:0` is all that nothing covered when it was settled. A missing number is 0.
 -- Every verb keeps (L2):
@@ -116,9 +117,10 @@ local function read_bucket(bucket)
 end
 
 -- Lends up to `need` to a hold, in burn order, from the grants that begin at `position`. Returns the changed bucket,
--- what was lent ("12:30 15:5"), and how much of the need is left.
+-- what was lent ("12:30 15:5"), how much of the need is left, and for `below_mark` the place in the changed bucket after
+-- the last grant that was looked at, with what the grants up to there still have.
 local function borrow(bucket, position, need)
-  local changed, lent = sub(bucket, 1, position - 1), ''
+  local changed, lent, rest = sub(bucket, 1, position - 1), '', 0
   while need > 0 do
     local grant, available, held, after = match(bucket, '^ (%d+):(%d+):(%d+)()', position)
     if not grant then
@@ -131,9 +133,9 @@ local function borrow(bucket, position, need)
     position = find(bucket, ' ', after, true) or #bucket + 1
     changed = changed .. ' ' .. grant .. ':' .. digits(available - part) .. ':' .. digits(held + part)
       .. sub(bucket, after, position - 1)
-    need = need - part
+    need, rest = need - part, rest + available - part
   end
-  return changed .. sub(bucket, position), lent, need
+  return changed .. sub(bucket, position), lent, need, #changed + 1, rest
 end
 
 -- Returns the bucket with one grant's available, held and spent credits changed by so much.
@@ -213,20 +215,6 @@ local function note_repaid(grants_key, repaid)
   for i = 1, repaid and #repaid or 0, 2 do
     call('HINCRBY', grants_key, 'r:' .. repaid[i], digits(repaid[i + 1]))
   end
-end
-
--- Ends a hold without a charge.
-local function drop(bucket_key, grants_key, run_key, leases_key, hold, run_id)
-  local bucket = call('GET', bucket_key)
-  if bucket then
-    local epoch, owed, grants = read_bucket(bucket)
-    local held, repaid = lent(hold, epoch), nil
-    bucket, owed, repaid = give_back(bucket, tonumber(owed), held, held)
-    call('SET', bucket_key, epoch .. ' ' .. digits(owed) .. sub(bucket, grants))
-    note_repaid(grants_key, repaid)
-  end
-  call('DEL', run_key)
-  call('ZREM', leases_key, run_id)
 end
 
 -- The sum of all that was granted and of all debt there ever was: no sum over a bucket is larger.

@@ -3,7 +3,8 @@
 -- KEYS   1 bucket (string)  2 grants (hash)  3 server (string)  4 asserts (counter)
 --        5… run of each surviving hold (string)
 -- ARGV   1 epoch  2 run id of the server that was planned for  3 asserts that were planned for
---        4 bucket, without its epoch  5 number of fields of grants, then field, value, …
+--        4 bucket, without its epoch and marks  5 percents at which the client is alerted, as 20,5: all are armed
+--        6 number of fields of grants, then field, value, …
 --        then per hold what it is lent ("12:30 15:5")
 -- Reply  'REBUILT' | 'ALREADY' | 'STALE' (a newer epoch is there) | 'OPEN' (the shard is open and has the bucket)
 --        | 'MOVED' (another server, or another set of holds: plan again)
@@ -37,10 +38,10 @@ for i = 5, #KEYS do
   holds[i] = hold
 end
 
-local last = 5 + 2 * ARGV[5]
-call('SET', KEYS[1], epoch .. ' ' .. ARGV[4])
+local last = 6 + 2 * ARGV[6]
+call('SET', KEYS[1], with_marks(epoch .. ' ' .. ARGV[4], ARGV[5], ''))
 call('DEL', KEYS[2])
-for i = 6, last, 2 do
+for i = 7, last, 2 do
   call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
 end
 for i = 5, #KEYS do

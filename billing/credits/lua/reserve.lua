@@ -1,7 +1,7 @@
 -- reserve: hold credits for one attempt of a run before its work starts.
 --
 -- KEYS   1 bucket (string)  2 run (string; ends with the run id in 32 hex digits)
---        3 leases (zset)  4 outbox (stream)  5 server (string)
+--        3 leases (zset)  4 outbox (stream)  5 server (string)  6 alerts (stream)
 -- ARGV   1 request, a field a line: credits, lease in ms, entries at which the outbox takes no new work, attempt token,
 --        then the claim: client, sku, credits, price version, attempt, length of head, head and draft
 -- Reply  'HELD' | {'TAKEN_OVER', held, price version, head, draft} | {'INSUFFICIENT', available}
@@ -54,9 +54,16 @@ if hold and hold.epoch == epoch then
   end
 end
 local need = credits > held and credits - held or 0
-local changed, taken, left = borrow(bucket, grants, need)
+local changed, taken, left, place_after, rest = borrow(bucket, grants, need)
 if left > 0 or owed ~= '0' and (need > 0 or not hold) then
+  -- Told once until a grant arrives, however often it is refused.
+  if not end_alerted(bucket) then
+    call('SET', KEYS[1], alert(KEYS[6], match(ARGV[1], '^[^\n]*', place), bucket, true))
+  end
   return { 'INSUFFICIENT', digits(need - left + held) }
+end
+if need > 0 and below_mark(changed, place_after, rest) then
+  changed = alert(KEYS[6], match(ARGV[1], '^[^\n]*', place), changed)
 end
 
 if not hold then

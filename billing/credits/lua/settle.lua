@@ -1,6 +1,7 @@
 -- settle: charge a run that succeeded, once and for ever, and write its usage event into the outbox.
 --
 -- KEYS   1 bucket (string)  2 run (string)  3 leases (zset)  4 outbox (stream)  5 server (string)  6 grants (hash)
+--        7 alerts (stream)
 -- ARGV   1 run id in hex  2 client  3 settlement id  4 head: JSON object without its closing brace  5 retention in ms
 --        then per line  fragment: JSON object without its closing brace, credits
 -- Reply  'SETTLED <entry id> <late: 0 or 1> <debt>\n<event>' | 'ALREADY <settlement id> [<entry id>\n<event>]' with the
@@ -63,13 +64,22 @@ if debt > 0 and total_of(KEYS[6]) + debt > CREDITS_MAX then
   return 'TOO_LARGE'
 end
 
-local owed, repaid
+local owed, repaid, _
 bucket, owed, repaid = give_back(bucket, tonumber(owes), held, left)
 for i = 1, taken and #taken or 0, 2 do
   bucket = change(bucket, taken[i], -taken[i + 1], 0, taken[i + 1])
 end
 if repaid or debt > 0 then
   bucket = epoch .. ' ' .. digits(owed + debt) .. sub(bucket, grants)
+end
+-- Either more is taken than was held, or some of it comes back.
+if not (taken or debt > 0) then
+  bucket = rearm(bucket)
+else
+  _, _, grants = read_bucket(bucket)
+  if below_mark(bucket, grants, 0) then
+    bucket = alert(KEYS[7], client, bucket)
+  end
 end
 
 local event = ARGV[4] .. ',"settlement_id":"' .. settlement .. '","occurred_at":' .. digits((now_ms()))

@@ -1,0 +1,48 @@
+"""The alerts of each shard: written by `reserve` and `settle` in the step that crossed a mark, read once, then removed.
+
+An entry stays until its reader has it safe, so that nothing is lost between a refusal and its alert; the stream keeps
+its newest entries alone while nobody reads (`ALERTS_MAX` in lua/marks.lua).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from billing.credits.calling import Calling
+from billing.credits.scripts import Command
+from billing.credits.values import AlertEntry
+
+
+class AlertStream(Calling):
+    """The alerts that nobody has taken yet."""
+
+    def alerts(self, *, count: int) -> list[AlertEntry]:
+        """Return the oldest entries of every shard, at most `count` of each, in one round trip."""
+        commands: list[Command] = [("XRANGE", keys.alerts, "-", "+", "COUNT", count) for keys in self._keys]
+        entries = []
+        for shard, found in enumerate(self._scripts.run_all(commands)):
+            for entry_id, fields in found:
+                entries.append(_entry(shard, entry_id.decode(), fields))
+        return entries
+
+    def forget_alerts(self, entries: Sequence[AlertEntry]) -> None:
+        """Remove exactly these entries, in one round trip."""
+        if entries:
+            commands: list[Command] = [("XDEL", self._keys[entry.shard].alerts, entry.entry_id) for entry in entries]
+            self._scripts.run_all(commands)
+
+
+def _entry(shard: int, entry_id: str, fields: Mapping[bytes, bytes] | Sequence[bytes]) -> AlertEntry:
+    """Read an entry: RESP2 answers a flat list, RESP3 pairs."""
+    if not isinstance(fields, Mapping):
+        fields = dict(zip(fields[::2], fields[1::2], strict=True))
+    return AlertEntry(
+        shard=shard,
+        entry_id=entry_id,
+        server=fields[b"server"].decode(),
+        client_id=fields[b"client"].decode(),
+        percent=int(fields[b"percent"]),
+        available=int(fields[b"available"]),
+        granted=int(fields[b"granted"]),
+        occurred_ms=int(fields[b"at"]),
+    )

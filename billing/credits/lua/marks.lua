@@ -1,0 +1,145 @@
+-- Shared, after the prelude: the marks of a bucket, by which a client is told once that it runs low and that it ran out.
+--
+-- The last entry of a bucket's string lists them, highest first: those that are armed, a slash, those that were alerted:
+--   "1 0 12:700:0:300 !200:20,50:5,1:0,/"
+-- Below 200 credits the client has less than 20 % of what the grants in the string brought it; below 1 it has nothing,
+-- which is percent 0. `grant` and `rebuild` make the marks. A script that does not know them leaves the entry where it
+-- is, or, as an older `grant`, drops it: then only the end is alerted, until the next grant.
+--
+-- A step that takes credits alerts every armed mark that the bucket fell below, by one entry of the stream, for the
+-- lowest; a refused reserve alerts the end. What is alerted stays so until credits come back to half as much again as
+-- the mark, so that holds which come and go do not alert at each turn; the end, until a grant leaves something to use.
+
+-- The newest entries that the stream keeps while nobody reads it (L9).
+local ALERTS_MAX = 10000
+
+-- Whether a bucket is below its highest armed mark: `available` is what its grants before `position` have. The others
+-- are added up only as far as it takes to know.
+local function below_mark(bucket, position, available)
+  local place = find(bucket, '!', position, true)
+  local mark = place and tonumber(match(bucket, '^%d+', place + 1))
+  if not mark then
+    return false
+  end
+  while available < mark do
+    local more, after = match(bucket, '^ %d+:(%d+)[^ ]*()', position)
+    if not more then
+      return true
+    end
+    available, position = available + more, after
+  end
+  return false
+end
+
+-- A bucket without its marks, the armed ones, and those that were alerted.
+local function read_marks(bucket)
+  local unmarked, armed, alerted = match(bucket, '^([^!]*) !([^/]*)/(.*)$')
+  if unmarked then
+    return unmarked, armed, alerted
+  end
+  return bucket, '1:0,', ''
+end
+
+-- What is available, and what the grants in the string brought, less what of it paid debt.
+local function sums_of(bucket)
+  local available, granted = 0, 0
+  for free, held, spent in gmatch(bucket, ' %d+:(%d+):(%d+):(%d+)') do
+    available, granted = available + free, granted + free + held + spent
+  end
+  return available, granted
+end
+
+-- Percent of an amount, rounded up, without leaving the whole numbers that a double has.
+local function share_of(amount, percent)
+  local hundreds = floor(amount / 100)
+  return hundreds * percent + floor(((amount - hundreds * 100) * percent + 99) / 100)
+end
+
+local function lifted(available, mark)
+  return available - mark >= mark / 2
+end
+
+-- Gives a bucket that has none its marks: armed, but for those in `alerted` that it is not lifted above.
+local function with_marks(bucket, percents, alerted)
+  local available, granted = sums_of(bucket)
+  local armed, stay = '', ''
+  for percent in gmatch(percents .. ',0', '%d+') do
+    local mark = percent == '0' and 1 or share_of(granted, tonumber(percent))
+    local text = digits(mark) .. ':' .. percent .. ','
+    local above = percent == '0' and available > 0 or percent ~= '0' and lifted(available, mark)
+    if not above and find(',' .. alerted, ':' .. percent .. ',', 1, true) then
+      stay = stay .. text
+    else
+      armed = armed .. text
+    end
+  end
+  return bucket .. ' !' .. armed .. '/' .. stay
+end
+
+-- Alerts every armed mark that the bucket is below, and the end if a reserve was refused. Returns the changed bucket,
+-- to be written by the caller. Its one write comes first: if it fails, nothing was changed.
+local function alert(alerts_key, client, bucket, refused)
+  local unmarked, armed, alerted = read_marks(bucket)
+  local available, granted = sums_of(unmarked)
+  local stay, lowest = '', nil
+  for text, mark, percent in gmatch(armed, '((%d+):(%d+),)') do
+    if available < tonumber(mark) or refused and percent == '0' then
+      alerted, lowest = alerted .. text, percent
+    else
+      stay = stay .. text
+    end
+  end
+  if lowest then
+    call('XADD', alerts_key, 'MAXLEN', '~', ALERTS_MAX, '*', 'client', client, 'percent', lowest, 'available',
+      digits(available), 'granted', digits(granted), 'at', digits((now_ms())), 'server', server_run_id)
+  end
+  return unmarked .. ' !' .. stay .. '/' .. alerted
+end
+
+-- Whether a refusal has been alerted since the last grant.
+local function end_alerted(bucket)
+  return find(bucket, '!', 1, true) and not find(bucket, ':0,/', 1, true)
+end
+
+-- Arms the marks again that a bucket is lifted above, credits having come back. Returns the changed bucket.
+local function rearm(bucket)
+  local slash = find(bucket, '/', 1, true)
+  if not slash or slash == #bucket then
+    return bucket
+  end
+  local unmarked, armed, alerted = read_marks(bucket)
+  local available, stay, marks = sums_of(unmarked), '', {}
+  for text, mark, percent in gmatch(alerted, '((%d+):(%d+),)') do
+    if percent ~= '0' and lifted(available, tonumber(mark)) then
+      marks[#marks + 1] = { text = text, percent = tonumber(percent) }
+    else
+      stay = stay .. text
+    end
+  end
+  if #marks == 0 then
+    return bucket
+  end
+  for text, percent in gmatch(armed, '(%d+:(%d+),)') do
+    marks[#marks + 1] = { text = text, percent = tonumber(percent) }
+  end
+  table.sort(marks, function(one, other) return one.percent > other.percent end)
+  armed = ''
+  for i = 1, #marks do
+    armed = armed .. marks[i].text
+  end
+  return unmarked .. ' !' .. armed .. '/' .. stay
+end
+
+-- Ends a hold without a charge. It stands here since what it gives back may arm a mark again.
+local function drop(bucket_key, grants_key, run_key, leases_key, hold, run_id)
+  local bucket = call('GET', bucket_key)
+  if bucket then
+    local epoch, owed, grants = read_bucket(bucket)
+    local held, repaid = lent(hold, epoch), nil
+    bucket, owed, repaid = give_back(bucket, tonumber(owed), held, held)
+    call('SET', bucket_key, rearm(epoch .. ' ' .. digits(owed) .. sub(bucket, grants)))
+    note_repaid(grants_key, repaid)
+  end
+  call('DEL', run_key)
+  call('ZREM', leases_key, run_id)
+end

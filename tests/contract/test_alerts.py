@@ -1,0 +1,324 @@
+"""A client is told once that it runs low and once that it ran out, in the very step that did it (DESIGN, section 6)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from billing.core.shards import shard_of
+from billing.credits.buckets import Buckets
+from billing.credits.rebuilding import plan_bucket
+from billing.credits.values import ExpireOutcome, RebuildOutcome, ReleaseOutcome, ReserveOutcome
+from tests.contract.making import a_client, a_hold, a_run, a_settlement
+from tests.contract.servers import LEASE_SECONDS, SHARDS, Server
+
+SHARD = shard_of("acme", SHARDS)
+
+
+def raised(buckets: Buckets) -> list[tuple[int, int]]:
+    """Return each alert of the stream: its percent, and what was available."""
+    return [(entry.percent, entry.available) for entry in buckets.alerts(count=20_000)]
+
+
+def reserve(buckets: Buckets, credits: int, task_id: str = "task-1", *, client_id: str = "acme") -> ReserveOutcome:
+    """Reserve for a run and say what came of it."""
+    return buckets.reserve(a_hold(a_run(client_id, task_id), credits, client_id=client_id)).outcome
+
+
+def spend(buckets: Buckets, *amounts: int) -> None:
+    """Spend amounts, each by a run of its own that reserves them first."""
+    for number, amount in enumerate(amounts):
+        run = a_run("acme", f"spend-{number}-{buckets.outbox_depth(SHARD)}")
+        assert buckets.reserve(a_hold(run, amount)).outcome is ReserveOutcome.HELD
+        buckets.settle(a_settlement(run, amount))
+
+
+def test_each_threshold_is_alerted_once_on_the_way_down(buckets: Buckets) -> None:
+    """Given 1,000 credits, when they are spent by tens, then 20 %, 5 % and the end are alerted, each once."""
+    a_client(buckets, 1_000)
+    spend(buckets, *[10] * 100)
+    assert raised(buckets) == [(20, 190), (5, 40), (0, 0)]
+
+
+def test_exactly_at_a_threshold_nothing_is_alerted(buckets: Buckets) -> None:
+    a_client(buckets, 1_000)
+    spend(buckets, 800)
+    assert raised(buckets) == []
+    spend(buckets, 1)
+    assert raised(buckets) == [(20, 199)]
+
+
+def test_of_several_thresholds_in_one_step_the_lowest_wins_and_the_others_are_done(buckets: Buckets) -> None:
+    a_client(buckets, 1_000)
+    spend(buckets, 960)
+    assert raised(buckets) == [(5, 40)]
+    spend(buckets, 40)
+    assert raised(buckets) == [(5, 40), (0, 0)]
+    assert reserve(buckets, 1) is ReserveOutcome.INSUFFICIENT
+    assert raised(buckets) == [(5, 40), (0, 0)]
+
+
+def test_an_alert_says_who_when_and_of_how_much(server: Server, buckets: Buckets) -> None:
+    a_client(buckets, 600, 400)
+    spend(buckets, 900)
+    (entry,) = buckets.alerts(count=10)
+    seconds, microseconds = server.client().time()
+    assert (entry.client_id, entry.shard, entry.percent, entry.available, entry.granted) == (
+        "acme",
+        SHARD,
+        20,
+        100,
+        1_000,
+    )
+    assert 0 <= int(seconds) * 1_000 + int(microseconds) // 1_000 - entry.occurred_ms < 60_000
+    assert entry.server == buckets.server_of(SHARD)[1]
+
+
+def test_ten_thousand_refusals_are_one_alert(buckets: Buckets) -> None:
+    """L9, L10: a client that is refused over and over fills nothing."""
+    a_client(buckets, 5)
+    for number in range(10_000):
+        assert reserve(buckets, 10, f"task-{number}") is ReserveOutcome.INSUFFICIENT
+    assert raised(buckets) == [(0, 5)]
+
+
+def test_a_refusal_with_much_left_does_not_silence_the_thresholds(buckets: Buckets) -> None:
+    """Given one task that is far too dear, then the low balance is alerted later all the same."""
+    a_client(buckets, 1_000)
+    assert reserve(buckets, 5_000) is ReserveOutcome.INSUFFICIENT
+    spend(buckets, 850, 140, 10)
+    assert raised(buckets) == [(0, 1_000), (20, 150), (5, 10)]
+
+
+def test_a_client_without_any_grant_is_told_once(buckets: Buckets) -> None:
+    buckets.open_client("acme")
+    assert reserve(buckets, 1, "a") is reserve(buckets, 1, "b") is ReserveOutcome.INSUFFICIENT
+    assert raised(buckets) == [(0, 0)]
+    assert buckets.alerts(count=1)[0].granted == 0
+
+
+@pytest.mark.parametrize("threads", [100])
+def test_a_hundred_threads_at_the_threshold_raise_one_alert(server: Server, buckets: Buckets, threads: int) -> None:
+    a_client(buckets, 1_000)
+    spend(buckets, 795)
+    start = threading.Barrier(threads)
+    outcomes: list[ReserveOutcome] = []
+
+    def one(number: int) -> None:
+        start.wait()
+        outcomes.append(reserve(buckets, 1, f"thread-{number}"))
+
+    running = [threading.Thread(target=one, args=(number,)) for number in range(threads)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    assert outcomes.count(ReserveOutcome.HELD) == 100
+    assert raised(buckets) == [(20, 199)]
+
+
+@pytest.mark.parametrize("verb", ["reserve", "settle"])
+def test_the_same_call_again_alerts_nothing_more(buckets: Buckets, verb: str) -> None:
+    """Given an answer that was lost, when the call is sent again, then there is one alert."""
+    a_client(buckets, 100)
+    run = a_run()
+    for _ in range(3):
+        if verb == "reserve":
+            buckets.reserve(a_hold(run, 90))
+        else:
+            buckets.settle(a_settlement(run, 90, settlement_id="once"))
+    assert raised(buckets) == [(20, 10)]
+
+
+def test_a_settle_beyond_its_hold_alerts_what_it_crossed(buckets: Buckets) -> None:
+    a_client(buckets, 100)
+    run = a_run()
+    buckets.reserve(a_hold(run, 10))
+    assert raised(buckets) == []
+    buckets.settle(a_settlement(run, 85))
+    assert raised(buckets) == [(20, 15)]
+
+
+def test_debt_is_the_end(buckets: Buckets) -> None:
+    a_client(buckets, 100)
+    assert buckets.settle(a_settlement(a_run(), 150)).debt == 50
+    assert raised(buckets) == [(0, 0)]
+
+
+@pytest.mark.parametrize("ending", ["release", "expire", "settle"])
+def test_what_comes_back_arms_a_threshold_again_only_well_above_it(
+    server: Server, buckets: Buckets, ending: str
+) -> None:
+    """Given 20 % alerted by a hold, when it ends at 29 % nothing is armed, at 30 % it is."""
+    buckets = server.buckets(lease_seconds=0.05 if ending == "expire" else LEASE_SECONDS)
+    for given, again in ((290, []), (300, [(20, 199)])):
+        server.client().flushall()
+        buckets = server.buckets(lease_seconds=LEASE_SECONDS)
+        a_client(buckets, 1_000)
+        spend(buckets, 1_000 - given)
+        run = a_run(task_id="hold")
+        buckets.reserve(a_hold(run, given - 199))
+        assert raised(buckets) == [(20, 199)]
+        if ending == "release":
+            assert buckets.release("acme", run, "first") is ReleaseOutcome.RELEASED
+        elif ending == "settle":
+            buckets.settle(a_settlement(run, 0))
+        else:
+            _expire(server, buckets, run.hex)
+        assert raised(buckets) == [(20, 199)], "giving back alerts nothing"
+        buckets.reserve(a_hold(a_run(task_id="next"), given - 199))
+        assert raised(buckets) == [(20, 199), *again], given
+
+
+def _expire(server: Server, buckets: Buckets, run: str) -> None:
+    """Let a hold's deadline pass and expire it."""
+    client = server.client()
+    client.zadd(f"{{billing:{SHARD}}}:leases", {run: 1})
+    client.hset(f"{{billing:{SHARD}}}:swept", mapping={"at": 2**50, "grace": 0})
+    (hold,) = [hold for hold in buckets.held("acme") if hold.run_id.hex == run]
+    assert buckets.expire("acme", hold.run_id) is ExpireOutcome.EXPIRED
+
+
+def test_the_end_is_alerted_again_only_after_a_grant(buckets: Buckets) -> None:
+    """Given a client whose last credits come and go with a hold, then it is told once, and once after each grant."""
+    a_client(buckets, 100)
+    for number in range(5):
+        run = a_run(task_id=f"turn-{number}")
+        buckets.reserve(a_hold(run, 100))
+        buckets.release("acme", run, "first")
+    assert [percent for percent, _ in raised(buckets)].count(0) == 1
+    buckets.grant("acme", 2, 50)
+    assert reserve(buckets, 1_000, "too dear") is ReserveOutcome.INSUFFICIENT
+    assert reserve(buckets, 1_000, "too dear again") is ReserveOutcome.INSUFFICIENT
+    assert [percent for percent, _ in raised(buckets)].count(0) == 2
+
+
+def test_a_grant_sent_again_arms_nothing(buckets: Buckets) -> None:
+    a_client(buckets, 100)
+    spend(buckets, 100)
+    buckets.grant("acme", 1, 100)
+    assert reserve(buckets, 1, "refused") is ReserveOutcome.INSUFFICIENT
+    assert raised(buckets) == [(0, 0)]
+
+
+def test_a_grant_that_only_pays_debt_leaves_the_end_alerted(buckets: Buckets) -> None:
+    buckets.open_client("acme")
+    buckets.settle(a_settlement(a_run(), 80))
+    assert reserve(buckets, 1, "refused") is ReserveOutcome.INSUFFICIENT
+    buckets.grant("acme", 1, 80)
+    assert reserve(buckets, 1, "refused again") is ReserveOutcome.INSUFFICIENT
+    assert raised(buckets) == [(0, 0)]
+
+
+def test_a_grant_too_small_to_lift_the_balance_does_not_alert_twice(buckets: Buckets) -> None:
+    """Given 3 % left and both thresholds alerted, when a tenth is granted, then 5 % is armed again and 20 % is not."""
+    a_client(buckets, 1_000)
+    spend(buckets, 850, 120)
+    assert raised(buckets) == [(20, 150), (5, 30)]
+    buckets.grant("acme", 2, 100)
+    spend(buckets, 10)
+    assert raised(buckets) == [(20, 150), (5, 30)]
+    spend(buckets, 70)
+    assert raised(buckets) == [(20, 150), (5, 30), (5, 50)]
+
+
+@pytest.mark.parametrize(("granted", "expected"), [(1, [(0, 0)]), (3, [(0, 0)]), (10, [(20, 1), (0, 0)])])
+def test_thresholds_of_small_grants_are_rounded_up_and_the_end_wins(
+    buckets: Buckets, granted: int, expected: Sequence[tuple[int, int]]
+) -> None:
+    a_client(buckets, granted)
+    spend(buckets, *[1] * granted)
+    assert raised(buckets) == expected
+
+
+def test_work_at_no_price_alerts_nothing(buckets: Buckets) -> None:
+    """Given a bucket without credits, when work that costs nothing is done, then nobody is told that it ran out."""
+    buckets.open_client("acme")
+    run = a_run()
+    assert buckets.reserve(a_hold(run, 0)).outcome is ReserveOutcome.HELD
+    buckets.settle(a_settlement(run, 0))
+    assert raised(buckets) == []
+
+
+def test_the_largest_amounts_are_exact(buckets: Buckets) -> None:
+    largest = 2**53 - 1
+    a_client(buckets, largest)
+    mark = -(-largest * 20 // 100)
+    spend(buckets, largest - mark)
+    assert raised(buckets) == []
+    spend(buckets, 1)
+    assert raised(buckets) == [(20, mark - 1)]
+
+
+def test_no_percents_alert_the_end_alone(server: Server, buckets: Buckets) -> None:
+    quiet = Buckets(
+        server.client(),
+        shards=SHARDS,
+        lease_seconds=60,
+        settled_retention_seconds=60,
+        outbox_entries_max=100,
+        alert_percents=(),
+    )
+    a_client(quiet, 100)
+    spend(quiet, 99, 1)
+    assert raised(quiet) == [(0, 0)]
+
+
+def test_a_rebuild_forgets_what_was_alerted_and_costs_one_more_alert_at_most(buckets: Buckets) -> None:
+    a_client(buckets, 100)
+    spend(buckets, 97)
+    assert raised(buckets) == [(5, 3)]
+    buckets.close(SHARD)
+    plan = plan_bucket(grants=[(1, 100)], spent={1: 97}, holds=[])
+    server = buckets.server_of(SHARD)[1]
+    assert buckets.rebuild("acme", 2, plan, server=server, asserts=0) is RebuildOutcome.REBUILT
+    assert buckets.verify(SHARD, expected=server)
+    spend(buckets, 1, 1)
+    assert raised(buckets) == [(5, 3), (5, 2)]
+
+
+def test_while_a_shard_recovers_nothing_is_alerted(buckets: Buckets) -> None:
+    a_client(buckets, 10)
+    buckets.close(SHARD)
+    assert reserve(buckets, 100) is ReserveOutcome.RECOVERING
+    assert raised(buckets) == []
+
+
+def test_a_bucket_whose_marks_an_older_script_dropped_still_tells_its_end_once(
+    server: Server, buckets: Buckets
+) -> None:
+    """Given a grant by a worker of the release before, then only the end is alerted until the next grant."""
+    server.client().set(f"{{billing:{SHARD}}}:bucket:acme", "1 0 1:100:0:0")
+    server.client().hset(f"{{billing:{SHARD}}}:grants:acme", "g:1", 100)
+    spend(buckets, 95)
+    assert reserve(buckets, 50, "a") is reserve(buckets, 50, "b") is ReserveOutcome.INSUFFICIENT
+    assert raised(buckets) == [(0, 5)]
+    buckets.grant("acme", 2, 100)
+    spend(buckets, 100)
+    assert [percent for percent, _ in raised(buckets)] == [0, 5]
+
+
+def test_what_was_read_is_removed_exactly(buckets: Buckets) -> None:
+    """Given alerts of two clients, when those that were read are forgotten, then a later one stays."""
+    for client_id in ("acme", "globex"):
+        buckets.open_client(client_id)
+        reserve(buckets, 1, client_id=client_id)
+    read = buckets.alerts(count=10)
+    buckets.grant("acme", 1, 10)
+    reserve(buckets, 100, "later")
+    assert len(read) == 2
+    buckets.forget_alerts(read)
+    assert raised(buckets) == [(0, 10)]
+
+
+def test_l9_the_stream_is_bounded_while_nobody_reads_it(server: Server, buckets: Buckets) -> None:
+    client = server.client()
+    key = f"{{billing:{SHARD}}}:alerts"
+    for _ in range(12_000):
+        client.xadd(key, {"filler": 1})
+    buckets.open_client("acme")
+    reserve(buckets, 1)
+    assert client.xlen(key) <= 10_100
+    assert client.xrevrange(key, count=1)[0][1][b"client"] == b"acme"
