@@ -15,22 +15,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from billing import observability
 from billing.embedded.endpoints import Endpoints
 from billing.embedded.process import Child
 
 _STOP_SECONDS: Final = 15.0
-_LOGLEVEL: Final = "INFO"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class FleetPlan:
-    """What runs: the app, how many workers with how many prefork children, and whether beat and Flower run too."""
+    """What runs: the app, how many workers with how many prefork children, and whether beat and Flower run too.
+
+    `prefetch`: messages that a child may have waiting, None for what the app's configuration says.
+    """
 
     app: str = "worker_tasks.app"
     workers: int = 1
     children: int = 2
     beat: bool = True
     flower: bool = True
+    prefetch: int | None = None
+    loglevel: str = "INFO"
 
 
 class Fleet:
@@ -57,14 +62,16 @@ class Fleet:
         """Start all processes; they connect by themselves."""
         self.consumer = self._celery("consumer", "worker", "--fulfillment", "-P", "solo", "-n", "consumer@%h")
         for number in range(1, self._plan.workers + 1):
-            options = ("-P", "prefork", "-c", str(self._plan.children), "-n", f"worker{number}@%h")
+            prefetch = () if self._plan.prefetch is None else (f"--prefetch-multiplier={self._plan.prefetch}",)
+            options = ("-P", "prefork", "-c", str(self._plan.children), "-n", f"worker{number}@%h", *prefetch)
             self.workers.append(self._celery(f"worker{number}", "worker", *options))
         if self._plan.beat:
             self.beat = self._celery("beat", "beat", "-s", str(self._directory / "beat-schedule"))
         if self._plan.flower:
             port = _free_port()
             # On loopback alone: Flower shows the work of every client, and has no authentication of its own here.
-            self.flower = self._celery("flower", "flower", "--address=127.0.0.1", f"--port={port}", loglevel=False)
+            place = ("--address=127.0.0.1", f"--port={port}", f"--conf={_flower_configuration()}")
+            self.flower = self._celery("flower", "flower", *place, loglevel=False)
             self.flower_url = f"http://127.0.0.1:{port}"
 
     def stop(self) -> None:
@@ -81,7 +88,7 @@ class Fleet:
         return [child for child in self.children if not child.running]
 
     def _celery(self, name: str, command: str, *options: str, loglevel: bool = True) -> Child:
-        level = ("-l", _LOGLEVEL) if loglevel else ()
+        level = ("-l", self._plan.loglevel) if loglevel else ()
         return Child.spawn(
             name,
             [sys.executable, "-m", "celery", "-A", self._plan.app, command, *options, *level],
@@ -89,6 +96,12 @@ class Fleet:
             cwd=Path.cwd(),
             log=self._directory / f"{name}.log",
         )
+
+
+def _flower_configuration() -> Path:
+    """Return the fleet's own `flowerconfig.py`, where there is one, else billing's."""
+    own = Path("flowerconfig.py").absolute()
+    return own if own.is_file() else Path(observability.__file__).with_name("flower_config.py")
 
 
 def _free_port() -> int:

@@ -14,6 +14,7 @@ import celery
 from celery import signals
 
 from billing.integration.configuration import hide_passwords
+from billing.observability import announcing
 from billing.task.attachment import all_attachments, is_attached
 from billing.task.billable import end_current, settle_current
 from billing.task.headers import mint
@@ -27,6 +28,7 @@ def connect() -> None:
     signals.task_success.connect(_settle_again, weak=False, dispatch_uid="billing.settle")
     signals.task_postrun.connect(_end, weak=False, dispatch_uid="billing.end")
     signals.import_modules.connect(_hide_passwords, weak=False, dispatch_uid="billing.hide")
+    signals.worker_init.connect(_switch_announcing, weak=False, dispatch_uid="billing.announce")
     signals.worker_process_shutdown.connect(_pay, weak=False, dispatch_uid="billing.pay")
     signals.worker_shutdown.connect(_pay, weak=False, dispatch_uid="billing.pay_main")
 
@@ -51,8 +53,16 @@ def _settle_again(sender: Any = None, **_: Any) -> None:
     settle_current(sender)
 
 
-def _end(task: Any = None, state: str | None = None, retval: object = None, **_: Any) -> None:
+def _end(
+    task: Any = None, args: Any = (), kwargs: Any = None, state: str | None = None, retval: object = None, **_: Any
+) -> None:
     end_current(task, state, retval)
+    announcing.announce(task, args, kwargs or {}, state, retval)
+
+
+def _switch_announcing(sender: Any = None, **_: Any) -> None:
+    if sender is not None and sender.task_events and is_attached(sender.app):
+        announcing.switch_on(sender.app)
 
 
 def _hide_passwords(sender: Any = None, source: Any = None, **_: Any) -> None:
@@ -65,3 +75,4 @@ def _pay(**_: Any) -> None:
         lifecycle = attachment.lifecycle_if_used
         if lifecycle is not None:
             lifecycle.close()
+    announcing.close()

@@ -1,1 +1,1 @@
-"""Looks at the running system and says what it sees. Nothing else imports it but the command line."""
+"""Looks at the running system and says what it sees. Only the command line and the wiring import it."""

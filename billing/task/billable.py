@@ -125,10 +125,10 @@ def lifecycle_of(task: celery.Task[Any, Any]) -> Lifecycle | None:
     """Return what bills a task, or None for one that is not billed."""
     if not isinstance(task, BillableTask) or task.sku is None:
         return None
-    return attachment_of(_app_of(task)).lifecycle
+    return attachment_of(app_of(task)).lifecycle
 
 
-def _app_of(task: celery.Task[Any, Any]) -> celery.Celery:
+def app_of(task: celery.Task[Any, Any]) -> celery.Celery:
     """Return the app itself: a task may hold a lazy proxy of it."""
     app = task.app
     current = getattr(app, "_get_current_object", None)

@@ -1,0 +1,78 @@
+"""What of Flower is replaced so that it shows billing's fields and nobody's arguments. Only for a supported version.
+
+Five places: the record of a task, the columns, search and sorting, what workers answer about running tasks, and the
+endpoint that reads results.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from flower import urls
+from flower.api.tasks import BaseTaskHandler
+from flower.events import EventsState
+from flower.inspector import Inspector
+from flower.utils import search
+from flower.views.tasks import TASK_COLUMNS
+from tornado import web
+
+from billing.observability.flower_tasks import COLUMNS, NOT_SHOWN, NUMBERS, SEARCHED, BilledTask
+
+
+def install() -> None:
+    """Replace them, before Flower makes its application."""
+    EventsState.Task = BilledTask
+    TASK_COLUMNS.update({field: heading for field, heading in COLUMNS.items() if heading is not None})
+    _search_billing()
+    _sort_numbers()
+    _hide_running()
+    urls.handlers.insert(0, (r"/api/task/result/(.+)", HiddenResult))
+
+
+class HiddenResult(BaseTaskHandler):  # type: ignore[misc]  # Flower has no types
+    """Answers for the endpoint that would read a task's result from the backend."""
+
+    @web.authenticated
+    def get(self, _task_id: str) -> NoReturn:
+        """Refuse."""
+        raise web.HTTPError(403, "billing's Flower shows no results of tasks")
+
+
+def _search_billing() -> None:
+    """Have the search box find a client, a SKU and an outcome."""
+    original = search.SearchDocument.from_task
+
+    def from_task(task: Any) -> Any:
+        document = original(task)
+        words = (str(getattr(task, field, None) or "").casefold() for field in SEARCHED)
+        document.all_text = "\x00".join((document.all_text, *words))
+        return document
+
+    search.SearchDocument.from_task = from_task
+
+
+def _sort_numbers() -> None:
+    original = search._task_sort_key  # noqa: SLF001
+
+    def sort_key(task: Any, sort_by: str, task_id: str) -> tuple[bool, Any, str]:
+        if sort_by in NUMBERS:
+            value = getattr(task, sort_by, None)
+            return value is not None, value or 0, task_id
+        key: tuple[bool, Any, str] = original(task, sort_by, task_id)
+        return key
+
+    search._task_sort_key = sort_key  # noqa: SLF001
+
+
+def _hide_running() -> None:
+    """Have what workers say of running and waiting tasks lose the arguments before it is kept."""
+    original = Inspector._on_update  # noqa: SLF001
+
+    def on_update(self: Any, workername: str, method: str, response: Any) -> None:
+        if method in ("active", "reserved", "scheduled"):
+            for entry in response:
+                request = entry.get("request", entry)
+                request.update({name: NOT_SHOWN for name in ("args", "kwargs") if name in request})
+        original(self, workername, method, response)
+
+    Inspector._on_update = on_update  # noqa: SLF001
