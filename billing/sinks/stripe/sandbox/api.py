@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 import json
 import re
+import time
 from typing import Any, Final
 
 from billing.sinks.stripe.sandbox import calls, errors, idempotency, params
@@ -50,6 +51,7 @@ class Api:
 
     def __init__(self, state: State) -> None:
         self._state = state
+        self._second = self._in_second = 0
 
     def fault_for(self, request: Request) -> Fault | None:
         """Return the fault that strikes this request."""
@@ -63,6 +65,7 @@ class Api:
         """Answer a request. The connection's own faults (drop, hang, close) are the handler's business."""
         try:
             _refuse_before(fault)
+            self._refuse_above_rate()
             _authorize(request.authorization)
             route, ids = calls.find(request.method, request.path)
             fields = decode(request.form)
@@ -88,8 +91,13 @@ class Api:
                 return Reply(status=kept.status, body=kept.body, headers={**kept.headers, **REPLAYED})
         checked = params.check(fields, route.takes)
         with state.in_flight.place(self._place(route, fields)):
+            generation = state.generation
             # One turn of the loop even without a fault: a call that came at the same time is seen to overlap.
-            await asyncio.sleep(fault.seconds if fault is not None and fault.kind == "slow" else 0)
+            await asyncio.sleep(0)
+            if fault is not None and fault.kind == "slow":
+                await state.pause(fault.seconds)
+            if state.generation != generation:
+                raise errors.unavailable()  # a reset came in between: this call belongs to what was forgotten
             return self._execute((route, ids, checked), fault, key, mark)
 
     def _execute(
@@ -113,6 +121,15 @@ class Api:
                 with store.transaction():
                     self._keep(key, mark, reply)
         return reply
+
+    def _refuse_above_rate(self) -> None:
+        """Count calls per second of real time, whatever the stand-in's clock says."""
+        limit, second = self._state.knobs.calls_per_second, int(time.monotonic())
+        if second != self._second:
+            self._second, self._in_second = second, 0
+        self._in_second += 1
+        if limit and self._in_second > limit:
+            raise errors.rate_limited()
 
     def _keep(self, key: str | None, mark: str, reply: Reply) -> None:
         if key is not None:

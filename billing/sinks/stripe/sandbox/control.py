@@ -35,7 +35,7 @@ class SandboxControl:
         self._call("POST", "faults", {"kind": kind, **details})
 
     def clear_faults(self) -> None:
-        """Forget the faults that have not struck."""
+        """Forget the faults that have not struck, and end those that hold a call up (`slow`, `hang`)."""
         self._call("DELETE", "faults")
 
     def advance(self, seconds: int) -> None:
@@ -55,7 +55,7 @@ class SandboxControl:
         return int(self.state()["totals"].get(customer, {}).get(event_name, 0))
 
     def events(self) -> list[dict[str, Any]]:
-        """Return every event that was accepted, in the order of its receipt."""
+        """Return the events that were accepted, in the order of their receipt; the first 100,000."""
         found: list[dict[str, Any]] = self._call("GET", "events")["events"]
         return found
 

@@ -70,8 +70,11 @@ class V1Handler(RequestHandler):
         self._send(reply, request.key)
 
     async def _hang(self) -> None:
-        """Wait until the caller gives up, or the server ends: the caller's timeout is the bound."""
-        waits = [asyncio.ensure_future(event.wait()) for event in (self._gone, self._closing)]
+        """Wait until the caller gives up, a control request ends it, or the server ends."""
+        waits = [
+            asyncio.ensure_future(wait)
+            for wait in (self._gone.wait(), self._closing.wait(), self._state.pause(seconds=None))
+        ]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -103,8 +106,7 @@ class ControlHandler(RequestHandler):
         if what == "state":
             self.write(described)
         elif what == "events":
-            shown = [dataclasses.asdict(event) for event in self._state.store.events()]
-            self.write({"events": shown})
+            self.write({"events": [dataclasses.asdict(event) for event in self._state.store.events()]})
         elif what in {"faults", "knobs"}:
             self.write({what: described[what]})
         else:
@@ -119,11 +121,11 @@ class ControlHandler(RequestHandler):
             self.write({"error": str(error)})
 
     def delete(self, what: str) -> None:
-        """`faults`: forget those that have not struck."""
+        """`faults`: forget those that have not struck, end those that hold a call up."""
         if what != "faults":
             self.send_error(404)
             return
-        self._state.faults.clear()
+        self._state.release()
         self.write({})
 
     def _control(self, what: str, given: dict[str, Any]) -> None:

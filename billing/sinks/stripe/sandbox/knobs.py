@@ -20,7 +20,7 @@ Scope = Literal["account", "meter"]
 Empty = Literal["zero", "absent"]
 
 
-def _seconds(default: int, most: int) -> Any:
+def _number(default: int, most: int) -> Any:
     return dataclasses.field(default=default, metadata={"most": most})
 
 
@@ -32,17 +32,18 @@ def _choice(default: str, kind: Any) -> Any:
 class Knobs:
     """The settings of one stand-in. Each can be changed while it runs: `POST /sandbox/knobs`."""
 
-    identifier_window_seconds: int = _seconds(DAY, 400 * DAY)  #: how long an identifier is refused a second time
+    identifier_window_seconds: int = _number(DAY, 400 * DAY)  #: how long an identifier is refused a second time
     identifier_scope: Scope = _choice("account", Scope)  #: within what an identifier is unique
     duplicate_first: bool = False  #: look for the identifier before the rest of the event is checked
     unknown_customer: Lost = _choice("drop", Lost)  #: drop: answer 200 and never count it, as Stripe's async error
     deleted_customer: Lost = _choice("drop", Lost)  #: the same, for a customer that was deleted
     decimals: bool = False  #: allow values that are not whole
     event_name_taken: Taken = _choice("refuse", Taken)  #: a second active meter for the same event name
-    key_window_seconds: int = _seconds(DAY, 400 * DAY)  #: how long an idempotency key replays its answer
+    key_window_seconds: int = _number(DAY, 400 * DAY)  #: how long an idempotency key replays its answer
     save_refusals: bool = True  #: a 400 found while executing (duplicate, no meter) is saved under its key
     one_call_per_customer_and_meter: bool = True  #: overlapping calls are refused with 409
-    summary_lag_seconds: int = _seconds(0, 400 * DAY)  #: how long after its receipt an event shows in summaries
+    calls_per_second: int = _number(0, 1_000_000)  #: more of them are answered 429; 0: no limit
+    summary_lag_seconds: int = _number(0, 400 * DAY)  #: how long after its receipt an event shows in summaries
     end_time_inclusive: bool = False  #: whether an event at exactly `end_time` is in the summary
     empty_summaries: Empty = _choice("zero", Empty)  #: whether a window without events has a summary
     summaries_newest_first: bool = True  #: the order of grouped summaries

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
+import contextlib
 import dataclasses
 from collections.abc import Mapping
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from billing.core.clock import Clock
 from billing.sinks.stripe.sandbox.clock import SandboxClock
-from billing.sinks.stripe.sandbox.events import amount
 from billing.sinks.stripe.sandbox.faults import FaultScript
 from billing.sinks.stripe.sandbox.idempotency import InFlight
 from billing.sinks.stripe.sandbox.knobs import Knobs
@@ -28,6 +28,8 @@ class State:
         self.faults = FaultScript()
         self.in_flight = InFlight()
         self.calls: collections.Counter[str] = collections.Counter()
+        self.generation = 0
+        self._released = asyncio.Event()
 
     def turn(self, changes: dict[str, object]) -> None:
         """Turn knobs, and keep them."""
@@ -40,35 +42,39 @@ class State:
         setting = {"offset_seconds": self.clock.offset_seconds, "frozen_at": self.clock.frozen_at}
         self.store.set_control("clock", setting)
 
-    def reset(self) -> None:
-        """Forget everything: objects, answers, faults, knobs, time, counts."""
-        self.store.empty()
+    async def pause(self, seconds: float | None) -> None:
+        """Hold a call up as a fault says (None: without end), until its time is over or `release` ends it."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._released.wait(), seconds)
+
+    def release(self) -> None:
+        """Forget the faults that have not struck, and end those that hold a call up."""
         self.faults.clear()
+        self._released.set()
+        self._released = asyncio.Event()
+
+    def reset(self) -> None:
+        """Forget everything: objects, answers, faults, knobs, time, counts. What is held up then does nothing more."""
+        self.generation += 1
+        self.store.empty()
+        self.release()
         self.calls.clear()
         self.knobs = Knobs()
         self.clock.offset_seconds, self.clock.frozen_at = 0, None
 
     def describe(self) -> dict[str, Any]:
-        """Return counts, and totals of what would be billed, per customer and event name: lag has no say in them."""
-        totals: dict[str, dict[str, Decimal]] = {}
-        dropped: collections.Counter[str] = collections.Counter()
-        for event in self.store.events():
-            if event.dropped is not None:
-                dropped[event.dropped] += 1
-                continue
-            of_customer = totals.setdefault(event.customer, {})
-            of_customer[event.event_name] = of_customer.get(event.event_name, Decimal(0)) + amount(event)
+        """Return counts, and the sums of what counts, per customer and event name: the lag has no say in them."""
+        totals: dict[str, dict[str, int | float]] = {}
+        for customer, event_name, total in self.store.totals():
+            totals.setdefault(customer, {})[event_name] = total
         return {
             "service": "stand-in for Stripe, not Stripe",
             "now": self.clock.now(),
             "offset_seconds": self.clock.offset_seconds,
             "frozen_at": self.clock.frozen_at,
             **self.store.count(),
-            "dropped": dict(dropped),
-            "totals": {
-                customer: {name: int(total) if total == int(total) else float(total) for name, total in names.items()}
-                for customer, names in totals.items()
-            },
+            "dropped": self.store.count_dropped(),
+            "totals": totals,
             "calls": dict(self.calls),
             "faults": self.faults.list(),
             "knobs": dataclasses.asdict(self.knobs),

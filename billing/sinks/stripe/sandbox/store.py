@@ -142,6 +142,19 @@ class Store:
         """Return every event, dropped ones too, in the order of their receipt; at most `EVENTS_SHOWN_MAX`."""
         return self._events("")
 
+    def totals(self) -> list[tuple[str, str, int | float]]:
+        """Return the sum of the values that count, per customer and event name; exact where all are whole."""
+        sql = (
+            "SELECT customer, event_name, sum(CAST(value AS NUMERIC)) FROM event WHERE dropped IS NULL "
+            "GROUP BY customer, event_name ORDER BY customer, event_name"
+        )
+        return self._connection.execute(sql).fetchall()
+
+    def count_dropped(self) -> dict[str, int]:
+        """Return how many events were answered with 200 and do not count, by the code of the later error."""
+        sql = "SELECT dropped, count(*) FROM event WHERE dropped IS NOT NULL GROUP BY dropped"
+        return dict(self._connection.execute(sql).fetchall())
+
     def save_reply(self, key: str, reply: SavedReply) -> None:
         """Keep the answer to an idempotency key."""
         row = (key, reply.fingerprint, reply.status, reply.body, json.dumps(reply.headers), reply.saved_at)
