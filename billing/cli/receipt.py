@@ -1,0 +1,127 @@
+"""`billing receipt`."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import click
+
+from billing import admin
+from billing.admin.receipt_line import ReceiptLine
+from billing.admin.receipts import OpenReceipt
+from billing.cli.amount import INSTANT
+from billing.cli.context import settings
+from billing.cli.output import json_option, table
+from billing.core.errors import InvalidValue
+
+#: L9: lines that a table shows. It is for eyes, and is laid out in memory.
+SHOWN_MAX: Final = 1_000
+_FORMATS: Final = ("table", "json", "csv", "html")
+_SUFFIXES: Final = {".json": "json", ".csv": "csv", ".html": "html", ".htm": "html"}
+_COLUMNS: Final = (
+    "time (UTC)", "correlation id", "task", "SKU", "paid by", "Stripe", "quantity", "price", "credits",
+)  # fmt: skip
+
+
+@click.command(epilog="Example: billing receipt acme --from 2026-11-01 --output acme.html")
+@click.argument("client_id")
+@click.option("--from", "start", type=INSTANT, default=None, help="The first instant (default: of the month).")
+@click.option("--to", "end", type=INSTANT, default=None, help="The instant after the last (default: of the month).")
+@click.option(
+    "--format", "form", type=click.Choice(_FORMATS), default=None, help="Default: table, or by the name of the file."
+)
+@click.option("--output", type=click.Path(path_type=Path), default=None, help="Write this file, whole or not at all.")
+@json_option
+def receipt(
+    *,
+    client_id: str,
+    start: datetime | None,
+    end: datetime | None,
+    form: str | None,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Show what a client paid for, line by line: each task, its price, who paid, and its report to Stripe.
+
+    Without --from and --to it is the current month, in UTC.
+    """
+    form = _chosen(form, output, as_json=as_json)
+    from billing.receipts import writing  # noqa: PLC0415 - the template engine is slow to import
+
+    if output is not None:
+        written = writing.write(settings(), client_id, output, form, start, end)
+        sums = {"path": str(written.path), "lines": written.lines, "credits": written.credits}
+        click.echo(json.dumps(sums) if as_json else f"{output}: {written.lines:,} lines, {written.credits:,} credits")
+        return
+    with admin.open_receipt(settings(), client_id, start, end) as opened:
+        if form == "table":
+            _print(opened)
+        else:
+            writing.stream(opened, form, sys.stdout.buffer)
+
+
+def _chosen(form: str | None, output: Path | None, *, as_json: bool) -> str:
+    """Return the format. With a file `--json` says how the command answers; without one, what it prints."""
+    if as_json and output is None:
+        if form not in (None, "json"):
+            raise InvalidValue("--format", form, "must be json, or left out, with --json")
+        return "json"
+    if output is None:
+        return form or "table"
+    form = form or _SUFFIXES.get(output.suffix.lower())
+    if form in (None, "table"):
+        raise InvalidValue(
+            "--output", str(output), "must end in .html, .csv or .json, or --format must name one of them"
+        )
+    return form
+
+
+def _print(opened: OpenReceipt) -> None:
+    from billing.receipts import wording  # noqa: PLC0415 - see above
+    from billing.receipts.summary import Sum, Tally  # noqa: PLC0415
+
+    head, tally = opened.head, Tally()
+    counted = tally.counting(opened.lines)
+    shown = list(itertools.islice(counted, SHOWN_MAX))
+    for _ in counted:
+        pass
+    summary = tally.summary()
+    title = f"{wording.printable(head.client_id)}: {wording.moment(head.start)} up to {wording.moment(head.end)} (UTC)"
+    table(title, _COLUMNS, map(_row, shown), numbers=3)
+
+    def subtotals(name: str, sums: list[Sum]) -> None:
+        rows = [(wording.label(s), s.rows, s.quantity, s.credits) for s in sums]
+        if rows:
+            table(None, (name, "lines", "quantity", "credits"), rows, numbers=3)
+
+    subtotals("SKU", [*summary.by_sku])
+    subtotals("paid by", [*summary.by_grant])
+    subtotals("Stripe", [*summary.by_increment, *([summary.unreported] if summary.unreported.rows else [])])
+    total = summary.total
+    if len(shown) < total.rows:
+        click.echo(f"{len(shown):,} of {total.rows:,} lines shown; all: billing receipt {head.client_id} --format csv")
+    click.echo(f"{total.rows:,} lines, {total.quantity:,} units, {total.credits:,} credits in all")
+
+
+def _row(line: ReceiptLine) -> tuple[object, ...]:
+    from billing.receipts import wording  # noqa: PLC0415 - see above
+
+    task = wording.printable(line.task) + (" (late)" if line.late else "")
+    if line.corrected:
+        task += f" corrects {line.corrected}"
+    quantity = f"{line.quantity:,} {wording.printable(line.unit)}".rstrip()
+    price = (
+        f"v{line.price_version}"
+        if line.credits_per_unit is None
+        else f"{line.credits_per_unit:,} v{line.price_version}"
+    )
+    who = wording.payers(line.grants)
+    return (
+        line.occurred_at, wording.printable(line.correlation_id), task, line.sku, who, line.reporting, quantity, price,
+        line.credits,
+    )  # fmt: skip

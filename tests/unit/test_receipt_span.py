@@ -1,0 +1,58 @@
+"""The span of a receipt: a month unless told otherwise, its end not included, and never an empty one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from billing.admin.receipts import span
+from billing.core.errors import InvalidValue
+
+NOW = datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC)
+
+
+def at(text: str) -> datetime:
+    """Read an instant in UTC."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "expected"),
+    [
+        (None, None, ("2026-12-01", "2027-01-01")),
+        ("2026-02-10T07:00", None, ("2026-02-10T07:00", "2026-03-01")),
+        ("2024-01-31", None, ("2024-01-31", "2024-02-01")),
+        (None, "2026-03-01", ("2026-02-01", "2026-03-01")),
+        (None, "2026-03-01T00:00:01", ("2026-03-01", "2026-03-01T00:00:01")),
+        ("2020-01-01", "2026-03-01", ("2020-01-01", "2026-03-01")),
+    ],
+)
+def test_a_missing_end_is_that_of_the_month(start: str | None, end: str | None, expected: tuple[str, str]) -> None:
+    found = span(at(start) if start else None, at(end) if end else None, NOW)
+    assert found == (at(expected[0]), at(expected[1]))
+
+
+def test_months_begin_in_utc() -> None:
+    tokyo = timezone(timedelta(hours=9))
+    assert span(datetime(2026, 12, 1, 8, tzinfo=tokyo), None, NOW) == (at("2026-11-30T23:00"), at("2026-12-01"))
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "message"),
+    [
+        ("2026-01-02", "2026-01-01", "from: '2026-01-02T00:00:00+00:00': must be before 2026-01-01"),
+        ("2026-01-02", "2026-01-02", "from: "),
+        ("0001-01-01", None, "from: "),
+        (None, "9999-12-31", "to: '9999-12-31T00:00:00+00:00': must be from 2000-01-01 to 3000-01-01"),
+        ("2027-01-01", "2026-01-01", "from: "),
+    ],
+)
+def test_a_span_that_is_none_is_refused(start: str | None, end: str | None, message: str) -> None:
+    with pytest.raises(InvalidValue, match=message.replace("+", r"\+")):
+        span(at(start) if start else None, at(end) if end else None, NOW)
+
+
+def test_an_instant_needs_a_zone() -> None:
+    with pytest.raises(InvalidValue, match=r"^to: '2026-01-01T00:00:00': must have a time zone"):
+        span(None, datetime(2026, 1, 1), NOW)  # noqa: DTZ001 - the point of the test
