@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "grant": "billing.cli.money:grant",
     "balance": "billing.cli.money:balance",
     "usage": "billing.cli.money:usage",
+    "receipt": "billing.cli.receipt:receipt",
 }
 
 
