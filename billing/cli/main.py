@@ -17,6 +17,7 @@ from billing.core.errors import BillingError, Rejected
 COMMANDS: Final = {
     "up": "billing.cli.stack:up",
     "demo": "billing.cli.stack:demo",
+    "replay": "billing.cli.replay:replay",
     "migrate": "billing.cli.operations:migrate",
     "doctor": "billing.cli.operations:doctor",
     "client": "billing.cli.clients:client",
@@ -24,7 +25,10 @@ COMMANDS: Final = {
     "grant": "billing.cli.money:grant",
     "balance": "billing.cli.money:balance",
     "usage": "billing.cli.money:usage",
+    "alerts": "billing.cli.alerts:alerts",
+    "reconcile": "billing.cli.reconcile:reconcile",
     "receipt": "billing.cli.receipt:receipt",
+    "stripe": "billing.cli.stripe:stripe",
 }
 
 

@@ -21,8 +21,12 @@ def build_schedule(conf: Mapping[str, Any] | None = None) -> dict[str, dict[str,
         **own,
         # Usage queues that lost their consumer thread: a bounded drain, which a living consumer keeps out.
         "billing.fulfillment.drain": _entry("billing.fulfillment.drain", crontab(minute="*/5"), expires_seconds=240),
+        # Alerts that no fulfillment worker's loop delivered: each is claimed by one, so a living loop does no harm.
+        "billing.alerts.deliver": _entry("billing.alerts.deliver", crontab(minute="*/5"), expires_seconds=240),
         # Months of the usage history, a year ahead: daily, so that eleven months of failures do no harm.
         "billing.partitions.make": _entry("billing.partitions.make", crontab(minute=17, hour=3), expires_seconds=3_600),
+        # Redis, the log and Stripe against each other: hourly, at a minute when nothing else of billing's begins.
+        "billing.reconcile.run": _entry("billing.reconcile.run", crontab(minute=41), expires_seconds=3_000),
     }
 
 

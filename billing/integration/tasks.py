@@ -15,6 +15,8 @@ from billing.workload import row_task
 DRAIN_SECONDS: Final = 30.0
 DRAIN_BATCHES: Final = 1_000
 DRAIN_IDLE_SECONDS: Final = 2.0
+#: A run of `billing.reconcile.run` begins no further clients after this time; the next one goes on there.
+RECONCILE_SECONDS: Final = 1_200.0
 
 _OPTIONS: Final[dict[str, Any]] = {
     "ignore_result": True,
@@ -53,9 +55,25 @@ def register_tasks(app: celery.Celery) -> None:
         with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
             return len(make_partitions(connection, runtime.clock.now()))
 
+    def reconcile_books() -> dict[str, int]:
+        """Compare Redis, the log and Stripe, from where the last run had to stop."""
+        # Task workers register this and never run it, see above.
+        from billing.reconciliation.scheduled import reconcile_next  # noqa: PLC0415
+
+        report = reconcile_next(attachment_of(app).runtime, seconds=RECONCILE_SECONDS)
+        return {"clients": report.clients, "discrepancies": sum(law.discrepancies for law in report.laws)}
+
+    def deliver_alerts() -> None:
+        """Record, announce and post the alerts that wait, in case no fulfillment worker's loop did."""
+        from billing.alerts.delivering import deliver_pending  # noqa: PLC0415 - not for task workers' memory
+
+        deliver_pending(attachment_of(app).runtime)
+
     for name, function in (
         ("billing.fulfillment.drain", drain_usage_queues),
         ("billing.partitions.make", make_months),
+        ("billing.alerts.deliver", deliver_alerts),
+        ("billing.reconcile.run", reconcile_books),
     ):
         register: Any = app.task(name=name, **_OPTIONS)
         register(function)

@@ -1,1 +1,1 @@
-"""The laws as queries: Redis, PostgreSQL and Stripe compared in bounded slices. Reads only."""
+"""Reconciliation: the laws, held against Redis, PostgreSQL and Stripe while all of them move."""

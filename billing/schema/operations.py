@@ -33,6 +33,7 @@ reconciliation_run: Final = Table(
         "laws", JSONB, nullable=False, server_default=text("'[]'::jsonb"), comment="each law, and what was compared"
     ),
     Column("held", Boolean, comment="whether every law held; null while it runs"),
+    Column("resume_after", Text, comment="it ran out of time after this client; null: it reached all"),
 )
 
 discrepancy: Final = Table(
@@ -69,6 +70,7 @@ alert: Final = Table(
     words("source", comment="the entry of the shard's stream that it came from"),
     instant("occurred_at"),
     instant("recorded_at", default=NOW),
+    instant("announced_at", nullable=True, comment="when its signal was sent"),
     words("delivery", server_default="pending"),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     instant("next_attempt_at", nullable=True),
@@ -78,6 +80,7 @@ alert: Final = Table(
     CheckConstraint("kind IN ('low_balance', 'exhausted')", name="kind"),
     CheckConstraint("delivery IN ('pending', 'delivered', 'failed', 'none')", name="delivery"),
     Index("alert_pending_idx", "next_attempt_at", postgresql_where=text("delivery = 'pending'")),
+    Index("alert_unannounced_idx", "alert_id", postgresql_where=text("announced_at IS NULL")),
     Index(None, "client_id", "alert_id"),
 )
 

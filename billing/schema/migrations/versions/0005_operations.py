@@ -16,11 +16,13 @@ CREATE TABLE reconciliation_run (
     finished_at timestamptz,
     clients integer NOT NULL DEFAULT 0,
     laws jsonb NOT NULL DEFAULT '[]'::jsonb,
-    held boolean
+    held boolean,
+    resume_after text
 );
 COMMENT ON COLUMN reconciliation_run.finished_at IS 'null: it died on the way';
 COMMENT ON COLUMN reconciliation_run.laws IS 'each law, and what was compared';
 COMMENT ON COLUMN reconciliation_run.held IS 'whether every law held; null while it runs';
+COMMENT ON COLUMN reconciliation_run.resume_after IS 'it ran out of time after this client; null: it reached all';
 
 CREATE TABLE discrepancy (
     discrepancy_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -54,6 +56,7 @@ CREATE TABLE alert (
     source text NOT NULL CONSTRAINT alert_source_key UNIQUE,
     occurred_at timestamptz NOT NULL,
     recorded_at timestamptz NOT NULL DEFAULT now(),
+    announced_at timestamptz,
     delivery text NOT NULL DEFAULT 'pending'
         CONSTRAINT alert_delivery_check CHECK (delivery IN ('pending', 'delivered', 'failed', 'none')),
     attempts integer NOT NULL DEFAULT 0,
@@ -62,8 +65,10 @@ CREATE TABLE alert (
     reason text NOT NULL DEFAULT ''
 );
 CREATE INDEX alert_pending_idx ON alert (next_attempt_at) WHERE delivery = 'pending';
+CREATE INDEX alert_unannounced_idx ON alert (alert_id) WHERE announced_at IS NULL;
 CREATE INDEX alert_client_id_alert_id_idx ON alert (client_id, alert_id);
 COMMENT ON COLUMN alert.source IS 'the entry of the shard''s stream that it came from';
+COMMENT ON COLUMN alert.announced_at IS 'when its signal was sent';
 """
 
 _WORKLOADS: Final = """

@@ -1,0 +1,19 @@
+"""Reconciliation: Redis, PostgreSQL and Stripe compared, to the unit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from billing.admin.access import runtime_for
+from billing.core.settings import Settings
+from billing.reconciliation import reconcile as reconciliation
+from billing.reconciliation.report import Report
+
+
+def reconcile(settings: Settings, client_ids: Sequence[str] | None = None, *, stripe: bool = True) -> Report:
+    """Compare the books of some clients (None: of all) and keep the report; see `billing.reconciliation`.
+
+    Raises `UnknownClient`, and `Unreachable` when Redis or PostgreSQL does not answer; a Stripe that does not answer is
+    part of the report.
+    """
+    return reconciliation.reconcile(runtime_for(settings), client_ids=client_ids, stripe=stripe)

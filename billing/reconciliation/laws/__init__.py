@@ -1,0 +1,1 @@
+"""The laws, a file each. Pure: what the books say goes in, what differs comes out."""

@@ -1,0 +1,49 @@
+"""The log and what was added up from it in the same transactions: rollups by SKU and hour, sums by grant.
+
+All of it is of one snapshot, so that there is no moment at which it may differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from billing.reconciliation.facts import LogFacts, RollupRow
+from billing.reconciliation.report import Discrepancy, Law
+
+
+def differences(log: LogFacts) -> Iterator[Discrepancy]:
+    """Yield what differs between a client's log, rollups and grant sums."""
+    if log.differing_rollups:
+        rows = tuple(_row(log.client_id, row) for row in log.differing_rollups)
+        first = log.differing_rollups[0]
+        found = (
+            f"{first.sku} in the hour {first.hour:%Y-%m-%d %H:%M}: the log has {_said(first.logged_credits)} credits "
+            f"for {_said(first.logged_quantity)}, usage_rollup {_said(first.rolled_credits)} for "
+            f"{_said(first.rolled_quantity)}" + (f"; {len(rows)} such rows" if len(rows) > 1 else "")
+        )
+        yield Discrepancy(law=Law.SUMS.value, client_id=log.client_id, found=found, rows=rows)
+    for grant_id in sorted(log.grants.keys() | log.spent.keys()):
+        logged, spent = log.grants.get(grant_id, 0), log.spent.get(grant_id, 0)
+        if logged != spent:
+            found = f"the log's lines say {logged:,}, grant_spent says {spent:,}"
+            row = {"table": "grant_spent", "client_id": log.client_id, "grant_id": grant_id, "credits": spent}
+            yield Discrepancy(law=Law.SUMS.value, client_id=log.client_id, grant_id=grant_id, found=found, rows=(row,))
+    paid = sum(log.grants.values())
+    if paid != log.credits:
+        found = f"the log's lines cost {log.credits:,}, their grants paid {paid:,}"
+        yield Discrepancy(law=Law.SUMS.value, client_id=log.client_id, found=found)
+
+
+def _row(client_id: str, row: RollupRow) -> dict[str, object]:
+    return {
+        "table": "usage_rollup",
+        "client_id": client_id,
+        "sku": row.sku,
+        "hour": row.hour.isoformat(),
+        "log": [row.logged_credits, row.logged_quantity],
+        "usage_rollup": [row.rolled_credits, row.rolled_quantity],
+    }
+
+
+def _said(number: int | None) -> str:
+    return "nothing" if number is None else f"{number:,}"

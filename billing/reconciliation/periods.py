@@ -1,0 +1,126 @@
+"""Compares Stripe's totals with what was sent, one call per customer and period.
+
+PostgreSQL is read before Stripe: what it says was accepted must be there. If there is more than that explains,
+PostgreSQL is read again, since an increment may have been sent in between. A Stripe that does not answer is asked no
+more: the rest is reported as not compared (L10).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
+
+from sqlalchemy import ARRAY, Text, bindparam, text
+
+from billing.core.errors import BillingError
+from billing.reconciliation import queries
+from billing.reconciliation.facts import PeriodFacts
+from billing.reconciliation.laws import stripe
+from billing.reconciliation.reading import snapshot
+from billing.reconciliation.report import Law
+from billing.reconciliation.tally import Tally
+from billing.sinks.stripe.periods import period_of
+from billing.task.runtime import Runtime
+
+#: How long Stripe's summaries may lag behind its events. Stripe names no number; meters are documented as processed
+#: asynchronously.
+VISIBLE_WITHIN: Final = timedelta(minutes=10)
+#: Stripe takes no event that is older than 35 days, so that a period which ended before that stays as it was found.
+OPEN_FOR: Final = timedelta(days=35)
+
+
+class Totals(Protocol):
+    """Where a customer's total comes from: Stripe's gateway."""
+
+    def total(self, customer_id: str, start: datetime, end: datetime) -> int:
+        """Return the units that Stripe shows for a customer from one minute up to another."""
+        ...
+
+
+class Periods:
+    """The comparison with Stripe."""
+
+    def __init__(self, runtime: Runtime, tally: Tally, totals: Totals | None) -> None:
+        self._runtime, self._tally, self._totals = runtime, tally, totals
+        self._silent: str | None = None
+
+    def compare(self, client_ids: Sequence[str]) -> None:
+        """Compare the periods of a slice of clients."""
+        periods = self._read(client_ids)
+        self._tally.compared(Law.STRIPE, customers=len({period.customer_id for period in periods}))
+        for period in periods:
+            if period.event_name == self._runtime.settings.stripe_meter:
+                self._compare(period)
+            else:
+                self._tally.left_out(Law.STRIPE, f"meter {period.event_name} is not billing_stripe_meter")
+
+    def close(self) -> None:
+        """Close the gateway that was made here."""
+        close = getattr(self._totals, "close", None)
+        if close is not None:
+            close()
+
+    def _compare(self, period: PeriodFacts) -> None:
+        if self._silent is None:
+            try:
+                total = self._gateway().total(period.customer_id, period.period_start, period.period_end)
+            except BillingError as error:
+                self._silent = str(error)
+        if self._silent is not None:
+            self._tally.left_out(Law.STRIPE, self._silent)
+            return
+        found = list(stripe.differences(period, total))
+        if found:
+            found = list(stripe.differences(self._later(period), total))
+        self._tally.found(found)
+        units = min(total, period.known)
+        self._tally.compared(
+            Law.STRIPE,
+            periods=1,
+            units=units,
+            not_visible_yet=0 if found else stripe.not_visible(period, total),
+            doubtful=period.doubtful,
+        )
+
+    def _later(self, period: PeriodFacts) -> PeriodFacts:
+        """Return the period with what may have been sent since as doubtful: the total is older than this reading."""
+        for now in self._read([period.client_id]):
+            if (now.customer_id, now.event_name, now.period_start) == (
+                period.customer_id,
+                period.event_name,
+                period.period_start,
+            ):
+                possible = now.known + now.doubtful - period.known
+                return dataclasses.replace(
+                    period, doubtful=max(period.doubtful, possible), increments=now.increments or period.increments
+                )
+        return period
+
+    def _read(self, client_ids: Sequence[str]) -> list[PeriodFacts]:
+        runtime = self._runtime
+        now = runtime.clock.now().astimezone(UTC)
+        present = period_of(now)
+        values = {
+            "ids": list(client_ids),
+            "fresh": now - VISIBLE_WITHIN,
+            "oldest": now - OPEN_FOR,
+            "meter": runtime.settings.stripe_meter,
+            "period_start": present.start,
+            "period_end": present.end,
+        }
+        query = text(queries.PERIODS).bindparams(bindparam("ids", type_=ARRAY(Text)))
+        with snapshot(runtime.settings, runtime.engine) as connection:
+            return [
+                PeriodFacts(**{**row._mapping, "increments": tuple(row.increments or ())})  # noqa: SLF001 - documented
+                for row in connection.execute(query, values)
+            ]
+
+    def _gateway(self) -> Totals:
+        if self._totals is None:
+            # Stripe's library is large, and only those who have linked clients need it.
+            from billing.sinks.stripe.gateway import Gateway  # noqa: PLC0415
+
+            self._totals = Gateway(self._runtime.settings)
+        return self._totals

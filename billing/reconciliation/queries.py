@@ -1,0 +1,164 @@
+"""The SQL of a reconciliation, by name. Every query takes a slice of clients (`:ids`) and only reads.
+
+Rows that differ are named up to twenty per client and query (L9).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: The next clients in the order of their ids; with `:only` of these alone.
+PAGE: Final = """
+SELECT client_id FROM client
+WHERE client_id > :after AND (CAST(:only AS text[]) IS NULL OR client_id = ANY(:only))
+ORDER BY client_id LIMIT :limit
+"""
+
+#: Each client's epoch, and whether its shard waits for a rebuild: then log and bucket may differ until it is done.
+EPOCHS: Final = """
+SELECT client_id, epoch, shard_rebuild.reason AS rebuild
+FROM client LEFT JOIN shard_rebuild USING (shard)
+WHERE client_id = ANY(:ids)
+"""
+
+#: Each grant beside its ledger entries; both ways, so that a grant without an entry and an entry of another client's
+#: grant show up alike.
+GRANTS: Final = """
+SELECT client_id, grant_id, granted.credits, applied_at IS NOT NULL AS applied,
+       coalesce(entered.entries, 0) AS entries, coalesce(entered.credits, 0)::bigint AS entered
+FROM (SELECT client_id, grant_id, credits, applied_at FROM credit_grant WHERE client_id = ANY(:ids)) AS granted
+FULL JOIN (SELECT client_id, coalesce(grant_id, 0) AS grant_id, count(*) AS entries, sum(credits) AS credits
+           FROM ledger_entry WHERE client_id = ANY(:ids) AND kind = 'grant' GROUP BY 1, 2) AS entered
+     USING (client_id, grant_id)
+ORDER BY client_id, grant_id
+"""
+
+#: What the log's transactions have added up per grant.
+SPENT: Final = "SELECT client_id, grant_id, credits FROM grant_spent WHERE client_id = ANY(:ids)"
+
+#: What the log charged not before the bucket was read: (client, since in ms) pairs. The index of (client_id,
+#: occurred_at) answers it without reading the rest of the history.
+TAIL: Final = """
+SELECT history.client_id, (extract(epoch FROM history.occurred_at) * 1000)::bigint AS at_ms, history.epoch,
+       share."grant" AS grant_id, sum(share.credits)::bigint AS credits
+FROM unnest(CAST(:ids AS text[]), CAST(:since AS bigint[])) AS bucket (client_id, since)
+JOIN usage_history AS history ON history.client_id = bucket.client_id
+     AND history.occurred_at >= timestamptz 'epoch' + bucket.since * interval '1 millisecond'
+CROSS JOIN LATERAL jsonb_to_recordset(history.grants) AS share ("grant" bigint, credits bigint)
+GROUP BY 1, 2, 3, 4
+"""
+
+#: What the log itself says each grant has paid.
+LOG_GRANTS: Final = """
+SELECT client_id, share."grant" AS grant_id, sum(share.credits)::bigint AS credits
+FROM usage_history CROSS JOIN LATERAL jsonb_to_recordset(grants) AS share ("grant" bigint, credits bigint)
+WHERE client_id = ANY(:ids)
+GROUP BY 1, 2
+"""
+
+#: Each client's runs, rows and credits, and in `broken` (at most `:most` per client) its runs that are not one
+#: settlement with lines from 0 on. Lines are compared per client: a run under two clients would need two lines 0,
+#: which the key (run_id, line) does not let in, so that one of the two is broken here.
+LOG_RUNS: Final = """
+WITH run AS (
+    SELECT client_id, run_id, count(*) AS lines, min(line) AS first_line, max(line) AS last_line,
+           min(settlement_id) AS settlement, max(settlement_id) AS other_settlement, sum(credits) AS credits
+    FROM usage_history WHERE client_id = ANY(:ids) GROUP BY client_id, run_id
+), judged AS (
+    SELECT *, first_line <> 0 OR last_line <> lines - 1 OR settlement <> other_settlement AS is_broken FROM run
+)
+SELECT client_id, count(*) AS runs, sum(lines)::bigint AS rows, sum(credits)::bigint AS credits,
+       (array_agg(ARRAY[run_id::text, lines::text, first_line::text, last_line::text, settlement, other_settlement]
+                  ORDER BY run_id) FILTER (WHERE is_broken))[1:CAST(:most AS integer)] AS broken
+FROM judged GROUP BY client_id
+"""
+
+#: Each client's rollups against the log by SKU and hour: how many, their sum, and the rows that differ.
+LOG_ROLLUPS: Final = """
+WITH logged AS (
+    SELECT client_id, sku, date_trunc('hour', occurred_at, 'UTC') AS hour,
+           sum(credits)::bigint AS credits, sum(quantity)::bigint AS quantity
+    FROM usage_history WHERE client_id = ANY(:ids) GROUP BY 1, 2, 3
+), rolled AS (
+    SELECT client_id, sku, hour, credits, quantity FROM usage_rollup WHERE client_id = ANY(:ids)
+), both_books AS (
+    SELECT client_id, sku, hour, logged.credits AS logged_credits, logged.quantity AS logged_quantity,
+           rolled.credits AS rolled_credits, rolled.quantity AS rolled_quantity,
+           (logged.credits, logged.quantity) IS DISTINCT FROM (rolled.credits, rolled.quantity) AS differs
+    FROM logged FULL JOIN rolled USING (client_id, sku, hour)
+)
+SELECT client_id, count(rolled_credits) AS rolled_rows, coalesce(sum(rolled_credits), 0)::bigint AS rolled_credits,
+       jsonb_path_query_array(jsonb_agg(jsonb_build_object(
+            'sku', sku, 'hour', hour, 'logged_credits', logged_credits, 'logged_quantity', logged_quantity,
+            'rolled_credits', rolled_credits, 'rolled_quantity', rolled_quantity) ORDER BY hour, sku)
+        FILTER (WHERE differs), '$[0 to 19]') AS differing
+FROM both_books GROUP BY client_id
+"""
+
+#: Each client's rollups against the parts that increments carry of them. The parts of a row lie end to end from 0 to
+#: what is planned: no gap, no overlap (L8).
+PLANNED: Final = """
+WITH part AS (
+    SELECT client_id, sku, hour, increment_id, credits_from, credits_to,
+           lag(credits_to, 1, 0::bigint) OVER (
+               PARTITION BY client_id, sku, hour ORDER BY credits_from, increment_id) AS before
+    FROM stripe_increment JOIN stripe_increment_part USING (increment_id) WHERE client_id = ANY(:ids)
+), tiles AS (
+    SELECT client_id, sku, hour, sum(credits_to - credits_from)::bigint AS parts,
+           bool_and(credits_from = before) AS tiled,
+           array_agg(increment_id ORDER BY credits_from) AS increments
+    FROM part GROUP BY client_id, sku, hour
+), compared AS (
+    SELECT client_id, sku, hour, rolled.credits, rolled.planned, coalesce(parts, 0) AS parts,
+           coalesce(tiled, true) AS tiled, coalesce(increments, '{}') AS increments
+    FROM (SELECT client_id, sku, hour, credits, planned FROM usage_rollup WHERE client_id = ANY(:ids)) AS rolled
+    FULL JOIN tiles USING (client_id, sku, hour)
+)
+SELECT client_id, coalesce(sum(credits), 0)::bigint AS credits, coalesce(sum(planned), 0)::bigint AS planned,
+       jsonb_path_query_array(
+        jsonb_agg(jsonb_build_object('sku', sku, 'hour', hour, 'credits', credits, 'planned', planned, 'parts', parts,
+                                     'tiled', tiled, 'increments', increments) ORDER BY hour, sku)
+        FILTER (WHERE planned IS DISTINCT FROM parts OR NOT tiled OR planned > credits), '$[0 to 19]') AS differing
+FROM compared GROUP BY client_id
+"""
+
+#: Each client's increments: units by state, and those whose parts are not their units, or are of another period.
+INCREMENTS: Final = """
+WITH carried AS (
+    SELECT increment_id, increment.client_id, state, units,
+           coalesce(sum(credits_to - credits_from), 0)::bigint AS parts,
+           count(*) FILTER (WHERE hour < period_start OR hour >= period_end) AS outside
+    FROM stripe_increment AS increment LEFT JOIN stripe_increment_part USING (increment_id)
+    WHERE increment.client_id = ANY(:ids) GROUP BY increment_id
+)
+SELECT client_id, state, count(*) AS increments, sum(units)::bigint AS units,
+       jsonb_path_query_array(
+        jsonb_agg(jsonb_build_object('increment_id', increment_id, 'units', units, 'parts', parts, 'outside', outside)
+                  ORDER BY increment_id)
+        FILTER (WHERE units <> parts OR outside > 0), '$[0 to 19]') AS differing
+FROM carried GROUP BY client_id, state
+"""
+
+#: What was sent per customer, meter and period. A quarantined increment that was attempted may have arrived. Periods
+#: that ended before `:oldest` take no events any more. Linked clients are asked for in the present period as well,
+#: so that units which no increment carries are seen.
+PERIODS: Final = """
+SELECT client_id, customer_id, event_name, period_start, period_end,
+       coalesce(sum(units) FILTER (WHERE state IN ('sent', 'confirmed')), 0)::bigint AS known,
+       coalesce(sum(units) FILTER (WHERE state = 'sent' AND last_attempt_at > :fresh), 0)::bigint AS fresh,
+       coalesce(sum(units) FILTER (
+           WHERE state IN ('sending', 'ambiguous') OR state = 'quarantined' AND first_attempt_at IS NOT NULL
+       ), 0)::bigint AS doubtful,
+       (array_agg(increment_id ORDER BY increment_id DESC) FILTER (WHERE state <> 'pending'))[1:20] AS increments
+FROM stripe_increment WHERE client_id = ANY(:ids) AND period_end > :oldest
+GROUP BY 1, 2, 3, 4, 5
+UNION ALL
+SELECT client_id, customer_id, :meter, :period_start, :period_end, 0, 0, 0, NULL
+FROM stripe_customer WHERE client_id = ANY(:ids) AND NOT EXISTS (
+    SELECT FROM stripe_increment AS planned
+    WHERE planned.client_id = stripe_customer.client_id AND planned.customer_id = stripe_customer.customer_id
+      AND planned.event_name = :meter AND planned.period_start = :period_start)
+ORDER BY client_id, period_start
+"""
+
+DEAD_LETTERS: Final = "SELECT count(*) FROM dead_letter"

@@ -1,0 +1,95 @@
+"""Keeps reconciliations in PostgreSQL: a run when it begins, its laws and discrepancies when it ends."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from billing.reconciliation.report import ROWS_MAX, Report
+from billing.schema.operations import discrepancy, reconciliation_run
+
+#: Runs that are kept, a year of hourly ones (L9).
+RUNS_KEPT: Final = 9_000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class LastRun:
+    """The latest reconciliation that came to an end."""
+
+    run_id: int
+    finished_at: datetime
+    clients: int
+    held: bool
+    discrepancies: int
+    not_compared: int
+    resume_after: str | None
+
+
+def begin(connection: Connection, started_at: datetime) -> int:
+    """Note that a reconciliation begins; return its number. The oldest runs make room."""
+    values = {"started_at": started_at}
+    statement = insert(reconciliation_run).values(values).returning(reconciliation_run.c.run_id)
+    run_id: int = connection.execute(statement).scalar_one()
+    oldest = run_id - RUNS_KEPT
+    connection.execute(delete(discrepancy).where(discrepancy.c.run_id <= oldest))
+    connection.execute(delete(reconciliation_run).where(reconciliation_run.c.run_id <= oldest))
+    return run_id
+
+
+def finish(connection: Connection, report: Report) -> None:
+    """Write what a reconciliation has found."""
+    laws = [
+        {
+            "law": law.law,
+            "verdict": law.verdict.value,
+            "compared": dict(law.compared),
+            "not_compared": dict(law.not_compared),
+            "discrepancies": law.discrepancies,
+        }
+        for law in report.laws
+    ]
+    connection.execute(
+        update(reconciliation_run)
+        .where(reconciliation_run.c.run_id == report.run_id)
+        .values(
+            finished_at=report.finished_at,
+            clients=report.clients,
+            laws=laws,
+            held=report.holds,
+            resume_after=report.resume_after,
+        )
+    )
+    rows = [
+        {
+            "run_id": report.run_id,
+            "law": found.law,
+            "client_id": found.client_id,
+            "grant_id": found.grant_id,
+            "found": found.found,
+            "rows": [dict(row) for row in found.rows[:ROWS_MAX]],
+        }
+        for found in report.discrepancies
+    ]
+    if rows:
+        connection.execute(insert(discrepancy), rows)
+
+
+def last_run(connection: Connection) -> LastRun | None:
+    """Return the latest reconciliation that came to an end, if there is one."""
+    ended = select(reconciliation_run).where(reconciliation_run.c.finished_at.is_not(None))
+    row = connection.execute(ended.order_by(reconciliation_run.c.run_id.desc()).limit(1)).one_or_none()
+    if row is None:
+        return None
+    count = select(func.count()).where(discrepancy.c.run_id == row.run_id)
+    return LastRun(
+        run_id=row.run_id,
+        finished_at=row.finished_at,
+        clients=row.clients,
+        held=row.held,
+        discrepancies=connection.execute(count).scalar_one(),
+        not_compared=sum(sum(law["not_compared"].values()) for law in row.laws),
+        resume_after=row.resume_after,
+    )
