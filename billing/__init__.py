@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from billing import admin
+    from billing import admin, alerts
     from billing.core.errors import BillingError, InsufficientCredits, InvalidValue, UnknownClient, UnknownSku
     from billing.events.usage_event import UsageEvent
     from billing.integration.setup import setup
@@ -26,10 +26,13 @@ __all__ = [
     "UnknownSku",
     "UsageEvent",
     "admin",
+    "alerts",
     "setup",
     "usage",
 ]
 
+#: Public names that are rooms of ours.
+_ROOMS: Final = ("admin", "alerts", "usage")
 #: Public name → where it is. Imported when it is asked for, so that `import billing.core` brings no Celery along.
 _PUBLIC: Final = {
     "BillableTask": "billing.task.billable",
@@ -40,6 +43,7 @@ _PUBLIC: Final = {
     "UnknownSku": "billing.core.errors",
     "UsageEvent": "billing.events.usage_event",
     "admin": "billing.admin",
+    "alerts": "billing.alerts",
     "setup": "billing.integration.setup",
     "usage": "billing.task.usage",
 }
@@ -51,7 +55,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'billing' has no attribute {name!r}")
     module = importlib.import_module(where)
     # A public name that is a room of ours stands for the room itself.
-    value = module if where.rpartition(".")[2] == name and name in ("admin", "usage") else getattr(module, name)
+    value = module if where.rpartition(".")[2] == name and name in _ROOMS else getattr(module, name)
     globals()[name] = value
     return value
 

@@ -1,1 +1,15 @@
-"""Tells clients and operators that credits run out: a Celery signal and a signed webhook."""
+"""Alerts: what `reserve` and `settle` noticed becomes a row, a signal, and a signed call of the client's webhook.
+
+    from billing import alerts
+
+    @alerts.low_balance.connect
+    def warn(client_id, threshold_percent, available, granted, **_): ...
+
+Receivers run in the fulfillment worker, or in whichever worker serves `billing.maintenance`.
+"""
+
+from __future__ import annotations
+
+from billing.alerts.signals import exhausted, low_balance
+
+__all__ = ["exhausted", "low_balance"]

@@ -1,4 +1,4 @@
-"""`billing client add|list|show`."""
+"""`billing client add|list|show|webhook`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from billing import admin
 from billing.admin import ClientView
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option, table
+from billing.cli.webhooks import webhook
 
 _COLUMNS = ("client", "state", "since (UTC)", "epoch", "granted", "spent", "held", "available", "owed")
 
@@ -15,6 +16,9 @@ _COLUMNS = ("client", "state", "since (UTC)", "epoch", "granted", "spent", "held
 @click.group()
 def client() -> None:
     """Add, list and show clients."""
+
+
+client.add_command(webhook)
 
 
 @client.command(epilog="Example: billing client add acme")

@@ -6,11 +6,14 @@ its newest entries alone while nobody reads (`ALERTS_MAX` in lua/marks.lua).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 from billing.credits.calling import Calling
 from billing.credits.scripts import Command
 from billing.credits.values import AlertEntry
+
+logger = logging.getLogger(__name__)
 
 
 class AlertStream(Calling):
@@ -19,10 +22,18 @@ class AlertStream(Calling):
     def alerts(self, *, count: int) -> list[AlertEntry]:
         """Return the oldest entries of every shard, at most `count` of each, in one round trip."""
         commands: list[Command] = [("XRANGE", keys.alerts, "-", "+", "COUNT", count) for keys in self._keys]
-        entries = []
+        entries: list[AlertEntry] = []
+        unreadable: list[Command] = []
         for shard, found in enumerate(self._scripts.run_all(commands)):
             for entry_id, fields in found:
-                entries.append(_entry(shard, entry_id.decode(), fields))
+                try:
+                    entries.append(_entry(shard, entry_id.decode(), fields))
+                except (KeyError, ValueError):
+                    # Billing did not write it, and it would stand before all others for ever (L10).
+                    logger.exception("billing: an alert of shard %d cannot be read: %r", shard, fields)
+                    unreadable.append(("XDEL", self._keys[shard].alerts, entry_id))
+        if unreadable:
+            self._scripts.run_all(unreadable)
         return entries
 
     def forget_alerts(self, entries: Sequence[AlertEntry]) -> None:

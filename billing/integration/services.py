@@ -12,6 +12,8 @@ import celery
 from celery import states
 from celery.backends.base import DisabledBackend
 
+from billing.alerts.deliveries import Deliveries
+from billing.alerts.recording import record_and_announce
 from billing.connections import broker, postgres
 from billing.credits.values import SettleReply
 from billing.events.relay import Relay
@@ -30,6 +32,7 @@ logger = logging.getLogger(__name__)
 _RELAY_SECONDS: Final = 1.0
 _GRANTS_SECONDS: Final = 2.0
 _RECOVERY_SECONDS: Final = 1.0
+_ALERTS_SECONDS: Final = 1.0
 #: Sweeps per lease: a hold whose worker died is resolved within its lease plus one of these (L5).
 _SWEEPS_PER_LEASE: Final = 6
 _SWEEP_SECONDS_MAX: Final = 5.0
@@ -48,12 +51,15 @@ class Services:
         reaper = make_reaper(app)
         relay = make_relay(self._runtime)
         self._rebuilder = Rebuilder(self._runtime)
+        self._deliveries = Deliveries(self._runtime)
         sweep_seconds = min(_SWEEP_SECONDS_MAX, settings.lease_seconds / _SWEEPS_PER_LEASE)
         self._loops = (
             Loop("relay", _RELAY_SECONDS, relay.sweep),
             Loop("reaper", sweep_seconds, reaper.sweep),
             Loop("grants", _GRANTS_SECONDS, lambda: apply_grants(self._runtime)),
             Loop("recovery", _RECOVERY_SECONDS, self._rebuilder.step),
+            Loop("alerts", _ALERTS_SECONDS, lambda: record_and_announce(self._runtime)),
+            Loop("webhooks", _ALERTS_SECONDS, self._deliveries.step),
         )
 
     def start(self) -> None:
@@ -71,6 +77,7 @@ class Services:
         self._thread.join(_STOP_SECONDS)
         for loop in self._loops:
             loop.join(_STOP_SECONDS)
+        self._deliveries.close()
 
     def _consume(self) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -313,8 +314,20 @@ def test_what_was_read_is_removed_exactly(buckets: Buckets) -> None:
     assert raised(buckets) == [(0, 10)]
 
 
-def test_l9_the_stream_is_bounded_while_nobody_reads_it(server: Server, buckets: Buckets) -> None:
+def test_l10_an_entry_that_cannot_be_read_delays_no_other(server: Server, buckets: Buckets) -> None:
     client = server.client()
+    key = f"{{billing:{SHARD}}}:alerts"
+    client.xadd(key, {"filler": 1})
+    client.xadd(key, {"client": "globex", "percent": "much", "available": 1, "granted": 1, "at": 1, "server": "s"})
+    buckets.open_client("acme")
+    reserve(buckets, 1)
+    assert [entry.client_id for entry in buckets.alerts(count=1)] == []
+    assert [entry.client_id for entry in buckets.alerts(count=10)] == ["acme"]
+    assert client.xlen(key) == 1
+
+
+def test_l9_the_stream_is_bounded_while_nobody_reads_it(server: Server, buckets: Buckets) -> None:
+    client: Any = server.client()
     key = f"{{billing:{SHARD}}}:alerts"
     for _ in range(12_000):
         client.xadd(key, {"filler": 1})

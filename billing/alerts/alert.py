@@ -1,0 +1,57 @@
+"""An alert, and the webhook message that tells it. Pure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from billing.credits.values import AlertEntry
+
+LOW_BALANCE: Final = "low_balance"
+EXHAUSTED: Final = "exhausted"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Alert:
+    """A client fell below a share of what it was granted, or has nothing left (`threshold_percent` 0)."""
+
+    alert_id: int
+    client_id: str
+    kind: str
+    threshold_percent: int
+    available: int
+    granted: int
+    occurred_at: datetime
+
+
+def kind_of(entry: AlertEntry) -> str:
+    """Return what an entry of the stream tells."""
+    return LOW_BALANCE if entry.percent else EXHAUSTED
+
+
+def source_of(entry: AlertEntry) -> str:
+    """Return what names an entry for ever: entry ids of another server, or of an emptied one, are other sources."""
+    return f"{entry.shard}:{entry.server}:{entry.entry_id}"
+
+
+def message_id(alert: Alert) -> str:
+    """Return the webhook's id: the same at every attempt, so that the receiver can drop what comes twice."""
+    return f"alert_{alert.alert_id}"
+
+
+def body_of(alert: Alert) -> bytes:
+    """Return the webhook's body. The same alert gives the same bytes."""
+    message = {
+        "type": f"billing.{alert.kind}",
+        "timestamp": alert.occurred_at.isoformat(),
+        "data": {
+            "alert_id": alert.alert_id,
+            "client_id": alert.client_id,
+            "threshold_percent": alert.threshold_percent,
+            "available": alert.available,
+            "granted": alert.granted,
+        },
+    }
+    return json.dumps(message, separators=(",", ":")).encode()

@@ -1,0 +1,27 @@
+"""One bounded pass over everything that alerts wait for: what beat runs, in case no fulfillment worker's loop did."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from billing.alerts.deliveries import Deliveries
+from billing.alerts.recording import announce, prune, record
+from billing.task.runtime import Runtime
+
+#: Rounds of calls that one pass makes (L9).
+_ROUNDS_MAX: Final = 5
+
+
+def deliver_pending(runtime: Runtime) -> None:
+    """Record, announce and post what waits. Safe beside a loop or another pass: each alert is claimed by one."""
+    record(runtime)
+    announce(runtime)
+    deliveries = Deliveries(runtime)
+    try:
+        for _ in range(_ROUNDS_MAX):
+            if not deliveries.step():
+                break
+            deliveries.finish()
+    finally:
+        deliveries.close()
+    prune(runtime)

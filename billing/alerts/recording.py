@@ -1,0 +1,78 @@
+"""Moves alerts from the streams in Redis into the table, and tells the signals' receivers.
+
+An entry leaves its stream after its row is committed, and a row's signal is sent before it is noted as sent: whoever
+dies in between leaves it to the next, so that nothing is lost. Any number of workers may do this at the same time.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from billing.alerts.alert import LOW_BALANCE, Alert, kind_of, source_of
+from billing.alerts.signals import exhausted, low_balance
+from billing.alerts.statements import ANNOUNCED, PRUNE, RECORD, UNANNOUNCED
+from billing.connections import postgres
+from billing.core.clock import from_milliseconds
+from billing.task.runtime import Runtime
+
+#: Entries taken from a shard, and signals sent, at a time (L9).
+_BATCH: Final = 200
+#: How long an alert can be looked up (L9), and how many are forgotten at a time.
+_KEPT: Final = timedelta(days=400)
+_PRUNED_MAX: Final = 10_000
+
+
+def record(runtime: Runtime) -> int:
+    """Write what the streams hold into the table; return how many entries that were, known ones included."""
+    entries = runtime.buckets.alerts(count=_BATCH)
+    if not entries:
+        return 0
+    given = {
+        "now": runtime.clock.now(),
+        "clients": [entry.client_id for entry in entries],
+        "kinds": [kind_of(entry) for entry in entries],
+        "percents": [entry.percent for entry in entries],
+        "available": [entry.available for entry in entries],
+        "granted": [entry.granted for entry in entries],
+        "times": [from_milliseconds(entry.occurred_ms) for entry in entries],
+        "sources": [source_of(entry) for entry in entries],
+    }
+    with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
+        connection.execute(RECORD, given)
+    runtime.buckets.forget_alerts(entries)
+    return len(entries)
+
+
+def announce(runtime: Runtime) -> int:
+    """Send the signals of alerts that have had none; return how many. A receiver that raises is logged by Celery."""
+    with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
+        waiting = [Alert(**row) for row in connection.execute(UNANNOUNCED, {"count": _BATCH}).mappings()]
+        for alert in waiting:
+            signal = low_balance if alert.kind == LOW_BALANCE else exhausted
+            signal.send(
+                sender=None,
+                client_id=alert.client_id,
+                threshold_percent=alert.threshold_percent,
+                available=alert.available,
+                granted=alert.granted,
+                occurred_at=alert.occurred_at,
+                alert_id=alert.alert_id,
+            )
+        if waiting:
+            sent = {"now": runtime.clock.now(), "alerts": [alert.alert_id for alert in waiting]}
+            connection.execute(ANNOUNCED, sent)
+    return len(waiting)
+
+
+def record_and_announce(runtime: Runtime) -> None:
+    """Do both, as the fulfillment worker does each second."""
+    record(runtime)
+    announce(runtime)
+
+
+def prune(runtime: Runtime) -> None:
+    """Forget alerts of more than a year ago."""
+    before = runtime.clock.now() - _KEPT
+    with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
+        connection.execute(PRUNE, {"before": before, "count": _PRUNED_MAX})

@@ -1,0 +1,42 @@
+"""The rule for a webhook's URL, which an operator sets and our workers call: pure.
+
+https, or http to this very machine; `insecure` allows http elsewhere. No user or password, which logs and lists would
+show. Where the host leads to is not judged: only the operator sets it, never the client.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Final
+from urllib.parse import urlsplit
+
+from billing.core.errors import InvalidValue
+
+_LENGTH_MAX: Final = 2_000
+
+
+def check_webhook_url(value: object, *, insecure: bool = False) -> str:
+    """Return a URL that webhooks may be sent to, or raise `InvalidValue`."""
+    if not isinstance(value, str) or not value.isprintable() or " " in value or len(value) > _LENGTH_MAX:
+        raise InvalidValue("url", value, f"must be a URL of at most {_LENGTH_MAX} printable characters without spaces")
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise InvalidValue("url", "…", "must be a URL with a valid host and port") from None
+    if parts.username is not None or parts.password is not None:
+        raise InvalidValue("url", "…", "must hold no user or password: the call is signed instead")
+    if parts.scheme not in ("http", "https") or not host:
+        raise InvalidValue("url", value, "must be a URL that begins with https:// and names a host")
+    if parts.fragment:
+        raise InvalidValue("url", value, "must have no fragment (#…)")
+    if parts.scheme == "http" and not insecure and not _is_loopback(host):
+        raise InvalidValue("url", value, "must begin with https://, or be allowed by --insecure")
+    return value
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
