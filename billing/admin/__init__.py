@@ -6,25 +6,49 @@ PostgreSQL is written first and Redis second; what dies between the two is finis
 from __future__ import annotations
 
 from billing.admin.access import close
+from billing.admin.alerts import AlertRow, Webhook, alerts, remove_webhook, rotate_webhook, set_webhook, webhook
 from billing.admin.clients import ClientView, add_client, client, clients
 from billing.admin.grants import grant
 from billing.admin.prices import prices, set_price
 from billing.admin.reading import all_usage, balance, usage, usage_totals
 from billing.admin.receipts import open_receipt, receipt
+from billing.admin.stripe import (
+    customers,
+    link_client,
+    stripe_setup,
+    sync_confirm,
+    sync_plan,
+    sync_push,
+    sync_status,
+)
 
 __all__ = [
+    "AlertRow",
     "ClientView",
+    "Webhook",
     "add_client",
+    "alerts",
     "all_usage",
     "balance",
     "client",
     "clients",
     "close",
+    "customers",
     "grant",
+    "link_client",
     "open_receipt",
     "prices",
     "receipt",
+    "remove_webhook",
+    "rotate_webhook",
     "set_price",
+    "set_webhook",
+    "stripe_setup",
+    "sync_confirm",
+    "sync_plan",
+    "sync_push",
+    "sync_status",
     "usage",
     "usage_totals",
+    "webhook",
 ]

@@ -21,3 +21,4 @@ class Guard(IntEnum):
     PRICE_BOOK = _BASE + 3
     SHARD = _BASE + 4
     RECOVERY = _BASE + 5
+    STRIPE_PLAN = _BASE + 6

@@ -135,6 +135,7 @@ usage_rollup: Final = Table(
         server_default=text("0"),
         comment="the part of credits that increments for the payment provider already carry",
     ),
+    Index("usage_rollup_unplanned_idx", "client_id", "sku", "hour", postgresql_where=text("credits > planned")),
 )
 
 grant_spent: Final = Table(

@@ -55,6 +55,9 @@ class Payload:
 class Sink(Protocol):
     """Takes increments, and says afterwards what it has counted. One belongs to one thread."""
 
+    #: Where it is, as it may be shown.
+    where: str
+
     def check(self) -> None:
         """Raise `Fatal` when the sink would not count what it is sent, `Unreachable` when it does not answer."""
         ...

@@ -68,17 +68,17 @@ def key_kind(settings: Settings) -> KeyKind:
 class Gateway:
     """Calls Stripe, or the stand-in. A context manager; closing it closes its connections."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, timeouts_seconds: tuple[float, float] = TIMEOUTS_SECONDS) -> None:
         self.kind = key_kind(settings)
         self.event_name = settings.stripe_meter
         stand_in = self.kind is KeyKind.STAND_IN
-        self._where = without_password(settings.stripe_sandbox_url) if stand_in else "api.stripe.com"
+        self.where = without_password(settings.stripe_sandbox_url) if stand_in else "api.stripe.com"
         self._session = requests.Session()
         # The stand-in is on loopback: no proxy of the environment, and no password of a ~/.netrc.
         self._session.trust_env = not stand_in
         url = settings.stripe_sandbox_url.rstrip("/")
         everywhere = {"api": url, "meter_events": url, "connect": url, "files": url}
-        self._http = stripe.RequestsClient(timeout=TIMEOUTS_SECONDS, session=self._session)
+        self._http = stripe.RequestsClient(timeout=timeouts_seconds, session=self._session)
         self._client = stripe.StripeClient(
             settings.stripe_api_key or STAND_IN_KEY,
             base_addresses=everywhere if stand_in else None,  # type: ignore[arg-type]
@@ -201,7 +201,7 @@ class Gateway:
             yield
         except stripe.StripeError as error:
             reply = answers.of_error(error, identifier=None)
-            raise _mapped(reply, self._where) from error
+            raise _mapped(reply, self.where) from error
 
 
 def _mapped(reply: Reply, where: str) -> BillingError:

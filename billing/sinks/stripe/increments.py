@@ -133,10 +133,5 @@ def identifier(written: Written) -> str:
     return _PREFIX + base64.b32encode(digest).decode().rstrip("=").lower()
 
 
-def idempotency_key(identifier: str, attempt: int) -> str:
-    """Return the key of one attempt. Each has its own: under an old one Stripe would replay a stored error 500."""
-    return f"{identifier}#{attempt}"
-
-
 def _instant(value: datetime) -> str:
     return value.astimezone(UTC).isoformat(timespec="microseconds")

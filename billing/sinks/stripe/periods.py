@@ -31,7 +31,7 @@ class Period:
 def period_of(hour: datetime) -> Period:
     """Return the billing period of an hour of usage: the UTC month that it lies in."""
     start = hour.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    following = start.replace(year=start.year + 1, month=1) if start.month == 12 else start.replace(month=start.month + 1)  # noqa: PLR2004 - December
+    following = (start + timedelta(days=32)).replace(day=1)
     return Period(start=start, end=following)
 
 

@@ -34,6 +34,7 @@ CREATE TABLE stripe_increment (
     first_attempt_at timestamptz,
     last_attempt_at timestamptz,
     lease_until timestamptz,
+    checked_at timestamptz,
     confirmed_at timestamptz,
     CONSTRAINT stripe_increment_customer_id_event_name_event_at_key UNIQUE (customer_id, event_name, event_at),
     CONSTRAINT stripe_increment_units_check CHECK (units > 0 AND units <= 999999999999999),
@@ -42,11 +43,15 @@ CREATE TABLE stripe_increment (
         state IN ('pending', 'sending', 'sent', 'confirmed', 'ambiguous', 'rejected', 'quarantined')),
     CONSTRAINT stripe_increment_identifier_check CHECK (length(identifier) <= 100)
 );
+CREATE UNIQUE INDEX stripe_increment_in_flight_key ON stripe_increment (customer_id, event_name)
+    WHERE state = 'sending';
+CREATE INDEX stripe_increment_unconfirmed_idx ON stripe_increment (checked_at, increment_id) WHERE state = 'sent';
 CREATE INDEX stripe_increment_open_idx ON stripe_increment (increment_id) WHERE state NOT IN ('sent', 'confirmed');
 CREATE INDEX stripe_increment_client_id_period_start_idx ON stripe_increment (client_id, period_start);
 COMMENT ON COLUMN stripe_increment.event_at IS
     'the minute of this increment alone, so that the summary of that minute is its proof';
 COMMENT ON COLUMN stripe_increment.lease_until IS 'until when the pusher that is sending it is taken to live';
+COMMENT ON COLUMN stripe_increment.checked_at IS 'when its minute was last read from Stripe''s summaries';
 COMMENT ON COLUMN stripe_increment.confirmed_at IS 'when Stripe''s own summary showed it';
 
 CREATE TABLE stripe_increment_part (
@@ -72,6 +77,11 @@ CREATE TABLE stripe_attempt (
     PRIMARY KEY (increment_id, attempt)
 );
 COMMENT ON COLUMN stripe_attempt.outcome IS 'null while it is not known: the call may have been made';
+"""
+
+# What a plan reads stays as small as what is not planned yet, however long the history is.
+_UNPLANNED: Final = """
+CREATE INDEX usage_rollup_unplanned_idx ON usage_rollup (client_id, sku, hour) WHERE credits > planned;
 """
 
 # The identifier covers the payload: a changed payload under the old identifier would be taken for a duplicate.
@@ -103,4 +113,5 @@ SELECT billing_make_append_only('stripe_increment_part');
 def upgrade() -> None:
     """Make the tables and their triggers."""
     op.execute(_TABLES)
+    op.execute(_UNPLANNED)
     op.execute(_WRITE_ONCE)

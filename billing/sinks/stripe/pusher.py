@@ -1,0 +1,178 @@
+"""Sends what is planned: each increment is counted at most once at Stripe, and once as soon as Stripe answers (L8).
+
+An attempt is committed before its call and its outcome after it, so that a pusher may die anywhere. One call is in
+flight per customer and meter; one client's errors keep no other waiting (L10). Refuses to send again what may have
+been forgotten by Stripe.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import threading
+from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any, Final
+
+from sqlalchemy import Engine
+
+from billing.core.clock import Clock
+from billing.sinks.sink import Answer, Payload, Reply, Sink
+from billing.sinks.stripe import push_statements as sql
+from billing.sinks.stripe.course import BACKOFF_SECONDS, Course
+from billing.sinks.stripe.outcomes import RESEND_WITHIN, State, state_after
+
+#: Calls at once. Each thread has a connection of its own to Stripe; it is the runtime's pool of database connections.
+THREADS: Final = 4
+#: Bound of one push (L9); what is left is for the next one.
+SECONDS: Final = 240.0
+#: Longer than one call can take: its bound on connecting, and on each wait for bytes.
+LEASE: Final = timedelta(seconds=120)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PushReport:
+    """What a push did, in increments. `stopped` says why it ended early, if it did."""
+
+    sent: int = 0
+    pending: int = 0
+    ambiguous: int = 0
+    rejected: int = 0
+    #: Taken for lost or for too old to be sent again, before the push began.
+    lost: int = 0
+    quarantined: int = 0
+    stopped: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Claim:
+    attempt: int
+    idempotency_key: str
+    doubted: bool
+    #: When its lease ends, on this process's monotonic clock.
+    until_monotonic: float
+
+
+class Pusher:
+    """Pushes to one meter."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Clock,
+        open_sink: Callable[[], Sink],
+        *,
+        event_name: str,
+        backoff_seconds: float = BACKOFF_SECONDS,
+    ) -> None:
+        self._engine, self._clock, self._open_sink, self._event_name = engine, clock, open_sink, event_name
+        self._backoff_seconds = backoff_seconds
+
+    def push(self, *, most: int, seconds: float = SECONDS) -> PushReport:
+        """Send at most `most` increments. Raises `Fatal` or `Unreachable` when the sink cannot take any."""
+        lost, old, found = self._find(most)
+        report = PushReport(lost=lost, quarantined=old)
+        if not found:
+            return report
+        sink = self._open_sink()
+        try:
+            # A wrong meter would refuse every increment for good, or count them wrongly: it is looked at first.
+            sink.check()
+            where = sink.where
+        finally:
+            sink.close()
+        course = Course(self._clock, seconds=seconds, where=where, backoff_seconds=self._backoff_seconds)
+        states = self._send_all(found, course)
+        counts = {state.value: states[state] for state in (State.SENT, State.PENDING, State.AMBIGUOUS, State.REJECTED)}
+        return dataclasses.replace(report, **counts, stopped=course.stopped)
+
+    def _find(self, most: int) -> tuple[int, int, list[Any]]:
+        now = self._clock.now()
+        with self._engine.begin() as connection:
+            lost = connection.execute(sql.FIND_LOST, {"now": now}).rowcount
+            old = connection.execute(sql.QUARANTINE_OLD, {"resend_from": now - RESEND_WITHIN}).rowcount
+            given = {"event_name": self._event_name, "most": most}
+            return lost, old, list(connection.execute(sql.FIND_OPEN, given))
+
+    def _send_all(self, found: list[Any], course: Course) -> Counter[State]:
+        """Send in some threads; a customer's increments stay in one of them, one after the other."""
+        ordered = sorted(found, key=lambda row: row.client_id)
+        queue = deque(list(group) for _, group in itertools.groupby(ordered, key=lambda row: row.client_id))
+        states: Counter[State] = Counter()
+        lock = threading.Lock()
+
+        def work() -> None:
+            sink = self._open_sink()
+            try:
+                while course.goes_on():
+                    try:
+                        group = queue.popleft()
+                    except IndexError:
+                        return
+                    for row in group:
+                        state = self._send(sink, row, course) if course.goes_on() else None
+                        if state is not None:
+                            with lock:
+                                states[state] += 1
+            except BaseException:
+                course.stop("an error ended this push")
+                raise
+            finally:
+                sink.close()
+
+        with ThreadPoolExecutor(min(THREADS, len(queue)), thread_name_prefix="billing-push") as pool:
+            for future in [pool.submit(work) for _ in range(min(THREADS, len(queue)))]:
+                future.result()
+        return states
+
+    def _send(self, sink: Sink, row: Any, course: Course) -> State | None:
+        """Send one increment; None if another pusher has it, or its customer."""
+        payload = Payload(
+            identifier=row.identifier,
+            event_name=row.event_name,
+            customer_id=row.customer_id,
+            units=row.units,
+            event_at=row.event_at,
+        )
+        for tries in itertools.count(1):
+            claim = self._claim(row)
+            if claim is None:
+                return None
+            reply = self._call(sink, payload, claim)
+            state = state_after(reply.answer, doubted=claim.doubted)
+            self._note(row, claim, reply, state)
+            course.note(reply)
+            if reply.answer is not Answer.BUSY or not course.wait(tries):
+                return state
+        return None
+
+    def _claim(self, row: Any) -> _Claim | None:
+        now, until_monotonic = self._clock.now(), self._clock.monotonic() + LEASE.total_seconds()
+        given = {
+            "increment_id": row.increment_id,
+            "now": now,
+            "lease_until": now + LEASE,
+            "resend_from": now - RESEND_WITHIN,
+        }
+        with self._engine.begin() as connection:
+            if connection.execute(sql.LOCK_CUSTOMER, {"client_id": row.client_id}).one_or_none() is None:
+                return None
+            found = connection.execute(sql.CLAIM, given).one_or_none()
+        if found is None:
+            return None
+        return _Claim(until_monotonic=until_monotonic, **found._mapping)  # noqa: SLF001 - SQLAlchemy's documented way
+
+    def _call(self, sink: Sink, payload: Payload, claim: _Claim) -> Reply:
+        if self._clock.monotonic() >= claim.until_monotonic:
+            # The process was paused: others may have taken the increment over, and Stripe may forget identifiers.
+            return Reply(answer=Answer.UNREACHED, reason="not sent: the pusher was paused for longer than its lease")
+        return sink.send(payload, idempotency_key=claim.idempotency_key)
+
+    def _note(self, row: Any, claim: _Claim, reply: Reply, state: State) -> None:
+        at = {"increment_id": row.increment_id, "attempt": claim.attempt, "reason": reply.reason}
+        with self._engine.begin() as connection:
+            connection.execute(sql.NOTE_INCREMENT, {**at, "state": state.value})
+            answered = {"http_status": reply.http_status, "request_id": reply.request_id, "now": self._clock.now()}
+            connection.execute(sql.NOTE_ATTEMPT, {**at, **answered, "outcome": reply.answer.value})

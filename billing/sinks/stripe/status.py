@@ -1,0 +1,105 @@
+"""How the report to Stripe stands: every credit of the log is planned, waits for a plan, or waits for a link (L8)."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Connection, text
+
+from billing.schema.stripe import STATES
+
+#: Names of clients without a link that are shown (L9).
+NAMES: Final = 10
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class StateSum:
+    """The increments of one state. `oldest` is when the first of them was planned."""
+
+    state: str
+    increments: int = 0
+    units: int = 0
+    clients: int = 0
+    oldest: datetime | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Waiting:
+    """Credits that no increment carries, with the first of the clients that used them."""
+
+    credits: int
+    clients: int
+    names: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Concern:
+    """An increment that a person should look at, with why."""
+
+    increment_id: int
+    client_id: str
+    units: int
+    state: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class SyncStatus:
+    """The states in the order of their life, then what is not in any increment."""
+
+    states: tuple[StateSum, ...]
+    unplanned: Waiting
+    unlinked: Waiting
+    concerns: tuple[Concern, ...]
+
+    def units(self, *states: str) -> int:
+        """Return the units of increments in some states (none named: in all)."""
+        return sum(found.units for found in self.states if not states or found.state in states)
+
+
+_STATES: Final = text("""
+SELECT state, count(*) AS increments, sum(units)::bigint AS units, count(DISTINCT client_id) AS clients,
+       min(planned_at) AS oldest
+FROM stripe_increment GROUP BY state
+""")
+
+#: What no increment carries, by whether its client is linked.
+_WAITING: Final = text("""
+WITH waiting AS (
+    SELECT rollup.client_id, link.client_id IS NOT NULL AS linked,
+           sum(rollup.credits - rollup.planned)::bigint AS credits
+    FROM usage_rollup AS rollup LEFT JOIN stripe_customer AS link ON link.client_id = rollup.client_id
+    WHERE rollup.credits > rollup.planned
+    GROUP BY rollup.client_id, link.client_id
+)
+SELECT linked, sum(credits)::bigint AS credits, count(*) AS clients,
+       (array_agg(client_id ORDER BY client_id))[:names] AS names
+FROM waiting GROUP BY linked
+""")
+
+_CONCERNS: Final = text("""
+SELECT increment_id, client_id, units, state, reason FROM stripe_increment
+WHERE state IN ('ambiguous', 'rejected', 'quarantined') ORDER BY increment_id LIMIT :names
+""")
+
+
+def read_status(connection: Connection) -> SyncStatus:
+    """Read how the report stands."""
+    found = {row["state"]: StateSum(**row) for row in connection.execute(_STATES).mappings()}
+    waiting = {row.linked: row for row in connection.execute(_WAITING.bindparams(names=NAMES))}
+    concerns = connection.execute(_CONCERNS.bindparams(names=NAMES)).mappings()
+    return SyncStatus(
+        states=tuple(found.get(state, StateSum(state=state)) for state in STATES),
+        unplanned=_waiting(waiting.get(True)),
+        unlinked=_waiting(waiting.get(False)),
+        concerns=tuple(Concern(**row) for row in concerns),
+    )
+
+
+def _waiting(row: object) -> Waiting:
+    if row is None:
+        return Waiting(credits=0, clients=0, names=())
+    credits_, clients, names = row.credits, row.clients, row.names  # type: ignore[attr-defined]
+    return Waiting(credits=credits_, clients=clients, names=tuple(names))

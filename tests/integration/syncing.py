@@ -1,0 +1,119 @@
+"""What the tests of the report to Stripe share: usage as the consumer leaves it, a clock, linked clients."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import sqlalchemy
+
+from billing.catalog.clients import add_client
+from billing.core.settings import Settings
+from billing.sinks.stripe.confirmer import Confirmer
+from billing.sinks.stripe.gateway import Gateway
+from billing.sinks.stripe.links import link
+from billing.sinks.stripe.planner import ROWS, Planner
+from billing.sinks.stripe.pusher import Pusher
+
+METER = "billing_credits"
+NOON = datetime(2026, 3, 20, 12, 0, tzinfo=UTC)
+
+
+class TestClock:
+    """A clock that the test moves; its monotonic time goes with it."""
+
+    __test__ = False
+
+    def __init__(self, now: datetime = NOON) -> None:
+        self._now = now
+
+    def now(self) -> datetime:
+        """Return the instant that the test chose."""
+        return self._now
+
+    def monotonic(self) -> float:
+        """Return seconds that go with it."""
+        return self._now.timestamp()
+
+    def advance(self, delta: timedelta) -> None:
+        """Move it."""
+        self._now += delta
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Syncing:
+    """A database with a clock and, where a test has one, a stand-in."""
+
+    engine: sqlalchemy.Engine
+    settings: Settings
+    clock: TestClock
+
+    def add(self, client_id: str, customer_id: str | None = None) -> str | None:
+        """Add a client, linked if a customer is given; return the customer."""
+        with self.engine.begin() as connection:
+            add_client(connection, client_id, self.settings.shards)
+            if customer_id is not None:
+                link(connection, client_id, customer_id)
+        return customer_id
+
+    def use(self, client_id: str, credits: int, *, sku: str = "page", hour: datetime | None = None) -> None:
+        """Add usage to a rollup, as a consumer's batch does."""
+        statement = """
+            INSERT INTO usage_rollup AS rollup (client_id, sku, hour, credits, quantity)
+            VALUES (:client_id, :sku, date_trunc('hour', CAST(:hour AS timestamptz)), :credits, 1)
+            ON CONFLICT (client_id, sku, hour) DO UPDATE SET credits = rollup.credits + excluded.credits
+        """
+        given = {"client_id": client_id, "sku": sku, "hour": hour or self.clock.now(), "credits": credits}
+        with self.engine.begin() as connection:
+            connection.execute(sqlalchemy.text(statement), given)
+
+    def planner(self, *, rows: int = ROWS) -> Planner:
+        """Return a planner."""
+        return Planner(self.engine, self.clock, event_name=METER, rows=rows)
+
+    def pusher(self, open_sink: Callable[[], Any] | None = None) -> Pusher:
+        """Return a pusher, of the stand-in unless told otherwise."""
+        return Pusher(self.engine, self.clock, open_sink or self.gateway, event_name=METER, backoff_seconds=0.001)
+
+    def confirmer(self) -> Confirmer:
+        """Return a confirmer."""
+        return Confirmer(self.engine, self.clock, self.gateway, event_name=METER)
+
+    def gateway(self) -> Gateway:
+        """Return a gateway with a short wait."""
+        return Gateway(self.settings, timeouts_seconds=(3.05, 2.0))
+
+    def read(self, query: str, **given: object) -> list[Any]:
+        """Return what a query finds."""
+        with self.engine.connect() as connection:
+            return list(connection.execute(sqlalchemy.text(query), given))
+
+    def states(self) -> dict[str, int]:
+        """Return state → number of increments."""
+        return {row.state: row.n for row in self.read("SELECT state, count(*) AS n FROM stripe_increment GROUP BY 1")}
+
+    def laws(self) -> None:
+        """Assert L8 inside the database: each planned credit is in exactly one part, each part in its increment."""
+        sums = self.read("""
+            SELECT (SELECT coalesce(sum(planned), 0) FROM usage_rollup) AS planned,
+                   (SELECT coalesce(sum(units), 0) FROM stripe_increment) AS units,
+                   (SELECT coalesce(sum(credits_to - credits_from), 0) FROM stripe_increment_part) AS parts
+        """)[0]
+        assert sums.planned == sums.units == sums.parts
+        torn = self.read("""
+            SELECT * FROM (
+                SELECT client_id, sku, hour, credits_from,
+                       lag(credits_to, 1, 0::bigint) OVER hours AS upto
+                FROM stripe_increment_part JOIN stripe_increment USING (increment_id)
+                WINDOW hours AS (PARTITION BY client_id, sku, hour ORDER BY credits_from)
+            ) AS parts WHERE credits_from <> upto
+        """)
+        assert torn == []
+
+
+def open_session(settings: Settings) -> psycopg.Connection[Any]:
+    """Return a connection of its own, for what happens at the same time."""
+    return psycopg.connect(settings.database_url, options="-c timezone=UTC")
