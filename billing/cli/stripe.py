@@ -7,12 +7,27 @@ from typing import Final
 
 import click
 
+from billing import admin
+from billing.cli.context import settings
+from billing.cli.output import emit_json, json_option
+
 SANDBOX_PORT: Final = 12_111
 
 
 @click.group(epilog="Example: billing stripe sandbox")
 def stripe() -> None:
     """Set up Stripe, or run a stand-in of it."""
+
+
+@stripe.command(epilog="Example: billing stripe setup")
+@json_option
+def setup(as_json: bool) -> None:  # noqa: FBT001 - click gives flags by name
+    """Make the meter that usage is reported to, unless it is there; check that it counts as it must."""
+    meter = admin.stripe_setup(settings())
+    if as_json:
+        emit_json(meter)
+    else:
+        click.echo(f"meter {meter.event_name} ({meter.meter_id}): {'made' if meter.created else 'is there already'}")
 
 
 @stripe.command(epilog="Example: billing stripe sandbox --data sandbox.sqlite3")
