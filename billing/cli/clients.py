@@ -1,4 +1,4 @@
-"""`billing client add|list|show|webhook`."""
+"""`billing client add|list|show|link|webhook`."""
 
 from __future__ import annotations
 
@@ -33,6 +33,19 @@ def add(client_id: str, as_json: bool) -> None:  # noqa: FBT001 - click gives fl
         click.echo(f"client {made.client_id}: {'added' if created else 'is there already'}")
 
 
+@client.command(epilog="Example: billing client link acme cus_QXg1kqS8pn4Hnc")
+@click.argument("client_id")
+@click.argument("customer_id")
+@json_option
+def link(client_id: str, customer_id: str, as_json: bool) -> None:  # noqa: FBT001
+    """Link a client to the Stripe customer who pays for it. A link is made once and stays."""
+    created = admin.link_client(settings(), client_id, customer_id)
+    if as_json:
+        emit_json({"client_id": client_id, "customer_id": customer_id, "created": created})
+    else:
+        click.echo(f"client {client_id}: {'linked' if created else 'is linked already'} to {customer_id}")
+
+
 @client.command(name="list", epilog="Example: billing client list --after acme --limit 50")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Clients to show.")
 @click.option("--after", default="", help="Begin after this client.")
@@ -48,10 +61,12 @@ def list_(limit: int, after: str, as_json: bool) -> None:  # noqa: FBT001
 def show(client_id: str, as_json: bool) -> None:  # noqa: FBT001
     """Show a client, its balance and its grants."""
     view = admin.client(settings(), client_id)
+    customer = admin.customers(settings(), [client_id]).get(client_id)
     if as_json:
-        emit_json(view)
+        emit_json({"client": view.client, "balance": view.balance, "stripe_customer": customer})
         return
     _print([view], as_json=False, title=None)
+    click.echo(f"Stripe customer: {customer or 'none (see: billing client link)'}")
     if view.balance is not None and view.balance.grants:
         rows = [(g.grant_id, g.granted, g.spent, g.repaid, g.held, g.available) for g in view.balance.grants]
         table("grants, in burn order", ("grant", "granted", "spent", "repaid", "held", "available"), rows, numbers=5)

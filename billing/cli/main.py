@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "alerts": "billing.cli.alerts:alerts",
     "reconcile": "billing.cli.reconcile:reconcile",
     "receipt": "billing.cli.receipt:receipt",
+    "sync": "billing.cli.sync:sync",
     "stripe": "billing.cli.stripe:stripe",
 }
 

@@ -25,6 +25,11 @@ def build_schedule(conf: Mapping[str, Any] | None = None) -> dict[str, dict[str,
         "billing.alerts.deliver": _entry("billing.alerts.deliver", crontab(minute="*/5"), expires_seconds=240),
         # Months of the usage history, a year ahead: daily, so that eleven months of failures do no harm.
         "billing.partitions.make": _entry("billing.partitions.make", crontab(minute=17, hour=3), expires_seconds=3_600),
+        # One increment per client and month: every four hours is often enough for an invoice, and few for Stripe. At an
+        # odd minute, since a month's last usage is planned soon after midnight but not in everybody's first minute.
+        "billing.stripe.plan": _entry("billing.stripe.plan", crontab(minute=7, hour="*/4"), expires_seconds=3_600),
+        # Five minutes after each plan, and every quarter of an hour for what Stripe did not take or did not answer.
+        "billing.stripe.push": _entry("billing.stripe.push", crontab(minute="12-59/15"), expires_seconds=840),
         # Redis, the log and Stripe against each other: hourly, at a minute when nothing else of billing's begins.
         "billing.reconcile.run": _entry("billing.reconcile.run", crontab(minute=41), expires_seconds=3_000),
     }

@@ -69,11 +69,25 @@ def register_tasks(app: celery.Celery) -> None:
 
         deliver_pending(attachment_of(app).runtime)
 
+    def plan_increments() -> dict[str, int]:
+        """Plan the increments of all usage that has none."""
+        from billing.sinks.stripe import scheduled  # noqa: PLC0415 - the SDK of Stripe is not for task workers' memory
+
+        return scheduled.plan(attachment_of(app).runtime)
+
+    def push_increments() -> dict[str, int]:
+        """Send planned increments to Stripe, and confirm what its summaries show."""
+        from billing.sinks.stripe import scheduled  # noqa: PLC0415 - see above
+
+        return scheduled.push(attachment_of(app).runtime)
+
     for name, function in (
         ("billing.fulfillment.drain", drain_usage_queues),
         ("billing.partitions.make", make_months),
         ("billing.alerts.deliver", deliver_alerts),
         ("billing.reconcile.run", reconcile_books),
+        ("billing.stripe.plan", plan_increments),
+        ("billing.stripe.push", push_increments),
     ):
         register: Any = app.task(name=name, **_OPTIONS)
         register(function)

@@ -5,9 +5,7 @@ It only reads. A part that does not answer is a finding, not an error, so that o
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
-from enum import Enum
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -19,6 +17,8 @@ from billing.core.errors import BillingError, NotMigrated
 from billing.core.settings import Settings, without_password
 from billing.events import topology
 from billing.fulfillment.dead_letters import count_dead_letters
+from billing.observability.doctor_stripe import examine_stripe
+from billing.observability.finding import Finding, fail, ok, warn
 from billing.recovery.facts import shards_with_clients
 from billing.schema import migrate
 from billing.schema.fleet import check_fleet
@@ -29,28 +29,17 @@ _POSTGRES_VERSION_MIN: Final = 15
 _MONTHS_AHEAD_MIN: Final = 2
 
 
-class Verdict(Enum):
-    """How a check ended. Only `FAIL` makes the command exit with 1."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
-    """One checked thing: what was seen, and what to do about it."""
-
-    part: str
-    verdict: Verdict
-    seen: str
-    advice: str = ""
-
-
 def examine(runtime: Runtime, app: Any = None) -> list[Finding]:
     """Check every part; `app` adds the checks of its tasks."""
     findings: list[Finding] = []
-    for part, check in (("Redis", _redis), ("PostgreSQL", _postgres), ("buckets", _buckets), ("broker", _broker)):
+    parts = (
+        ("Redis", _redis),
+        ("PostgreSQL", _postgres),
+        ("buckets", _buckets),
+        ("broker", _broker),
+        ("Stripe", examine_stripe),
+    )
+    for part, check in parts:
         findings += _guarded(part, check, runtime)
     return findings + ([] if app is None else list(_tasks(app)))
 
@@ -60,9 +49,9 @@ def _guarded(part: str, check: Callable[[Runtime], Iterator[Finding]], runtime: 
     try:
         found.extend(check(runtime))
     except NotMigrated as error:
-        found.append(_fail(part, str(error), "run: billing migrate"))
+        found.append(fail(part, str(error), "run: billing migrate"))
     except BillingError as error:
-        found.append(_fail(part, str(error), "start the server, or mend the setting"))
+        found.append(fail(part, str(error), "start the server, or mend the setting"))
     return found
 
 
@@ -75,20 +64,20 @@ def _redis(runtime: Runtime) -> Iterator[Finding]:
         persistence: Any = client.info("persistence")
         replication: Any = client.info("replication")
     version = server.get("valkey_version") or server.get("redis_version")
-    yield _ok("Redis", f"version {version} at {without_password(settings.redis_url)}")
+    yield ok("Redis", f"version {version} at {without_password(settings.redis_url)}")
     policy = memory.get("maxmemory_policy")
     if policy == "noeviction":
-        yield _ok("Redis", "keeps what it is told (maxmemory-policy noeviction)")
+        yield ok("Redis", "keeps what it is told (maxmemory-policy noeviction)")
     else:
-        yield _fail("Redis", f"maxmemory-policy {policy}: it may drop balances", "set maxmemory-policy noeviction")
+        yield fail("Redis", f"maxmemory-policy {policy}: it may drop balances", "set maxmemory-policy noeviction")
     if persistence.get("aof_enabled"):
-        yield _ok("Redis", "append-only file is on")
+        yield ok("Redis", "append-only file is on")
     else:
-        yield _warn(
+        yield warn(
             "Redis", "append-only file is off: a restart empties it, and every shard is rebuilt", "set appendonly yes"
         )
     if replication.get("connected_slaves") and not int(replication.get("min_slaves_good_slaves", 0)):
-        yield _warn("Redis", "has replicas and may be split from them", "set min-replicas-to-write 1")
+        yield warn("Redis", "has replicas and may be split from them", "set min-replicas-to-write 1")
     yield from _separate(settings)
 
 
@@ -98,7 +87,7 @@ def _separate(settings: Settings) -> Iterator[Finding]:
     for name in ("broker_url", "result_url"):
         other = urlsplit(getattr(settings, name))
         if (own.hostname, own.port) == (other.hostname, other.port) and other.scheme.startswith("redis"):
-            yield _warn("Redis", f"is also billing_{name}", "give billing a Redis of its own")
+            yield warn("Redis", f"is also billing_{name}", "give billing a Redis of its own")
 
 
 def _postgres(runtime: Runtime) -> Iterator[Finding]:
@@ -108,25 +97,25 @@ def _postgres(runtime: Runtime) -> Iterator[Finding]:
         major = number // 10_000
         seen = f"version {major} at {without_password(settings.database_url)}"
         if major < _POSTGRES_VERSION_MIN:
-            yield _fail("PostgreSQL", seen, f"use version {_POSTGRES_VERSION_MIN} or later")
+            yield fail("PostgreSQL", seen, f"use version {_POSTGRES_VERSION_MIN} or later")
         else:
-            yield _ok("PostgreSQL", seen)
+            yield ok("PostgreSQL", seen)
         at, wanted = migrate.current(settings), migrate.head()
         if at != wanted:
-            yield _fail(
+            yield fail(
                 "PostgreSQL", f"schema is at {at or 'nothing'}, this version needs {wanted}", "run: billing migrate"
             )
             return
-        yield _ok("PostgreSQL", f"schema is at {at}")
+        yield ok("PostgreSQL", f"schema is at {at}")
         check_fleet(connection, settings)
         months = connection.execute(text(_MONTHS_AHEAD)).scalar_one()
-        verdict = _ok if months >= _MONTHS_AHEAD_MIN else _fail
+        verdict = ok if months >= _MONTHS_AHEAD_MIN else fail
         yield verdict("PostgreSQL", f"usage history has months for {months} months ahead", "run: billing migrate")
         unguarded = connection.execute(text(_UNGUARDED)).scalar_one()
-        verdict = _fail if unguarded else _ok
+        verdict = fail if unguarded else ok
         yield verdict("PostgreSQL", f"{unguarded} partitions may be changed (L7)", "run: billing migrate")
         letters = count_dead_letters(connection)
-        verdict = _warn if letters else _ok
+        verdict = warn if letters else ok
         yield verdict("PostgreSQL", f"{letters} dead letters", "look at the table dead_letter: each row says why")
 
 
@@ -136,15 +125,15 @@ def _buckets(runtime: Runtime) -> Iterator[Finding]:
     recovering = [shard for shard in shards if len(set(runtime.buckets.server_of(shard))) > 1]
     if recovering:
         listed = ", ".join(map(str, recovering[:10]))
-        yield _fail(
+        yield fail(
             "buckets",
             f"{len(recovering)} shards are recovering ({listed})",
             "a worker with --fulfillment rebuilds them",
         )
     else:
-        yield _ok("buckets", f"{len(shards)} shards with clients, all trusted")
+        yield ok("buckets", f"{len(shards)} shards with clients, all trusted")
     waiting = sum(runtime.buckets.outbox_depth(shard) for shard in shards)
-    verdict = _ok if waiting < runtime.settings.outbox_entries_max else _warn
+    verdict = ok if waiting < runtime.settings.outbox_entries_max else warn
     yield verdict("buckets", f"{waiting} usage events wait to be confirmed", "see whether the broker answers")
 
 
@@ -153,9 +142,9 @@ def _broker(runtime: Runtime) -> Iterator[Finding]:
     connection = broker.connection(settings)
     with broker.reaching(settings, connection), connection:
         connection.ensure_connection(max_retries=1, timeout=max(1, round(settings.publish_timeout_seconds)))
-        yield _ok("broker", f"answers at {without_password(settings.broker_url)}")
+        yield ok("broker", f"answers at {without_password(settings.broker_url)}")
         if not broker.confirms(settings):
-            yield _warn("broker", "has no confirms (Redis transport)", "use RabbitMQ where money is at stake")
+            yield warn("broker", "has no confirms (Redis transport)", "use RabbitMQ where money is at stake")
             return
         for number in range(settings.usage_queues):
             queue = topology.queue_name(settings, number)
@@ -163,11 +152,11 @@ def _broker(runtime: Runtime) -> Iterator[Finding]:
             try:
                 declared = channel.queue_declare(queue, passive=True)
             except connection.channel_errors:
-                yield _warn("broker", f"queue {queue} is not declared yet", "start a worker with --fulfillment")
+                yield warn("broker", f"queue {queue} is not declared yet", "start a worker with --fulfillment")
                 continue
             finally:
                 channel.close()
-            verdict = _ok if declared.consumer_count else _warn
+            verdict = ok if declared.consumer_count else warn
             seen = f"queue {queue}: {declared.message_count} events, {declared.consumer_count} consumers"
             yield verdict("broker", seen, "start a worker with --fulfillment")
 
@@ -177,22 +166,10 @@ def _tasks(app: Any) -> Iterator[Finding]:
     # Celery imports an app's tasks in workers only.
     app.loader.import_default_modules()
     billable = [task for task in app.tasks.values() if isinstance(task, BillableTask) and task.sku is not None]
-    yield _ok("tasks", f"{len(billable)} billable tasks in app {app.main}")
+    yield ok("tasks", f"{len(billable)} billable tasks in app {app.main}")
     for task in billable:
         if not task.acks_late or not task.reject_on_worker_lost:
-            yield _warn("tasks", f"{task.name} overrides acks_late or reject_on_worker_lost", "leave both on")
-
-
-def _ok(part: str, seen: str, _advice: str = "") -> Finding:
-    return Finding(part=part, verdict=Verdict.OK, seen=seen)
-
-
-def _warn(part: str, seen: str, advice: str = "") -> Finding:
-    return Finding(part=part, verdict=Verdict.WARN, seen=seen, advice=advice)
-
-
-def _fail(part: str, seen: str, advice: str = "") -> Finding:
-    return Finding(part=part, verdict=Verdict.FAIL, seen=seen, advice=advice)
+            yield warn("tasks", f"{task.name} overrides acks_late or reject_on_worker_lost", "leave both on")
 
 
 #: How many months after this one have a partition.

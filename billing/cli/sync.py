@@ -1,0 +1,95 @@
+"""`billing sync plan|push|confirm|status`."""
+
+from __future__ import annotations
+
+import click
+
+from billing import admin
+from billing.cli.context import settings
+from billing.cli.output import emit_json, json_option, table
+from billing.sinks.stripe.status import SyncStatus, Waiting
+
+
+@click.group()
+def sync() -> None:
+    """Report usage to Stripe: plan increments, push them, confirm them, see how they stand."""
+
+
+@sync.command(epilog="Example: billing sync plan")
+@json_option
+def plan(as_json: bool) -> None:  # noqa: FBT001 - click gives flags by name
+    """Plan one increment per client and month for all usage that has none. Nothing is sent."""
+    report = admin.sync_plan(settings())
+    if as_json:
+        emit_json(report)
+        return
+    click.echo(f"planned {report.increments:,} increments with {report.units:,} units for {report.clients:,} clients")
+    if report.quarantined:
+        click.echo(f"{report.quarantined:,} of them are quarantined: too old for Stripe (see: billing sync status)")
+    if report.postponed:
+        click.echo(f"{report.postponed:,} more have no free minute yet: the next plan carries them")
+    if report.busy:
+        click.echo("another plan is at work; it carries the rest")
+    elif not report.complete:
+        click.echo("the time of this plan is used up; the next one carries the rest")
+
+
+@sync.command(epilog="Example: billing sync push")
+@json_option
+def push(as_json: bool) -> None:  # noqa: FBT001
+    """Send what is planned. What came of it is safe to push again. Exit code 1 when it stopped on the way."""
+    report = admin.sync_push(settings())
+    if as_json:
+        emit_json(report)
+    else:
+        click.echo(
+            f"sent {report.sent:,} increments; {report.pending:,} still pending, {report.ambiguous:,} ambiguous, "
+            f"{report.rejected:,} rejected"
+        )
+        if report.lost:
+            click.echo(f"{report.lost:,} had been left by a pusher that ended")
+        if report.quarantined:
+            click.echo(f"{report.quarantined:,} are quarantined: too late to send them again")
+    if report.stopped is not None:
+        click.secho(f"Error: stopped: {report.stopped}", fg="red", err=True)
+        click.get_current_context().exit(1)
+
+
+@sync.command(epilog="Example: billing sync confirm")
+@json_option
+def confirm(as_json: bool) -> None:  # noqa: FBT001
+    """Read Stripe's own summaries: what shows there is confirmed."""
+    report = admin.sync_confirm(settings())
+    if as_json:
+        emit_json(report)
+    else:
+        click.echo(f"confirmed {report.confirmed:,} of {report.checked:,} increments that were looked at")
+
+
+@sync.command(epilog="Example: billing sync status --json")
+@json_option
+def status(as_json: bool) -> None:  # noqa: FBT001
+    """Show where every credit of usage stands on its way to Stripe."""
+    found = admin.sync_status(settings())
+    if as_json:
+        emit_json(found)
+        return
+    rows = [(s.state, s.oldest, s.increments, s.clients, s.units) for s in found.states]
+    table(None, ("state", "oldest planned (UTC)", "increments", "clients", "units"), rows, numbers=3)
+    _waiting(found)
+    if found.concerns:
+        concerns = [(c.client_id, c.state, c.reason, c.increment_id, c.units) for c in found.concerns]
+        table("to look at", ("client", "state", "why", "increment", "units"), concerns, numbers=2)
+
+
+def _waiting(found: SyncStatus) -> None:
+    if found.unplanned.credits:
+        click.echo(f"not planned yet: {_credits(found.unplanned)} (next: billing sync plan)")
+    if found.unlinked.credits:
+        click.echo(f"waiting for a link: {_credits(found.unlinked)} (billing client link CLIENT cus_…)")
+
+
+def _credits(waiting: Waiting) -> str:
+    names = ", ".join(waiting.names)
+    more = ", …" if waiting.clients > len(waiting.names) else ""
+    return f"{waiting.credits:,} credits of {waiting.clients:,} clients: {names}{more}"
