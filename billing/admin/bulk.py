@@ -17,12 +17,13 @@ from billing.core.settings import Settings
 from billing.core.shards import shard_of
 from billing.credits.values import GrantOutcome
 from billing.ledger import locks
-from billing.ledger.grants import GrantRow, add_grant, mark_applied
+from billing.ledger.grants import GrantRow
+from billing.ledger.many_grants import add_grants, mark_all_applied
 from billing.recovery.grants import apply_grant
 from billing.task.runtime import Runtime
 
 #: Clients of one transaction (L9).
-SLICE: Final = 200
+SLICE: Final = 500
 
 
 def add_clients(settings: Settings, client_ids: Sequence[str]) -> int:
@@ -48,7 +49,7 @@ def grant_each(settings: Settings, client_ids: Sequence[str], credits_: int, *, 
     for part in _slices(client_ids):
         with postgres.reaching(settings), runtime.engine.begin() as connection:
             locks.lock_shards_shared(connection, [shard_of(client_id, settings.shards) for client_id in part])
-            rows = [add_grant(connection, client_id, credits_, key)[0] for client_id in part]
+            rows = add_grants(connection, part, credits_, key)
         applied += _apply(runtime, rows)
     return applied
 
@@ -59,8 +60,7 @@ def _apply(runtime: Runtime, rows: Sequence[GrantRow]) -> int:
     outcomes = {row.grant_id: runtime.buckets.grant(row.client_id, row.grant_id, row.credits) for row in open_}
     taken = {grant_id for grant_id, outcome in outcomes.items() if outcome in _HAS_IT}
     with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
-        for grant_id in sorted(taken):
-            mark_applied(connection, grant_id)
+        mark_all_applied(connection, taken)
     others = [row for row in open_ if row.grant_id not in taken]
     return len(rows) - len(others) + sum(apply_grant(runtime, row) for row in others)
 

@@ -44,17 +44,15 @@ def add_on_shard(settings: Settings, shard: int, client_ids: Sequence[str]) -> l
     runtime = runtime_for(settings)
     # Asked first, so that a Redis which is away leaves no client without a bucket behind.
     verified, current = runtime.buckets.server_of(shard)
-    added = []
     with postgres.reaching(settings), runtime.engine.begin() as connection:
         check_fleet(connection, settings)
         # Alone on the shard, so that "the first client of a shard opens it" has one answer.
         locks.lock_shard_exclusive(connection, shard)
         if verified != current and shard not in shards_with_clients(connection):
             runtime.buckets.verify(shard, expected=current)
-        for client_id in client_ids:
-            client, created = catalog.add_client(connection, client_id, settings.shards)
+        added = catalog.add_clients(connection, client_ids, settings.shards)
+        for client, created in added:
             _give_bucket(runtime, connection, client, created=created)
-            added.append((client, created))
     return added
 
 

@@ -39,6 +39,17 @@ def add_client(connection: Connection, client_id: object, shards: int) -> tuple[
     return (get_client(connection, checked), False) if made is None else (_client(made), True)
 
 
+def add_clients(connection: Connection, client_ids: Sequence[str], shards: int) -> list[tuple[Client, bool]]:
+    """Add clients in one statement, and return each with whether it is new. Raises `InvalidValue` for a bad id."""
+    values = [{"client_id": check_client_id(name), "shard": shard_of(name, shards)} for name in client_ids]
+    new = insert(client).on_conflict_do_nothing().returning(client.c.client_id)
+    made = set(connection.execute(new, values).scalars()) if values else set()
+    known = {}
+    for row in connection.execute(select(client).where(client.c.client_id.in_(client_ids))):
+        known[row.client_id] = _client(row)
+    return [(known[name], name in made) for name in client_ids]
+
+
 def get_client(connection: Connection, client_id: object) -> Client:
     """Return the client. Raises `InvalidValue` for a bad id and `UnknownClient` for one that was never added."""
     checked = check_client_id(client_id)

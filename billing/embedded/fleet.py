@@ -64,7 +64,9 @@ class Fleet:
         for number in range(1, self._plan.workers + 1):
             prefetch = () if self._plan.prefetch is None else (f"--prefetch-multiplier={self._plan.prefetch}",)
             options = ("-P", "prefork", "-c", str(self._plan.children), "-n", f"worker{number}@%h", *prefetch)
-            self.workers.append(self._celery(f"worker{number}", "worker", *options))
+            # Without Flower nobody listens, and events are a good part of what a short task costs.
+            events = () if self._plan.flower else ("--", "worker.send_task_events=no")
+            self.workers.append(self._celery(f"worker{number}", "worker", *options, last=events))
         if self._plan.beat:
             self.beat = self._celery("beat", "beat", "-s", str(self._directory / "beat-schedule"))
         if self._plan.flower:
@@ -87,11 +89,13 @@ class Fleet:
         """Return the processes that have ended by themselves."""
         return [child for child in self.children if not child.running]
 
-    def _celery(self, name: str, command: str, *options: str, loglevel: bool = True) -> Child:
+    def _celery(
+        self, name: str, command: str, *options: str, loglevel: bool = True, last: tuple[str, ...] = ()
+    ) -> Child:
         level = ("-l", self._plan.loglevel) if loglevel else ()
         return Child.spawn(
             name,
-            [sys.executable, "-m", "celery", "-A", self._plan.app, command, *options, *level],
+            [sys.executable, "-m", "celery", "-A", self._plan.app, command, *options, *level, *last],
             environ=self._environment,
             cwd=Path.cwd(),
             log=self._directory / f"{name}.log",

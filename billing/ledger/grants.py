@@ -52,7 +52,7 @@ def add_grant(
     """
     checked_id = check_client_id(client_id)
     amount = check_amount("credits", credits)
-    checked_key = None if key is None else _check_key(key)
+    checked_key = None if key is None else check_key(key)
     # The client's row is locked, so that two grants of one client see each other.
     locked = select(client.c.client_id).where(client.c.client_id == checked_id).with_for_update(key_share=True)
     if connection.execute(locked).one_or_none() is None:
@@ -142,7 +142,8 @@ def _check_sum(connection: Connection, client_id: str, amount: int) -> None:
         raise InvalidValue("credits", amount, rule)
 
 
-def _check_key(key: object) -> str:
+def check_key(key: object) -> str:
+    """Return the key that makes a grant idempotent: 1 to 255 printable characters."""
     if not isinstance(key, str) or not 1 <= len(key) <= _KEY_LENGTH_MAX or not key.isprintable():
         raise InvalidValue("key", key, f"must be 1 to {_KEY_LENGTH_MAX} printable characters")
     return key

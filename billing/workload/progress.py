@@ -1,4 +1,4 @@
-"""Shows how far the demo is: a bar that moves on a terminal, a plain line every few seconds elsewhere."""
+"""Shows how far a run is: a bar that moves on a terminal, a plain line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class Steps:
 
 
 class TaskProgress:
-    """How many of `total` tasks have ended, and how many of their events the log has."""
+    """How many of `total` tasks (or rows) have ended, and how many of their events the log has."""
 
-    def __init__(self, steps: Steps, total: int) -> None:
+    def __init__(self, steps: Steps, total: int, *, what: str = "tasks") -> None:
         self._steps = steps
         console = steps.console
-        self._total = total
+        self._total, self._what = total, what
         self._line_at = time.monotonic() + LINE_SECONDS
         self._bars = Progress(
             TextColumn("{task.description:>16}"),
@@ -63,7 +63,7 @@ class TaskProgress:
             disable=not console.is_terminal,
         )
         self._terminal = console.is_terminal
-        self._ended: TaskID = self._bars.add_task("tasks ended", total=total)
+        self._ended: TaskID = self._bars.add_task(f"{what} ended", total=total)
         self._logged: TaskID = self._bars.add_task("charges logged", total=None)
 
     def __enter__(self) -> Self:
@@ -83,4 +83,4 @@ class TaskProgress:
         self._bars.update(self._logged, completed=logged, total=max(succeeded, logged) or None)
         if not self._terminal and time.monotonic() >= self._line_at:
             self._line_at = time.monotonic() + LINE_SECONDS
-            self._steps.say(f"{ended:,} of {self._total:,} tasks ended, {logged:,} charges in the log")
+            self._steps.say(f"{ended:,} of {self._total:,} {self._what} ended, {logged:,} charges in the log")

@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import celery
 from celery import states
-from celery.backends.base import KeyValueStoreBackend
+from celery.backends.base import BaseKeyValueStoreBackend
 
 from billing.core.errors import Fatal
 
@@ -37,7 +37,7 @@ class Results(Generic[T]):
 
     def __init__(self, app: celery.Celery) -> None:
         self._backend: Any = app.backend
-        if not isinstance(self._backend, KeyValueStoreBackend):
+        if not isinstance(self._backend, BaseKeyValueStoreBackend):
             kind = type(self._backend).__name__
             raise Fatal(f"result_backend: {kind!r}: must be one that answers for many tasks at once, such as Redis")
         self._pending: dict[str, T] = {}
