@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from sqlalchemy import ARRAY, Text, bindparam, text
 
-from billing.core.errors import BillingError
+from billing.core.errors import BillingError, Rejected
 from billing.reconciliation import queries
 from billing.reconciliation.facts import PeriodFacts
 from billing.reconciliation.laws import stripe
@@ -66,6 +66,10 @@ class Periods:
         if self._silent is None:
             try:
                 total = self._gateway().total(period.customer_id, period.period_start, period.period_end)
+            except Rejected as error:
+                # One customer that Stripe does not know leaves the others to be asked for (L10).
+                self._tally.found([stripe.refused(period, str(error))])
+                return
             except BillingError as error:
                 self._silent = str(error)
         if self._silent is not None:

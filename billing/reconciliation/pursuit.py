@@ -21,6 +21,7 @@ _OLDEST = _LATEST = 4
 RECOVERING = "its shard is recovering"
 REBUILD_WAITS = "its shard waits for a rebuild"
 EPOCH_BEGAN = "a new epoch has just begun"
+UNREADABLE = "its bucket cannot be read"
 
 
 class Pursuit:
@@ -65,6 +66,8 @@ class Pursuit:
         latest, ledger = self._latest, self._ledger
         if latest is None or ledger is None or latest.recovering:
             return RECOVERING
+        if latest.unreadable:
+            return UNREADABLE
         if ledger.rebuild is not None:
             return f"{REBUILD_WAITS} ({ledger.rebuild})"
         if latest.balance is not None and latest.balance.epoch < ledger.epoch and self._rounds_behind <= 1:
@@ -74,7 +77,7 @@ class Pursuit:
     def discrepancies(self, waited_seconds: float) -> Iterator[Discrepancy]:
         """Yield what still differs after the last round, as of the oldest reading; none if only a moment was unsure."""
         latest, ledger = self._latest, self._ledger
-        if latest is None or ledger is None or latest.unreadable:
+        if latest is None or ledger is None:
             return
         if latest.balance is None:
             found = "PostgreSQL knows the client, Redis has no bucket for it"

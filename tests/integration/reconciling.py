@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -188,22 +188,17 @@ class Books:
         rows = self.sql("SELECT grant_id FROM credit_grant WHERE client_id = %s ORDER BY 1", client_id)
         return [row[0] for row in rows]
 
-    def link(self, client_id: str) -> str:
-        """Link a client with a customer."""
-        self.sql("INSERT INTO stripe_customer (client_id, customer_id) VALUES (%s, %s)", client_id, f"cus_{client_id}")
-        return f"cus_{client_id}"
-
-    def plan(self, client_id: str, *, state: str = "sent") -> int:
+    def plan(self, client_id: str, *, state: str = "sent", customer_id: str = "cus_1") -> int:
         """Plan all that is not planned of a client, as one increment; return its number."""
         rows = self.sql(
             "SELECT sku, hour, planned, credits FROM usage_rollup WHERE client_id = %s AND credits > planned", client_id
         )
         made = self.sql(
             "INSERT INTO stripe_increment (client_id, customer_id, event_name, period_start, period_end, units,"
-            " identifier, state, event_at, first_attempt_at, last_attempt_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, now(),"
-            " now() - interval '1 hour', now() - interval '1 hour') RETURNING increment_id",
+            " identifier, state, event_at, first_attempt_at, last_attempt_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s,"
+            " now(), now() - interval '1 hour', now() - interval '1 hour') RETURNING increment_id",
             client_id,
-            f"cus_{client_id}",
+            customer_id,
             self.settings.stripe_meter,
             MONTH,
             NEXT_MONTH,
@@ -225,7 +220,8 @@ class Books:
 
 def broken(report: Report) -> list[tuple[str, str | None, int | None]]:
     """Return what was named: law, client and grant of each discrepancy."""
-    return sorted((found.law, found.client_id, found.grant_id) for found in report.discrepancies)
+    named = [(found.law, found.client_id, found.grant_id) for found in report.discrepancies]
+    return sorted(named, key=lambda name: (name[0], name[1] or "", name[2] or 0))
 
 
 def texts(report: Report, law: str) -> str:
@@ -237,9 +233,3 @@ def compared(report: Report, law: str) -> dict[str, int]:
     """Return what a law has compared."""
     (found,) = [found for found in report.laws if found.law == law]
     return dict(found.compared)
-
-
-def clients(books: Books, names: Sequence[str]) -> None:
-    """Make clients with 1,000 credits each."""
-    for name in names:
-        books.client(name, 1_000)

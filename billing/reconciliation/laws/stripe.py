@@ -38,6 +38,12 @@ def differences(period: PeriodFacts, total: int) -> Iterator[Discrepancy]:
     yield Discrepancy(law=Law.STRIPE.value, client_id=period.client_id, found=found, rows=(row,))
 
 
+def refused(period: PeriodFacts, reason: str) -> Discrepancy:
+    """Return the period as one of a customer that Stripe does not show at all."""
+    found = f"customer {period.customer_id}: {period.known:,} units were sent, and Stripe shows none ({reason})"
+    return Discrepancy(law=Law.STRIPE.value, client_id=period.client_id, found=found)
+
+
 def not_visible(period: PeriodFacts, total: int) -> int:
     """Return how many units Stripe has accepted and does not show yet."""
     return max(0, period.known - total)
