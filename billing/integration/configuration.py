@@ -1,6 +1,7 @@
 """Reads the settings of a Celery app: environment, then the app's configuration, then the connection file.
 
-A URL with a password does not stay in the app's configuration, where `celery report` and `inspect conf` would print it.
+A URL with a password, or an API key, does not stay in the app's configuration, where `celery report` and `inspect conf`
+would print it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from billing.core.errors import InvalidValue
 from billing.core.settings import Settings, load, without_password
 
 _PREFIX: Final = "billing_"
+_API_KEY: Final = "billing_stripe_api_key"
+#: What is shown of an API key: its kind, as sk_test_.
+_KIND_LENGTH: Final = 8
 
 #: What was taken out of an app's configuration: setting → what is shown there now, and the URL itself.
 _hidden: Final[weakref.WeakKeyDictionary[celery.Celery, dict[str, tuple[str, str]]]] = weakref.WeakKeyDictionary()
@@ -38,8 +42,9 @@ def hide_passwords(app: celery.Celery, conf: Any = None) -> None:
     hidden = _hidden.setdefault(app, {})
     for key, name in _our_keys(conf):
         value = conf.get(key)
-        if isinstance(value, str) and "://" in value and hidden.get(name, ("", ""))[0] != value:
-            shown = _showable(value)
+        secret = isinstance(value, str) and ("://" in value or (name == _API_KEY and value))
+        if secret and hidden.get(name, ("", ""))[0] != value:
+            shown = f"{value[:_KIND_LENGTH]}…" if name == _API_KEY else _showable(value)
             if shown != value:
                 hidden[name] = shown, value
                 conf[key] = shown

@@ -79,9 +79,15 @@ SELECT linked, sum(credits)::bigint AS credits, count(*) AS clients,
 FROM waiting GROUP BY linked
 """)
 
+#: What a person should look at. What Stripe drops after it has answered 200 shows in no answer, only in no summary.
 _CONCERNS: Final = text("""
-SELECT increment_id, client_id, units, state, reason FROM stripe_increment
-WHERE state IN ('ambiguous', 'rejected', 'quarantined') ORDER BY increment_id LIMIT :names
+SELECT increment_id, client_id, units, state,
+       CASE WHEN state = 'sent' THEN 'sent more than a day ago, and Stripe''s summaries do not show it' ELSE reason END
+       AS reason
+FROM stripe_increment
+WHERE state IN ('ambiguous', 'rejected', 'quarantined')
+   OR state = 'sent' AND checked_at > last_attempt_at + interval '1 day'
+ORDER BY increment_id LIMIT :names
 """)
 
 
