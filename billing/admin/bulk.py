@@ -6,7 +6,7 @@ What dies half way is finished by the same call again: adding is idempotent by c
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from billing.admin.access import runtime_for
@@ -20,6 +20,7 @@ from billing.ledger import locks
 from billing.ledger.grants import GrantRow
 from billing.ledger.many_grants import add_grants, mark_all_applied
 from billing.recovery.grants import apply_grant
+from billing.sinks.stripe import links
 from billing.task.runtime import Runtime
 
 #: Clients of one transaction (L9).
@@ -71,3 +72,12 @@ _HAS_IT: Final = (GrantOutcome.GRANTED, GrantOutcome.ALREADY)
 def _slices(client_ids: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(client_ids), SLICE):
         yield client_ids[start : start + SLICE]
+
+
+def link_clients(settings: Settings, customers: Mapping[str, str]) -> None:
+    """Link clients to their Stripe customers, as `admin.link_client` does."""
+    runtime = runtime_for(settings)
+    for part in _slices(sorted(customers)):
+        with postgres.reaching(settings), runtime.engine.begin() as connection:
+            for client_id in part:
+                links.link(connection, client_id, links.check_customer_id(customers[client_id]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from billing.core.settings import Settings
 
-_GRANT = Amount()
+_GRANT: Final = Amount()
+_WIDTH_MIN: Final = 100
 
 
 @click.command(
@@ -70,6 +71,7 @@ def replay(  # noqa: PLR0913 - one argument per option
     from rich.console import Console  # noqa: PLC0415 - slow, and a refused file needs none of it
 
     from billing.embedded import replay as embedded  # noqa: PLC0415 - brings servers and fleet along
+    from billing.workload import outcome_text  # noqa: PLC0415
     from billing.workload.progress import Steps  # noqa: PLC0415
     from billing.workload.replay import Plan  # noqa: PLC0415
 
@@ -80,9 +82,13 @@ def replay(  # noqa: PLR0913 - one argument per option
     plan = Plan(recording=recording, grant=grant, prices=prices)
     outcome = embedded.run(plan, app, steps, find=lambda: _configured(app))
     if as_json:
-        emit_json(outcome.as_json())
+        emit_json(outcome_text.outcome_json(outcome))
     else:
-        console.print(f"[dim]{steps.summary()}[/]", highlight=False)
+        # Numbers are never cut: a terminal that is too narrow wraps the table's lines.
+        Console(width=max(console.width, _WIDTH_MIN)).print(outcome_text.render(outcome))
+        style = "bold green" if outcome.ok else "bold red"
+        console.print(outcome_text.last_line(outcome), style=style, highlight=False)
+    console.print(f"[dim]{steps.summary()}[/]", highlight=False)
     if not outcome.ok:
         click.get_current_context().exit(1)
 

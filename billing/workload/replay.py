@@ -21,7 +21,9 @@ from billing.core.clock import Clock, to_milliseconds
 from billing.core.errors import Fatal
 from billing.core.settings import Settings
 from billing.workload import charges
+from billing.workload.ending import Ended, close_books
 from billing.workload.feed import Feed, reaching
+from billing.workload.findings import rows_accounted, rows_charged
 from billing.workload.price_list import PriceOptions, prices_to_set
 from billing.workload.progress import Steps, TaskProgress
 from billing.workload.recording import Recording
@@ -50,16 +52,16 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of it."""
+    """What came of a replay: the account of its lines, the laws and its own findings, how each client stands."""
 
+    recording: Recording
     account: Account
+    ended: Ended
 
     @property
     def ok(self) -> bool:
-        return self.account.complete
-
-    def as_json(self) -> Any:
-        return {}
+        """Whether every law holds and every line is accounted for."""
+        return self.ended.ok
 
 
 class Replay:
@@ -93,9 +95,13 @@ class Replay:
             self._steps.say(account.sentence())
             self._steps.begin("books", "every row has ended; waiting for the log")
             self._wait_for_log(lambda: charges.count_of(connection, identity) >= account.charged)
+            books = close_books(self._settings, found.clients, account.clients, self._steps)
+            own = (rows_charged(account, charges.charges_of(connection, identity)), rows_accounted(account))
             if account.complete:
                 charges.finish(connection, identity.digest)
-        return Outcome(account=account)
+        self._steps.end()
+        ended = Ended(findings=(*books.report.findings(), *own), standings=books.standings)
+        return Outcome(recording=recording, account=account, ended=ended)
 
     def _prices(self, found: Survey) -> dict[str, int]:
         book = PriceBook(admin.prices(self._settings))

@@ -15,10 +15,10 @@ NAMED_MAX: Final = 20
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Tally:
-    """How the rows of one client have ended. `quantity`, `credits` and `fingerprint` are of the charged ones."""
+    """How the rows of one client have ended. `quantity`, `credits` and `fingerprint` are of those that succeeded."""
 
     submitted: int = 0
-    charged: int = 0
+    succeeded: int = 0
     refused: int = 0
     failed: int = 0
     quantity: int = 0
@@ -81,7 +81,7 @@ class Account:
         tally = self.clients[client_id]
         if ending.succeeded:
             self._endings["charged"] += 1
-            tally.charged += 1
+            tally.succeeded += 1
             tally.quantity += quantity
             tally.credits += credits_
             tally.fingerprint += mark
