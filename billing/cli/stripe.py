@@ -39,10 +39,6 @@ def setup(as_json: bool) -> None:  # noqa: FBT001 - click gives flags by name
 )
 def sandbox(*, port: int, data: Path | None) -> None:
     """Run the stand-in for Stripe on 127.0.0.1 until Ctrl-C. It is not Stripe: no money moves."""
-    from billing.sinks.stripe.sandbox.server import serve  # noqa: PLC0415 - the server's libraries, only here
+    from billing.sinks.stripe.sandbox.server import announcement, serve  # noqa: PLC0415 - brings in the server
 
-    def announce(url: str) -> None:
-        click.echo(f"stand-in for Stripe (not Stripe: no money moves, any sk_test_ key is taken) at {url}")
-        click.echo(f"point billing at it: BILLING_STRIPE_SANDBOX_URL={url} (and no API key); Ctrl-C ends")
-
-    serve(port, data, announce)
+    serve(port, data, lambda url: click.echo(announcement(url)))

@@ -1,4 +1,4 @@
-"""The stand-in for Stripe as one of the stack's servers: `billing stripe sandbox` as a guarded child.
+"""The stand-in for Stripe as one of the stack's servers: a guarded child.
 
 Guarantee: loopback only; its file in the stack's directory keeps what it answered, SIGKILL included. It has no
 password: it takes any test key, and holds nothing but the stack's own usage.
@@ -9,12 +9,13 @@ from __future__ import annotations
 import http.client
 import os
 import sys
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, Final
 
 from billing.embedded.process import Child
 from billing.embedded.server import LOOPBACK, Server
 
-_PROBE_SECONDS = 2.0
+_PROBE_SECONDS: Final = 2.0
 
 
 class StripeSandbox(Server):
@@ -33,18 +34,8 @@ class StripeSandbox(Server):
 
     def _spawn(self) -> Child:
         file = self.directory / "data" / "sandbox.sqlite3"
-        command = [
-            sys.executable,
-            "-m",
-            "billing.cli.main",
-            "stripe",
-            "sandbox",
-            f"--port={self.port}",
-            f"--data={file}",
-        ]
-        return Child.spawn(
-            self.name, command, environ=dict(os.environ), cwd=self.directory, log=self.log, hold=self._hold
-        )
+        command = [sys.executable, "-m", "billing.sinks.stripe.sandbox", str(self.port), str(file)]
+        return Child.spawn(self.name, command, environ=dict(os.environ), cwd=Path.cwd(), log=self.log, hold=self._hold)
 
     def _probe(self) -> bool:
         connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=_PROBE_SECONDS)

@@ -102,13 +102,14 @@ class ControlHandler(RequestHandler):
 
     def get(self, what: str) -> None:
         """`state`, `events`, `faults`, `knobs`."""
-        described = self._state.describe()
         if what == "state":
-            self.write(described)
+            self.write(self._state.describe())
         elif what == "events":
             self.write({"events": [dataclasses.asdict(event) for event in self._state.store.events()]})
-        elif what in {"faults", "knobs"}:
-            self.write({what: described[what]})
+        elif what == "knobs":
+            self.write({"knobs": dataclasses.asdict(self._state.knobs)})
+        elif what == "faults":
+            self.write({"faults": self._state.faults.list()})
         else:
             self.send_error(404)
 

@@ -31,6 +31,14 @@ def serve(port: int, data: Path | None, announce: Callable[[str], None]) -> None
     asyncio.run(_serve(port, data, announce))
 
 
+def announcement(url: str) -> str:
+    """Say what it is, what it is not, and how billing is pointed at it."""
+    return (
+        f"stand-in for Stripe (not Stripe: no money moves, any sk_test_ key is taken) at {url}\n"
+        f"point billing at it: BILLING_STRIPE_SANDBOX_URL={url} (and no API key); Ctrl-C ends"
+    )
+
+
 async def _serve(port: int, data: Path | None, announce: Callable[[str], None]) -> None:
     ended, loop = asyncio.Event(), asyncio.get_running_loop()
     try:
