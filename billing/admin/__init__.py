@@ -12,6 +12,7 @@ from billing.admin.grants import grant
 from billing.admin.prices import prices, set_price
 from billing.admin.reading import all_usage, balance, usage, usage_totals
 from billing.admin.receipts import open_receipt, receipt
+from billing.admin.reconciling import reconcile
 from billing.admin.stripe import (
     customers,
     link_client,
@@ -39,6 +40,7 @@ __all__ = [
     "open_receipt",
     "prices",
     "receipt",
+    "reconcile",
     "remove_webhook",
     "rotate_webhook",
     "set_price",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from billing.admin.reconciling import reconcile as reconcile_books
+from billing import admin
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option
 
@@ -18,7 +18,7 @@ def reconcile(client_ids: tuple[str, ...], no_stripe: bool, as_json: bool) -> No
 
     Exit code 1 when something differs, or could not be compared.
     """
-    report = reconcile_books(settings(), client_ids or None, stripe=not no_stripe)
+    report = admin.reconcile(settings(), client_ids or None, stripe=not no_stripe)
     if as_json:
         emit_json(report)
     else:

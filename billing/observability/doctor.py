@@ -17,6 +17,7 @@ from billing.core.errors import BillingError, NotMigrated
 from billing.core.settings import Settings, without_password
 from billing.events import topology
 from billing.fulfillment.dead_letters import count_dead_letters
+from billing.observability.doctor_reconciliation import examine_reconciliation
 from billing.observability.doctor_stripe import examine_stripe
 from billing.observability.finding import Finding, fail, ok, warn
 from billing.recovery.facts import shards_with_clients
@@ -38,6 +39,7 @@ def examine(runtime: Runtime, app: Any = None) -> list[Finding]:
         ("buckets", _buckets),
         ("broker", _broker),
         ("Stripe", examine_stripe),
+        ("reconciliation", examine_reconciliation),
     )
     for part, check in parts:
         findings += _guarded(part, check, runtime)

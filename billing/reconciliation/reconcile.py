@@ -83,7 +83,7 @@ class _Reconciliation:
     def run(self, client_ids: Sequence[str] | None, *, after: str, record: bool) -> Report:
         """Compare, wait for what was on its way, and report."""
         runtime, started_at = self._runtime, self._runtime.clock.now()
-        run_id = self._begin(record=record)
+        run_id = self._begin(whole=client_ids is None) if record else None
         last, resume_after = after, None
         try:
             for ids in self._slices(client_ids, after):
@@ -105,11 +105,9 @@ class _Reconciliation:
                 recording.finish(connection, report)
         return report
 
-    def _begin(self, *, record: bool) -> int | None:
-        if not record:
-            return None
+    def _begin(self, *, whole: bool) -> int:
         with postgres.reaching(self._settings), self._runtime.engine.begin() as connection:
-            return recording.begin(connection, self._runtime.clock.now())
+            return recording.begin(connection, self._runtime.clock.now(), whole=whole)
 
     def _slices(self, client_ids: Sequence[str] | None, after: str) -> Iterator[list[str]]:
         only = None if client_ids is None else sorted({check_client_id(client_id) for client_id in client_ids})

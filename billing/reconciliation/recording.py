@@ -17,7 +17,7 @@ RUNS_KEPT: Final = 9_000
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LastRun:
-    """The latest reconciliation that came to an end."""
+    """The latest reconciliation of all clients that came to an end."""
 
     run_id: int
     finished_at: datetime
@@ -28,9 +28,9 @@ class LastRun:
     resume_after: str | None
 
 
-def begin(connection: Connection, started_at: datetime) -> int:
-    """Note that a reconciliation begins; return its number. The oldest runs make room."""
-    values = {"started_at": started_at}
+def begin(connection: Connection, started_at: datetime, *, whole: bool) -> int:
+    """Note that a reconciliation begins, of all clients or not; return its number. The oldest runs make room."""
+    values = {"started_at": started_at, "whole": whole}
     statement = insert(reconciliation_run).values(values).returning(reconciliation_run.c.run_id)
     run_id: int = connection.execute(statement).scalar_one()
     oldest = run_id - RUNS_KEPT
@@ -78,8 +78,9 @@ def finish(connection: Connection, report: Report) -> None:
 
 
 def last_run(connection: Connection) -> LastRun | None:
-    """Return the latest reconciliation that came to an end, if there is one."""
-    ended = select(reconciliation_run).where(reconciliation_run.c.finished_at.is_not(None))
+    """Return the latest reconciliation of all clients that came to an end, if there is one."""
+    run = reconciliation_run.c
+    ended = select(reconciliation_run).where(run.finished_at.is_not(None), run.whole)
     row = connection.execute(ended.order_by(reconciliation_run.c.run_id.desc()).limit(1)).one_or_none()
     if row is None:
         return None

@@ -33,6 +33,7 @@ reconciliation_run: Final = Table(
         "laws", JSONB, nullable=False, server_default=text("'[]'::jsonb"), comment="each law, and what was compared"
     ),
     Column("held", Boolean, comment="whether every law held; null while it runs"),
+    Column("whole", Boolean, nullable=False, server_default=text("true"), comment="false: only of clients by name"),
     Column("resume_after", Text, comment="it ran out of time after this client; null: it reached all"),
 )
 

@@ -11,11 +11,13 @@ from tests.terminal import NOWHERE, SECRET, Terminal
 
 pytestmark = pytest.mark.integration
 
+PARTS = {"Redis", "PostgreSQL", "buckets", "broker", "Stripe", "reconciliation"}
+
 
 def test_doctor_finds_a_healthy_stack_healthy(shop: Terminal) -> None:
     """Given servers that answer and a migrated database, then doctor fails nothing, in words and in JSON."""
     found = shop.run("doctor", "--json").json()
-    assert {finding["part"] for finding in found} == {"Redis", "PostgreSQL", "buckets", "broker", "Stripe"}
+    assert {finding["part"] for finding in found} == PARTS
     assert "fail" not in {finding["verdict"] for finding in found}
 
     words = shop.run("doctor")
@@ -42,7 +44,7 @@ def test_doctor_names_the_server_that_does_not_answer(shop: Terminal, server: st
     assert server.lower() in failed[0]["seen"]
     assert "127.0.0.1:1" in failed[0]["seen"]
     assert "does not answer" in failed[0]["seen"]
-    assert {finding["part"] for finding in found} == {"Redis", "PostgreSQL", "buckets", "broker", "Stripe"}
+    assert {finding["part"] for finding in found} == PARTS
 
 
 def test_doctor_refuses_a_redis_that_forgets(shop: Terminal) -> None:

@@ -17,11 +17,13 @@ CREATE TABLE reconciliation_run (
     clients integer NOT NULL DEFAULT 0,
     laws jsonb NOT NULL DEFAULT '[]'::jsonb,
     held boolean,
+    whole boolean NOT NULL DEFAULT true,
     resume_after text
 );
 COMMENT ON COLUMN reconciliation_run.finished_at IS 'null: it died on the way';
 COMMENT ON COLUMN reconciliation_run.laws IS 'each law, and what was compared';
 COMMENT ON COLUMN reconciliation_run.held IS 'whether every law held; null while it runs';
+COMMENT ON COLUMN reconciliation_run.whole IS 'false: only of clients by name';
 COMMENT ON COLUMN reconciliation_run.resume_after IS 'it ran out of time after this client; null: it reached all';
 
 CREATE TABLE discrepancy (
