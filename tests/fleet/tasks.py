@@ -55,10 +55,12 @@ def _kill_points(directory: Path) -> None:
     for step in ("_settle", "publish"):
         original = getattr(Lifecycle, step)
         if not hasattr(original, "kill_point"):
-            setattr(Lifecycle, step, _dying(original, directory / f"kill.{step}"))
+            setattr(Lifecycle, step, dying(original, directory / f"kill.{step}"))
 
 
-def _dying(step: Callable[..., Any], order: Path) -> Callable[..., Any]:
+def dying(step: Callable[..., Any], order: Path) -> Callable[..., Any]:
+    """Return a step before which the process dies by SIGKILL, once, if the file `order` is there."""
+
     @functools.wraps(step)
     def before(*args: Any) -> Any:
         try:

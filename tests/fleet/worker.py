@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+from tests.fleet import alerts
 from tests.fleet.tasks import make_app
 
 app = make_app(os.environ)
+alerts.connect(Path(os.environ["FLEET_DIRECTORY"]))

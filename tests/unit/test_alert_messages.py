@@ -1,0 +1,161 @@
+"""What a webhook says, how it is signed, what its answer means, and where it may go."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+import billing
+from billing.alerts.alert import Alert, body_of, kind_of, message_id, source_of
+from billing.alerts.answer import Answer, pause_after
+from billing.alerts.signing import headers_of
+from billing.core.errors import InvalidValue
+from billing.core.webhook_url import check_webhook_url
+from billing.credits.values import AlertEntry
+
+
+def an_entry(*, percent: int = 20, entry_id: str = "5-0", server: str = "abc", shard: int = 3) -> AlertEntry:
+    """Return an entry of a stream."""
+    return AlertEntry(
+        shard=shard,
+        entry_id=entry_id,
+        server=server,
+        client_id="acme",
+        percent=percent,
+        available=190,
+        granted=1_000,
+        occurred_ms=5,
+    )
+
+
+def test_the_signature_is_that_of_standard_webhooks() -> None:
+    """Given the reference vector that Standard Webhooks' own libraries are tested with, then ours is the same."""
+    headers = headers_of(
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        datetime.fromtimestamp(1_614_265_330, UTC),
+        b'{"test": 2432232314}',
+    )
+    assert headers == {
+        "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        "webhook-timestamp": "1614265330",
+        "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+    }
+
+
+def test_a_message_names_its_type_its_time_and_its_data() -> None:
+    alert = Alert(
+        alert_id=17,
+        client_id="acme",
+        kind="low_balance",
+        threshold_percent=20,
+        available=190,
+        granted=1_000,
+        occurred_at=datetime(2026, 2, 2, 2, 40, tzinfo=UTC),
+    )
+    assert message_id(alert) == "alert_17"
+    assert json.loads(body_of(alert)) == {
+        "type": "billing.low_balance",
+        "timestamp": "2026-02-02T02:40:00+00:00",
+        "data": {
+            "alert_id": 17,
+            "client_id": "acme",
+            "threshold_percent": 20,
+            "available": 190,
+            "granted": 1_000,
+        },
+    }
+    assert body_of(alert) == body_of(alert)
+
+
+def test_an_entry_of_another_server_shard_or_id_is_another_source() -> None:
+    entries = [an_entry(), an_entry(server="abd"), an_entry(shard=4), an_entry(entry_id="5-1")]
+    assert len({source_of(entry) for entry in entries}) == 4
+    assert [kind_of(entry) for entry in (an_entry(), an_entry(percent=0))] == ["low_balance", "exhausted"]
+
+
+@pytest.mark.parametrize(
+    ("status", "delivered", "final"),
+    [
+        (200, True, True),
+        (204, True, True),
+        (299, True, True),
+        (301, False, False),
+        (400, False, False),
+        (404, False, False),
+        (410, False, True),
+        (429, False, False),
+        (500, False, False),
+        (None, False, False),
+    ],
+)
+def test_2xx_is_delivered_410_is_gone_and_anything_else_is_tried_again(
+    status: int | None, *, delivered: bool, final: bool
+) -> None:
+    answer = Answer(status=status)
+    assert (answer.delivered, answer.final) == (delivered, final)
+
+
+def test_l9_pauses_grow_up_to_six_hours() -> None:
+    pauses = [pause_after(attempt) for attempt in range(1, 21)]
+    assert pauses[:3] == [timedelta(seconds=5), timedelta(seconds=20), timedelta(seconds=80)]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == timedelta(hours=6)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://acme.example/hook?x=1",
+        "http://127.0.0.1:8000/",
+        "http://localhost/hook",
+        "http://[::1]:80/",
+        "HTTPS://acme.example",
+    ],
+)
+def test_https_and_this_very_machine_are_taken(url: str) -> None:
+    assert check_webhook_url(url) == url
+
+
+@pytest.mark.parametrize(
+    ("url", "rule"),
+    [
+        ("http://acme.example/hook", "--insecure"),
+        ("http://169.254.169.254/latest", "--insecure"),
+        ("http://127.0.0.1.acme.example/", "--insecure"),
+        ("ftp://acme.example", "https://"),
+        ("https://", "names a host"),
+        ("acme.example", "https://"),
+        ("https://acme.example:port/", "valid host and port"),
+        ("https://acme.example/#part", "fragment"),
+        ("https://acme example/", "without spaces"),
+        ("https://acme.example/\n", "printable"),
+        ("https://a.example/" + "x" * 2_000, "at most"),
+        (None, "must be a URL"),
+    ],
+)
+def test_other_urls_are_refused_in_one_line(url: object, rule: str) -> None:
+    with pytest.raises(InvalidValue, match=rule) as refused:
+        check_webhook_url(url)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_url_with_a_password_is_refused_without_showing_it() -> None:
+    with pytest.raises(InvalidValue, match="user or password") as refused:
+        check_webhook_url("https://user:hunter2@acme.example/")
+    assert "hunter2" not in str(refused.value)
+
+
+def test_insecure_allows_http_elsewhere_and_nothing_more() -> None:
+    assert check_webhook_url("http://acme.example/", insecure=True) == "http://acme.example/"
+    with pytest.raises(InvalidValue):
+        check_webhook_url("ftp://acme.example/", insecure=True)
+
+
+def test_the_signals_are_there_for_users() -> None:
+    assert {billing.alerts.low_balance.name, billing.alerts.exhausted.name} == {
+        "billing_low_balance",
+        "billing_exhausted",
+    }
