@@ -94,7 +94,8 @@ class Tally:
         return Summary(
             total=self._total,
             by_sku=[self._skus[sku] for sku in sorted(self._skus)],
-            by_grant=[self._grants[grant] for grant in sorted(self._grants)],
+            # Debt last: it is what no grant paid.
+            by_grant=[self._grants[grant] for grant in sorted(self._grants, key=lambda grant: (not grant, grant))],
             by_increment=[self._increments[number] for number in sorted(self._increments)],
             unreported=self._unreported,
         )
