@@ -68,9 +68,6 @@ def select(layout: Layout, header: Sequence[str]) -> Selection:
     sku = _source("--sku", layout.sku or "sku", header)
     quantity = _source("--quantity", layout.quantity or "quantity", header, summed=True)
     time = _source("--time", layout.time, header) if layout.time else None
-    for name, source in (("--client", client), ("--sku", sku), ("--quantity", quantity), ("--time", time)):
-        if source is not None and source.fixed is not None:
-            _check_fixed(name, source.fixed)
     return Selection(columns=len(header), client=client, sku=sku, quantity=quantity, time=time, spread=layout.spread)
 
 
@@ -92,6 +89,7 @@ def spread_client(place: int, spread: int) -> str:
 
 def _source(option: str, value: str, header: Sequence[str], *, summed: bool = False) -> Source:
     if value.startswith("="):
+        _check_fixed(option, value[1:])
         return Source(fixed=value[1:])
     # A column may itself be named with a plus sign.
     names = value.split("+") if summed and value not in header else [value]

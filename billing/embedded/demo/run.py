@@ -11,31 +11,35 @@ import importlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import celery
-import kombu.exceptions
-import redis
 from rich.console import Console
 
 from billing import admin
 from billing.connections import postgres
+from billing.core.clock import SystemClock
 from billing.core.errors import Fatal
 from billing.core.settings import Settings
 from billing.embedded.demo import facts, report
 from billing.embedded.demo.audit import audit
 from billing.embedded.demo.casualty import kill_one
 from billing.embedded.demo.pages import PageServer
-from billing.workload.progress import Steps, TaskProgress
-from billing.embedded.demo.receipt_csv import Receipt, write_receipt
-from billing.embedded.demo.results import Results
-from billing.embedded.demo.workload import BURST_CAPTURES, Site, Workload, plan
+from billing.embedded.demo.workload import BURST_CAPTURES, SHOP, Order, Site, Workload, plan
 from billing.embedded.fleet import Fleet, FleetPlan
 from billing.embedded.lifetime import clean_stop
 from billing.embedded.stack import Stack
 from billing.integration.configuration import read
+from billing.receipts import Receipt, write_csv, write_html
 from billing.schema.migrate import migrate
+from billing.workload.ending import Ended, close_books
+from billing.workload.feed import reaching
+from billing.workload.findings import log_complete
+from billing.workload.progress import Steps, TaskProgress
+from billing.workload.results import Ending, Results
+from billing.workload.standing import summary
 
 APP: Final = "worker_tasks.app"
 PRICES: Final = "worker_tasks.price_list"
@@ -93,7 +97,10 @@ class _Demo:
         self._settings, self._app, self._workload = settings, app, workload
         self._servers, self._fleet = running
         self._client_ids = [client.client_id for client in workload.clients]
-        self._results = Results(app)
+        self._orders: dict[str, Order] = {}
+        self._endings: dict[str, Ending] = {}
+        self._results: Results[Order] = Results(app)
+        self._begun = SystemClock().now()
         self._killed = False
 
     def run(self) -> bool:
@@ -114,9 +121,10 @@ class _Demo:
         return ok and self._killed
 
     def _submit(self) -> None:
-        with _reaching("broker or result backend"), self._app.producer_or_acquire() as producer:
+        with reaching("broker or result backend"), self._app.producer_or_acquire() as producer:
             for order in self._workload.orders:
                 sent = self._app.tasks[order.task].apply_async(kwargs=dict(order.arguments), producer=producer)
+                self._orders[sent.id] = order
                 self._results.expect(sent.id, order)
 
     def _work(self, show: Callable[[], None]) -> None:
@@ -124,8 +132,8 @@ class _Demo:
         total = len(self._workload.orders)
         deadline = time.monotonic() + WORK_SECONDS
         while time.monotonic() < deadline:
-            with _reaching("result backend"):
-                self._results.poll()
+            with reaching("result backend"):
+                self._endings.update((task_id, ending) for task_id, _, ending in self._results.poll())
             show()
             if not self._results.pending:
                 return
@@ -140,13 +148,13 @@ class _Demo:
         if casualty is None:
             return
         self._killed = True
-        order = self._results.orders.get(casualty.task_ids[0])
+        order = self._orders.get(casualty.task_ids[0])
         what = "" if order is None else f", which ran {order.task.rpartition('.')[2]} for {order.client_id}"
         self._steps.say(f"[bold]SIGKILL[/] to worker process {casualty.pid}{what}")
 
     def _wait_for_books(self, connection: Any) -> None:
         """Wait until the log has as many runs as tasks succeeded, and no hold is left; the audit says what is wrong."""
-        succeeded = len(self._results.succeeded())
+        succeeded = self._succeeded()
         deadline = time.monotonic() + BOOKS_SECONDS
         while time.monotonic() < deadline:
             runs = self._recorded(connection)
@@ -156,27 +164,36 @@ class _Demo:
         self._steps.say(f"the books are not complete after {BOOKS_SECONDS:g} s")
 
     def _audit(self) -> bool:
-        clients = self._workload.clients
-        books = facts.read_books(self._settings, self._client_ids)
-        found = audit(clients, self._results.orders, self._results.endings, books)
-        receipts = [self._receipt(client_id) for client_id in self._client_ids]
+        settings, client_ids = self._settings, self._client_ids
+        runs = facts.runs_of(settings, client_ids)
+        held = {client_id: admin.balance(settings, client_id).held for client_id in client_ids}
+        found = audit(self._workload.clients, self._orders, self._endings, runs, held)
+        books = close_books(settings, client_ids, found.tallies, self._steps)
+        laws = (*books.report.findings(), log_complete(books.report), *found.findings)
+        ended = Ended(findings=laws, standings=books.standings)
+        receipts = self._receipts()
         self._steps.end()
-        self._console.print(report.render(clients, found, books, receipts))
-        style = "bold green" if found.ok else "bold red"
-        self._console.print(report.summary(found), style=style, highlight=False)
-        return found.ok
+        self._console.print(report.render(ended, receipts))
+        style = "bold green" if ended.ok else "bold red"
+        accounted = f"all {len(self._orders):,} tasks are accounted for"
+        self._console.print(summary(ended.findings, accounted), style=style, highlight=False)
+        return ended.ok
 
-    def _receipt(self, client_id: str) -> Receipt:
-        path = RECEIPTS / f"receipt-{client_id}.csv"
-        try:
-            return write_receipt(path, facts.usage_rows(self._settings, [client_id]))
-        except OSError as error:
-            message = f"{path}: the receipt cannot be written: {error.strerror}"
-            raise Fatal(message) from error
+    def _receipts(self) -> list[Receipt]:
+        """Write each client's receipt as CSV, and one of several SKUs as a page to look at."""
+        settings, span = self._settings, (self._begun, SystemClock().now() + timedelta(seconds=1))
+        tables = [
+            write_csv(settings, client_id, RECEIPTS / f"receipt-{client_id}.csv", *span)
+            for client_id in self._client_ids
+        ]
+        page = RECEIPTS / f"receipt-{SHOP.client_id}.html"
+        return [*tables, write_html(settings, SHOP.client_id, page, *span)]
 
     def _show(self, progress: TaskProgress, connection: Any) -> None:
-        endings, succeeded = self._results.endings, self._results.succeeded()
-        progress.show(ended=len(endings), succeeded=len(succeeded), logged=self._recorded(connection))
+        progress.show(ended=len(self._endings), succeeded=self._succeeded(), logged=self._recorded(connection))
+
+    def _succeeded(self) -> int:
+        return sum(ending.succeeded for ending in self._endings.values())
 
     def _recorded(self, connection: Any) -> int:
         with postgres.reaching(self._settings):
@@ -226,16 +243,6 @@ def _variables(servers: Stack) -> dict[str, str]:
         "NO_PROXY": "127.0.0.1",
         "no_proxy": "127.0.0.1",
     }
-
-
-@contextlib.contextmanager
-def _reaching(what: str) -> Iterator[None]:
-    """Map a lost connection of Celery's own to one line."""
-    try:
-        yield
-    except (kombu.exceptions.OperationalError, redis.RedisError, OSError) as error:
-        message = f"{what}: does not answer ({type(error).__name__}: {error})"
-        raise Fatal(message) from error
 
 
 @contextlib.contextmanager
