@@ -30,7 +30,11 @@ def migrate(as_json: bool) -> None:  # noqa: FBT001 - click gives flags by name
 def doctor(as_json: bool) -> None:  # noqa: FBT001
     """Check every part that billing stands on. Exit code 1 when one fails."""
     found = settings()
-    findings = examine(Runtime(lambda: found), find_app())
+    runtime = Runtime(lambda: found)
+    try:
+        findings = examine(runtime, find_app())
+    finally:
+        runtime.close()
     if as_json:
         emit_json(findings)
     else:

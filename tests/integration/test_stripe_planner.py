@@ -198,7 +198,7 @@ def test_given_a_planned_increment_then_the_database_refuses_another_payload(syn
     before = syncing.read("SELECT * FROM stripe_increment"), syncing.read("SELECT * FROM stripe_increment_part")
 
     with open_session(syncing.settings) as session, pytest.raises(psycopg.Error):
-        session.execute(change)  # type: ignore[arg-type]  # a text of the parameters
+        session.execute(change)
 
     after = syncing.read("SELECT * FROM stripe_increment"), syncing.read("SELECT * FROM stripe_increment_part")
     assert after == before

@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -29,8 +28,8 @@ EVENTS = "/v1/billing/meter_events"
 
 
 @pytest.fixture
-def syncing(engine: sqlalchemy.Engine, database: Settings, stripe_sandbox: SandboxControl) -> Iterator[Syncing]:
-    """Yield a database beside a stand-in that has the meter; both are at noon of one day."""
+def syncing(engine: sqlalchemy.Engine, database: Settings, stripe_sandbox: SandboxControl) -> Syncing:
+    """Return a database beside a stand-in that has the meter; both are at noon of one day."""
     stripe_sandbox.set_time(int(NOON.timestamp()))
     settings = Settings(database_url=database.database_url, stripe_sandbox_url=stripe_sandbox.url)
     with Gateway(settings) as gateway:
@@ -208,7 +207,7 @@ def test_given_a_key_that_stripe_refuses_then_the_push_stops_with_one_line(
         """Its key is taken away after the check."""
 
         def send(self, payload, *, idempotency_key):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-            self._client._requestor._options.api_key = "sk_live_notforstandins"  # type: ignore[attr-defined]
+            self._client._requestor._options.api_key = "sk_live_notforstandins"
             return super().send(payload, idempotency_key=idempotency_key)
 
     report = syncing.pusher(lambda: Refused(syncing.settings)).push(most=100)
