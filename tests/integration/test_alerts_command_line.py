@@ -1,4 +1,4 @@
-"""`billing client webhook` and `billing alerts list` as a user types them: the secret is printed once, and only then."""
+"""`billing client webhook` and `billing alerts list` as a user types them; a secret is printed once, and only then."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from celery.utils.dispatch import Signal
 
 import billing
 from billing.alerts.alert import Alert, body_of, kind_of, message_id, source_of
@@ -155,7 +156,6 @@ def test_insecure_allows_http_elsewhere_and_nothing_more() -> None:
 
 
 def test_the_signals_are_there_for_users() -> None:
-    assert {billing.alerts.low_balance.name, billing.alerts.exhausted.name} == {
-        "billing_low_balance",
-        "billing_exhausted",
-    }
+    assert isinstance(billing.alerts.low_balance, Signal)
+    assert isinstance(billing.alerts.exhausted, Signal)
+    assert billing.alerts.low_balance is not billing.alerts.exhausted
