@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
+from sqlalchemy import Connection, text
 
 from billing.core.errors import Unreachable
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
 from billing.credits.values import OpenOutcome
+from billing.reconciliation import reading
+from billing.reconciliation.facts import LogFacts
 from billing.reconciliation.report import Law, Verdict
 from billing.recovery.writing import write_shard
 from tests.integration.reconciling import SHARDS, Books, books_on, compared
@@ -204,3 +207,66 @@ def test_given_a_client_without_a_bucket_when_reconciled_then_it_is_named(books:
     assert [(found.law, found.client_id) for found in report.discrepancies] == [("L2 spent", "acme")]
     assert books.runtime.buckets.open_client("acme", 1) is OpenOutcome.OPENED
     assert books.reconcile().ok
+
+
+def test_given_more_holds_than_one_step_looks_at_when_reconciled_then_that_is_said(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L9: the server is not stopped for a long step; what was not looked at is not called fine."""
+    monkeypatch.setattr("billing.credits.auditing.HOLDS_MAX", 1)
+    books.client("acme", 100)
+    books.hold("acme", 1)
+    assert books.reconcile().ok
+
+    books.hold("acme", 2)
+    report = books.reconcile()
+
+    assert report.holds
+    assert not report.complete
+    verdicts = {law.law: law.verdict for law in report.laws}
+    assert [law for law, verdict in verdicts.items() if verdict is Verdict.NOT_COMPARED] == ["L2 holds", "L5 no orphan"]
+
+
+def test_given_a_slice_that_takes_too_long_when_reconciled_then_it_is_halved(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L9, L10: one client's long history leaves the others compared, and its own bucket too."""
+    names = [f"client-{number}" for number in range(4)]
+    for name in names:
+        books.client(name, 10)
+        books.use(name, 3)
+    original = reading.log_facts
+
+    def slow(connection: Connection, ids: Sequence[str]) -> dict[str, LogFacts]:
+        if "client-2" in ids:
+            connection.execute(text("SET LOCAL statement_timeout = '20ms'"))
+            connection.execute(text("SELECT pg_sleep(30)"))
+        return original(connection, ids)
+
+    monkeypatch.setattr(reading, "log_facts", slow)
+    report = books.reconcile()
+
+    assert report.holds
+    assert report.clients == compared(report, "L2 spent")["clients"] == 4
+    assert compared(report, "L7 sums of the log")["credits"] == 9
+    left_out = {law.law: dict(law.not_compared) for law in report.laws if law.not_compared}
+    assert left_out == {
+        law: {"its history takes too long to add up": 1}
+        for law in ("L3 one charge", "L7 sums of the log", "L8 planned")
+    }
+
+
+def test_given_clients_that_wait_past_the_bound_when_reconciled_then_they_are_not_compared(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L9: when nothing reaches the log, the report stays small and says that it is not whole."""
+    monkeypatch.setattr("billing.reconciliation.reconcile.PURSUED_MAX", 1)
+    for name in ("acme", "beta", "core"):
+        books.client(name, 10)
+        books.use(name, 3, write=False)
+
+    report = books.reconcile()
+
+    (spent,) = [law for law in report.laws if law.law == "L2 spent"]
+    assert spent.not_compared == {"too many clients differ at once": 2}
+    assert spent.discrepancies == 1
