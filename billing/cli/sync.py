@@ -50,6 +50,8 @@ def push(as_json: bool) -> None:  # noqa: FBT001
             click.echo(f"{report.lost:,} had been left by a pusher that ended")
         if report.quarantined:
             click.echo(f"{report.quarantined:,} are quarantined: too late to send them again")
+        if report.more:
+            click.echo("more may wait: push again (billing_stripe_push_batch bounds one push)")
     if report.stopped is not None:
         click.secho(f"Error: stopped: {report.stopped}", fg="red", err=True)
         click.get_current_context().exit(1)

@@ -43,6 +43,8 @@ class PushReport:
     #: Taken for lost or for too old to be sent again, before the push began.
     lost: int = 0
     quarantined: int = 0
+    #: Whether there may be more than one push sends at most.
+    more: bool = False
     stopped: str | None = None
 
 
@@ -73,7 +75,7 @@ class Pusher:
     def push(self, *, most: int, seconds: float = SECONDS) -> PushReport:
         """Send at most `most` increments. Raises `Fatal` or `Unreachable` when the sink cannot take any."""
         lost, old, found = self._find(most)
-        report = PushReport(lost=lost, quarantined=old)
+        report = PushReport(lost=lost, quarantined=old, more=len(found) == most)
         if not found:
             return report
         sink = self._open_sink()

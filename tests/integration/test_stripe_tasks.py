@@ -1,0 +1,52 @@
+"""Beat's tasks for Stripe, run by a real worker: doubled, they report each credit once (L8)."""
+
+from __future__ import annotations
+
+import pytest
+
+from billing import admin
+from billing.integration.schedule import QUEUE, build_schedule
+from billing.sinks.stripe.gateway import Gateway
+from billing.sinks.stripe.sandbox.control import SandboxControl
+from tests.fleet.harness import Fleet
+from tests.integration.syncing import METER
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def fleet_settings(stripe_sandbox: SandboxControl) -> dict[str, str]:
+    return {"BILLING_STRIPE_SANDBOX_URL": stripe_sandbox.url}
+
+
+def test_given_each_entry_of_beat_twice_then_stripe_has_what_the_log_has(
+    fleet: Fleet, stripe_sandbox: SandboxControl
+) -> None:
+    """Given runs that were charged, when plan and push are sent twice each, then every credit is reported once."""
+    with Gateway(fleet.settings) as gateway:
+        gateway.setup()
+        customer = gateway.create_customer("acme")
+    fleet.client("acme", 1_000)
+    admin.link_client(fleet.settings, "acme", customer)
+    fleet.worker()
+    fleet.consumer()
+    for _ in range(5):
+        fleet.send("ok", "acme")
+    used = sum(row.credits for row in fleet.wait_for_rows(5))
+
+    for name in ("billing.stripe.plan", "billing.stripe.push"):
+        entry = build_schedule()[name]
+        for _ in range(2):
+            fleet.app.send_task(entry["task"], **{**entry["options"], "queue": QUEUE})
+        wanted = {"billing.stripe.plan": "pending", "billing.stripe.push": "confirmed"}[name]
+
+        def there(state: str = wanted) -> bool:
+            return admin.sync_status(fleet.settings).units(state) == used
+
+        wait_until(there, f"{used} units are {wanted}")
+
+    assert used == 50
+    assert stripe_sandbox.total(customer, METER) == used
+    status = admin.sync_status(fleet.settings)
+    assert (status.units(), status.unplanned.credits, status.unlinked.credits) == (used, 0, 0)
