@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy
 
 import billing
 from billing import admin
@@ -231,6 +232,20 @@ def test_l10_a_hanging_webhook_delays_nobody(scene: Scene) -> None:
     found = {row[0]: row[1:] for row in scene.rows()}
     assert {found[client_id] for client_id in quick} == {("delivered", 1, "")}
     assert {found[client_id] for client_id in slow} == {("pending", 1, "did not answer within 3 s")}
+
+
+def test_l10_a_secret_that_cannot_be_read_costs_nobody_else(scene: Scene) -> None:
+    with receiving() as receiver:
+        for client_id in ("acme", "globex"):
+            scene.client(client_id, url=receiver.url)
+        with scene.runtime.engine.begin() as connection:
+            connection.execute(sqlalchemy.text("UPDATE webhook SET secret = 'whsec_a' WHERE client_id = 'acme'"))
+        scene.alerted("acme", "globex")
+        scene.deliver(scene.worker())
+    assert sorted(scene.rows()) == [
+        ("acme", "pending", 1, "its secret cannot be read: rotate it"),
+        ("globex", "delivered", 1, ""),
+    ]
 
 
 def test_l10_many_alerts_of_one_client_take_one_place(scene: Scene) -> None:
