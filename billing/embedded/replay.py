@@ -17,7 +17,6 @@ import celery
 
 from billing import admin
 from billing.connections import connection_file
-from billing.core.clock import SystemClock
 from billing.core.errors import Fatal
 from billing.core.settings import Settings
 from billing.embedded.fleet import Fleet, FleetPlan
@@ -26,7 +25,7 @@ from billing.embedded.stack import Stack
 from billing.integration.configuration import read
 from billing.schema.migrate import migrate
 from billing.workload.progress import Steps
-from billing.workload.replay import Outcome, Plan, Replay, wait_for_worker
+from billing.workload.replay import Outcome, Plan, Replay
 
 DIRECTORY: Final = Path(".billing")
 #: The fleet that ships with the checkout.
@@ -50,13 +49,12 @@ def run(plan: Plan, app: str, steps: Steps, *, find: Callable[[], tuple[Settings
             if configured(app):
                 steps.begin("servers", "using the servers that are configured, and the fleet that serves them")
                 settings, found = find()
-                wait_for_worker(found, SystemClock())
-                alive = _nothing
+                alive = None
             else:
                 settings, found, alive = _own(stack, app, steps)
             stack.callback(admin.close, settings)
             stack.callback(found.close)
-            outcome = Replay(settings, found, plan, steps, alive, SystemClock()).run()
+            outcome = Replay(settings, found, plan, steps, alive).run()
             steps.begin("stop", "ending what was started")
         except Stopped:
             steps.say("stopped; the same command goes on where it ended, and bills nothing twice")
@@ -101,7 +99,3 @@ def load_app(name: str) -> celery.Celery:
     app: celery.Celery = getattr(importlib.import_module(module), attribute or "app")
     app.loader.import_default_modules()
     return app
-
-
-def _nothing() -> None:
-    """Nothing of ours runs that could end."""

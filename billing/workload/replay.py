@@ -17,7 +17,7 @@ from billing import admin
 from billing.admin import bulk
 from billing.catalog.price_book import PriceBook
 from billing.connections import postgres
-from billing.core.clock import Clock, to_milliseconds
+from billing.core.clock import Clock, SystemClock, to_milliseconds
 from billing.core.errors import Fatal
 from billing.core.settings import Settings
 from billing.workload import charges
@@ -65,16 +65,21 @@ class Outcome:
 
 
 class Replay:
-    """One start of a workload. `alive` raises when a process that the replay stands on has ended."""
+    """One start of a workload on a fleet.
+
+    `alive` raises when a process that the replay stands on has ended; None: none of them is ours, so that a worker must
+    answer before anything is made.
+    """
 
     def __init__(
-        self, settings: Settings, app: celery.Celery, plan: Plan, steps: Steps, alive: Callable[[], None], clock: Clock
+        self, settings: Settings, app: celery.Celery, plan: Plan, steps: Steps, alive: Callable[[], None] | None = None
     ) -> None:
         self._settings, self._app, self._plan = settings, app, plan
-        self._steps, self._alive, self._clock = steps, alive, clock
+        self._steps, self._clock = steps, SystemClock()
+        self._ours, self._alive = alive is not None, alive or (lambda: None)
 
     def run(self) -> Outcome:
-        """Bill every row once. Raises what billing raises; the same call again goes on."""
+        """Bill every row once, and close the books. Raises what billing raises; the same call again goes on."""
         recording = self._plan.recording
         self._steps.begin("file", f"{recording.path.name}: looking through it")
         with postgres.reaching(self._settings), postgres.connect(self._settings, autocommit=True) as connection:
@@ -82,9 +87,14 @@ class Replay:
                 # Not on record until everything that may be refused was looked at: a refusal leaves nothing.
                 identity, new = charges.start(connection, recording.digest, recording.path.name)
                 found = survey(recording.entries(identity.started_at))
-                prices = self._prices(found)
+                prices, missing = self._prices(found)
+                if not self._ours:
+                    wait_for_worker(self._app, self._clock)
+            for sku, credits_ in missing.items():
+                admin.set_price(self._settings, sku, credits_, UNIT)
             self._steps.say(found.text if new else f"{found.text}; first started {identity.started_at:%Y-%m-%d %H:%M}")
             self._clients(found, recording.digest)
+            # A fleet of our own has become ready meanwhile.
             wait_for_worker(self._app, self._clock)
             self._steps.begin("work", f"feeding {found.lines:,} lines to the fleet")
             with TaskProgress(self._steps, found.lines, what="rows") as progress:
@@ -103,13 +113,9 @@ class Replay:
         ended = Ended(findings=(*books.report.findings(), *own), standings=books.standings)
         return Outcome(recording=recording, account=account, ended=ended)
 
-    def _prices(self, found: Survey) -> dict[str, int]:
+    def _prices(self, found: Survey) -> tuple[dict[str, int], dict[str, int]]:
         book = PriceBook(admin.prices(self._settings))
-        now = to_milliseconds(self._clock.now())
-        prices, missing = prices_to_set(book, now, found.skus, self._plan.prices)
-        for sku, credits_ in missing.items():
-            admin.set_price(self._settings, sku, credits_, UNIT)
-        return prices
+        return prices_to_set(book, to_milliseconds(self._clock.now()), found.skus, self._plan.prices)
 
     def _clients(self, found: Survey, digest: str) -> None:
         grant = self._plan.grant
