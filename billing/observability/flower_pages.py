@@ -1,28 +1,40 @@
 """What of Flower is replaced so that it shows billing's fields and nobody's arguments. Only for a supported version.
 
-Five places: the record of a task, the columns, search and sorting, what workers answer about running tasks, and the
-endpoint that reads results.
+Six places: the record of a task, the columns and the room that they have on the page, search, sorting, what workers
+answer about running tasks, and the endpoint that reads results.
 """
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from flower import urls
 from flower.api.tasks import BaseTaskHandler
 from flower.events import EventsState
 from flower.inspector import Inspector
 from flower.utils import search
-from flower.views.tasks import TASK_COLUMNS
+from flower.views.tasks import TASK_COLUMNS, TasksView
 from tornado import web
 
 from billing.observability.flower_tasks import COLUMNS, NOT_SHOWN, NUMBERS, SEARCHED, BilledTask
+
+#: Eleven columns fit on a screen: the short form of an id that Flower shows on a telephone, one line a task.
+_STYLE: Final = b"""<style>
+.tasks-table { font-size: .75rem; }
+.tasks-table.dataTable > :not(caption) > * > * { padding: .45rem .3rem; white-space: nowrap; }
+.tasks-table.dataTable > thead > tr > th { padding-right: 1rem !important; letter-spacing: 0; }
+.tasks-table.dataTable > thead > tr > th::before { right: .2rem !important; }
+.tasks-table.dataTable > thead > tr > th::after { right: .2rem !important; }
+.tasks-table .task-uuid-full { display: none; }
+.tasks-table .task-uuid-short { display: inline; }
+</style></head>"""
 
 
 def install() -> None:
     """Replace them, before Flower makes its application."""
     EventsState.Task = BilledTask
     TASK_COLUMNS.update({field: heading for field, heading in COLUMNS.items() if heading is not None})
+    _make_room()
     _search_billing()
     _sort_numbers()
     _hide_running()
@@ -36,6 +48,16 @@ class HiddenResult(BaseTaskHandler):  # type: ignore[misc]  # Flower has no type
     def get(self, _task_id: str) -> NoReturn:
         """Refuse."""
         raise web.HTTPError(403, "billing's Flower shows no results of tasks")
+
+
+def _make_room() -> None:
+    original = TasksView.render_string
+
+    def render_string(self: Any, template_name: str, **values: Any) -> bytes:
+        page: bytes = original(self, template_name, **values)
+        return page.replace(b"</head>", _STYLE, 1)
+
+    TasksView.render_string = render_string
 
 
 def _search_billing() -> None:

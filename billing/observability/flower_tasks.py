@@ -45,7 +45,8 @@ class BilledTask(Task):
     """Celery's record of a task, with billing's fields."""
 
     billing_client = billing_sku = billing_charged = billing_reserved = billing_outcome = None
-    _fields = (*Task._fields, *FIELDS)  # type: ignore[attr-defined]  # the stubs lack it
+    #: In the order of a task's page, which begins with name, id and state.
+    _fields = (*FIELDS, *Task._fields)  # type: ignore[attr-defined]  # the stubs lack it
 
     def event(  # type: ignore[override]  # the rest of Celery's signature is how it binds globals
         self,
