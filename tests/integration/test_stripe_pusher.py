@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import sqlalchemy
 from billing.core.errors import Fatal, Unreachable
 from billing.core.settings import Settings
 from billing.sinks.sink import Payload, Reply
-from billing.sinks.stripe.gateway import Gateway
+from billing.sinks.stripe.gateway import STAND_IN_KEY, Gateway
 from billing.sinks.stripe.pusher import LEASE, Pusher
 from billing.sinks.stripe.sandbox.control import SandboxControl
 from tests.integration.syncing import METER, NOON, Syncing, TestClock
@@ -70,6 +71,24 @@ def test_given_planned_increments_when_pushed_twice_then_stripe_has_them_once(
     attempts = syncing.read("SELECT * FROM stripe_attempt")
     assert {(row.attempt, row.outcome, row.http_status) for row in attempts} == {(1, "taken", 200)}
     assert all(row.request_id and row.finished_at for row in attempts)
+
+
+def test_given_all_logs_when_pushed_then_no_line_holds_the_key(
+    syncing: Syncing, stripe_sandbox: SandboxControl, caplog: pytest.LogCaptureFixture
+) -> None:
+    planned(syncing)
+    caplog.set_level(logging.DEBUG)
+    for name in ("stripe", "urllib3"):
+        caplog.set_level(logging.DEBUG, logger=name)
+    stripe_sandbox.fault("drop", path=EVENTS)
+
+    syncing.pusher().push(most=100)
+    syncing.pusher().push(most=100)
+    syncing.confirmer().confirm()
+
+    assert METER in caplog.text or "meter_events" in caplog.text
+    assert STAND_IN_KEY not in caplog.text
+    assert not any(STAND_IN_KEY in str(row) for row in syncing.read("SELECT * FROM stripe_attempt"))
 
 
 def test_given_a_lost_answer_when_pushed_again_then_the_duplicate_is_success(

@@ -87,8 +87,14 @@ class Pusher:
             sink.close()
         course = Course(self._clock, seconds=seconds, where=where, backoff_seconds=self._backoff_seconds)
         states = self._send_all(found, course)
-        counts = {state.value: states[state] for state in (State.SENT, State.PENDING, State.AMBIGUOUS, State.REJECTED)}
-        return dataclasses.replace(report, **counts, stopped=course.stopped)
+        return dataclasses.replace(
+            report,
+            sent=states[State.SENT],
+            pending=states[State.PENDING],
+            ambiguous=states[State.AMBIGUOUS],
+            rejected=states[State.REJECTED],
+            stopped=course.stopped,
+        )
 
     def _find(self, most: int) -> tuple[int, int, list[Any]]:
         now = self._clock.now()
