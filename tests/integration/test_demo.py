@@ -44,7 +44,7 @@ def _demo(directory: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
 
 
 def test_given_a_killed_worker_process_when_the_demo_ends_then_its_books_hold(tmp_path: Path) -> None:
-    """L2, L3: the demo audits itself; its receipts are what it charged."""
+    """L2, L3, L8: the demo audits itself; Stripe has the log's units; its receipts are what it charged."""
     with _demo(tmp_path) as (demo, output):
         code = demo.wait(LIMIT_SECONDS)
     shown = output.read_text(encoding="utf-8")
@@ -55,6 +55,15 @@ def test_given_a_killed_worker_process_when_the_demo_ends_then_its_books_hold(tm
         (row,) = csv.DictReader(receipt)
     assert row["sku"] == "corpus-file-scan"
     assert row["quantity"] == row["credits"]
+    assert "receipt-corner-shop.html" in shown
+    page = (tmp_path / ".billing" / "demo" / "receipt-corner-shop.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    assert "corner-shop" in page
+    (sums,) = [line.split() for line in shown.splitlines() if line.split()[:1] == ["all"] and "hold;" not in line]
+    assert sums[2] == sums[-1] != "0"  # spent in the buckets, units at Stripe
+    for law in ("L2 bucket", "L2 spent", "L3 one charge", "L8 planned", "L8 Stripe", "L3 tasks"):
+        assert f"{law} " in shown
+    assert max(map(len, shown.split("client ", 1)[1].split("receipt ")[0].splitlines())) <= 80
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
