@@ -167,7 +167,11 @@ def _tasks(app: Any) -> Iterator[Finding]:
     """Look for tasks that acknowledge early: they lose their work with their worker, and the charge with it (L3)."""
     # Celery imports an app's tasks in workers only.
     app.loader.import_default_modules()
-    billable = [task for task in app.tasks.values() if isinstance(task, BillableTask) and task.sku is not None]
+    billable = [
+        task
+        for task in app.tasks.values()
+        if isinstance(task, BillableTask) and task.sku is not None and not str(task.name).startswith("billing.")
+    ]
     yield ok("tasks", f"{len(billable)} billable tasks in app {app.main}")
     for task in billable:
         if not task.acks_late or not task.reject_on_worker_lost:
