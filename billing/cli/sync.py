@@ -10,7 +10,7 @@ from billing.cli.output import emit_json, json_option, table
 from billing.sinks.stripe.status import SyncStatus, Waiting
 
 
-@click.group()
+@click.group(epilog="Example: billing sync plan && billing sync push && billing sync status")
 def sync() -> None:
     """Report usage to Stripe: plan increments, push them, confirm them, see how they stand."""
 
