@@ -94,8 +94,9 @@ class Replay:
                 admin.set_price(self._settings, sku, credits_, UNIT)
             self._steps.say(found.text if new else f"{found.text}; first started {identity.started_at:%Y-%m-%d %H:%M}")
             self._clients(found, recording.digest)
-            # A fleet of our own has become ready meanwhile.
-            wait_for_worker(self._app, self._clock)
+            if self._ours:
+                # It has become ready meanwhile.
+                wait_for_worker(self._app, self._clock)
             self._steps.begin("work", f"feeding {found.lines:,} lines to the fleet")
             with TaskProgress(self._steps, found.lines, what="rows") as progress:
                 feed = Feed(self._app, connection, identity, prices, self._clock, again=not new)

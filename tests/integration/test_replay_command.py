@@ -17,7 +17,8 @@ from tests.terminal import ROOT, Answer, Terminal
 #: Real recordings, where they lie beside the checkout: a web server's log, and calls of a language model.
 DATA = (ROOT / "../shared/data").resolve()
 WEB_LOG, LLM_TRACE = DATA / "apache_access_2015.log.gz", DATA / "azure_llm_2023_conv.csv.gz"
-LIMIT_SECONDS = 290.0
+#: Far above what it takes: a busy machine is no failure.
+LIMIT_SECONDS = 570
 
 
 @pytest.fixture
@@ -87,6 +88,7 @@ def account(found: dict[str, Any]) -> tuple[int, ...]:
 
 @pytest.mark.integration
 @pytest.mark.slow
+@pytest.mark.timeout(LIMIT_SECONDS + 20)
 @pytest.mark.skipif(not WEB_LOG.exists(), reason=f"{WEB_LOG} is not there")
 def test_given_a_real_web_log_when_replayed_then_each_of_its_lines_is_accounted_for(tmp_path: Path) -> None:
     """10,000 lines of 1,753 clients, one of them cut off; six clients use more than their 100,000 credits."""
@@ -105,6 +107,7 @@ def test_given_a_real_web_log_when_replayed_then_each_of_its_lines_is_accounted_
 
 @pytest.mark.integration
 @pytest.mark.slow
+@pytest.mark.timeout(LIMIT_SECONDS + 20)
 @pytest.mark.skipif(not LLM_TRACE.exists(), reason=f"{LLM_TRACE} is not there")
 def test_given_a_real_trace_of_language_models_when_replayed_then_credits_are_the_ceiling(tmp_path: Path) -> None:
     """L1: 26,450,535 tokens of 50 clients with 100,000 credits each; what is charged stays below what was granted."""
