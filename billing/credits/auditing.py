@@ -21,6 +21,8 @@ from billing.credits.values import Balance
 HOLDS_MAX: Final = 10_000
 #: Clients of a shard that one step reads (L9).
 _CLIENTS_MAX: Final = 1_000
+#: Bytes of an unreadable bucket that are shown.
+_SHOWN_MAX: Final = 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,4 +122,4 @@ def _balance(client_id: str, bucket: bytes | None, flat: Sequence[bytes]) -> tup
     try:
         return read_balance(client_id, bucket, flat), ""
     except (ValueError, KeyError):
-        return None, repr(bucket)
+        return None, repr(bucket[:_SHOWN_MAX])

@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from billing.core.settings import Settings
-from tests.integration.reconciling import Books, books_on, broken, texts
+from tests.integration.reconciling import Books, books_on, broken, compared, texts
 
 pytestmark = pytest.mark.integration
 
@@ -246,3 +246,17 @@ def test_given_a_bucket_that_billing_did_not_write_when_reconciled_then_it_is_na
     assert "rubbish" in texts(report, "L2 bucket")
     (spent,) = [law for law in report.laws if law.law == "L2 spent"]
     assert spent.compared["clients"] == 1
+
+
+@pytest.mark.parametrize("part", ["bucket", "grants"])
+def test_given_a_key_of_another_type_when_reconciled_then_only_its_client_is_named(books: Books, part: str) -> None:
+    """L10: what was put under one client's key leaves the others compared."""
+    key = getattr(books._keys("other"), part) + "other"
+    books.redis.delete(key)
+    books.redis.sadd(key, "rubbish")
+
+    report = books.reconcile()
+
+    assert broken(report) == [("L2 bucket", "other", None)]
+    assert "another type" in texts(report, "L2 bucket")
+    assert compared(report, "L2 spent")["clients"] == 1

@@ -14,8 +14,14 @@ end
 local leases, complete = call('ZCARD', KEYS[2]), 1
 local found = {}
 for i = 2, #ARGV do
-  local bucket = call('GET', KEYS[4] .. ARGV[i])
-  found[ARGV[i]] = { bucket = bucket, epoch = bucket and read_bucket(bucket), lent = {}, holds = 0, deadline = '0' }
+  -- A key of another type is this client's discrepancy, and keeps no other client from being read (L10).
+  local bucket, fields = redis.pcall('GET', KEYS[4] .. ARGV[i]), redis.pcall('HGETALL', KEYS[5] .. ARGV[i])
+  if type(bucket) == 'table' or fields.err then
+    bucket, fields = 'a key of another type', {}
+  end
+  found[ARGV[i]] = {
+    bucket = bucket, epoch = bucket and read_bucket(bucket), fields = fields, lent = {}, holds = 0, deadline = '0',
+  }
 end
 if leases > tonumber(ARGV[1]) then
   complete = 0
@@ -42,10 +48,9 @@ end
 local reply = { 'OK', digits((now_ms())), complete, leases }
 for i = 2, #ARGV do
   local client = found[ARGV[i]]
-  local fields = call('HGETALL', KEYS[5] .. ARGV[i])
   local entry = { client.bucket, client.holds, client.deadline, write_shares(client.lent) }
-  for j = 1, #fields do
-    entry[4 + j] = fields[j]
+  for j = 1, #client.fields do
+    entry[4 + j] = client.fields[j]
   end
   reply[3 + i] = entry
 end
