@@ -32,9 +32,14 @@ class AlertModel:
             self.raised.append((min(new), free, self._granted(bucket)))
 
     def gave_back(self, bucket: ModelBucket) -> None:
-        """Credits came back: what is half as much again as a mark arms it; the end stays alerted."""
-        free = sum(bucket.available.values())
-        self.alerted = {percent for percent in self.alerted if percent == 0 or free < self.marks[percent] * 3 / 2}
+        """Credits came back: a mark that is well below is armed again; the end stays alerted."""
+        free, whole = sum(bucket.available.values()), self._granted(bucket)
+        self.alerted = {percent for percent in self.alerted if percent == 0 or not self._lifted(free, percent, whole)}
+
+    def _lifted(self, free: int, percent: int, whole: int) -> bool:
+        """Whether there is half as much again as the mark, or, of a high one, half of what is above it."""
+        mark = self.marks[percent]
+        return free >= min(mark * 3 / 2, (mark + whole) / 2)
 
     def granted(self, bucket: ModelBucket, grant: int) -> None:
         """Grant: the marks are shares of the grants that are usable now."""

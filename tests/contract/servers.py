@@ -97,6 +97,7 @@ class Server:
         lease_seconds: float = LEASE_SECONDS,
         settled_retention_seconds: float = 3_600.0,
         outbox_entries_max: int = 10_000,
+        alert_percents: Sequence[int] = (20, 5),
         verified: bool = True,
     ) -> Buckets:
         """Return buckets on this server, its shards verified."""
@@ -106,6 +107,7 @@ class Server:
             lease_seconds=lease_seconds,
             settled_retention_seconds=settled_retention_seconds,
             outbox_entries_max=outbox_entries_max,
+            alert_percents=alert_percents,
         )
         if verified:
             for shard in range(SHARDS):

@@ -182,6 +182,20 @@ def _expire(server: Server, buckets: Buckets, run: str) -> None:
     assert buckets.expire("acme", hold.run_id) is ExpireOutcome.EXPIRED
 
 
+@pytest.mark.usefixtures("buckets")
+@pytest.mark.parametrize("percent", [51, 67, 80, 99])
+def test_a_high_threshold_is_alerted_once_for_each_grant(server: Server, percent: int) -> None:
+    """Given a threshold to which no balance can come half as much again, then a new grant arms it all the same."""
+    buckets = server.buckets(alert_percents=(percent,))
+    a_client(buckets, 1_000)
+    spend(buckets, 1_000)
+    for grant in (2, 3):
+        buckets.grant("acme", grant, 1_000)
+        spend(buckets, 700)
+        spend(buckets, 300)
+    assert [found for found, _ in raised(buckets)] == [0, percent, 0, percent, 0]
+
+
 def test_the_end_is_alerted_again_only_after_a_grant(buckets: Buckets) -> None:
     """Given a client whose last credits come and go with a hold, then it is told once, and once after each grant."""
     a_client(buckets, 100)
@@ -253,15 +267,9 @@ def test_the_largest_amounts_are_exact(buckets: Buckets) -> None:
     assert raised(buckets) == [(20, mark - 1)]
 
 
-def test_no_percents_alert_the_end_alone(server: Server, buckets: Buckets) -> None:
-    quiet = Buckets(
-        server.client(),
-        shards=SHARDS,
-        lease_seconds=60,
-        settled_retention_seconds=60,
-        outbox_entries_max=100,
-        alert_percents=(),
-    )
+@pytest.mark.usefixtures("buckets")
+def test_no_percents_alert_the_end_alone(server: Server) -> None:
+    quiet = server.buckets(alert_percents=())
     a_client(quiet, 100)
     spend(quiet, 99, 1)
     assert raised(quiet) == [(0, 0)]

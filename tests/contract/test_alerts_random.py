@@ -11,6 +11,7 @@ from billing.credits.buckets import Buckets
 from tests.contract.alert_model import AlertModel
 from tests.contract.making import a_hold, a_run, a_settlement
 from tests.contract.model import Model, ModelBucket
+from tests.contract.servers import Server
 
 STEPS = 1_500
 
@@ -18,12 +19,12 @@ STEPS = 1_500
 class Walk:
     """One seeded walk of one client."""
 
-    def __init__(self, buckets: Buckets, seed: int) -> None:
+    def __init__(self, buckets: Buckets, seed: int, percents: tuple[int, ...]) -> None:
         self.buckets = buckets
         self.random = random.Random(seed)
         self.model = Model()
         self.bucket = self.model.buckets["acme"] = ModelBucket()
-        self.alerts = AlertModel((20, 5))
+        self.alerts = AlertModel(percents)
         self.held: list[UUID] = []
         self.count = 0
         buckets.open_client("acme")
@@ -79,9 +80,12 @@ class Walk:
         self.alerts.granted(self.bucket, grant)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_stream_and_model_agree_after_each_of_1500_random_operations(buckets: Buckets, seed: int) -> None:
-    walk = Walk(buckets, seed)
+@pytest.mark.usefixtures("buckets")
+@pytest.mark.parametrize(("seed", "percents"), [(0, (20, 5)), (1, (20, 5)), (2, (20, 5)), (3, (99, 80, 50, 1))])
+def test_stream_and_model_agree_after_each_of_1500_random_operations(
+    server: Server, seed: int, percents: tuple[int, ...]
+) -> None:
+    walk = Walk(server.buckets(alert_percents=percents), seed, percents)
     for _ in range(STEPS):
         walk.step()
-    assert {percent for percent, _, _ in walk.alerts.raised} == {20, 5, 0}
+    assert {percent for percent, _, _ in walk.alerts.raised} == {*percents, 0}

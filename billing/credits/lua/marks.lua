@@ -7,8 +7,8 @@
 -- is, or, as an older `grant`, drops it: then only the end is alerted, until the next grant.
 --
 -- A step that takes credits alerts every armed mark that the bucket fell below, by one entry of the stream, for the
--- lowest; a refused reserve alerts the end. What is alerted stays so until credits come back to half as much again as
--- the mark, so that holds which come and go do not alert at each turn; the end, until a grant leaves something to use.
+-- lowest; a refused reserve alerts the end. What is alerted stays so until credits come back well above the mark (see
+-- `lifted`), so that holds which come and go do not alert at each turn; the end, until a grant leaves something to use.
 
 -- The newest entries that the stream keeps while nobody reads it (L9).
 local ALERTS_MAX = 10000
@@ -55,8 +55,9 @@ local function share_of(amount, percent)
   return hundreds * percent + floor(((amount - hundreds * 100) * percent + 99) / 100)
 end
 
-local function lifted(available, mark)
-  return available - mark >= mark / 2
+-- Above 67 % nobody could ever have half as much again: of a high mark, half of what is above it does.
+local function lifted(available, granted, mark)
+  return available - mark >= min(mark, granted - mark) / 2
 end
 
 -- Gives a bucket that has none its marks: armed, but for those in `alerted` that it is not lifted above.
@@ -66,7 +67,7 @@ local function with_marks(bucket, percents, alerted)
   for percent in gmatch(percents .. ',0', '%d+') do
     local mark = percent == '0' and 1 or share_of(granted, tonumber(percent))
     local text = digits(mark) .. ':' .. percent .. ','
-    local above = percent == '0' and available > 0 or percent ~= '0' and lifted(available, mark)
+    local above = percent == '0' and available > 0 or percent ~= '0' and lifted(available, granted, mark)
     if not above and find(',' .. alerted, ':' .. percent .. ',', 1, true) then
       stay = stay .. text
     else
@@ -108,9 +109,10 @@ local function rearm(bucket)
     return bucket
   end
   local unmarked, armed, alerted = read_marks(bucket)
-  local available, stay, marks = sums_of(unmarked), '', {}
+  local available, granted = sums_of(unmarked)
+  local stay, marks = '', {}
   for text, mark, percent in gmatch(alerted, '((%d+):(%d+),)') do
-    if percent ~= '0' and lifted(available, tonumber(mark)) then
+    if percent ~= '0' and lifted(available, granted, tonumber(mark)) then
       marks[#marks + 1] = { text = text, percent = tonumber(percent) }
     else
       stay = stay .. text
