@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.terminal import ROOT, Answer, Terminal
+from tests.fleet.harness import ROOT
+from tests.terminal import Answer, Terminal
 
 #: Real recordings, where they lie beside the checkout: a web server's log, and calls of a language model.
 DATA = (ROOT / "../shared/data").resolve()
