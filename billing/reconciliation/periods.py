@@ -1,8 +1,8 @@
 """Compares Stripe's totals with what was sent, one call per customer and period.
 
 PostgreSQL is read before Stripe: what it says was accepted must be there. If there is more than that explains,
-PostgreSQL is read again, since an increment may have been sent in between. A Stripe that does not answer is asked no
-more: the rest is reported as not compared (L10).
+PostgreSQL is read again, since an increment may have been sent in between. A Stripe that does not answer a few times in
+a row is asked no more: the rest is reported as not compared (L10).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from sqlalchemy import ARRAY, Text, bindparam, text
 
-from billing.core.errors import BillingError, Rejected
+from billing.core.errors import BillingError, Rejected, Unreachable
 from billing.reconciliation import queries
 from billing.reconciliation.facts import PeriodFacts
 from billing.reconciliation.laws import stripe
@@ -29,6 +29,8 @@ from billing.task.runtime import Runtime
 VISIBLE_WITHIN: Final = timedelta(minutes=10)
 #: Stripe takes no event that is older than 35 days, so that a period which ended before that stays as it was found.
 OPEN_FOR: Final = timedelta(days=35)
+#: Calls in a row without an answer, after which Stripe is asked no more. Fewer are some customer's own error (L10).
+UNANSWERED_MAX: Final = 3
 
 
 class Totals(Protocol):
@@ -45,6 +47,7 @@ class Periods:
     def __init__(self, runtime: Runtime, tally: Tally, totals: Totals | None) -> None:
         self._runtime, self._tally, self._totals = runtime, tally, totals
         self._silent: str | None = None
+        self._unanswered = 0
 
     def compare(self, client_ids: Sequence[str]) -> None:
         """Compare the periods of a slice of clients."""
@@ -71,10 +74,15 @@ class Periods:
                 self._tally.found([stripe.refused(period, str(error))])
                 return
             except BillingError as error:
-                self._silent = str(error)
+                self._unanswered += 1
+                if not isinstance(error, Unreachable) or self._unanswered == UNANSWERED_MAX:
+                    self._silent = str(error)
+                self._tally.left_out(Law.STRIPE, str(error))
+                return
         if self._silent is not None:
             self._tally.left_out(Law.STRIPE, self._silent)
             return
+        self._unanswered = 0
         found = list(stripe.differences(period, total))
         if found:
             found = list(stripe.differences(self._later(period), total))

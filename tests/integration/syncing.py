@@ -17,6 +17,7 @@ from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.links import link
 from billing.sinks.stripe.planner import ROWS, Planner
 from billing.sinks.stripe.pusher import Pusher
+from billing.sinks.stripe.sandbox.control import SandboxControl
 
 METER = "billing_credits"
 NOON = datetime(2026, 3, 20, 12, 0, tzinfo=UTC)
@@ -70,6 +71,20 @@ class Syncing:
         with self.engine.begin() as connection:
             connection.execute(sqlalchemy.text(statement), given)
 
+    def customer(self, client_id: str) -> str:
+        """Add a client that is linked to a new customer; return the customer."""
+        with self.gateway() as gateway:
+            made = gateway.create_customer(client_id)
+        self.add(client_id, made)
+        return made
+
+    def planned(self, client_id: str = "acme", credits: int = 7) -> str:
+        """Add a linked client with one planned increment; return its customer."""
+        made = self.customer(client_id)
+        self.use(client_id, credits)
+        self.planner().plan()
+        return made
+
     def planner(self, *, rows: int = ROWS) -> Planner:
         """Return a planner."""
         return Planner(self.engine, self.clock, event_name=METER, rows=rows)
@@ -112,6 +127,15 @@ class Syncing:
             ) AS parts WHERE credits_from <> upto
         """)
         assert torn == []
+
+
+def at_noon(engine: sqlalchemy.Engine, database: Settings, stripe_sandbox: SandboxControl) -> Syncing:
+    """Return a database beside a stand-in that has the meter; both are at noon of one day."""
+    stripe_sandbox.set_time(int(NOON.timestamp()))
+    settings = Settings(database_url=database.database_url, stripe_sandbox_url=stripe_sandbox.url)
+    with Gateway(settings) as gateway:
+        gateway.setup()
+    return Syncing(engine=engine, settings=settings, clock=TestClock())
 
 
 def open_session(settings: Settings) -> psycopg.Connection[Any]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import stripe
 
 from billing.core.settings import Settings
 from billing.sinks.sink import Answer, Payload
@@ -185,3 +186,28 @@ def test_given_a_customer_that_stripe_refuses_when_reconciled_then_the_others_ar
 
     assert compared(report, "L8 Stripe")["units"] == 42
     assert {found.client_id for found in report.discrepancies} <= {"aaa"}
+
+
+@pytest.mark.parametrize("kind", ["unavailable", "decimals"])
+def test_given_one_customer_whose_total_cannot_be_read_then_the_others_are_compared(
+    books: Books, gateway: Gateway, stripe_sandbox: SandboxControl, stripe_client: stripe.StripeClient, kind: str
+) -> None:
+    """L10: Stripe fails for the first customer alone, or somebody sent it a fraction."""
+    _plan(books, "sent")
+    _send(books, gateway, 42)
+    books.client("aaa", 10)
+    failing = gateway.create_customer("aaa")
+    books.sql("INSERT INTO stripe_customer (client_id, customer_id) VALUES ('aaa', %s)", failing)
+    if kind == "unavailable":
+        stripe_sandbox.fault(kind, path="*/event_summaries", customer=failing, count=100)
+    else:
+        stripe_sandbox.knobs(decimals=True)
+        payload = {"stripe_customer_id": failing, "value": "0.5"}
+        stripe_client.v1.billing.meter_events.create({"event_name": books.settings.stripe_meter, "payload": payload})
+
+    report = books.reconcile(stripe=True)
+
+    assert compared(report, "L8 Stripe")["units"] == 42
+    assert not report.ok
+    if kind == "decimals":
+        assert "0.5: must be whole" in texts(report, "L8 Stripe")

@@ -2,62 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import signal
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 
 import pytest
 import sqlalchemy
 
 from billing.core.errors import Fatal, Unreachable
 from billing.core.settings import Settings
-from billing.sinks.sink import Payload, Reply
 from billing.sinks.stripe.gateway import STAND_IN_KEY, Gateway
-from billing.sinks.stripe.pusher import LEASE, Pusher
 from billing.sinks.stripe.sandbox.control import SandboxControl
-from tests.integration.syncing import METER, NOON, Syncing, TestClock
+from tests.integration.syncing import METER, NOON, Syncing, at_noon
 
 pytestmark = pytest.mark.integration
 
-ROOT = Path(__file__).parents[2]
 EVENTS = "/v1/billing/meter_events"
 
 
 @pytest.fixture
 def syncing(engine: sqlalchemy.Engine, database: Settings, stripe_sandbox: SandboxControl) -> Syncing:
-    """Return a database beside a stand-in that has the meter; both are at noon of one day."""
-    stripe_sandbox.set_time(int(NOON.timestamp()))
-    settings = Settings(database_url=database.database_url, stripe_sandbox_url=stripe_sandbox.url)
-    with Gateway(settings) as gateway:
-        gateway.setup()
-    return Syncing(engine=engine, settings=settings, clock=TestClock())
-
-
-def customer(syncing: Syncing, client_id: str) -> str:
-    """Add a client that is linked to a new customer."""
-    with syncing.gateway() as gateway:
-        made = gateway.create_customer(client_id)
-    syncing.add(client_id, made)
-    return made
-
-
-def planned(syncing: Syncing, client_id: str = "acme", credits: int = 7) -> str:
-    """Add a linked client with one planned increment; return its customer."""
-    made = customer(syncing, client_id)
-    syncing.use(client_id, credits)
-    syncing.planner().plan()
-    return made
+    return at_noon(engine, database, stripe_sandbox)
 
 
 def test_given_planned_increments_when_pushed_twice_then_stripe_has_them_once(
     syncing: Syncing, stripe_sandbox: SandboxControl
 ) -> None:
-    customers = {client_id: planned(syncing, client_id, 7) for client_id in ("acme", "berry", "corner")}
+    customers = {client_id: syncing.planned(client_id, 7) for client_id in ("acme", "berry", "corner")}
     syncing.use("acme", 5)
     syncing.planner().plan()
 
@@ -76,7 +47,7 @@ def test_given_planned_increments_when_pushed_twice_then_stripe_has_them_once(
 def test_given_all_logs_when_pushed_then_no_line_holds_the_key(
     syncing: Syncing, stripe_sandbox: SandboxControl, caplog: pytest.LogCaptureFixture
 ) -> None:
-    planned(syncing)
+    syncing.planned()
     caplog.set_level(logging.DEBUG)
     for name in ("stripe", "urllib3"):
         caplog.set_level(logging.DEBUG, logger=name)
@@ -95,7 +66,7 @@ def test_given_a_lost_answer_when_pushed_again_then_the_duplicate_is_success(
     syncing: Syncing, stripe_sandbox: SandboxControl
 ) -> None:
     """Each attempt has a key of its own, and all of them one identifier."""
-    made = planned(syncing)
+    made = syncing.planned()
     stripe_sandbox.fault("commit_then_close", path=EVENTS)
 
     first = syncing.pusher().push(most=100)
@@ -115,7 +86,7 @@ def test_given_a_lost_answer_when_pushed_again_then_the_duplicate_is_success(
 def test_given_no_answer_that_says_what_happened_when_pushed_again_then_counted_once(
     syncing: Syncing, stripe_sandbox: SandboxControl, fault: str
 ) -> None:
-    made = planned(syncing)
+    made = syncing.planned()
     stripe_sandbox.fault(fault, path=EVENTS)
 
     first = syncing.pusher().push(most=100)
@@ -130,7 +101,7 @@ def test_given_no_answer_that_says_what_happened_when_pushed_again_then_counted_
 def test_given_a_call_that_hangs_after_it_was_taken_then_counted_once(
     syncing: Syncing, stripe_sandbox: SandboxControl
 ) -> None:
-    made = planned(syncing)
+    made = syncing.planned()
     stripe_sandbox.fault("commit_then_hang", path=EVENTS, seconds=5)
 
     assert syncing.pusher().push(most=100).ambiguous == 1
@@ -142,7 +113,7 @@ def test_given_too_many_calls_then_tried_again_within_the_push_and_then_left_pen
     syncing: Syncing, stripe_sandbox: SandboxControl
 ) -> None:
     """What was not executed is no doubt: a refusal afterwards would still be the first answer."""
-    made = planned(syncing)
+    made = syncing.planned()
     stripe_sandbox.fault("rate_limit", path=EVENTS, count=5)
 
     first = syncing.pusher().push(most=100)
@@ -163,7 +134,7 @@ def test_given_a_customer_that_stripe_does_not_know_then_rejected_and_nobody_els
     stripe_sandbox.knobs(unknown_customer="refuse")
     syncing.add("wrong", "cus_nobody")
     syncing.use("wrong", 3)
-    made = planned(syncing)
+    made = syncing.planned()
 
     report = syncing.pusher().push(most=100)
 
@@ -179,7 +150,7 @@ def test_given_one_client_in_doubt_then_its_refusal_is_no_proof(
     syncing: Syncing, stripe_sandbox: SandboxControl
 ) -> None:
     """Given an attempt of which nothing is known, when the next one is refused, then it stays ambiguous."""
-    planned(syncing)
+    syncing.planned()
     stripe_sandbox.fault("commit_then_close", path=EVENTS)
     syncing.pusher().push(most=100)
     stripe_sandbox.reset()
@@ -196,7 +167,7 @@ def test_given_one_client_in_doubt_then_its_refusal_is_no_proof(
 def test_given_a_doubt_of_23_hours_then_it_is_quarantined_and_never_sent_again(
     syncing: Syncing, stripe_sandbox: SandboxControl
 ) -> None:
-    made = planned(syncing)
+    made = syncing.planned()
     stripe_sandbox.fault("drop", path=EVENTS)
     syncing.pusher().push(most=100)
 
@@ -218,7 +189,7 @@ def test_given_a_key_that_stripe_refuses_then_the_push_stops_with_one_line(
     syncing: Syncing, stripe_sandbox: SandboxControl
 ) -> None:
     for number in range(8):
-        customer(syncing, f"client-{number}")
+        syncing.customer(f"client-{number}")
         syncing.use(f"client-{number}", 5)
     syncing.planner().plan()
 
@@ -239,7 +210,7 @@ def test_given_a_key_that_stripe_refuses_then_the_push_stops_with_one_line(
 
 
 def test_given_nobody_who_listens_then_the_push_says_so_before_it_begins(syncing: Syncing) -> None:
-    planned(syncing)
+    syncing.planned()
     nowhere = Settings(database_url=syncing.settings.database_url, stripe_sandbox_url="http://127.0.0.1:1")
 
     with pytest.raises(Unreachable, match=r"^Stripe: 'http://127.0.0.1:1': does not answer$"):
@@ -253,7 +224,7 @@ def test_given_silence_in_the_middle_then_the_push_stops_after_a_few_calls(
 ) -> None:
     """Calls that nobody answers are bounded (L9); what they left is sent by the next push."""
     for number in range(20):
-        customer(syncing, f"client-{number:02}")
+        syncing.customer(f"client-{number:02}")
         syncing.use(f"client-{number:02}", 5)
     syncing.planner().plan()
     stripe_sandbox.fault("commit_then_close", path=EVENTS, count=20)
@@ -271,7 +242,7 @@ def test_given_silence_in_the_middle_then_the_push_stops_after_a_few_calls(
 def test_given_no_meter_then_nothing_is_sent_and_the_line_says_what_to_run(
     syncing: Syncing, stripe_sandbox: SandboxControl
 ) -> None:
-    planned(syncing)
+    syncing.planned()
     stripe_sandbox.reset()
 
     with pytest.raises(Fatal, match="billing stripe setup"):
@@ -284,7 +255,7 @@ def test_given_pushers_at_once_then_each_increment_is_sent_by_one_of_them(
     syncing: Syncing, stripe_sandbox: SandboxControl
 ) -> None:
     """The stand-in answers 409 to two calls at once for one customer: none is made (L8)."""
-    made = customer(syncing, "acme")
+    made = syncing.customer("acme")
     for _ in range(12):
         syncing.use("acme", 1)
         syncing.planner().plan()
@@ -301,118 +272,5 @@ def test_given_pushers_at_once_then_each_increment_is_sent_by_one_of_them(
     assert len(syncing.read("SELECT * FROM stripe_attempt")) == 12
 
 
-def test_given_what_was_sent_when_its_own_minute_shows_its_units_then_it_is_confirmed(
-    syncing: Syncing, stripe_sandbox: SandboxControl
-) -> None:
-    made = planned(syncing)
-    planned(syncing, "berry", 9)
-    syncing.pusher().push(most=100)
-    stripe_sandbox.knobs(summary_lag_seconds=600)
-    early = syncing.confirmer().confirm()
-    stripe_sandbox.advance(601)
-    late = syncing.confirmer().confirm()
-
-    assert (early.checked, early.confirmed) == (2, 0)
-    assert (late.checked, late.confirmed) == (2, 2)
-    assert syncing.states() == {"confirmed": 2}
-    assert syncing.confirmer().confirm().checked == 0
-    with syncing.gateway() as gateway:
-        start = NOON.replace(day=1, hour=0)
-        assert gateway.total(made, start, start + timedelta(days=31)) == 7
-
-
-def test_given_a_quarantined_increment_when_the_summary_shows_it_then_the_doubt_is_over(
-    syncing: Syncing, stripe_sandbox: SandboxControl
-) -> None:
-    planned(syncing)
-    stripe_sandbox.fault("commit_then_close", path=EVENTS)
-    syncing.pusher().push(most=100)
-    syncing.clock.advance(timedelta(hours=24))
-    assert syncing.pusher().push(most=100).quarantined == 1
-
-    assert syncing.confirmer().confirm().confirmed == 1
-    assert syncing.states() == {"confirmed": 1}
-
-
 def _values(stripe_sandbox: SandboxControl) -> list[dict[str, int]]:
     return [{"value": int(event["payload"]["value"])} for event in stripe_sandbox.events()]
-
-
-@pytest.mark.parametrize(("point", "counted"), [("before call", 0), ("after call", 7)])
-def test_given_a_pusher_killed_around_its_call_when_pushed_again_then_counted_once(
-    syncing: Syncing, stripe_sandbox: SandboxControl, point: str, counted: int
-) -> None:
-    """Its attempt is on record before the call; while its lease lasts nobody touches the increment."""
-    made = planned(syncing)
-    settings = {"database_url": syncing.settings.database_url, "stripe_sandbox_url": stripe_sandbox.url}
-    command = [sys.executable, "-m", "tests.integration.killed_pusher", json.dumps(settings), point, NOON.isoformat()]
-    died = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert died.returncode == -signal.SIGKILL, died.stderr
-
-    assert stripe_sandbox.total(made, METER) == counted
-    assert syncing.states() == {"sending": 1}
-    assert syncing.read("SELECT outcome FROM stripe_attempt") == [(None,)]
-    early = syncing.pusher().push(most=100)
-    assert (early.sent, early.lost) == (0, 0)
-    syncing.clock.advance(LEASE + timedelta(seconds=1))
-    late = syncing.pusher().push(most=100)
-
-    assert (late.sent, late.lost) == (1, 1)
-    assert stripe_sandbox.total(made, METER) == 7
-    outcomes = [row.outcome for row in syncing.read("SELECT outcome FROM stripe_attempt ORDER BY attempt")]
-    assert outcomes == ["unknown", "duplicate" if counted else "taken"]
-
-
-def test_given_an_answer_that_cannot_be_noted_then_the_increment_is_sent_again_after_its_lease(
-    syncing: Syncing, stripe_sandbox: SandboxControl
-) -> None:
-    """PostgreSQL goes away between the call and the outcome: the next push learns what happened."""
-    made = planned(syncing)
-
-    class Cut(Gateway):
-        """Loses the database right after the call."""
-
-        def send(self, payload: Payload, *, idempotency_key: str) -> Reply:
-            reply = super().send(payload, idempotency_key=idempotency_key)
-            with syncing.engine.begin() as connection:
-                connection.execute(sqlalchemy.text("ALTER TABLE stripe_increment RENAME TO away"))
-            return reply
-
-    with pytest.raises(sqlalchemy.exc.ProgrammingError):
-        syncing.pusher(lambda: Cut(syncing.settings)).push(most=100)
-    with syncing.engine.begin() as connection:
-        connection.execute(sqlalchemy.text("ALTER TABLE away RENAME TO stripe_increment"))
-    syncing.clock.advance(LEASE + timedelta(seconds=1))
-
-    assert syncing.pusher().push(most=100).sent == 1
-    assert stripe_sandbox.total(made, METER) == 7
-
-
-def test_given_a_process_paused_for_longer_than_its_lease_then_it_does_not_send(
-    syncing: Syncing, stripe_sandbox: SandboxControl
-) -> None:
-    """A call that comes a day late could be counted a second time."""
-    made = planned(syncing)
-    clock = syncing.clock
-
-    class Pausing(TestClock):
-        """Time that passes between the claim and the call."""
-
-        def monotonic(self) -> float:
-            clock.advance(timedelta(seconds=50))
-            return clock.monotonic()
-
-        def now(self) -> datetime:
-            return clock.now()
-
-    report = Pusher(syncing.engine, Pausing(), syncing.gateway, event_name=METER).push(most=100, seconds=10_000)
-    assert report.sent == 1
-    syncing.use("acme", 2)
-    syncing.planner().plan()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("billing.sinks.stripe.pusher.LEASE", timedelta(seconds=40))
-        report = Pusher(syncing.engine, Pausing(), syncing.gateway, event_name=METER).push(most=100, seconds=10_000)
-
-    assert (report.sent, report.pending) == (0, 1)
-    assert stripe_sandbox.total(made, METER) == 7

@@ -39,8 +39,8 @@ def differences(period: PeriodFacts, total: int) -> Iterator[Discrepancy]:
 
 
 def refused(period: PeriodFacts, reason: str) -> Discrepancy:
-    """Return the period as one of a customer that Stripe does not show at all."""
-    found = f"customer {period.customer_id}: {period.known:,} units were sent, and Stripe shows none ({reason})"
+    """Return the period as one of a customer of whom Stripe shows no total."""
+    found = f"customer {period.customer_id}: {period.known:,} units were sent, and Stripe shows no total ({reason})"
     return Discrepancy(law=Law.STRIPE.value, client_id=period.client_id, found=found)
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Engine
 
 from billing.core.clock import Clock
-from billing.core.errors import Rejected
+from billing.core.errors import Rejected, Unreachable
 from billing.sinks.sink import Sink
 from billing.sinks.stripe import push_statements as sql
 from billing.sinks.stripe.periods import MINUTE
@@ -22,6 +22,8 @@ from billing.sinks.stripe.periods import MINUTE
 #: Bounds of one run (L9). Stripe allows 25 summaries a second.
 MOST: Final = 500
 SECONDS: Final = 60.0
+#: Calls in a row without an answer, after which nobody is taken to listen. Fewer are some customer's own error (L10).
+UNANSWERED_MAX: Final = 5
 _HALF: Final = timedelta(seconds=30)
 
 
@@ -51,14 +53,22 @@ class Confirmer:
         if not found:
             return report
         sink = self._open_sink()
+        unanswered: list[Unreachable] = []
         try:
             for row in found:
-                if self._clock.monotonic() > deadline:
+                if self._clock.monotonic() > deadline or len(unanswered) == UNANSWERED_MAX:
                     break
-                proven = self._check(sink, row)
+                try:
+                    proven = self._check(sink, row)
+                except Unreachable as error:
+                    unanswered.append(error)
+                    continue
+                unanswered.clear()
                 report = ConfirmReport(checked=report.checked + 1, confirmed=report.confirmed + proven)
         finally:
             sink.close()
+        if unanswered and (len(unanswered) == UNANSWERED_MAX or not report.checked):
+            raise unanswered[-1]
         return report
 
     def _check(self, sink: Sink, row: Any) -> bool:

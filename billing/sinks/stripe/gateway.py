@@ -156,7 +156,8 @@ class Gateway:
     def total(self, customer_id: str, start: datetime, end: datetime) -> int:
         """Return the units that Stripe's summaries show for a customer in [start, end), whole minutes in UTC.
 
-        Summaries are eventually consistent, with no bound that Stripe promises. Raises `Unreachable` and `Fatal`.
+        Summaries are eventually consistent, with no bound that Stripe promises. Raises `Unreachable`, `Fatal`, and
+        `Rejected` for what concerns this customer alone.
         """
         first, last = int(start.timestamp()), int(end.timestamp())
         if first % _MINUTE or last % _MINUTE or first >= last:
@@ -228,5 +229,6 @@ def _check(meter: Any) -> None:
 def _whole(value: float) -> int:
     """Return a summary's value, which Stripe writes as a float: whole credits stay exact below 2^53."""
     if value != int(value):
-        raise Fatal(f"Stripe: {value!r}: must be whole: somebody else sends events to this meter")
+        # Of one customer: the others are still to be asked for (L10).
+        raise Rejected(f"Stripe: {value!r}: must be whole: somebody else sends events to this meter")
     return int(value)

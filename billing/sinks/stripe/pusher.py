@@ -13,7 +13,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import Engine
@@ -53,7 +53,8 @@ class _Claim:
     attempt: int
     idempotency_key: str
     doubted: bool
-    #: When its lease ends, on this process's monotonic clock.
+    #: When its lease ends, on both of this process's clocks.
+    until: datetime
     until_monotonic: float
 
 
@@ -131,8 +132,13 @@ class Pusher:
                 sink.close()
 
         with ThreadPoolExecutor(min(THREADS, len(queue)), thread_name_prefix="billing-push") as pool:
-            for future in [pool.submit(work) for _ in range(min(THREADS, len(queue)))]:
-                future.result()
+            try:
+                for future in [pool.submit(work) for _ in range(min(THREADS, len(queue)))]:
+                    future.result()
+            except BaseException:
+                # Leaving the pool waits for its threads: who is interrupted waits for their present calls only (L9).
+                course.stop("an error ended this push")
+                raise
         return states
 
     def _send(self, sink: Sink, row: Any, course: Course) -> State | None:
@@ -170,10 +176,11 @@ class Pusher:
             found = connection.execute(sql.CLAIM, given).one_or_none()
         if found is None:
             return None
-        return _Claim(until_monotonic=until_monotonic, **found._mapping)  # noqa: SLF001 - SQLAlchemy's documented way
+        return _Claim(until=now + LEASE, until_monotonic=until_monotonic, **found._mapping)  # noqa: SLF001 - SQLAlchemy's documented way
 
     def _call(self, sink: Sink, payload: Payload, claim: _Claim) -> Reply:
-        if self._clock.monotonic() >= claim.until_monotonic:
+        # A machine that sleeps stops the monotonic clock, and a set-back clock hides a pause: either may tell.
+        if self._clock.monotonic() >= claim.until_monotonic or self._clock.now() >= claim.until:
             # The process was paused: others may have taken the increment over, and Stripe may forget identifiers.
             return Reply(answer=Answer.UNREACHED, reason="not sent: the pusher was paused for longer than its lease")
         return sink.send(payload, idempotency_key=claim.idempotency_key)

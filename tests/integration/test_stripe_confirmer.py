@@ -1,0 +1,112 @@
+"""Stripe's own summary proves an increment, and one customer's summary keeps no other's waiting (L8, L10)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+import sqlalchemy
+import stripe
+
+from billing.core.errors import Unreachable
+from billing.core.settings import Settings
+from billing.sinks.stripe.sandbox.control import SandboxControl
+from tests.integration.syncing import METER, NOON, Syncing, at_noon
+
+pytestmark = pytest.mark.integration
+
+EVENTS = "/v1/billing/meter_events"
+SUMMARIES = "/v1/billing/meters/*/event_summaries"
+
+
+@pytest.fixture
+def syncing(engine: sqlalchemy.Engine, database: Settings, stripe_sandbox: SandboxControl) -> Syncing:
+    return at_noon(engine, database, stripe_sandbox)
+
+
+def test_given_what_was_sent_when_its_own_minute_shows_its_units_then_it_is_confirmed(
+    syncing: Syncing, stripe_sandbox: SandboxControl
+) -> None:
+    made = syncing.planned()
+    syncing.planned("berry", 9)
+    syncing.pusher().push(most=100)
+    stripe_sandbox.knobs(summary_lag_seconds=600)
+    early = syncing.confirmer().confirm()
+    stripe_sandbox.advance(601)
+    late = syncing.confirmer().confirm()
+
+    assert (early.checked, early.confirmed) == (2, 0)
+    assert (late.checked, late.confirmed) == (2, 2)
+    assert syncing.states() == {"confirmed": 2}
+    assert syncing.confirmer().confirm().checked == 0
+    with syncing.gateway() as gateway:
+        start = NOON.replace(day=1, hour=0)
+        assert gateway.total(made, start, start + timedelta(days=31)) == 7
+
+
+def test_given_a_quarantined_increment_when_the_summary_shows_it_then_the_doubt_is_over(
+    syncing: Syncing, stripe_sandbox: SandboxControl
+) -> None:
+    syncing.planned()
+    stripe_sandbox.fault("commit_then_close", path=EVENTS)
+    syncing.pusher().push(most=100)
+    syncing.clock.advance(timedelta(hours=24))
+    assert syncing.pusher().push(most=100).quarantined == 1
+
+    assert syncing.confirmer().confirm().confirmed == 1
+    assert syncing.states() == {"confirmed": 1}
+
+
+def test_given_a_fraction_that_somebody_else_sent_then_only_that_customer_stays_unconfirmed(
+    syncing: Syncing, stripe_sandbox: SandboxControl, stripe_client: stripe.StripeClient
+) -> None:
+    """L10: it is looked at first, and noted; the others are confirmed."""
+    spoiled = syncing.planned("acme", 7)
+    syncing.planned("berry", 9)
+    syncing.pusher().push(most=100)
+    stripe_sandbox.knobs(decimals=True)
+    (at,) = syncing.read("SELECT event_at FROM stripe_increment WHERE client_id = 'acme'")[0]
+    payload = {"stripe_customer_id": spoiled, "value": "0.5"}
+    stripe_client.v1.billing.meter_events.create(
+        {"event_name": METER, "timestamp": int(at.timestamp()), "payload": payload}
+    )
+
+    report = syncing.confirmer().confirm()
+
+    assert (report.checked, report.confirmed) == (2, 1)
+    (left,) = syncing.read("SELECT client_id, state, reason FROM stripe_increment WHERE confirmed_at IS NULL")
+    assert (left.client_id, left.state) == ("acme", "sent")
+    assert "7.5: must be whole" in left.reason
+
+
+def test_given_one_customer_whose_summary_fails_then_the_others_are_confirmed(
+    syncing: Syncing, stripe_sandbox: SandboxControl
+) -> None:
+    """L10: also when it is the first one of every run."""
+    failing = syncing.planned("acme", 7)
+    syncing.planned("berry", 9)
+    syncing.pusher().push(most=100)
+    stripe_sandbox.fault("unavailable", path=SUMMARIES, customer=failing, count=1_000, should_retry=False)
+
+    assert syncing.confirmer().confirm().confirmed == 1
+    assert syncing.states() == {"confirmed": 1, "sent": 1}
+
+    with pytest.raises(Unreachable, match="HTTP 503"):
+        syncing.confirmer().confirm()
+
+
+def test_given_a_stripe_that_fails_for_everybody_then_a_few_calls_say_so(
+    syncing: Syncing, stripe_sandbox: SandboxControl
+) -> None:
+    """L9: a silent Stripe is not asked for every increment."""
+    for number in range(8):
+        syncing.planned(f"client-{number}", 5)
+    syncing.pusher().push(most=100)
+    stripe_sandbox.fault("unavailable", path=SUMMARIES, count=8, should_retry=False)
+
+    with pytest.raises(Unreachable, match="HTTP 503"):
+        syncing.confirmer().confirm()
+
+    assert len(stripe_sandbox.state()["faults"]) == 1
+    assert stripe_sandbox.state()["faults"][0]["count"] == 3
+    assert syncing.states() == {"sent": 8}
