@@ -130,7 +130,8 @@ class PeriodFacts:
     """What was sent to Stripe for a customer, meter and period.
 
     `known`: Stripe has accepted it. `fresh`: the part of that which its summaries may not show yet. `doubtful`: nobody
-    knows whether Stripe has it. `increments` are those behind these numbers, bounded.
+    knows whether Stripe has it. `open_units` are the units of each increment that is fresh or doubtful; None: they are
+    too many to name, or have moved. `increments` are those behind these numbers, bounded.
     """
 
     client_id: str
@@ -141,4 +142,5 @@ class PeriodFacts:
     known: int = 0
     fresh: int = 0
     doubtful: int = 0
+    open_units: tuple[int, ...] | None = ()
     increments: tuple[int, ...] = ()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
-from sqlalchemy import ARRAY, Text, bindparam, text
+from sqlalchemy import ARRAY, RowMapping, Text, bindparam, text
 
 from billing.core.errors import BillingError, Rejected, Unreachable
 from billing.reconciliation import queries
@@ -104,9 +104,14 @@ class Periods:
                 period.event_name,
                 period.period_start,
             ):
+                if (now.known, now.doubtful) == (period.known, period.doubtful):
+                    return period
                 possible = now.known + now.doubtful - period.known
                 return dataclasses.replace(
-                    period, doubtful=max(period.doubtful, possible), increments=now.increments or period.increments
+                    period,
+                    doubtful=max(period.doubtful, possible),
+                    open_units=None,
+                    increments=now.increments or period.increments,
                 )
         return period
 
@@ -119,15 +124,13 @@ class Periods:
             "fresh": now - VISIBLE_WITHIN,
             "oldest": now - OPEN_FOR,
             "meter": runtime.settings.stripe_meter,
+            "open": stripe.OPEN_MAX + 1,
             "period_start": present.start,
             "period_end": present.end,
         }
         query = text(queries.PERIODS).bindparams(bindparam("ids", type_=ARRAY(Text)))
         with snapshot(runtime.settings, runtime.engine) as connection:
-            return [
-                PeriodFacts(**{**row._mapping, "increments": tuple(row.increments or ())})  # noqa: SLF001 - documented
-                for row in connection.execute(query, values)
-            ]
+            return [_facts(row._mapping) for row in connection.execute(query, values)]  # noqa: SLF001 - documented
 
     def _gateway(self) -> Totals:
         if self._totals is None:
@@ -136,3 +139,9 @@ class Periods:
 
             self._totals = Gateway(self._runtime.settings)
         return self._totals
+
+
+def _facts(row: RowMapping) -> PeriodFacts:
+    units = tuple(row["open_units"] or ())
+    open_units = units if len(units) <= stripe.OPEN_MAX else None
+    return PeriodFacts(**{**row, "open_units": open_units, "increments": tuple(row["increments"] or ())})

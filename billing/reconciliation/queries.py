@@ -149,11 +149,15 @@ SELECT client_id, customer_id, event_name, period_start, period_end,
        coalesce(sum(units) FILTER (
            WHERE state IN ('sending', 'ambiguous') OR state = 'quarantined' AND first_attempt_at IS NOT NULL
        ), 0)::bigint AS doubtful,
+       (array_agg(units) FILTER (
+           WHERE state = 'sent' AND last_attempt_at > :fresh
+              OR state IN ('sending', 'ambiguous') OR state = 'quarantined' AND first_attempt_at IS NOT NULL
+       ))[1:CAST(:open AS integer)] AS open_units,
        (array_agg(increment_id ORDER BY increment_id DESC) FILTER (WHERE state <> 'pending'))[1:20] AS increments
 FROM stripe_increment WHERE client_id = ANY(:ids) AND period_end > :oldest
 GROUP BY 1, 2, 3, 4, 5
 UNION ALL
-SELECT client_id, customer_id, :meter, :period_start, :period_end, 0, 0, 0, NULL
+SELECT client_id, customer_id, :meter, :period_start, :period_end, 0, 0, 0, NULL, NULL
 FROM stripe_customer WHERE client_id = ANY(:ids) AND NOT EXISTS (
     SELECT FROM stripe_increment AS planned
     WHERE planned.client_id = stripe_customer.client_id AND planned.customer_id = stripe_customer.customer_id

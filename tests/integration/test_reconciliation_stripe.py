@@ -211,3 +211,16 @@ def test_given_one_customer_whose_total_cannot_be_read_then_the_others_are_compa
     assert not report.ok
     if kind == "decimals":
         assert "0.5: must be whole" in texts(report, "L8 Stripe")
+
+
+@pytest.mark.parametrize("state", ["sent", "ambiguous"])
+def test_given_an_open_increment_when_one_unit_differs_then_it_hides_behind_none(
+    books: Books, gateway: Gateway, state: str
+) -> None:
+    """What was just sent, or is in doubt, is at Stripe whole or not at all: 41 of 42 units are a discrepancy."""
+    _plan(books, state, sent_ago=timedelta(minutes=1))
+    _send(books, gateway, 41)
+    assert "Stripe has 41 units" in texts(books.reconcile(stripe=True), "L8 Stripe")
+
+    _send(books, gateway, 1)
+    assert books.reconcile(stripe=True).ok
