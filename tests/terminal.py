@@ -22,7 +22,7 @@ from billing.cli.main import billing
 from billing.embedded.stack import Stack
 from billing.integration.configuration import read
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 SECRET = "hunter2"
 TABLES = ("client", "credit_grant", "ledger_entry", "price", "usage_history", "usage_rollup", "shard_rebuild", "fleet")
 NOWHERE = {
