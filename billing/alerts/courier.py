@@ -1,7 +1,8 @@
 """Makes the HTTP calls of webhooks, many at a time, each within one bound that covers it whole.
 
 It talks to the transport itself: no redirect is followed, no body is read, no proxy or cookie comes in, and no URL is
-logged. A receiver that hangs, or answers a byte a second, ends with its bound and costs others nothing (L9, L10).
+logged. A receiver that hangs, or answers a byte a second, or pours out headers, ends with its bound and costs others
+nothing (L9, L10).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import httpx
 
@@ -19,6 +20,10 @@ from billing.alerts.answer import Answer
 
 _HEADERS: Final = {"content-type": "application/json", "user-agent": "celery-billing"}
 _STOP_SECONDS: Final = 5.0
+#: Of an answer so much is read (L9): a head is shorter, and reading "103 Early Hints" without end would take the loop.
+ANSWER_BYTES_MAX: Final = 32_768
+#: When the transport has made a stream, or put TLS around it (httpx, "Extensions", trace).
+_CONNECTED: Final = frozenset({"connection.connect_tcp.complete", "connection.start_tls.complete"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,13 +67,11 @@ class Courier:
         await self._transport.aclose()
 
     async def _post(self, call: Call) -> Answer:
-        bounds = httpx.Timeout(self._timeout).as_dict()
+        extensions = {"timeout": httpx.Timeout(self._timeout).as_dict(), "trace": _bound_reading}
         try:
             async with asyncio.timeout(self._timeout):
                 headers = {**_HEADERS, **call.headers}
-                request = httpx.Request(
-                    "POST", call.url, headers=headers, content=call.body, extensions={"timeout": bounds}
-                )
+                request = httpx.Request("POST", call.url, headers=headers, content=call.body, extensions=extensions)
                 response = await self._transport.handle_async_request(request)
                 await response.aclose()
         except (TimeoutError, httpx.TimeoutException):
@@ -77,3 +80,21 @@ class Courier:
             # Only its kind: the message may name the URL, which may hold a token.
             return Answer(status=None, reason=f"could not be called: {type(error).__name__}")
         return Answer(status=response.status_code)
+
+
+async def _bound_reading(event: str, seen: Mapping[str, Any]) -> None:
+    """Have a new connection give no more than `ANSWER_BYTES_MAX`; the transport itself reads on for ever."""
+    if event not in _CONNECTED:
+        return
+    stream = seen["return_value"]
+    read, left = stream.read, ANSWER_BYTES_MAX
+
+    async def bounded(max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's signature
+        nonlocal left
+        if not left:
+            raise httpx.ReadError("the answer does not end")
+        got: bytes = await read(min(max_bytes, left), timeout)
+        left -= len(got)
+        return got
+
+    stream.read = bounded

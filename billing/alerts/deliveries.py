@@ -90,6 +90,10 @@ class Deliveries:
         with postgres.reaching(settings), runtime.engine.begin() as connection:
             connection.execute(GIVE_UP, {"now": now, "attempts_max": settings.webhook_attempts_max})
             claimed = [dict(row) for row in connection.execute(CLAIM, given).mappings()]
+            # Before the claims are committed: where no call can be made (say, certificates cannot be read), no attempt
+            # is used up.
+            if claimed:
+                self._ready()
         for row in claimed:
             attempts, url, secret = row.pop("attempts"), row.pop("url"), row.pop("secret")
             alert = Alert(**row)
@@ -105,7 +109,10 @@ class Deliveries:
             self._under_way.append(_UnderWay(alert=alert, attempts=attempts, answer=answer))
 
     def _post(self, call: Call) -> Future[Answer]:
+        return self._ready().submit(call)
+
+    def _ready(self) -> Courier:
         if self._courier is None:
             timeout = self._runtime.settings.webhook_timeout_seconds
             self._courier = Courier(timeout_seconds=timeout, calls_max=CALLS_MAX)
-        return self._courier.submit(call)
+        return self._courier
