@@ -28,8 +28,12 @@ def table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[obj
     """Print a table; the last `numbers` columns are numbers, aligned to the right."""
     import rich.console  # noqa: PLC0415 - rich is slow to import and not needed for JSON
     import rich.table  # noqa: PLC0415
+    import rich.text  # noqa: PLC0415
 
-    made = rich.table.Table(title=title, title_justify="left", box=rich.box.SIMPLE_HEAD)
+    # As text: a client's name may look like markup.
+    made = rich.table.Table(
+        title=None if title is None else rich.text.Text(title), title_justify="left", box=rich.box.SIMPLE_HEAD
+    )
     for position, column in enumerate(columns):
         is_number = position >= len(columns) - numbers
         made.add_column(column, justify="right" if is_number else "left", overflow="fold", no_wrap=is_number)

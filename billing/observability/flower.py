@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from tornado.options import OptionParser, options
 
-from billing.observability.flower_access import LOOPBACK, check_access
+from billing.observability.flower_access import LOOPBACK, asks_who, check_access
 from billing.observability.flower_tasks import COLUMNS, shown
 
 __all__ = ["COLUMNS", "SUPPORTED", "attach"]
@@ -67,7 +67,7 @@ def _refuse_open_access() -> None:
     refused = check_access(
         address=options.address,
         unix_socket=options.unix_socket,
-        authenticated=bool(options.basic_auth or options.auth),
+        authenticated=asks_who(basic_auth=options.basic_auth, auth=options.auth),
     )
     if refused is not None:
         raise SystemExit(f"billing: {refused}")

@@ -6,6 +6,7 @@ Pure, and without a look-up of names: a name may mean something else tomorrow.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from typing import Final
 
 from billing.core.errors import InvalidValue
@@ -23,6 +24,16 @@ def check_access(*, address: str, unix_socket: str, authenticated: bool) -> Inva
     if authenticated or unix_socket or is_loopback(address):
         return None
     return InvalidValue("address", address, _RULE)
+
+
+def asks_who(*, basic_auth: Sequence[str] | None, auth: str | None) -> bool:
+    """Return whether Flower has everybody say who they are: an empty variable or password is none."""
+    return bool(auth) or bool(basic_auth and all(_has_password(pair) for pair in basic_auth))
+
+
+def _has_password(pair: str) -> bool:
+    user, _, password = pair.partition(":")
+    return bool(user and password)
 
 
 def is_loopback(address: str) -> bool:

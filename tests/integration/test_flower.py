@@ -223,6 +223,7 @@ OPEN = [
     pytest.param(("--address=flower.example",), {}, "flower.example", id="a name"),
     pytest.param((), {"FLOWER_ADDRESS": "0.0.0.0"}, "0.0.0.0", id="environment"),  # noqa: S104
     pytest.param((), {"FLOWER_ADDRESS": ""}, "", id="empty environment"),
+    pytest.param(("--address=0.0.0.0",), {"FLOWER_BASIC_AUTH": ""}, "0.0.0.0", id="empty password"),  # noqa: S104
 ]
 
 

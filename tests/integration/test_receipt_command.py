@@ -52,6 +52,23 @@ def used(shop: Terminal) -> Terminal:
     return shop
 
 
+def test_a_client_s_name_is_text_wherever_it_stands(shop: Terminal) -> None:
+    """Given a client whose name looks like markup of the terminal, then it is shown as it is."""
+    name = "acme[/red]<b>{{7*7}}"
+    assert shop.type("client", "add", name).code == 0
+    for words in (
+        ("receipt", name),
+        ("receipt", name, "--format", "json"),
+        ("balance", name),
+        ("client", "show", name),
+    ):
+        shown = shop.type(*words)
+        assert (shown.code, name in shown.out) == (0, True), words
+    page = shop.type("receipt", name, "--format", "html")
+    assert "acme[/red]&lt;b&gt;{{7*7}}" in page.out
+    assert name not in page.out
+
+
 def test_every_form_has_the_same_lines(used: Terminal) -> None:
     """Given a month with four lines, then JSON, CSV, HTML and the table show these, and the same sums."""
     document = used.type("receipt", "acme", *OCTOBER, "--json").json()

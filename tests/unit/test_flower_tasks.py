@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from celery.events.state import State
 
-from billing.observability.flower_access import check_access
+from billing.observability.flower_access import asks_who, check_access
 from billing.observability.flower_tasks import COLUMNS, BilledTask, without_contents
 
 BILLED = {"billing_client": "acme", "billing_sku": "unit", "billing_charged": 10, "billing_outcome": "charged"}
@@ -94,3 +94,26 @@ def test_another_address_needs_authentication_or_a_unix_socket(address: str) -> 
     assert str(refused).startswith(f"address: {address!r}: is not loopback")
     assert check_access(address=address, unix_socket="", authenticated=True) is None
     assert check_access(address=address, unix_socket="/run/flower", authenticated=False) is None
+
+
+@pytest.mark.parametrize(
+    ("basic_auth", "auth", "asks"),
+    [
+        (["operator:secret"], "", True),
+        (["operator:secret", "other:secret"], None, True),
+        (None, ".*@example.com", True),
+        (None, None, False),
+        ([], "", False),
+        ([""], "", False),
+        (["operator"], "", False),
+        (["operator:"], "", False),
+        ([":"], "", False),
+        ([":secret"], "", False),
+        (["operator:secret", ""], "", False),
+    ],
+)
+def test_only_who_has_a_password_counts_as_authenticated(
+    basic_auth: list[str] | None, auth: str | None, *, asks: bool
+) -> None:
+    """`FLOWER_BASIC_AUTH=` of a variable that was not set lets everybody in."""
+    assert asks_who(basic_auth=basic_auth, auth=auth) is asks
