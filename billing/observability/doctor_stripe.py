@@ -9,6 +9,7 @@ from billing.connections import postgres
 from billing.core.errors import BillingError, Unreachable
 from billing.core.settings import without_password
 from billing.observability.finding import Finding, fail, ok, warn
+from billing.sinks.stripe.keys import KeyKind, key_kind
 from billing.sinks.stripe.status import SyncStatus, Waiting, read_status
 from billing.task.runtime import Runtime
 
@@ -26,7 +27,7 @@ def examine_stripe(runtime: Runtime) -> Iterator[Finding]:
 
 def _meter(runtime: Runtime) -> Iterator[Finding]:
     # The SDK is slow to import; whoever imports doctor need not wait for it.
-    from billing.sinks.stripe.gateway import Gateway, KeyKind, key_kind  # noqa: PLC0415
+    from billing.sinks.stripe.gateway import Gateway  # noqa: PLC0415
 
     settings = runtime.settings
     kind = key_kind(settings)

@@ -139,6 +139,8 @@ class PeriodFacts:
     event_name: str
     period_start: datetime
     period_end: datetime
+    #: The kind of key that it was sent with: another one's totals say nothing about it.
+    books: str = ""
     known: int = 0
     fresh: int = 0
     doubtful: int = 0

@@ -21,6 +21,7 @@ from billing.reconciliation.laws import stripe
 from billing.reconciliation.reading import snapshot
 from billing.reconciliation.report import Law
 from billing.reconciliation.tally import Tally
+from billing.sinks.stripe.keys import key_kind
 from billing.sinks.stripe.periods import period_of
 from billing.task.runtime import Runtime
 
@@ -46,6 +47,7 @@ class Periods:
 
     def __init__(self, runtime: Runtime, tally: Tally, totals: Totals | None) -> None:
         self._runtime, self._tally, self._totals = runtime, tally, totals
+        self._books = key_kind(runtime.settings).value
         self._silent: str | None = None
         self._unanswered = 0
 
@@ -54,10 +56,13 @@ class Periods:
         periods = self._read(client_ids)
         self._tally.compared(Law.STRIPE, customers=len({period.customer_id for period in periods}))
         for period in periods:
-            if period.event_name == self._runtime.settings.stripe_meter:
-                self._compare(period)
-            else:
+            if period.event_name != self._runtime.settings.stripe_meter:
                 self._tally.left_out(Law.STRIPE, f"meter {period.event_name} is not billing_stripe_meter")
+            elif period.books != self._books:
+                reason = f"sent with the key of another kind: {period.books}, not {self._books}"
+                self._tally.left_out(Law.STRIPE, reason)
+            else:
+                self._compare(period)
 
     def close(self) -> None:
         """Close the gateway that was made here."""
@@ -99,10 +104,11 @@ class Periods:
     def _later(self, period: PeriodFacts) -> PeriodFacts:
         """Return the period with what may have been sent since as doubtful: the total is older than this reading."""
         for now in self._read([period.client_id]):
-            if (now.customer_id, now.event_name, now.period_start) == (
+            if (now.customer_id, now.event_name, now.period_start, now.books) == (
                 period.customer_id,
                 period.event_name,
                 period.period_start,
+                period.books,
             ):
                 if (now.known, now.doubtful) == (period.known, period.doubtful):
                     return period
@@ -124,6 +130,7 @@ class Periods:
             "fresh": now - VISIBLE_WITHIN,
             "oldest": now - OPEN_FOR,
             "meter": runtime.settings.stripe_meter,
+            "books": self._books,
             "open": stripe.OPEN_MAX + 1,
             "period_start": present.start,
             "period_end": present.end,

@@ -3,7 +3,9 @@
 The bucket is read first, PostgreSQL after it. If they do not agree yet, PostgreSQL is read again later, when the events
 that were on their way have arrived, and compared with the bucket as it was. A further reading of the bucket is taken
 each time as well: for a grant that was noted as applied in between, an epoch that has begun, a clock that was set
-back. To agree with one reading is to agree: each is a whole truth about its moment.
+back. To agree with one reading is to agree: each is a whole truth about its moment. A reading that only an event of
+its very millisecond could explain decides nothing, for it would hide as many credits as that event cost: it is
+dropped, and the next one is asked.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ RECOVERING = "its shard is recovering"
 REBUILD_WAITS = "its shard waits for a rebuild"
 EPOCH_BEGAN = "a new epoch has just begun"
 UNREADABLE = "its bucket cannot be read"
+UNDECIDED = "no reading stood long enough beside its log: events of the same millisecond, or a shard just back"
 
 
 class Pursuit:
@@ -55,14 +58,20 @@ class Pursuit:
         if latest is None or latest.balance is None:
             return None
         self._rounds_behind = self._rounds_behind + 1 if latest.balance.epoch < ledger.epoch else 0
+        decided = []
         for reading in self._readings:
-            sure = not any(spent.cut(ledger, reading.at_ms).unsure.values())
-            if sure and not list(_differences(reading, ledger)):
+            if list(_differences(reading, ledger)):
+                decided.append(reading)
+            elif not any(spent.cut(ledger, reading.at_ms).unsure.values()):
                 return reading
+        self._readings = decided
         return None
 
-    def left_out(self) -> str | None:
-        """Return why the client could not be compared, after the last round; None: then there are `discrepancies`."""
+    def left_out(self, waited_seconds: float) -> str | None:
+        """Return why the client could not be compared, after the last round; None: then there are `discrepancies`.
+
+        A reading differs for certain only if what was on its way has had at least half of the wait to arrive.
+        """
         latest, ledger = self._latest, self._ledger
         if latest is None or ledger is None or latest.recovering:
             return RECOVERING
@@ -72,10 +81,14 @@ class Pursuit:
             return f"{REBUILD_WAITS} ({ledger.rebuild})"
         if latest.balance is not None and latest.balance.epoch < ledger.epoch and self._rounds_behind <= 1:
             return EPOCH_BEGAN
+        if latest.balance is not None and latest.balance.epoch == ledger.epoch:
+            oldest_ms = self.since_ms
+            if oldest_ms is None or latest.at_ms - oldest_ms < waited_seconds * 500:
+                return UNDECIDED
         return None
 
     def discrepancies(self, waited_seconds: float) -> Iterator[Discrepancy]:
-        """Yield what still differs after the last round, as of the oldest reading; none if only a moment was unsure."""
+        """Yield what still differs after the last round, as of the oldest reading. Only where nothing is `left_out`."""
         latest, ledger = self._latest, self._ledger
         if latest is None or ledger is None:
             return
@@ -85,7 +98,7 @@ class Pursuit:
         elif latest.balance.epoch != ledger.epoch:
             found = f"the bucket is of epoch {latest.balance.epoch}, PostgreSQL is at {ledger.epoch}"
             yield Discrepancy(law=Law.SPENT.value, client_id=self.client_id, found=found)
-        elif all(list(_differences(reading, ledger)) for reading in self._readings):
+        elif self._readings:
             for found_ in _differences(self._readings[0], ledger):
                 yield _with_wait(found_, waited_seconds)
 

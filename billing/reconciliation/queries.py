@@ -139,11 +139,11 @@ SELECT client_id, state, count(*) AS increments, sum(units)::bigint AS units,
 FROM carried GROUP BY client_id, state
 """
 
-#: What was sent per customer, meter and period. A quarantined increment that was attempted may have arrived. Periods
-#: that ended before `:oldest` take no events any more. Linked clients are asked for in the present period as well,
-#: so that units which no increment carries are seen.
+#: What was sent per customer, meter, period and kind of key. A quarantined increment that was attempted may have
+#: arrived. Periods that ended before `:oldest` take no events any more. Linked clients are asked for in the present
+#: period as well, so that units which no increment carries are seen.
 PERIODS: Final = """
-SELECT client_id, customer_id, event_name, period_start, period_end,
+SELECT client_id, customer_id, event_name, period_start, period_end, coalesce(sent_to, :books) AS books,
        coalesce(sum(units) FILTER (WHERE state IN ('sent', 'confirmed')), 0)::bigint AS known,
        coalesce(sum(units) FILTER (WHERE state = 'sent' AND last_attempt_at > :fresh), 0)::bigint AS fresh,
        coalesce(sum(units) FILTER (
@@ -155,13 +155,14 @@ SELECT client_id, customer_id, event_name, period_start, period_end,
        ))[1:CAST(:open AS integer)] AS open_units,
        (array_agg(increment_id ORDER BY increment_id DESC) FILTER (WHERE state <> 'pending'))[1:20] AS increments
 FROM stripe_increment WHERE client_id = ANY(:ids) AND period_end > :oldest
-GROUP BY 1, 2, 3, 4, 5
+GROUP BY 1, 2, 3, 4, 5, 6
 UNION ALL
-SELECT client_id, customer_id, :meter, :period_start, :period_end, 0, 0, 0, NULL, NULL
+SELECT client_id, customer_id, :meter, :period_start, :period_end, :books, 0, 0, 0, NULL, NULL
 FROM stripe_customer WHERE client_id = ANY(:ids) AND NOT EXISTS (
     SELECT FROM stripe_increment AS planned
     WHERE planned.client_id = stripe_customer.client_id AND planned.customer_id = stripe_customer.customer_id
-      AND planned.event_name = :meter AND planned.period_start = :period_start)
+      AND planned.event_name = :meter AND planned.period_start = :period_start
+      AND coalesce(planned.sent_to, :books) = :books)
 ORDER BY client_id, period_start
 """
 

@@ -241,7 +241,7 @@ class _Reconciliation:
                 del self._pursued[client_id]
 
     def _give_up(self, pursuit: Pursuit, waited: float, explained: str) -> None:
-        reason = pursuit.left_out()
+        reason = pursuit.left_out(waited)
         if reason is not None:
             for law in (Law.SPENT, Law.BUCKET) if pursuit.client_id in self._unread else (Law.SPENT,):
                 self._tally.left_out(law, reason)

@@ -72,6 +72,7 @@ stripe_increment: Final = Table(
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     instant("planned_at", default=NOW),
     instant("first_attempt_at", nullable=True),
+    Column("sent_to", Text, comment="whose books its attempts went to: stand-in, test or live; null before the first"),
     instant("last_attempt_at", nullable=True),
     instant("lease_until", nullable=True, comment="until when the pusher that is sending it is taken to live"),
     instant("checked_at", nullable=True, comment="when its minute was last read from Stripe's summaries"),

@@ -16,6 +16,7 @@ from billing.admin import bulk
 from billing.connections import postgres
 from billing.core.errors import Unreachable
 from billing.core.settings import Settings
+from billing.sinks.stripe.keys import KeyKind, key_kind
 
 #: Calls to the stand-in at once, as many as one push makes.
 _THREADS: Final = 4
@@ -39,8 +40,6 @@ class StripeReport:
 
 def report_usage(settings: Settings, client_ids: Sequence[str]) -> StripeReport:
     """Link clients where that is allowed, plan, and push until nothing is open or nothing moves any more."""
-    from billing.sinks.stripe.gateway import KeyKind, key_kind  # noqa: PLC0415 - the SDK is slow to import
-
     kind = key_kind(settings)
     try:
         admin.stripe_setup(settings)

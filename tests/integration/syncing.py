@@ -14,6 +14,7 @@ from billing.catalog.clients import add_client
 from billing.core.settings import Settings
 from billing.sinks.stripe.confirmer import Confirmer
 from billing.sinks.stripe.gateway import Gateway
+from billing.sinks.stripe.keys import KeyKind
 from billing.sinks.stripe.links import link
 from billing.sinks.stripe.planner import ROWS, Planner
 from billing.sinks.stripe.pusher import Pusher
@@ -89,13 +90,14 @@ class Syncing:
         """Return a planner."""
         return Planner(self.engine, self.clock, event_name=METER, rows=rows)
 
-    def pusher(self, open_sink: Callable[[], Any] | None = None) -> Pusher:
+    def pusher(self, open_sink: Callable[[], Any] | None = None, *, books: KeyKind = KeyKind.STAND_IN) -> Pusher:
         """Return a pusher, of the stand-in unless told otherwise."""
-        return Pusher(self.engine, self.clock, open_sink or self.gateway, event_name=METER, backoff_seconds=0.001)
+        sink = open_sink or self.gateway
+        return Pusher(self.engine, self.clock, sink, event_name=METER, books=books, backoff_seconds=0.001)
 
-    def confirmer(self) -> Confirmer:
+    def confirmer(self, books: KeyKind = KeyKind.STAND_IN) -> Confirmer:
         """Return a confirmer."""
-        return Confirmer(self.engine, self.clock, self.gateway, event_name=METER)
+        return Confirmer(self.engine, self.clock, self.gateway, event_name=METER, books=books)
 
     def gateway(self) -> Gateway:
         """Return a gateway with a short wait."""

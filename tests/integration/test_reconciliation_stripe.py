@@ -224,3 +224,18 @@ def test_given_an_open_increment_when_one_unit_differs_then_it_hides_behind_none
 
     _send(books, gateway, 1)
     assert books.reconcile(stripe=True).ok
+
+
+def test_given_units_sent_with_another_kind_of_key_when_reconciled_then_they_are_not_compared(
+    books: Books, gateway: Gateway
+) -> None:
+    """A test key's units are not missed in the live books, nor called fine."""
+    _plan(books, "sent")
+    books.sql("UPDATE stripe_increment SET sent_to = 'live'")
+
+    report = books.reconcile(stripe=True)
+
+    assert report.holds
+    assert not report.ok
+    (law,) = [law for law in report.laws if law.not_compared]
+    assert dict(law.not_compared) == {"sent with the key of another kind: live, not stand-in": 1}

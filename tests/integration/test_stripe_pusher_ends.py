@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from billing.core.settings import Settings
 from billing.sinks.sink import Payload, Reply
 from billing.sinks.stripe.course import Course
 from billing.sinks.stripe.gateway import Gateway
+from billing.sinks.stripe.keys import KeyKind
 from billing.sinks.stripe.pusher import LEASE, THREADS, Pusher
 from billing.sinks.stripe.sandbox.control import SandboxControl
 from tests.integration.syncing import METER, NOON, Syncing, TestClock, at_noon
@@ -98,14 +100,14 @@ def test_given_a_process_paused_for_longer_than_its_lease_then_it_does_not_send(
         def now(self) -> datetime:
             return clock.now()
 
-    report = Pusher(syncing.engine, Pausing(), syncing.gateway, event_name=METER).push(most=100, seconds=10_000)
+    report = _by(Pausing(), syncing).push(most=100, seconds=10_000)
     assert report.sent == 1
     syncing.use("acme", 2)
     syncing.planner().plan()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("billing.sinks.stripe.pusher.LEASE", timedelta(seconds=40))
-        report = Pusher(syncing.engine, Pausing(), syncing.gateway, event_name=METER).push(most=100, seconds=10_000)
+        report = _by(Pausing(), syncing).push(most=100, seconds=10_000)
 
     assert (report.sent, report.pending) == (0, 1)
     assert stripe_sandbox.total(made, METER) == 7
@@ -126,7 +128,7 @@ def test_given_a_machine_that_slept_past_its_lease_then_it_does_not_send(
             self.looks += 1
             return NOON + timedelta(days=self.looks > 2)
 
-    report = Pusher(syncing.engine, Sleeping(), syncing.gateway, event_name=METER).push(most=100)
+    report = _by(Sleeping(), syncing).push(most=100)
 
     assert (report.sent, report.pending) == (0, 1)
     assert stripe_sandbox.total(made, METER) == 0
@@ -165,3 +167,38 @@ def test_given_an_interrupted_push_then_no_further_call_begins(
 
     assert 1 <= len(calls) <= THREADS
     assert syncing.states() == {"sent": len(calls), "pending": 12 - len(calls)}
+
+
+def test_given_a_doubt_at_other_books_when_the_key_changes_then_it_waits_for_its_own(
+    syncing: Syncing, stripe_sandbox: SandboxControl
+) -> None:
+    """L8: what a test key may have sent is not sent as live; what was never attempted is, and confirmed there only."""
+    made = syncing.planned("acme", 7)
+    stripe_sandbox.fault("commit_then_close", path="/v1/billing/meter_events")
+    assert syncing.pusher(books=KeyKind.TEST).push(most=100).ambiguous == 1
+    syncing.planned("berry", 9)
+
+    live = syncing.pusher(books=KeyKind.LIVE).push(most=100)
+    assert (live.sent, live.ambiguous) == (1, 0)
+    assert syncing.confirmer(KeyKind.LIVE).confirm().checked == 1
+    sent_to = syncing.read("SELECT client_id, state, sent_to FROM stripe_increment ORDER BY 1")
+    assert [tuple(row) for row in sent_to] == [("acme", "ambiguous", "test"), ("berry", "confirmed", "live")]
+
+    assert syncing.pusher(books=KeyKind.TEST).push(most=100).sent == 1
+    assert stripe_sandbox.total(made, METER) == 7
+
+
+def test_given_calls_that_were_not_executed_when_the_key_changes_then_the_new_one_sends_them(
+    syncing: Syncing, stripe_sandbox: SandboxControl
+) -> None:
+    made = syncing.planned("acme", 7)
+    stripe_sandbox.fault("rate_limit", path="/v1/billing/meter_events", count=4)
+    assert syncing.pusher(books=KeyKind.TEST).push(most=100).pending == 1
+
+    assert syncing.pusher(books=KeyKind.LIVE).push(most=100).sent == 1
+    assert stripe_sandbox.total(made, METER) == 7
+
+
+def _by(clock: TestClock, syncing: Syncing) -> Pusher:
+    """Return a pusher with a clock of its own."""
+    return dataclasses.replace(syncing, clock=clock).pusher()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from billing.credits.auditing import BucketReading
 from billing.credits.values import Balance, GrantBalance
 from billing.reconciliation.facts import Charged, GrantFacts, LedgerFacts
-from billing.reconciliation.pursuit import EPOCH_BEGAN, RECOVERING, UNREADABLE, Pursuit
+from billing.reconciliation.pursuit import EPOCH_BEGAN, RECOVERING, UNDECIDED, UNREADABLE, Pursuit
 
 
 def bucket(spent: int, *, at: int = 1_000, epoch: int = 1, debt: int = 0, granted: int = 100) -> BucketReading:
@@ -62,7 +62,7 @@ def test_a_credit_that_moved_is_found_among_later_events() -> None:
     pursuit = pursued((bucket(11), ledger({7: 17}, (1_001, 3), (2_000, 4))))
     (found,) = pursuit.discrepancies(0)
     assert found.found == "spent: Redis says 11, the log's grant_spent says 10"
-    assert pursuit.left_out() is None
+    assert pursuit.left_out(0) is None
 
 
 def test_an_event_on_its_way_is_waited_for_with_the_bucket_as_it_was() -> None:
@@ -76,9 +76,27 @@ def test_an_event_on_its_way_is_waited_for_with_the_bucket_as_it_was() -> None:
 def test_an_event_of_the_very_millisecond_is_unsure_and_another_reading_decides() -> None:
     facts = ledger({7: 13}, (1_000, 3))
     pursuit = pursued((bucket(10), facts))
-    assert list(pursuit.discrepancies(0)) == []  # it may be on either side
+    assert pursuit.left_out(0) == UNDECIDED  # it may be on either side
+    assert list(pursuit.discrepancies(0)) == []
     pursuit.read(bucket(13, at=2_000))
     assert pursuit.agreed(ledger({7: 13}, (1_000, 3))) is not None
+
+
+def test_an_unsure_reading_hides_no_credit_that_a_sure_one_misses() -> None:
+    """The first bucket lacks a credit, which an event of its millisecond could explain; the second one lacks it too."""
+    first = ledger({7: 13}, (1_000, 3))
+    pursuit = pursued((bucket(12), first), (bucket(12, at=2_000), first))
+    (found,) = pursuit.discrepancies(0)
+    assert found.found == "spent: Redis says 12, the log's grant_spent says 13"
+    assert pursuit.left_out(0) is None
+
+
+def test_a_reading_that_differs_is_no_discrepancy_before_its_events_had_time() -> None:
+    """Half of the wait at least: a fleet that goes on always has events on their way."""
+    unsure = ledger({7: 13}, (1_000, 3))
+    pursuit = pursued((bucket(11), unsure), (bucket(15, at=40_000), ledger({7: 13})))
+    assert pursuit.left_out(60) == UNDECIDED
+    assert pursued((bucket(9), ledger({7: 10})), (bucket(9, at=61_000), ledger({7: 10}))).left_out(60) is None
 
 
 def test_an_unsure_event_excuses_no_more_than_its_credits() -> None:
@@ -109,7 +127,7 @@ def test_a_clock_that_was_set_back_is_outwaited() -> None:
 
 def test_a_new_epoch_begins_the_comparison_again() -> None:
     pursuit = pursued((bucket(10), ledger({7: 12}, epoch=2)))
-    assert pursuit.left_out() == EPOCH_BEGAN
+    assert pursuit.left_out(0) == EPOCH_BEGAN
     pursuit.read(bucket(12, at=2_000, epoch=2))
     assert pursuit.since_ms == 2_000
     assert pursuit.agreed(ledger({7: 12}, epoch=2)) is not None
@@ -117,7 +135,7 @@ def test_a_new_epoch_begins_the_comparison_again() -> None:
 
 def test_a_bucket_that_stays_at_an_old_epoch_is_a_discrepancy() -> None:
     pursuit = pursued((bucket(10), ledger({7: 10}, epoch=2)), (bucket(10, at=2_000), ledger({7: 10}, epoch=2)))
-    assert pursuit.left_out() is None
+    assert pursuit.left_out(0) is None
     (found,) = pursuit.discrepancies(0)
     assert found.found == "the bucket is of epoch 1, PostgreSQL is at 2"
 
@@ -131,10 +149,10 @@ def test_a_bucket_ahead_of_postgresql_is_a_discrepancy() -> None:
 def test_what_cannot_be_read_is_left_out_with_its_reason() -> None:
     away = BucketReading(client_id="acme", shard=1, at_ms=0, recovering=True)
     rubbish = BucketReading(client_id="acme", shard=1, at_ms=1, unreadable="rubbish")
-    assert pursued((away, ledger({7: 10}))).left_out() == RECOVERING
-    assert pursued((rubbish, ledger({7: 10}))).left_out() == UNREADABLE
+    assert pursued((away, ledger({7: 10}))).left_out(0) == RECOVERING
+    assert pursued((rubbish, ledger({7: 10}))).left_out(0) == UNREADABLE
     waits = pursued((bucket(9), ledger({7: 10}, rebuild="run 1 was settled twice")))
-    assert waits.left_out() == "its shard waits for a rebuild (run 1 was settled twice)"
+    assert waits.left_out(0) == "its shard waits for a rebuild (run 1 was settled twice)"
 
 
 def test_readings_are_bounded_and_the_oldest_stay() -> None:

@@ -17,6 +17,7 @@ from billing.core.clock import Clock
 from billing.core.errors import Rejected, Unreachable
 from billing.sinks.sink import Sink
 from billing.sinks.stripe import push_statements as sql
+from billing.sinks.stripe.keys import KeyKind
 from billing.sinks.stripe.periods import MINUTE
 
 #: Bounds of one run (L9). Stripe allows 25 summaries a second.
@@ -36,10 +37,13 @@ class ConfirmReport:
 
 
 class Confirmer:
-    """Confirms increments of one meter."""
+    """Confirms increments of one meter that were sent to the books of one kind of key."""
 
-    def __init__(self, engine: Engine, clock: Clock, open_sink: Callable[[], Sink], *, event_name: str) -> None:
-        self._engine, self._clock, self._open_sink, self._event_name = engine, clock, open_sink, event_name
+    def __init__(
+        self, engine: Engine, clock: Clock, open_sink: Callable[[], Sink], *, event_name: str, books: KeyKind
+    ) -> None:
+        self._engine, self._clock, self._open_sink = engine, clock, open_sink
+        self._given = {"event_name": event_name, "books": books.value}
 
     def confirm(self, *, most: int = MOST, seconds: float = SECONDS) -> ConfirmReport:
         """Look at what waits to be confirmed, those first that were looked at longest ago.
@@ -48,7 +52,7 @@ class Confirmer:
         """
         deadline = self._clock.monotonic() + seconds
         with self._engine.connect() as connection:
-            found = list(connection.execute(sql.FIND_UNCONFIRMED, {"event_name": self._event_name, "most": most}))
+            found = list(connection.execute(sql.FIND_UNCONFIRMED, {**self._given, "most": most}))
         report = ConfirmReport()
         if not found:
             return report

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from enum import Enum
 from typing import Any, Final, Self
 
 import requests
@@ -21,6 +20,7 @@ from billing.core.errors import BillingError, Fatal, InvalidValue, Rejected, Unr
 from billing.core.settings import Settings, without_password
 from billing.sinks.sink import Answer, Payload, Reply
 from billing.sinks.stripe import answers
+from billing.sinks.stripe.keys import KeyKind, key_kind
 
 #: Bounds on connecting and on each wait for bytes, in seconds (L9).
 TIMEOUTS_SECONDS: Final = (3.05, 20.0)
@@ -40,14 +40,6 @@ stripe.enable_telemetry = False
 _LOGGER: Final = logging.getLogger("stripe")
 
 
-class KeyKind(Enum):
-    """Whose money the key moves."""
-
-    STAND_IN = "stand-in"
-    TEST = "test"
-    LIVE = "live"
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Meter:
     """A meter at Stripe."""
@@ -55,14 +47,6 @@ class Meter:
     meter_id: str
     event_name: str
     created: bool = False
-
-
-def key_kind(settings: Settings) -> KeyKind:
-    """Return which kind of key the settings hold."""
-    key = settings.stripe_api_key
-    if not key:
-        return KeyKind.STAND_IN
-    return KeyKind.LIVE if "_live_" in key[:8] else KeyKind.TEST
 
 
 class Gateway:

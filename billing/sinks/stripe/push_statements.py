@@ -26,11 +26,12 @@ UPDATE stripe_increment SET state = 'quarantined',
 WHERE state = 'ambiguous' AND first_attempt_at <= :resend_from
 """)
 
-#: What may be sent, those first that were tried least, so that what fails again and again keeps nobody waiting (L10).
+#: What may be sent to these books, those first that were tried least, so that what fails again and again keeps nobody
+#: waiting (L10).
 FIND_OPEN: Final = text("""
 SELECT increment_id, client_id, customer_id, event_name, units, event_at, identifier
 FROM stripe_increment
-WHERE state IN ('pending', 'ambiguous') AND event_name = :event_name
+WHERE state IN ('pending', 'ambiguous') AND event_name = :event_name AND coalesce(sent_to, :books) = :books
 ORDER BY attempts, increment_id LIMIT :most
 """)
 
@@ -39,13 +40,14 @@ LOCK_CUSTOMER: Final = text("""
 SELECT client_id FROM stripe_customer WHERE client_id = :client_id FOR UPDATE SKIP LOCKED
 """)
 
-#: Take an increment, unless another one of its customer and meter is in flight; write the attempt down.
+#: Take an increment, unless another one of its customer and meter is in flight; write the attempt down. What other
+#: books may have counted is not sent to these: they do not know its identifier.
 CLAIM: Final = text("""
 WITH claimed AS (
     SELECT increment_id, state, attempts + 1 AS attempt, identifier || '#' || (attempts + 1) AS idempotency_key
     FROM stripe_increment AS open
     WHERE increment_id = :increment_id AND state IN ('pending', 'ambiguous')
-      AND (first_attempt_at IS NULL OR first_attempt_at > :resend_from)
+      AND (first_attempt_at IS NULL OR first_attempt_at > :resend_from) AND coalesce(sent_to, :books) = :books
       AND NOT EXISTS (
           SELECT FROM stripe_increment AS other
           WHERE other.customer_id = open.customer_id AND other.event_name = open.event_name AND other.state = 'sending'
@@ -54,7 +56,7 @@ WITH claimed AS (
 ), moved AS (
     UPDATE stripe_increment AS increment
     SET state = 'sending', attempts = claimed.attempt, first_attempt_at = coalesce(first_attempt_at, :now),
-        last_attempt_at = :now, lease_until = :lease_until
+        last_attempt_at = :now, lease_until = :lease_until, sent_to = :books
     FROM claimed WHERE increment.increment_id = claimed.increment_id
 ), noted AS (
     INSERT INTO stripe_attempt (increment_id, attempt, idempotency_key, started_at)
@@ -67,7 +69,8 @@ SELECT attempt, idempotency_key, state = 'ambiguous' AS doubted FROM claimed
 NOTE_INCREMENT: Final = text("""
 UPDATE stripe_increment
 SET state = :state, reason = :reason, lease_until = NULL,
-    first_attempt_at = CASE WHEN :state = 'pending' THEN NULL ELSE first_attempt_at END
+    first_attempt_at = CASE WHEN :state = 'pending' THEN NULL ELSE first_attempt_at END,
+    sent_to = CASE WHEN :state = 'pending' THEN NULL ELSE sent_to END
 WHERE increment_id = :increment_id AND attempts = :attempt AND state IN ('sending', 'ambiguous')
 """)
 NOTE_ATTEMPT: Final = text("""
@@ -79,7 +82,8 @@ WHERE increment_id = :increment_id AND attempt = :attempt
 #: What Stripe's summaries may prove: what was sent, and what is in doubt. Those first that were read longest ago.
 FIND_UNCONFIRMED: Final = text("""
 SELECT increment_id, customer_id, units, event_at, state FROM stripe_increment
-WHERE (state IN ('sent', 'ambiguous') OR state = 'quarantined' AND attempts > 0) AND event_name = :event_name
+WHERE (state IN ('sent', 'ambiguous') OR state = 'quarantined' AND attempts > 0)
+  AND event_name = :event_name AND sent_to = :books
 ORDER BY checked_at NULLS FIRST, increment_id LIMIT :most
 """)
 NOTE_CHECK: Final = text("""

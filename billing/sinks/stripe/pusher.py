@@ -22,6 +22,7 @@ from billing.core.clock import Clock
 from billing.sinks.sink import Answer, Payload, Reply, Sink
 from billing.sinks.stripe import push_statements as sql
 from billing.sinks.stripe.course import BACKOFF_SECONDS, Course
+from billing.sinks.stripe.keys import KeyKind
 from billing.sinks.stripe.outcomes import RESEND_WITHIN, State, state_after
 
 #: Calls at once. Each thread has a connection of its own to Stripe; it is the runtime's pool of database connections.
@@ -59,7 +60,7 @@ class _Claim:
 
 
 class Pusher:
-    """Pushes to one meter."""
+    """Pushes to one meter in the books of one kind of key."""
 
     def __init__(
         self,
@@ -68,10 +69,11 @@ class Pusher:
         open_sink: Callable[[], Sink],
         *,
         event_name: str,
+        books: KeyKind,
         backoff_seconds: float = BACKOFF_SECONDS,
     ) -> None:
         self._engine, self._clock, self._open_sink, self._event_name = engine, clock, open_sink, event_name
-        self._backoff_seconds = backoff_seconds
+        self._books, self._backoff_seconds = books.value, backoff_seconds
 
     def push(self, *, most: int, seconds: float = SECONDS) -> PushReport:
         """Send at most `most` increments. Raises `Fatal` or `Unreachable` when the sink cannot take any."""
@@ -102,7 +104,7 @@ class Pusher:
         with self._engine.begin() as connection:
             lost = connection.execute(sql.FIND_LOST, {"now": now}).rowcount
             old = connection.execute(sql.QUARANTINE_OLD, {"resend_from": now - RESEND_WITHIN}).rowcount
-            given = {"event_name": self._event_name, "most": most}
+            given = {"event_name": self._event_name, "books": self._books, "most": most}
             return lost, old, list(connection.execute(sql.FIND_OPEN, given))
 
     def _send_all(self, found: list[Any], course: Course) -> Counter[State]:
@@ -169,6 +171,7 @@ class Pusher:
             "now": now,
             "lease_until": now + LEASE,
             "resend_from": now - RESEND_WITHIN,
+            "books": self._books,
         }
         with self._engine.begin() as connection:
             if connection.execute(sql.LOCK_CUSTOMER, {"client_id": row.client_id}).one_or_none() is None:

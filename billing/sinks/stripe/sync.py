@@ -5,6 +5,7 @@ from __future__ import annotations
 from billing.connections import postgres
 from billing.sinks.stripe.confirmer import Confirmer, ConfirmReport
 from billing.sinks.stripe.gateway import Gateway
+from billing.sinks.stripe.keys import key_kind
 from billing.sinks.stripe.planner import Planner, PlanReport
 from billing.sinks.stripe.pusher import Pusher, PushReport
 from billing.task.runtime import Runtime
@@ -19,7 +20,13 @@ def plan(runtime: Runtime) -> PlanReport:
 def push(runtime: Runtime) -> PushReport:
     """Send what is planned, at most `billing_stripe_push_batch` increments."""
     settings = runtime.settings
-    pusher = Pusher(runtime.engine, runtime.clock, lambda: Gateway(settings), event_name=settings.stripe_meter)
+    pusher = Pusher(
+        runtime.engine,
+        runtime.clock,
+        lambda: Gateway(settings),
+        event_name=settings.stripe_meter,
+        books=key_kind(settings),
+    )
     with postgres.reaching(settings):
         return pusher.push(most=settings.stripe_push_batch)
 
@@ -27,6 +34,12 @@ def push(runtime: Runtime) -> PushReport:
 def confirm(runtime: Runtime) -> ConfirmReport:
     """Confirm what Stripe's summaries show."""
     settings = runtime.settings
-    confirmer = Confirmer(runtime.engine, runtime.clock, lambda: Gateway(settings), event_name=settings.stripe_meter)
+    confirmer = Confirmer(
+        runtime.engine,
+        runtime.clock,
+        lambda: Gateway(settings),
+        event_name=settings.stripe_meter,
+        books=key_kind(settings),
+    )
     with postgres.reaching(settings):
         return confirmer.confirm()

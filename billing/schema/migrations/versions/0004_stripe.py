@@ -32,6 +32,7 @@ CREATE TABLE stripe_increment (
     attempts integer NOT NULL DEFAULT 0,
     planned_at timestamptz NOT NULL DEFAULT now(),
     first_attempt_at timestamptz,
+    sent_to text,
     last_attempt_at timestamptz,
     lease_until timestamptz,
     checked_at timestamptz,
@@ -50,6 +51,8 @@ CREATE INDEX stripe_increment_open_idx ON stripe_increment (increment_id) WHERE 
 CREATE INDEX stripe_increment_client_id_period_start_idx ON stripe_increment (client_id, period_start);
 COMMENT ON COLUMN stripe_increment.event_at IS
     'the minute of this increment alone, so that the summary of that minute is its proof';
+COMMENT ON COLUMN stripe_increment.sent_to IS
+    'whose books its attempts went to: stand-in, test or live; null before the first';
 COMMENT ON COLUMN stripe_increment.lease_until IS 'until when the pusher that is sending it is taken to live';
 COMMENT ON COLUMN stripe_increment.checked_at IS 'when its minute was last read from Stripe''s summaries';
 COMMENT ON COLUMN stripe_increment.confirmed_at IS 'when Stripe''s own summary showed it';
