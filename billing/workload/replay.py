@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import celery
 
 from billing import admin
 from billing.admin import bulk
+from billing.admin.access import runtime_for
 from billing.catalog.price_book import PriceBook
 from billing.connections import postgres
 from billing.core.clock import Clock, SystemClock, to_milliseconds
 from billing.core.errors import Fatal
 from billing.core.settings import Settings
+from billing.core.shards import shard_of
 from billing.workload import charges
 from billing.workload.ending import Ended, close_books
 from billing.workload.feed import Feed, reaching
@@ -105,7 +107,7 @@ class Replay:
                 account = feed.run(entries, lambda: self._pause(shown))
             self._steps.say(account.sentence())
             self._steps.begin("books", "every row has ended; waiting for the log")
-            self._wait_for_log(lambda: charges.count_of(connection, identity) >= account.charged)
+            self._wait_for_log(lambda: charges.count_of(connection, identity) >= account.charged, found.clients)
             books = close_books(self._settings, found.clients, account.clients, self._steps)
             own = (rows_charged(account, charges.charges_of(connection, identity)), rows_accounted(account))
             if account.complete:
@@ -130,10 +132,21 @@ class Replay:
         self._alive()
         time.sleep(_POLL_SECONDS)
 
-    def _wait_for_log(self, there: Callable[[], bool]) -> None:
-        """Wait until the log has every charge, as long as events may take that were published at the last moment."""
-        deadline = self._clock.monotonic() + self._settings.lease_seconds + self._settings.reconcile_wait_seconds
-        while not there() and self._clock.monotonic() < deadline:
+    def _wait_for_log(self, there: Callable[[], bool], client_ids: Sequence[str]) -> None:
+        """Wait until the log has every charge, as long as events may take that were published at the last moment.
+
+        And until their shards' outboxes have nothing left from before: other work may go on in them.
+        """
+        started = self._clock.monotonic()
+        shards = sorted({shard_of(client_id, self._settings.shards) for client_id in client_ids})
+        buckets = runtime_for(self._settings).buckets
+
+        def confirmed() -> bool:
+            waited_ms = (self._clock.monotonic() - started) * 1_000
+            return all(not depth or age_ms < waited_ms for depth, age_ms in buckets.oldest_outbox_ms(shards).values())
+
+        deadline = started + self._settings.lease_seconds + self._settings.reconcile_wait_seconds
+        while not (there() and confirmed()) and self._clock.monotonic() < deadline:
             self._alive()
             time.sleep(_POLL_SECONDS)
 
