@@ -35,9 +35,16 @@ class Layout:
     time: str = ""
     spread: int = 0
 
+    def resolved(self) -> Layout:
+        """Return the layout with its defaults written out."""
+        if self.format == "combined":
+            return dataclasses.replace(self, sku=self.sku or f"={COMBINED_SKU}")
+        client = self.client or ("" if self.spread else "client")
+        return dataclasses.replace(self, client=client, sku=self.sku or "sku", quantity=self.quantity or "quantity")
+
     def canonical(self) -> bytes:
-        """Return the same bytes for the same options, whatever their order."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True).encode()
+        """Return the same bytes for the same options; a default that is written out is the same."""
+        return json.dumps(dataclasses.asdict(self.resolved()), sort_keys=True).encode()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,9 +71,10 @@ def select(layout: Layout, header: Sequence[str]) -> Selection:
     """Resolve a layout against the header of a CSV file, or raise `InvalidValue` that names the columns there are."""
     if layout.spread and layout.client:
         raise InvalidValue("--spread", layout.spread, "is for files without clients: leave --client out")
-    client = None if layout.spread else _source("--client", layout.client or "client", header)
-    sku = _source("--sku", layout.sku or "sku", header)
-    quantity = _source("--quantity", layout.quantity or "quantity", header, summed=True)
+    layout = layout.resolved()
+    client = None if layout.spread else _source("--client", layout.client, header)
+    sku = _source("--sku", layout.sku, header)
+    quantity = _source("--quantity", layout.quantity, header, summed=True)
     time = _source("--time", layout.time, header) if layout.time else None
     return Selection(columns=len(header), client=client, sku=sku, quantity=quantity, time=time, spread=layout.spread)
 
@@ -79,7 +87,7 @@ def combined_sku(layout: Layout) -> str:
             raise InvalidValue(f"--{name}", getattr(layout, name), rule)
     if layout.sku and not layout.sku.startswith("="):
         raise InvalidValue("--sku", layout.sku, "a combined log has no columns: write a fixed SKU as =web-kib")
-    return check_sku(layout.sku[1:], field="--sku") if layout.sku else COMBINED_SKU
+    return check_sku(layout.resolved().sku[1:], field="--sku")
 
 
 def spread_client(place: int, spread: int) -> str:

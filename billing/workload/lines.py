@@ -40,20 +40,19 @@ def read_lines(stream: Stream) -> Iterator[Line | Malformed]:
         number += 1
         try:
             raw = stream.readline(LINE_BYTES_MAX + 1)
-            if len(raw) > LINE_BYTES_MAX and not raw.endswith(b"\n"):
-                _skip(stream)
+            cut = len(raw) > LINE_BYTES_MAX and not raw.endswith(b"\n") and _skip(stream)
         except EOFError:
             yield Malformed(line=number, reason="the gzip stream is cut off here: what followed is not in the file")
             return
         if not raw:
             return
-        yield _line(number, raw)
+        yield _too_long(number) if cut else _line(number, raw)
 
 
 def _line(number: int, raw: bytes) -> Line | Malformed:
     ended = raw.rstrip(b"\r\n") if raw.endswith((b"\n", b"\r")) else raw
     if len(ended) > LINE_BYTES_MAX:
-        return Malformed(line=number, reason=f"is longer than {LINE_BYTES_MAX:,} bytes")
+        return _too_long(number)
     if b"\0" in ended:
         return Malformed(line=number, reason="contains a NUL byte")
     try:
@@ -63,7 +62,15 @@ def _line(number: int, raw: bytes) -> Line | Malformed:
     return Line(number=number, text=text) if text.strip() else Malformed(line=number, reason="is empty")
 
 
-def _skip(stream: Stream) -> None:
-    """Read past the rest of a line."""
-    while (part := stream.readline(_SKIP_BYTES)) and not part.endswith(b"\n"):
-        pass
+def _too_long(number: int) -> Malformed:
+    return Malformed(line=number, reason=f"is longer than {LINE_BYTES_MAX:,} bytes")
+
+
+def _skip(stream: Stream) -> bool:
+    """Read past the rest of a line; return whether there was more of it than its end."""
+    more = False
+    while part := stream.readline(_SKIP_BYTES):
+        more = more or part != b"\n"
+        if part.endswith(b"\n"):
+            break
+    return more

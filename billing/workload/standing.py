@@ -21,7 +21,7 @@ SHOWN_MAX: Final = 10
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Standing:
-    """One client, or several together. `stripe_units` is None where nothing is reported to Stripe."""
+    """One client, or several together."""
 
     name: str
     granted: int = 0
@@ -76,7 +76,8 @@ def clients_table(standings: Sequence[Standing]) -> Table:
     for name, head in zip(_NUMBERS, _HEADS, strict=True):
         table.add_column(head, footer=f"{getattr(sums, name):,}", justify="right", no_wrap=True)
     for standing in standings:
-        table.add_row(standing.name, *(f"{getattr(standing, name):,}" for name in _NUMBERS))
+        # As text: a client's name may look like markup.
+        table.add_row(Text(standing.name), *(f"{getattr(standing, name):,}" for name in _NUMBERS))
     return table
 
 

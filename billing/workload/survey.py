@@ -32,14 +32,16 @@ class Survey:
 
 
 def survey(entries: Iterable[Entry]) -> Survey:
-    """Count and collect. Raises `InvalidValue` for a recording without lines, or with more clients than are kept."""
+    """Count and collect. Raises `InvalidValue` for a recording without rows, or with more clients than are kept."""
     clients: set[str] = set()
     skus: set[str] = set()
     lines = bad = 0
+    first: Malformed | None = None
     for entry in entries:
         lines += 1
         if isinstance(entry, Malformed):
             bad += 1
+            first = first or entry
             continue
         clients.add(entry.client_id)
         skus.add(entry.sku)
@@ -49,6 +51,8 @@ def survey(entries: Iterable[Entry]) -> Survey:
             raise InvalidValue("FILE", f"line {entry.line}", f"must name at most {SKUS_MAX:,} SKUs")
     if not lines:
         raise InvalidValue("FILE", "0 lines", "has no lines besides its header")
+    if first is not None and bad == lines:
+        raise InvalidValue("FILE", f"{lines:,} lines", f"has no row: line {first.line}: {first.reason}")
     return Survey(lines=lines, malformed=bad, clients=tuple(sorted(clients)), skus=tuple(sorted(skus)))
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import uuid
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from billing.catalog.price_book import Price, PriceBook
 from billing.core import ids
@@ -138,6 +141,14 @@ def test_one_run_too_few_too_many_or_of_another_row_is_named(log: dict[str, Char
     found = rows_charged(account(SUCCESS, SUCCESS, REFUSAL), log)
     assert not found.holds
     assert ("globex" if "globex" in log else "acme") in found.text
+
+
+@pytest.mark.parametrize("name", ["[/]", "[red]acme", "a[b]c"])
+def test_a_client_whose_name_looks_like_markup_is_shown_as_it_is(name: str) -> None:
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        console = Console(width=100, record=True, file=nowhere)
+        console.print(clients_table([Standing(name=name)]))
+    assert name in console.export_text()
 
 
 def test_the_largest_clients_have_a_line_and_the_sums_are_of_all() -> None:

@@ -251,6 +251,35 @@ def test_a_file_that_changes_meanwhile_is_not_read_on(tmp_path: Path) -> None:
         list(found.entries(NOW))
 
 
+def test_a_file_that_grows_while_it_is_read_is_not_read_on(tmp_path: Path) -> None:
+    """A web server goes on writing: those lines are no part of what was surveyed, and none of them becomes a row."""
+    path = tmp_path / "file.csv"
+    reading = recording(path, HEADER + GOOD * 5_000).entries(NOW)
+    assert isinstance(next(reading), Row)
+    with path.open("a") as file:
+        file.write("other,call,9,\n")
+    with pytest.raises(Fatal, match="has changed since the replay began"):
+        next(reading)
+
+
+def test_an_option_that_says_its_default_is_no_other_workload(tmp_path: Path) -> None:
+    """L3: else the same rows would be billed again."""
+    path, content = tmp_path / "file.csv", HEADER + GOOD
+    said = recording(path, content, client="client", sku="sku", quantity="quantity")
+    assert said.digest == recording(path, content).digest
+    log = APACHE.format(bytes="1")
+    said = recording(path, log, format="combined", sku="=web-kib")
+    assert said.digest == recording(path, log, format="combined").digest
+
+
+def test_a_line_that_is_too_long_is_no_row_whatever_stands_at_the_bound(tmp_path: Path) -> None:
+    """A carriage return there is not the line's end; where it is, the line is as long as it may be."""
+    start = b"acme,page,1," + b"x" * (LINE_BYTES_MAX - 12)
+    found = entries(tmp_path / "file.csv", HEADER.encode() + start + b"\rmore\n" + start + b"\r\n" + GOOD.encode())
+    assert [entry.line for entry in found if isinstance(entry, Row)] == [3, 4]
+    assert reasons(found) == {2: f"is longer than {LINE_BYTES_MAX:,} bytes"}
+
+
 def test_the_digest_is_of_the_file_and_of_what_decides_on_its_rows(tmp_path: Path) -> None:
     path, content = tmp_path / "file.csv", "client,sku,quantity,q\nacme,page,1,2\n"
     one = recording(path, content).digest
@@ -270,6 +299,8 @@ def test_a_survey_counts_clients_skus_and_lines() -> None:
     assert (found.lines, found.malformed, found.clients, found.skus) == (4, 1, ("a", "b"), ("x", "y"))
     with pytest.raises(InvalidValue, match="has no lines"):
         survey([])
+    with pytest.raises(InvalidValue, match=r"FILE: '2 lines': has no row: line 2: is empty"):
+        survey([Malformed(line=2, reason="is empty"), Malformed(line=3, reason="…")])
     too_many = (Row(line=n, client_id=f"c{n}", sku="x", quantity=1) for n in range(CLIENTS_MAX + 1))
     with pytest.raises(InvalidValue, match="at most 100,000 clients"):
         survey(too_many)
