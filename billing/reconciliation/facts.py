@@ -61,6 +61,16 @@ class BrokenRun:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class UnpaidLine:
+    """A line of the log whose grants paid something else than it cost."""
+
+    run_id: uuid.UUID
+    line: int
+    credits: int
+    paid: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RollupRow:
     """A (SKU, hour) in which the log and `usage_rollup` differ; None: that one has no such row."""
 
@@ -74,7 +84,10 @@ class RollupRow:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LogFacts:
-    """What the usage history has of a client, and what was derived from it in the same transactions."""
+    """What the usage history has of a client, and what was derived from it in the same transactions.
+
+    `unpaid` counts all lines whose grants did not pay what they cost; `unpaid_lines` are the first of them.
+    """
 
     client_id: str
     rows: int = 0
@@ -86,6 +99,8 @@ class LogFacts:
     rolled_credits: int = 0
     differing_rollups: tuple[RollupRow, ...] = ()
     broken_runs: tuple[BrokenRun, ...] = ()
+    unpaid: int = 0
+    unpaid_lines: tuple[UnpaidLine, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -56,6 +56,20 @@ WHERE client_id = ANY(:ids)
 GROUP BY 1, 2
 """
 
+#: Each client's lines whose grants did not pay what they cost, at most `:most` per client, and how many these are.
+LOG_UNPAID: Final = """
+WITH paid AS (
+    SELECT client_id, run_id, line, credits,
+           (SELECT coalesce(sum(share.credits), 0)::bigint
+            FROM jsonb_to_recordset(grants) AS share (credits bigint)) AS paid
+    FROM usage_history WHERE client_id = ANY(:ids)
+)
+SELECT client_id, count(*) AS lines,
+       (array_agg(ARRAY[run_id::text, line::text, credits::text, paid::text]
+                  ORDER BY run_id, line))[1:CAST(:most AS integer)] AS unpaid
+FROM paid WHERE credits <> paid GROUP BY client_id
+"""
+
 #: Each client's runs, rows and credits, and in `broken` (at most `:most` per client) its runs that are not one
 #: settlement with lines from 0 on. Lines are compared per client: a run under two clients would need two lines 0,
 #: which the key (run_id, line) does not let in, so that one of the two is broken here.

@@ -27,6 +27,7 @@ from billing.reconciliation.facts import (
     LogFacts,
     PlannedRow,
     RollupRow,
+    UnpaidLine,
 )
 from billing.reconciliation.report import ROWS_MAX
 
@@ -98,9 +99,10 @@ def log_facts(connection: Connection, ids: Sequence[str]) -> dict[str, LogFacts]
     spent = _per_grant(_rows(connection, queries.SPENT, ids))
     rollups = {row.client_id: row for row in _rows(connection, queries.LOG_ROLLUPS, ids)}
     runs = {row.client_id: row for row in _rows(connection, queries.LOG_RUNS, ids, most=ROWS_MAX)}
+    unpaid = {row.client_id: row for row in _rows(connection, queries.LOG_UNPAID, ids, most=ROWS_MAX)}
     found = {}
     for client_id in ids:
-        run, rolled = runs.get(client_id), rollups.get(client_id)
+        run, rolled, lines = runs.get(client_id), rollups.get(client_id), unpaid.get(client_id)
         found[client_id] = LogFacts(
             client_id=client_id,
             rows=run.rows if run else 0,
@@ -112,6 +114,8 @@ def log_facts(connection: Connection, ids: Sequence[str]) -> dict[str, LogFacts]
             rolled_credits=rolled.rolled_credits if rolled else 0,
             differing_rollups=tuple(RollupRow(**_with_hour(row)) for row in (rolled and rolled.differing) or ()),
             broken_runs=tuple(_broken(*fields) for fields in (run and run.broken) or ()),
+            unpaid=lines.lines if lines else 0,
+            unpaid_lines=tuple(_unpaid(*fields) for fields in (lines and lines.unpaid) or ()),
         )
     return found
 
@@ -165,6 +169,10 @@ def _broken(run_id: str, lines: str, first: str, last: str, settlement: str, oth
         last_line=int(last),
         settlements=tuple(dict.fromkeys((settlement, other))),
     )
+
+
+def _unpaid(run_id: str, line: str, credits_: str, paid: str) -> UnpaidLine:
+    return UnpaidLine(run_id=uuid.UUID(run_id), line=int(line), credits=int(credits_), paid=int(paid))
 
 
 def _planned_row(row: dict[str, Any]) -> PlannedRow:

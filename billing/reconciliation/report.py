@@ -144,5 +144,12 @@ class Report:
         return Finding(law=law.law, holds=law.verdict is Verdict.HOLDS, text=f"{named}{more}" if own else law.text)
 
 
+def such_rows(count: int) -> str:
+    """Return how many rows differ, for the end of a text that names the first. More than `ROWS_MAX` are not counted."""
+    if count <= 1:
+        return ""
+    return f"; {count} such rows" + (" or more" if count >= ROWS_MAX else "")
+
+
 #: Discrepancies that a finding names.
 _NAMED: Final = 3

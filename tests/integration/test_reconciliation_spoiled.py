@@ -171,6 +171,32 @@ DATABASE: Final[dict[str, Spoiled]] = {
             ("L8 planned", "is not the log's"),
         ],
     ),
+    "credit of a line": (
+        lambda books, *_: books.sql("UPDATE usage_history SET credits = 41 WHERE credits = 40", owner=True),
+        [
+            ("L7 sums of the log", "the log has 51 credits for 2, usage_rollup 50 for 2"),
+            ("L7 sums of the log", "/0 of the log cost 41, its grants paid 40"),
+            ("L8 planned", "is not the log's 53"),
+        ],
+    ),
+    "credit of one line for another's": (
+        lambda books, *_: books.sql(
+            "UPDATE usage_history SET credits = CASE credits WHEN 40 THEN 41 ELSE 9 END"
+            " WHERE client_id = 'acme' AND sku = 'page'",
+            owner=True,
+        ),
+        [("L7 sums of the log", "; 2 such lines")],
+    ),
+    "what a grant paid for a line": (
+        lambda books, *_: books.sql(
+            "UPDATE usage_history SET grants = jsonb_set(grants, '{0,credits}', '6') WHERE client_id = 'other'",
+            owner=True,
+        ),
+        [
+            ("L7 sums of the log", "the log's lines say 6, grant_spent says 5"),
+            ("L7 sums of the log", "/0 of the log cost 5, its grants paid 6"),
+        ],
+    ),
     "line of another settlement": (
         lambda books, *_: books.sql("UPDATE usage_history SET settlement_id = 'x' WHERE line = 1", owner=True),
         [("L3 one charge", "of more than one settlement")],
@@ -212,6 +238,37 @@ def test_given_a_difference_when_reconciled_then_client_grant_and_row_are_named(
     assert broken(report) == [("L2 spent", "acme", grant), ("L7 sums of the log", "acme", grant)]
     (row,) = next(found.rows for found in report.discrepancies if found.law == "L7 sums of the log")
     assert row == {"table": "grant_spent", "client_id": "acme", "grant_id": grant, "credits": 3}
+
+
+def test_given_a_line_that_its_grants_did_not_pay_when_reconciled_then_it_is_named(books: Books) -> None:
+    """L7: the line itself, also where the sums hide it because another line has what it lacks."""
+    books.sql(
+        "UPDATE usage_history SET credits = CASE credits WHEN 40 THEN 41 ELSE 9 END"
+        " WHERE client_id = 'acme' AND sku = 'page'",
+        owner=True,
+    )
+
+    (found,) = books.reconcile().discrepancies
+
+    named = [(row["table"], row["line"], row["credits"], row["paid by grants"]) for row in found.rows]
+    assert sorted(named) == [("usage_history", 0, 9, 10), ("usage_history", 0, 41, 40)]
+    runs = books.sql("SELECT run_id::text FROM usage_history WHERE client_id = 'acme' AND sku = 'page' ORDER BY 1")
+    assert [row["run_id"] for row in found.rows] == [run for (run,) in runs]
+
+
+def test_given_more_rows_that_differ_than_are_named_when_reconciled_then_it_says_so(books: Books) -> None:
+    """L9: twenty rows are named; that there are more is said."""
+    books.sql(
+        "INSERT INTO usage_rollup (client_id, sku, hour, credits, quantity)"
+        " SELECT 'other', 'page', timestamptz '2026-01-01 00:00Z' + n * interval '1 hour', 1, 1"
+        " FROM generate_series(1, 25) AS n"
+    )
+
+    report = books.reconcile()
+
+    assert texts(report, "L7 sums of the log").endswith("; 20 such rows or more")
+    (found,) = [found for found in report.discrepancies if found.law == "L7 sums of the log"]
+    assert len(found.rows) == 20
 
 
 def test_given_a_hold_without_its_run_when_reconciled_then_its_credits_are_missed(books: Books) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from billing.reconciliation.facts import InvoiceFacts, PlannedRow
-from billing.reconciliation.report import Discrepancy, Law
+from billing.reconciliation.report import Discrepancy, Law, such_rows
 
 
 def differences(invoice: InvoiceFacts) -> Iterator[Discrepancy]:
@@ -42,7 +42,7 @@ def _said(row: PlannedRow, rows: int) -> str:
     else:
         found += "the parts of its increments overlap or leave a gap"
     named = ", ".join(map(str, row.increments[:5]))
-    return found + (f" (increments {named})" if named else "") + (f"; {rows} such rows" if rows > 1 else "")
+    return found + (f" (increments {named})" if named else "") + such_rows(rows)
 
 
 def _row(client_id: str, row: PlannedRow) -> dict[str, object]:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from billing.reconciliation.facts import LogFacts, RollupRow
-from billing.reconciliation.report import Discrepancy, Law
+from billing.reconciliation.facts import LogFacts, RollupRow, UnpaidLine
+from billing.reconciliation.report import Discrepancy, Law, such_rows
 
 
 def differences(log: LogFacts) -> Iterator[Discrepancy]:
@@ -19,7 +19,7 @@ def differences(log: LogFacts) -> Iterator[Discrepancy]:
         found = (
             f"{first.sku} in the hour {first.hour:%Y-%m-%d %H:%M}: the log has {_said(first.logged_credits)} credits "
             f"for {_said(first.logged_quantity)}, usage_rollup {_said(first.rolled_credits)} for "
-            f"{_said(first.rolled_quantity)}" + (f"; {len(rows)} such rows" if len(rows) > 1 else "")
+            f"{_said(first.rolled_quantity)}" + such_rows(len(rows))
         )
         yield Discrepancy(law=Law.SUMS.value, client_id=log.client_id, found=found, rows=rows)
     for grant_id in sorted(log.grants.keys() | log.spent.keys()):
@@ -28,10 +28,13 @@ def differences(log: LogFacts) -> Iterator[Discrepancy]:
             found = f"the log's lines say {logged:,}, grant_spent says {spent:,}"
             row = {"table": "grant_spent", "client_id": log.client_id, "grant_id": grant_id, "credits": spent}
             yield Discrepancy(law=Law.SUMS.value, client_id=log.client_id, grant_id=grant_id, found=found, rows=(row,))
-    paid = sum(log.grants.values())
-    if paid != log.credits:
-        found = f"the log's lines cost {log.credits:,}, their grants paid {paid:,}"
-        yield Discrepancy(law=Law.SUMS.value, client_id=log.client_id, found=found)
+    # Line by line: what one line has too much another may have too little.
+    if log.unpaid_lines:
+        line = log.unpaid_lines[0]
+        found = f"line {line.run_id}/{line.line} of the log cost {line.credits:,}, its grants paid {line.paid:,}"
+        found += f"; {log.unpaid:,} such lines" if log.unpaid > 1 else ""
+        lines = tuple(map(_line, log.unpaid_lines))
+        yield Discrepancy(law=Law.SUMS.value, client_id=log.client_id, found=found, rows=lines)
 
 
 def _row(client_id: str, row: RollupRow) -> dict[str, object]:
@@ -42,6 +45,16 @@ def _row(client_id: str, row: RollupRow) -> dict[str, object]:
         "hour": row.hour.isoformat(),
         "log": [row.logged_credits, row.logged_quantity],
         "usage_rollup": [row.rolled_credits, row.rolled_quantity],
+    }
+
+
+def _line(line: UnpaidLine) -> dict[str, object]:
+    return {
+        "table": "usage_history",
+        "run_id": str(line.run_id),
+        "line": line.line,
+        "credits": line.credits,
+        "paid by grants": line.paid,
     }
 
 
