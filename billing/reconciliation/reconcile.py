@@ -83,10 +83,11 @@ class _Reconciliation:
     def run(self, client_ids: Sequence[str] | None, *, after: str, record: bool) -> Report:
         """Compare, wait for what was on its way, and report."""
         runtime, started_at = self._runtime, self._runtime.clock.now()
-        run_id = self._begin(whole=client_ids is None) if record else None
+        only = None if client_ids is None else self._known(client_ids)
+        run_id = self._begin(whole=only is None) if record else None
         last, resume_after = after, None
         try:
-            for ids in self._slices(client_ids, after):
+            for ids in self._slices(only, after):
                 if self._until is not None and runtime.clock.monotonic() > self._until:
                     resume_after = last
                     break
@@ -109,21 +110,24 @@ class _Reconciliation:
         with postgres.reaching(self._settings), self._runtime.engine.begin() as connection:
             return recording.begin(connection, self._runtime.clock.now(), whole=whole)
 
-    def _slices(self, client_ids: Sequence[str] | None, after: str) -> Iterator[list[str]]:
-        only = None if client_ids is None else sorted({check_client_id(client_id) for client_id in client_ids})
-        seen: set[str] = set()
+    def _known(self, client_ids: Sequence[str]) -> list[str]:
+        """Return clients that were named, each once, or raise for one that is unknown before any is compared."""
+        only = sorted({check_client_id(client_id) for client_id in client_ids})
+        with reading.snapshot(self._settings, self._runtime.engine) as connection:
+            known = set(reading.page(connection, after="", limit=len(only), only=only))
+        for client_id in only:
+            if client_id not in known:
+                raise UnknownClient(client_id)
+        return only
+
+    def _slices(self, only: Sequence[str] | None, after: str) -> Iterator[list[str]]:
         while True:
             with reading.snapshot(self._settings, self._runtime.engine) as connection:
                 ids = reading.page(connection, after=after, limit=self._settings.reconcile_slice, only=only)
             if not ids:
-                break
+                return
             yield ids
             after = ids[-1]
-            if only is not None:
-                seen.update(ids)
-        for client_id in only or ():
-            if client_id not in seen:
-                raise UnknownClient(client_id)
 
     def _slice(self, ids: list[str]) -> None:
         """Read the buckets of some clients, PostgreSQL after them, and hold them to the laws."""

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 import pytest
 from sqlalchemy import Connection, text
 
-from billing.core.errors import Unreachable
+from billing.core.errors import UnknownClient, Unreachable
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
 from billing.credits.values import OpenOutcome
-from billing.reconciliation import reading
+from billing.reconciliation import reading, recording, tally
 from billing.reconciliation.facts import LogFacts
 from billing.reconciliation.report import Law, Verdict
 from billing.recovery.writing import write_shard
@@ -68,6 +68,34 @@ def test_given_a_client_that_is_named_when_reconciled_then_only_that_one_is(book
     books.client("other", 10)
 
     assert books.reconcile("acme").clients == 1
+
+
+def test_given_an_unknown_client_beside_a_known_one_when_reconciled_then_none_is(books: Books) -> None:
+    """Bad usage begins nothing: no client is compared, and no run stays that never ended."""
+    books.client("acme", 10)
+
+    with pytest.raises(UnknownClient, match="nobody"):
+        books.reconcile("acme", "nobody")
+
+    assert books.sql("SELECT run_id FROM reconciliation_run") == []
+
+
+def test_given_more_discrepancies_than_are_kept_when_looked_up_then_all_are_counted(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L9: the table has the first ones; whoever asks how many there were is told all."""
+    monkeypatch.setattr(tally, "DISCREPANCIES_MAX", 1)
+    for client_id in ("acme", "other"):
+        books.client(client_id, 10)
+        books.spoil_grants(client_id, f"g:{books.grant_ids(client_id)[0]}", 1)
+    found = sum(law.discrepancies for law in books.reconcile().laws)
+
+    with books.runtime.engine.connect() as connection:
+        last = recording.last_run(connection)
+
+    assert last is not None
+    assert last.discrepancies == found > 2
+    assert books.sql("SELECT count(*) FROM discrepancy") == [(1,)]
 
 
 def test_given_clients_in_slices_when_reconciled_then_each_is_compared_once(database: Settings, redis_url: str) -> None:
