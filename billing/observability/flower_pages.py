@@ -1,7 +1,7 @@
 """What of Flower is replaced so that it shows billing's fields and nobody's arguments. Only for a supported version.
 
-Six places: the record of a task, the columns and the room that they have on the page, search, sorting, what workers
-answer about running tasks, and the endpoint that reads results.
+Seven places: the record of a task, the columns and the room that they have on the page, search, sorting, what workers
+answer about running tasks, the endpoint that reads results, and the one that runs a task and waits for its result.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ def install() -> None:
     _search_billing()
     _sort_numbers()
     _hide_running()
+    _hide_awaited()
     urls.handlers.insert(0, (r"/api/task/result/(.+)", HiddenResult))
 
 
@@ -98,3 +99,12 @@ def _hide_running() -> None:
         original(self, workername, method, response)
 
     Inspector._on_update = on_update  # noqa: SLF001
+
+
+def _hide_awaited() -> None:
+    """Have the endpoint that runs a task (without `read_only`) say how it ended, and not with what."""
+
+    def update_response_result(_self: Any, response: dict[str, Any], _result: Any) -> None:
+        response["result"] = NOT_SHOWN
+
+    BaseTaskHandler.update_response_result = update_response_result

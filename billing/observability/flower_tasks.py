@@ -38,7 +38,8 @@ COLUMNS: Final[dict[str, str | None]] = {
 
 NOT_SHOWN: Final = "not shown"
 _HIDDEN: Final = frozenset({"args", "kwargs", "result", "traceback"})
-_ERROR_NAME: Final = re.compile(r"[\w.]+")
+#: The class at the beginning of an error as Python writes it. One that writes itself may begin with an argument.
+_ERROR_NAME: Final = re.compile(r"[^\W\d][\w.]*(?=\()")
 
 
 class BilledTask(Task):

@@ -216,6 +216,27 @@ def test_nothing_can_be_changed_unless_flower_is_told_so(watched: Watched) -> No
     assert [answer.status_code for answer in answers] == [403, 403]
 
 
+def test_a_task_that_is_run_from_flower_shows_no_result(watched: Watched) -> None:
+    """Also where actions are allowed: neither what it returned, nor the text of its error."""
+    client = watched.fleet.client("asked", 100)
+    port = free_port()
+    place = (f"--conf={CONFIGURATION}", f"--port={port}", "--read_only=False")
+    watched.fleet._spawn("acting", "flower", *place, environment={"FLOWER_UNAUTHENTICATED_API": "true"})
+
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
+        wait_for_answer(http)
+        answers = [
+            http.post(f"/api/task/apply/{task}", json={"args": [client, MARKER, *more], "queue": QUEUE}).text
+            for task, more in (("ok", ()), ("metered", (None,)))
+        ]
+
+    assert [(json.loads(answer)["state"], json.loads(answer)["result"]) for answer in answers] == [
+        ("SUCCESS", "not shown"),
+        ("FAILURE", "not shown"),
+    ]
+    assert MARKER not in "".join(answers)
+
+
 OPEN = [
     pytest.param(("--address=0.0.0.0",), {}, "0.0.0.0", id="command line"),  # noqa: S104 - it is to be refused
     pytest.param(("--address=::",), {}, "::", id="IPv6"),
