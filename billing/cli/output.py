@@ -30,7 +30,7 @@ def table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[obj
     import rich.table  # noqa: PLC0415
     import rich.text  # noqa: PLC0415
 
-    # As text: a client's name may look like markup.
+    # All as text: a client's name may look like markup, or like the name of an emoji.
     made = rich.table.Table(
         title=None if title is None else rich.text.Text(title), title_justify="left", box=rich.box.SIMPLE_HEAD
     )
@@ -38,7 +38,7 @@ def table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[obj
         is_number = position >= len(columns) - numbers
         made.add_column(column, justify="right" if is_number else "left", overflow="fold", no_wrap=is_number)
     for row in rows:
-        made.add_row(*(_cell(value) for value in row))
+        made.add_row(*(rich.text.Text(_cell(value)) for value in row))
     console = rich.console.Console()
     # A pipe has no width: wide enough for one line a row.
     width = None if console.is_terminal else _PIPE_WIDTH
@@ -46,15 +46,13 @@ def table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[obj
 
 
 def _cell(value: object) -> str:
-    from rich.markup import escape  # noqa: PLC0415 - see above
-
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
-    return "" if value is None else escape(str(value))
+    return "" if value is None else str(value)
 
 
 def _plain(value: object) -> object:
