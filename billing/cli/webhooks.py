@@ -19,13 +19,13 @@ from billing.core.errors import InvalidValue
 @json_option
 def webhook(client_id: str, url: str | None, rotate: bool, remove: bool, insecure: bool, as_json: bool) -> None:  # noqa: FBT001 - click gives options by name
     """Post a client's alerts to URL, signed by a secret that is printed once. Without URL: show where they go."""
-    if remove and (url or rotate):
+    if remove and (url is not None or rotate):
         raise InvalidValue("--remove", client_id, "goes with neither a URL nor --rotate")
     found = settings()
     if remove:
         removed = admin.remove_webhook(found, client_id)
         _print({"client_id": client_id, "removed": removed}, "removed" if removed else "has none", as_json=as_json)
-    elif url:
+    elif url is not None:
         made, secret = admin.set_webhook(found, client_id, url, rotate=rotate, insecure=insecure)
         _print({"client_id": client_id, "url": made.url, "secret": secret}, made.url, secret, as_json=as_json)
     elif rotate:

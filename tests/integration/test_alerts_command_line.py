@@ -75,6 +75,9 @@ def test_a_webhook_is_removed_once(shop: Terminal) -> None:
     [
         (("client", "webhook", "acme", "http://acme.example/"), ("url", "--insecure")),
         (("client", "webhook", "acme", "acme.example"), ("url", "https://")),
+        (("client", "webhook", "acme", ""), ("url", "https://")),
+        (("client", "webhook", "acme", "", "--rotate"), ("url", "https://")),
+        (("client", "webhook", "acme", "", "--remove"), ("--remove", "neither")),
         (("client", "webhook", "acme", f"https://user:{SECRET}@acme.example/"), ("url", "user or password")),
         (("client", "webhook", "nobody", URL), ("nobody", "not a known client")),
         (("client", "webhook", "nobody"), ("nobody", "not a known client")),
