@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -104,7 +105,9 @@ def _print(opened: OpenReceipt) -> None:
     subtotals("Stripe", [*summary.by_increment, *([summary.unreported] if summary.unreported.rows else [])])
     total = summary.total
     if len(shown) < total.rows:
-        click.echo(f"{len(shown):,} of {total.rows:,} lines shown; all: billing receipt {head.client_id} --format csv")
+        span = f"--from {head.start.isoformat()} --to {head.end.isoformat()}"
+        everything = f"billing receipt {shlex.quote(head.client_id)} {span} --format csv"
+        click.echo(f"{len(shown):,} of {total.rows:,} lines shown; all: {everything}")
     click.echo(f"{total.rows:,} lines, {total.quantity:,} units, {total.credits:,} credits in all")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+import shlex
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -102,11 +104,13 @@ def test_without_a_span_it_is_this_month(used: Terminal) -> None:
 
 
 def test_a_table_is_bounded_and_says_so(used: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Given more lines than a table shows, then it shows the first, all sums, and where the rest is."""
+    """Given more lines than a table shows, then it shows the first, all sums, and the command for all of this span."""
     monkeypatch.setattr(command, "SHOWN_MAX", 3)
     shown = used.type("receipt", "acme", *OCTOBER).out
-    assert "3 of 4 lines shown" in shown
     assert "4 lines, 12 units, 60 credits in all" in shown
+    (told,) = re.findall(r"^3 of 4 lines shown; all: billing (.*)$", shown, re.MULTILINE)
+    everything = used.type(*shlex.split(told)).out
+    assert len(list(csv.DictReader(io.StringIO(everything, newline="")))) == 4
 
 
 def test_a_file_has_the_form_of_its_name(used: Terminal, tmp_path: Path) -> None:
