@@ -1,7 +1,7 @@
 """Delivers pending alerts to their clients' webhooks: claimed in the table, called outside of transactions.
 
 At least once: a worker that dies after the call leaves a claim that runs out, and the same message goes out again under
-the same id. One call per client at a time, so that a dead or slow webhook takes one place of many (L10).
+the same id. A worker makes one call per client at a time, so that a dead or slow webhook takes one of its places (L10).
 """
 
 from __future__ import annotations

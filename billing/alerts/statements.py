@@ -41,9 +41,9 @@ GIVE_UP: Final = text("""
       AND (attempts >= :attempts_max OR NOT EXISTS (SELECT FROM webhook WHERE webhook.client_id = alert.client_id))
 """)
 
-#: Take the oldest due alert of each client that has no call under way, for long enough to make the call. A claim that
-#: is not followed by an answer (the worker died) is due again when it has run out. Materialized, since a part with
-#: LIMIT that a plan looked at twice would take more.
+#: Take the oldest due alert of each client that has no call of this worker under way, for long enough to make the call.
+#: A claim that is not followed by an answer (the worker died) is due again when it has run out. Materialized, since a
+#: part with LIMIT that a plan looked at twice would take more.
 CLAIM: Final = text(f"""
     WITH claimed AS MATERIALIZED (
         SELECT alert_id FROM alert AS due
