@@ -7,6 +7,7 @@ session does): make it where it is used, and close it there.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,22 +87,26 @@ class Gateway:
                 },
                 {"idempotency_key": idempotency_key, "max_network_retries": 0},
             )
+            taken, response = event.identifier, event.last_response
         except stripe.StripeError as error:
             return answers.of_error(error, payload.identifier)
         except Exception as error:  # noqa: BLE001 - an answer that the SDK cannot read says nothing about the event
             return Reply(answer=Answer.UNKNOWN, reason=f"the answer cannot be read: {type(error).__name__}")
-        response = event.last_response
         request_id = response.request_id if response is not None else None
+        if taken != payload.identifier:
+            reason = "the answer does not name the identifier that was sent"
+            return Reply(answer=Answer.UNKNOWN, http_status=200, request_id=request_id, reason=reason)
         return Reply(answer=Answer.TAKEN, http_status=200, request_id=request_id)
 
     def meter(self) -> Meter | None:
         """Return the active meter of `billing_stripe_meter`, or None. Raises `Fatal` if it would count wrongly."""
-        for number, found in enumerate(self._meters()):
-            if number >= METERS_MAX:
-                break
-            if found.event_name == self.event_name:
-                _check(found)
-                return Meter(meter_id=found.id, event_name=found.event_name)
+        with self._reaching():
+            options: stripe.RequestOptions = {"max_network_retries": RETRIES}
+            page = self._client.v1.billing.meters.list({"status": "active", "limit": _PAGE}, options)
+            for found in itertools.islice(page.auto_paging_iter(), METERS_MAX):
+                if found.event_name == self.event_name:
+                    _check(found)
+                    return Meter(meter_id=found.id, event_name=found.event_name)
         return None
 
     def check(self) -> None:
@@ -124,7 +129,7 @@ class Gateway:
                 },
                 {"max_network_retries": RETRIES},
             )
-        self._meter = Meter(meter_id=made.id, event_name=made.event_name, created=True)
+            self._meter = Meter(meter_id=made.id, event_name=made.event_name, created=True)
         return self._meter
 
     def create_customer(self, client_id: str) -> str:
@@ -135,7 +140,7 @@ class Gateway:
             made = self._client.v1.customers.create(
                 {"name": client_id, "metadata": {"billing_client": client_id}}, {"max_network_retries": RETRIES}
             )
-        return made.id
+            return made.id
 
     def total(self, customer_id: str, start: datetime, end: datetime) -> int:
         """Return the units that Stripe's summaries show for a customer in [start, end), whole minutes in UTC.
@@ -164,13 +169,6 @@ class Gateway:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _meters(self) -> Iterator[Any]:
-        with self._reaching():
-            page = self._client.v1.billing.meters.list(
-                {"status": "active", "limit": _PAGE}, {"max_network_retries": RETRIES}
-            )
-            yield from page.auto_paging_iter()
-
     def _known_meter(self) -> Meter:
         if self._meter is None:
             self._meter = self.meter()
@@ -187,6 +185,11 @@ class Gateway:
         except stripe.StripeError as error:
             reply = answers.of_error(error, identifier=None)
             raise _mapped(reply, self.where) from error
+        except BillingError:
+            raise
+        except Exception as error:
+            # Whatever the SDK, or we, look for in an answer and do not find there.
+            raise Unreachable(f"Stripe: {self.where!r}: its answer is not Stripe's ({type(error).__name__})") from error
 
 
 def _mapped(reply: Reply, where: str) -> BillingError:
