@@ -65,7 +65,7 @@ def sync_status(settings: Settings) -> SyncStatus:
     """Return how the report to Stripe stands."""
     runtime = runtime_for(settings)
     with postgres.reaching(settings), runtime.engine.connect() as connection:
-        return read_status(connection)
+        return read_status(connection, runtime.clock.now())
 
 
 def stripe_setup(settings: Settings) -> Meter:

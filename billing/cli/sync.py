@@ -82,6 +82,8 @@ def status(as_json: bool) -> None:  # noqa: FBT001
     if found.concerns:
         concerns = [(c.client_id, c.state, c.reason, c.increment_id, c.units) for c in found.concerns]
         table("to look at", ("client", "state", "why", "increment", "units"), concerns, numbers=2)
+    if found.concerned > len(found.concerns):
+        click.echo(f"and {found.concerned - len(found.concerns):,} more to look at")
 
 
 def _waiting(found: SyncStatus) -> None:

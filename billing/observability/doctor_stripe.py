@@ -14,14 +14,13 @@ from billing.sinks.stripe.status import SyncStatus, Waiting, read_status
 from billing.task.runtime import Runtime
 
 _PART: Final = "Stripe"
-_TO_LOOK_AT: Final = ("ambiguous", "rejected", "quarantined")
 
 
 def examine_stripe(runtime: Runtime) -> Iterator[Finding]:
     """Check key and meter, then what the tables say about the report."""
     yield from _meter(runtime)
     with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
-        status = read_status(connection)
+        status = read_status(connection, runtime.clock.now())
     yield from _report(status)
 
 
@@ -56,9 +55,8 @@ def _meter(runtime: Runtime) -> Iterator[Finding]:
 def _report(status: SyncStatus) -> Iterator[Finding]:
     if status.unlinked.credits:
         yield warn(_PART, f"unlinked: {_named(status.unlinked)}", "run: billing client link CLIENT cus_…")
-    doubtful = sum(found.increments for found in status.states if found.state in _TO_LOOK_AT)
-    if doubtful:
-        yield warn(_PART, f"{doubtful} increments are ambiguous, rejected or quarantined", "see: billing sync status")
+    if status.concerned:
+        yield warn(_PART, f"{status.concerned:,} increments are to be looked at", "see: billing sync status")
 
 
 def _named(waiting: Waiting) -> str:

@@ -89,7 +89,12 @@ stripe_increment: Final = Table(
         unique=True,
         postgresql_where=text("state = 'sending'"),
     ),
-    Index("stripe_increment_unconfirmed_idx", "checked_at", "increment_id", postgresql_where=text("state = 'sent'")),
+    Index(
+        "stripe_increment_unconfirmed_idx",
+        "checked_at",
+        "increment_id",
+        postgresql_where=text("state IN ('sent', 'ambiguous', 'quarantined')"),
+    ),
     Index("stripe_increment_open_idx", "increment_id", postgresql_where=text("state NOT IN ('sent', 'confirmed')")),
     Index(None, "client_id", "period_start"),
 )

@@ -10,8 +10,11 @@ import stripe
 
 from billing.core.errors import Unreachable
 from billing.core.settings import Settings
+from billing.sinks.stripe.planner import Planner
+from billing.sinks.stripe.push_statements import FIND_UNCONFIRMED
 from billing.sinks.stripe.sandbox.control import SandboxControl
-from tests.integration.syncing import METER, NOON, Syncing, at_noon
+from billing.sinks.stripe.status import read_status
+from tests.integration.syncing import METER, NOON, Syncing, at_noon, open_session
 
 pytestmark = pytest.mark.integration
 
@@ -110,3 +113,82 @@ def test_given_a_stripe_that_fails_for_everybody_then_a_few_calls_say_so(
     assert len(stripe_sandbox.state()["faults"]) == 1
     assert stripe_sandbox.state()["faults"][0]["count"] == 3
     assert syncing.states() == {"sent": 8}
+
+
+def test_what_waits_to_be_confirmed_is_found_without_what_is_confirmed(syncing: Syncing) -> None:
+    """L9: the question of every quarter of an hour does not grow with the history."""
+    syncing.planned()
+    question = FIND_UNCONFIRMED.text
+    for name, value in {":event_name": f"'{METER}'", ":books": "'stand-in'", ":most": "500"}.items():
+        question = question.replace(name, value)
+    with open_session(syncing.settings) as session:
+        session.execute("""
+            INSERT INTO stripe_increment (client_id, customer_id, event_name, period_start, period_end, units,
+                                          event_at, identifier, state, attempts, sent_to)
+            SELECT client_id, customer_id, event_name, period_start, period_end, 1,
+                   event_at - n * interval '1 minute', 'b1-' || n, 'confirmed', 1, 'stand-in'
+            FROM stripe_increment, generate_series(1, 5000) AS n
+        """)
+        session.execute("ANALYZE stripe_increment")
+        found = session.execute(f"EXPLAIN {question}")
+        assert any("stripe_increment_unconfirmed_idx" in line for (line,) in found)
+
+
+def test_given_more_than_was_sent_when_confirmed_then_the_status_says_so_at_once(
+    syncing: Syncing, stripe_client: stripe.StripeClient
+) -> None:
+    """L8: doubt is visible: it is not said that Stripe does not show what it shows twice."""
+    made = syncing.planned()
+    syncing.pusher().push(most=100)
+    (at,) = syncing.read("SELECT event_at FROM stripe_increment")[0]
+    payload = {"stripe_customer_id": made, "value": "7"}
+    stripe_client.v1.billing.meter_events.create(
+        {"event_name": METER, "timestamp": int(at.timestamp()), "payload": payload}
+    )
+
+    assert syncing.confirmer().confirm().confirmed == 0
+
+    assert _concerns(syncing) == ["sent: Stripe's summary of its minute shows 14, more than its units"]
+    syncing.clock.advance(timedelta(days=2))
+    syncing.confirmer().confirm()
+    assert _concerns(syncing) == ["sent: Stripe's summary of its minute shows 14, more than its units"]
+
+
+def test_given_what_stripe_has_dropped_or_nobody_sends_then_the_status_names_it_after_a_day(syncing: Syncing) -> None:
+    """A customer that Stripe dropped after its 200, a meter that is not configured any more: neither is forgotten."""
+    syncing.add("lost", "cus_nobody")
+    syncing.use("lost", 3)
+    syncing.planner().plan()
+    syncing.pusher().push(most=100)
+    syncing.add("late", "cus_late")
+    syncing.use("late", 4)
+    Planner(syncing.engine, syncing.clock, event_name="old_meter").plan()
+    assert syncing.pusher().push(most=100).sent == 0
+    assert _concerns(syncing) == []
+
+    syncing.clock.advance(timedelta(days=1, minutes=1))
+
+    assert _concerns(syncing) == [
+        "sent: sent more than a day ago, and Stripe's summaries were not asked since",
+        "pending: planned more than a day ago for meter old_meter, and not sent",
+    ]
+    syncing.confirmer().confirm()
+    assert "No such customer" in _concerns(syncing)[0]
+
+
+def test_given_more_to_look_at_than_is_shown_then_their_number_is(syncing: Syncing) -> None:
+    for number in range(12):
+        syncing.add(f"client-{number:02}", f"cus_{number}")
+        syncing.use(f"client-{number:02}", 1, hour=NOON - timedelta(days=100))
+    syncing.planner().plan()
+
+    with syncing.engine.connect() as connection:
+        status = read_status(connection, syncing.clock.now())
+
+    assert (status.concerned, len(status.concerns)) == (12, 10)
+
+
+def _concerns(syncing: Syncing) -> list[str]:
+    with syncing.engine.connect() as connection:
+        found = read_status(connection, syncing.clock.now()).concerns
+    return [f"{concern.state}: {concern.reason}" for concern in found]

@@ -34,6 +34,9 @@ class State(Enum):
 
 #: Stripe knows an identifier for "at least 24 hours" after its receipt, which is never before the first attempt.
 RESEND_WITHIN: Final = timedelta(hours=23)
+#: A time on record that is further ahead than this is of a clock that was set back since: how long ago it was is not
+#: known. Together with `RESEND_WITHIN` less than Stripe's 24 hours, so that clocks of several machines may differ.
+AHEAD_MAX: Final = timedelta(minutes=30)
 
 _NOT_EXECUTED: Final = (Answer.BUSY, Answer.UNREACHED, Answer.FORBIDDEN)
 

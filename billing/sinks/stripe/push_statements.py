@@ -6,12 +6,13 @@ from typing import Final
 
 from sqlalchemy import text
 
-#: Whose pusher died, or hung for longer than its lease: the call may have been made.
+#: Whose pusher died, or hung for longer than its lease: the call may have been made. A lease that ends after `:longest`
+#: is of a clock that was set back since.
 FIND_LOST: Final = text("""
 WITH lost AS (
     UPDATE stripe_increment SET state = 'ambiguous', lease_until = NULL,
            reason = 'the pusher that sent it ended before it had noted an answer'
-    WHERE state = 'sending' AND lease_until < :now
+    WHERE state = 'sending' AND (lease_until < :now OR lease_until > :longest)
     RETURNING increment_id, attempts
 )
 UPDATE stripe_attempt AS attempt SET outcome = 'unknown', finished_at = :now, reason = 'the pusher ended'
@@ -19,19 +20,23 @@ FROM lost
 WHERE attempt.increment_id = lost.increment_id AND attempt.attempt = lost.attempts AND attempt.outcome IS NULL
 """)
 
-#: Stripe may have forgotten these identifiers: sent again, they might be counted again (L8).
+#: Stripe may have forgotten these identifiers: sent again, they might be counted again (L8). Of a first attempt after
+#: `:ahead` it is not known how long ago it was.
 QUARANTINE_OLD: Final = text("""
 UPDATE stripe_increment SET state = 'quarantined',
-       reason = 'whether Stripe took it is not known, and it is too late to ask by sending it again; ' || reason
-WHERE state = 'ambiguous' AND first_attempt_at <= :resend_from
+       reason = 'whether Stripe took it is not known, and '
+           || CASE WHEN first_attempt_at > :ahead THEN 'the clock was set back: it may be' ELSE 'it is' END
+           || ' too late to ask by sending it again; ' || reason
+WHERE state = 'ambiguous' AND (first_attempt_at <= :resend_from OR first_attempt_at > :ahead)
 """)
 
 #: What may be sent to these books, those first that were tried least, so that what fails again and again keeps nobody
-#: waiting (L10).
+#: waiting (L10). Stripe refuses for good what lies in the future: what a clock that is ahead has planned waits.
 FIND_OPEN: Final = text("""
 SELECT increment_id, client_id, customer_id, event_name, units, event_at, identifier
 FROM stripe_increment
 WHERE state IN ('pending', 'ambiguous') AND event_name = :event_name AND coalesce(sent_to, :books) = :books
+  AND event_at <= :now
 ORDER BY attempts, increment_id LIMIT :most
 """)
 
@@ -47,7 +52,8 @@ WITH claimed AS (
     SELECT increment_id, state, attempts + 1 AS attempt, identifier || '#' || (attempts + 1) AS idempotency_key
     FROM stripe_increment AS open
     WHERE increment_id = :increment_id AND state IN ('pending', 'ambiguous')
-      AND (first_attempt_at IS NULL OR first_attempt_at > :resend_from) AND coalesce(sent_to, :books) = :books
+      AND (first_attempt_at IS NULL OR first_attempt_at > :resend_from AND first_attempt_at <= :ahead)
+      AND coalesce(sent_to, :books) = :books AND event_at <= :now
       AND NOT EXISTS (
           SELECT FROM stripe_increment AS other
           WHERE other.customer_id = open.customer_id AND other.event_name = open.event_name AND other.state = 'sending'
@@ -91,6 +97,8 @@ UPDATE stripe_increment
 SET checked_at = :now,
     state = CASE WHEN :proven THEN 'confirmed' ELSE state END,
     confirmed_at = CASE WHEN :proven THEN CAST(:now AS timestamptz) END,
-    reason = CASE WHEN :proven THEN '' ELSE coalesce(CAST(:reason AS text), reason) END
+    reason = CASE WHEN :proven THEN ''
+                  WHEN state = 'sent' THEN coalesce(CAST(:reason AS text), '')
+                  ELSE coalesce(CAST(:reason AS text), reason) END
 WHERE increment_id = :increment_id AND state = :state
 """)

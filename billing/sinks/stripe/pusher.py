@@ -19,11 +19,12 @@ from typing import Any, Final
 from sqlalchemy import Engine
 
 from billing.core.clock import Clock
+from billing.core.errors import BillingError
 from billing.sinks.sink import Answer, Payload, Reply, Sink
 from billing.sinks.stripe import push_statements as sql
 from billing.sinks.stripe.course import BACKOFF_SECONDS, Course
 from billing.sinks.stripe.keys import KeyKind
-from billing.sinks.stripe.outcomes import RESEND_WITHIN, State, state_after
+from billing.sinks.stripe.outcomes import AHEAD_MAX, RESEND_WITHIN, State, state_after
 
 #: Calls at once. Each thread has a connection of its own to Stripe; it is the runtime's pool of database connections.
 THREADS: Final = 4
@@ -76,7 +77,11 @@ class Pusher:
         self._books, self._backoff_seconds = books.value, backoff_seconds
 
     def push(self, *, most: int, seconds: float = SECONDS) -> PushReport:
-        """Send at most `most` increments. Raises `Fatal` or `Unreachable` when the sink cannot take any."""
+        """Send at most `most` increments.
+
+        Raises `Fatal`, `Rejected` or `Unreachable` when the sink cannot take any, unless the push has changed something
+        already: then its report says both.
+        """
         lost, old, found = self._find(most)
         report = PushReport(lost=lost, quarantined=old, more=len(found) == most)
         if not found:
@@ -86,6 +91,10 @@ class Pusher:
             # A wrong meter would refuse every increment for good, or count them wrongly: it is looked at first.
             sink.check()
             where = sink.where
+        except BillingError as error:
+            if not lost and not old:
+                raise
+            return dataclasses.replace(report, stopped=str(error))
         finally:
             sink.close()
         course = Course(self._clock, seconds=seconds, where=where, backoff_seconds=self._backoff_seconds)
@@ -102,9 +111,11 @@ class Pusher:
     def _find(self, most: int) -> tuple[int, int, list[Any]]:
         now = self._clock.now()
         with self._engine.begin() as connection:
-            lost = connection.execute(sql.FIND_LOST, {"now": now}).rowcount
-            old = connection.execute(sql.QUARANTINE_OLD, {"resend_from": now - RESEND_WITHIN}).rowcount
-            given = {"event_name": self._event_name, "books": self._books, "most": most}
+            longest = now + AHEAD_MAX + LEASE
+            lost = connection.execute(sql.FIND_LOST, {"now": now, "longest": longest}).rowcount
+            doubt = {"resend_from": now - RESEND_WITHIN, "ahead": now + AHEAD_MAX}
+            old = connection.execute(sql.QUARANTINE_OLD, doubt).rowcount
+            given = {"event_name": self._event_name, "books": self._books, "most": most, "now": now}
             return lost, old, list(connection.execute(sql.FIND_OPEN, given))
 
     def _send_all(self, found: list[Any], course: Course) -> Counter[State]:
@@ -171,6 +182,7 @@ class Pusher:
             "now": now,
             "lease_until": now + LEASE,
             "resend_from": now - RESEND_WITHIN,
+            "ahead": now + AHEAD_MAX,
             "books": self._books,
         }
         with self._engine.begin() as connection:
@@ -189,8 +201,11 @@ class Pusher:
         return sink.send(payload, idempotency_key=claim.idempotency_key)
 
     def _note(self, row: Any, claim: _Claim, reply: Reply, state: State) -> None:
-        at = {"increment_id": row.increment_id, "attempt": claim.attempt, "reason": reply.reason}
+        at = {"increment_id": row.increment_id, "attempt": claim.attempt}
+        # That a duplicate is there is no reason to look at it: its words are the attempt's.
+        reason = "" if state is State.SENT else reply.reason
         with self._engine.begin() as connection:
-            connection.execute(sql.NOTE_INCREMENT, {**at, "state": state.value})
-            answered = {"http_status": reply.http_status, "request_id": reply.request_id, "now": self._clock.now()}
-            connection.execute(sql.NOTE_ATTEMPT, {**at, **answered, "outcome": reply.answer.value})
+            connection.execute(sql.NOTE_INCREMENT, {**at, "state": state.value, "reason": reason})
+            answered = {"http_status": reply.http_status, "request_id": reply.request_id, "reason": reply.reason}
+            noted = {"now": self._clock.now(), "outcome": reply.answer.value}
+            connection.execute(sql.NOTE_ATTEMPT, {**at, **answered, **noted})

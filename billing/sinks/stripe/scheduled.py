@@ -21,17 +21,18 @@ def plan(runtime: Runtime) -> dict[str, int]:
 
 def push(runtime: Runtime) -> dict[str, int]:
     """Push, then confirm; return counts of increments."""
+    counted = {"sent": 0, "confirmed": 0}
     try:
         report = sync.push(runtime)
+        counted["sent"] = report.sent
         if report.rejected or report.quarantined or report.ambiguous:
             counts = report.rejected, report.quarantined, report.ambiguous
             logger.error("billing: increments: %d rejected, %d quarantined, %d ambiguous", *counts)
         if report.stopped is not None:
             logger.error("billing: the push to Stripe stopped: %s", report.stopped)
-            return {"sent": report.sent, "confirmed": 0}
-        confirmed = sync.confirm(runtime).confirmed
+        else:
+            counted["confirmed"] = sync.confirm(runtime).confirmed
     except BillingError as error:
         # A task that fails with a traceback each quarter of an hour says no more than this line.
-        logger.error("billing: the push to Stripe stopped: %s", error)  # noqa: TRY400
-        return {"sent": 0, "confirmed": 0}
-    return {"sent": report.sent, "confirmed": confirmed}
+        logger.error("billing: the report to Stripe stopped: %s", error)  # noqa: TRY400
+    return counted

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import Connection, text
 
 from billing.schema.stripe import STATES
 
-#: Names of clients without a link that are shown (L9).
+#: Names of clients without a link, and increments to look at, that are shown (L9).
 NAMES: Final = 10
+#: How long after its plan, or after it was sent, an increment may be without an answer or a proof.
+_PATIENCE: Final = timedelta(days=1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,11 +49,15 @@ class Concern:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SyncStatus:
-    """The states in the order of their life, then what is not in any increment."""
+    """The states in the order of their life, then what is not in any increment.
+
+    `concerned` increments are for a person to look at; `concerns` are the first of them.
+    """
 
     states: tuple[StateSum, ...]
     unplanned: Waiting
     unlinked: Waiting
+    concerned: int
     concerns: tuple[Concern, ...]
 
     def units(self, *states: str) -> int:
@@ -80,26 +86,38 @@ FROM waiting GROUP BY linked
 """)  # noqa: S608 - a constant number
 
 #: What a person should look at. What Stripe drops after it has answered 200 shows in no answer, only in no summary.
+#: What nobody sends (another meter is configured, a link was taken away) shows in nothing else. The reason of what was
+#: sent is what its summary said.
 _CONCERNS: Final = text("""
-SELECT increment_id, client_id, units, state,
-       CASE WHEN state = 'sent' THEN 'sent more than a day ago, and Stripe''s summaries do not show it' ELSE reason END
-       AS reason
+SELECT increment_id, client_id, units, state, count(*) OVER () AS concerned,
+       CASE WHEN state = 'pending'
+            THEN 'planned more than a day ago for meter ' || event_name || ', and not sent' || coalesce(
+                 '; ' || nullif(reason, ''), '')
+            WHEN state <> 'sent' OR reason <> '' THEN reason
+            WHEN checked_at > last_attempt_at + :patience
+            THEN 'sent more than a day ago, and Stripe''s summaries do not show it'
+            ELSE 'sent more than a day ago, and Stripe''s summaries were not asked since' END AS reason
 FROM stripe_increment
 WHERE state IN ('ambiguous', 'rejected', 'quarantined')
-   OR state = 'sent' AND checked_at > last_attempt_at + interval '1 day'
+   OR state = 'sent' AND (reason <> '' OR last_attempt_at < :long_ago)
+   OR state = 'pending' AND planned_at < :long_ago
 ORDER BY increment_id LIMIT :names
 """)
 
 
-def read_status(connection: Connection) -> SyncStatus:
+def read_status(connection: Connection, now: datetime) -> SyncStatus:
     """Read how the report stands."""
     found = {row["state"]: StateSum(**row) for row in connection.execute(_STATES).mappings()}
     waiting = {row.linked: row for row in connection.execute(_WAITING)}
-    concerns = connection.execute(_CONCERNS.bindparams(names=NAMES)).mappings()
+    given = {"patience": _PATIENCE, "long_ago": now - _PATIENCE, "names": NAMES}
+    concerns = [dict(row) for row in connection.execute(_CONCERNS, given).mappings()]
+    # One number, in each of the rows.
+    concerned = [row.pop("concerned") for row in concerns]
     return SyncStatus(
         states=tuple(found.get(state, StateSum(state=state)) for state in STATES),
         unplanned=_waiting(waiting.get(True)),
         unlinked=_waiting(waiting.get(False)),
+        concerned=max(concerned, default=0),
         concerns=tuple(Concern(**row) for row in concerns),
     )
 

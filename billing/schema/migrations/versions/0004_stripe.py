@@ -46,7 +46,8 @@ CREATE TABLE stripe_increment (
 );
 CREATE UNIQUE INDEX stripe_increment_in_flight_key ON stripe_increment (customer_id, event_name)
     WHERE state = 'sending';
-CREATE INDEX stripe_increment_unconfirmed_idx ON stripe_increment (checked_at, increment_id) WHERE state = 'sent';
+CREATE INDEX stripe_increment_unconfirmed_idx ON stripe_increment (checked_at, increment_id)
+    WHERE state IN ('sent', 'ambiguous', 'quarantined');
 CREATE INDEX stripe_increment_open_idx ON stripe_increment (increment_id) WHERE state NOT IN ('sent', 'confirmed');
 CREATE INDEX stripe_increment_client_id_period_start_idx ON stripe_increment (client_id, period_start);
 COMMENT ON COLUMN stripe_increment.event_at IS
