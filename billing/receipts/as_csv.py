@@ -1,13 +1,14 @@
 """A receipt as CSV: a header and one row per line, nothing else, for spreadsheets and programs. Pure.
 
-Text from outside cannot become a formula when the file is opened in a spreadsheet: a cell that begins like one gets a
-leading apostrophe.
+Text from outside cannot become a formula when the file is opened in a spreadsheet: what begins like one gets an
+apostrophe before it, also after a semicolon or a tab, which many spreadsheets take for the end of a cell.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator
 from typing import IO, Final
 
@@ -22,6 +23,8 @@ COLUMNS: Final = (
 #: What spreadsheets take for the beginning of a formula, also in their wide forms, directly or after what they strip.
 _FORMULA: Final = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _STRIPPED: Final = ("\t", "\r", "\n")
+#: Where a spreadsheet with another separator begins a cell or a row, with what it strips or takes for a quote.
+_CELL_WITHIN: Final = re.compile(rf"([;\t\r\n][\s\"]*)([{re.escape(''.join(_FORMULA))}]?)")
 
 Cell = str | int | None
 
@@ -60,7 +63,8 @@ def cells(line: ReceiptLine) -> tuple[Cell, ...]:
 
 
 def safe(text: str) -> str:
-    """Return text that a spreadsheet takes for text."""
+    """Return text that a spreadsheet takes for text, whichever separator it is set to."""
+    text = _CELL_WITHIN.sub(lambda found: f"{found[1]}'{found[2]}" if found[2] else found[1], text)
     return f"'{text}" if text.startswith(_STRIPPED) or text.lstrip().startswith(_FORMULA) else text
 
 

@@ -137,11 +137,26 @@ def test_text_from_outside_is_one_cell_in_csv(text: str) -> None:
     assert not safe(text).startswith("=")
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", "\uff1d1", "\xa0@A1"])
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\ta", "\r1", "\nb", " =1", "\uff1d1", "\xa0@A1"])
 def test_text_like_a_formula_is_text_to_a_spreadsheet(text: str) -> None:
     (row,) = rows_of(written("csv", [dataclasses.replace(LINE, correlation_id=text)]))
     assert row["correlation_id"] == f"'{text}"
-    assert safe("page-capture") == "page-capture"
+    for harmless in ("page-capture", "a;b", "a\tb", "a=1; b=2", "x@y"):
+        assert safe(harmless) == harmless
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize(
+    "text", ["a;=1", "a; =1;b", "a\t@A1", "\t=1", "a\n=1", 'a";+1', 'a;"=1;b', "a;\uff1d1", ";-1", "a;\t=1"]
+)
+def test_a_spreadsheet_with_another_separator_finds_no_formula_either(text: str, separator: str) -> None:
+    """In half of the world a spreadsheet opens CSV by semicolons."""
+    document = written("csv", [dataclasses.replace(LINE, correlation_id=text, task=text)])
+
+    rows = csv.reader(io.StringIO(document, newline=""), delimiter=separator)
+    cells = [cell for row in rows for cell in row]
+
+    assert [cell for cell in cells if cell.lstrip().startswith(("=", "+", "-", "@", "\uff1d"))] == []
 
 
 def test_csv_has_a_row_for_each_line_and_nothing_else() -> None:
