@@ -500,15 +500,20 @@ def test_one_active_meter_per_event_name_is_a_knob(
         (lambda control: control.fault("slow", seconds=61), "seconds: 61: must be a number from 0 to 60"),
         (lambda control: control.fault("drop", when=1), "fault: 'when': must be one of"),
         (lambda control: control.advance(10**12), "advance_seconds: 1000000000000: must be a whole number"),
+        (
+            lambda control: control._call("POST", "clock", {"frozen_at": 5, "offset_seconds": "x"}),
+            "offset_seconds: 'x': must be a whole number",
+        ),
     ],
 )
 def test_a_wrong_control_request_is_refused_with_one_line(
     stripe_sandbox: SandboxControl, what: Callable[[SandboxControl], None], line: str
 ) -> None:
     """A test that turns a knob which is not there must not pass."""
-    before = stripe_sandbox.state()["knobs"]
+    before = stripe_sandbox.state()
     with pytest.raises(Rejected) as caught:
         what(stripe_sandbox)
     assert line in str(caught.value)
-    assert stripe_sandbox.state()["knobs"] == before
+    after = stripe_sandbox.state()
+    assert (after["knobs"], after["frozen_at"], after["offset_seconds"]) == (before["knobs"], None, 0)
     assert stripe_sandbox.state()["faults"] == []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -172,6 +174,20 @@ def test_a_file_that_cannot_be_used_is_one_line(tmp_path: Path, file: str) -> No
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"Error: --data: '{path}': cannot be used as the stand-in's memory: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_another_programs_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    """A reset would empty its tables of the same names."""
+    path = tmp_path / "shop.sqlite3"
+    with contextlib.closing(sqlite3.connect(path)) as shop, shop:
+        shop.execute("CREATE TABLE customer (name text)")
+    before = path.read_bytes()
+
+    command = [*COMMAND, f"--port={free_port()}", f"--data={path}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    assert done.stderr == f"Error: --data: '{path}': is another program's database, not the stand-in's memory\n"
+    assert (done.returncode, path.read_bytes()) == (1, before)
 
 
 def test_task_workers_do_not_import_the_server() -> None:

@@ -26,19 +26,25 @@ class SandboxClock:
 
     def set(self, given: Mapping[str, object]) -> None:
         """Obey a control request: `offset_seconds`, `frozen_at` (None: time goes on), `advance_seconds`."""
-        for name, value in given.items():
-            if name not in {"offset_seconds", "frozen_at", "advance_seconds"}:
-                raise InvalidValue("clock", name, "must be offset_seconds, frozen_at or advance_seconds")
-            if value is None and name == "frozen_at":
-                self.frozen_at = None
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or abs(value) > LATEST:
-                raise InvalidValue(name, value, f"must be a whole number of seconds, at most {LATEST}")
+        # All is checked before anything is done.
+        goes_on = given.get("frozen_at", 0) is None
+        wanted = {name: _seconds(name, value) for name, value in given.items() if not (goes_on and name == "frozen_at")}
+        if goes_on:
+            self.frozen_at = None
+        for name, seconds in wanted.items():
             if name == "frozen_at":
-                self.frozen_at = value
+                self.frozen_at = seconds
             elif name == "offset_seconds":
-                self.offset_seconds = value
+                self.offset_seconds = seconds
             elif self.frozen_at is not None:
-                self.frozen_at += value
+                self.frozen_at += seconds
             else:
-                self.offset_seconds += value
+                self.offset_seconds += seconds
+
+
+def _seconds(name: str, value: object) -> int:
+    if name not in {"offset_seconds", "frozen_at", "advance_seconds"}:
+        raise InvalidValue("clock", name, "must be offset_seconds, frozen_at or advance_seconds")
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > LATEST:
+        raise InvalidValue(name, value, f"must be a whole number of seconds, at most {LATEST}")
+    return value

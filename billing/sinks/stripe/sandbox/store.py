@@ -33,6 +33,8 @@ CREATE TABLE IF NOT EXISTS reply (
     headers TEXT NOT NULL, saved_at INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS control (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
+TABLES: Final = {"customer", "meter", "event", "reply", "control"}
+TABLES_THERE: Final = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
 EMPTY: Final = "DELETE FROM customer; DELETE FROM meter; DELETE FROM event; DELETE FROM reply; DELETE FROM control"
 EVENTS_SHOWN_MAX: Final = 100_000
 
@@ -43,8 +45,15 @@ class Store:
     def __init__(self, file: Path | None) -> None:
         try:
             self._connection = sqlite3.connect(file or ":memory:", isolation_level=None)
+            found = {name for (name,) in self._connection.execute(TABLES_THERE)}
+            if found and found != TABLES:
+                self._connection.close()
+                # A reset empties tables that may have the same names as ours.
+                raise Fatal(f"--data: {str(file)!r}: is another program's database, not the stand-in's memory")
             # NORMAL: an answered call outlives the process; that it outlives the machine is nobody's claim here.
-            self._connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + SCHEMA)
+            self._connection.executescript(
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; BEGIN;" + SCHEMA + "COMMIT"
+            )
         except sqlite3.Error as error:
             raise Fatal(f"--data: {str(file)!r}: cannot be used as the stand-in's memory: {error}") from None
 
