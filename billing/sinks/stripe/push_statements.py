@@ -71,13 +71,15 @@ WITH claimed AS (
 SELECT attempt, idempotency_key, state = 'ambiguous' AS doubted FROM claimed
 """)
 
-#: Note an answer. An attempt that was taken for lost meanwhile still says what it learned; a later one is not touched.
+#: Note an answer. An attempt that was taken for lost meanwhile still says what it learned, and one that was given up
+#: says that Stripe has it; a later attempt is not touched.
 NOTE_INCREMENT: Final = text("""
 UPDATE stripe_increment
 SET state = :state, reason = :reason, lease_until = NULL,
     first_attempt_at = CASE WHEN :state = 'pending' THEN NULL ELSE first_attempt_at END,
     sent_to = CASE WHEN :state = 'pending' THEN NULL ELSE sent_to END
-WHERE increment_id = :increment_id AND attempts = :attempt AND state IN ('sending', 'ambiguous')
+WHERE increment_id = :increment_id AND attempts = :attempt
+  AND (state IN ('sending', 'ambiguous') OR state = 'quarantined' AND :state = 'sent')
 """)
 NOTE_ATTEMPT: Final = text("""
 UPDATE stripe_attempt
