@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from billing.reconciliation.report import ROWS_MAX, Report
+from billing.reconciliation.report import ROWS_MAX, Law, Report
 from billing.schema.operations import discrepancy, reconciliation_run
 
 #: Runs that are kept, a year of hourly ones (L9).
@@ -17,7 +17,7 @@ RUNS_KEPT: Final = 9_000
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LastRun:
-    """The latest reconciliation of all clients that came to an end."""
+    """The latest reconciliation of all clients, Stripe included, that came to an end."""
 
     run_id: int
     finished_at: datetime
@@ -78,9 +78,13 @@ def finish(connection: Connection, report: Report) -> None:
 
 
 def last_run(connection: Connection) -> LastRun | None:
-    """Return the latest reconciliation of all clients that came to an end, if there is one."""
+    """Return the latest reconciliation of all clients that came to an end, if there is one.
+
+    One that left Stripe out does not count: it says nothing of what an earlier one found there.
+    """
     run = reconciliation_run.c
-    ended = select(reconciliation_run).where(run.finished_at.is_not(None), run.whole)
+    with_stripe = run.laws.contains([{"law": Law.STRIPE.value}])
+    ended = select(reconciliation_run).where(run.finished_at.is_not(None), run.whole, with_stripe)
     row = connection.execute(ended.order_by(reconciliation_run.c.run_id.desc()).limit(1)).one_or_none()
     if row is None:
         return None

@@ -12,6 +12,7 @@ import pytest
 import stripe
 
 from billing.core.settings import Settings
+from billing.reconciliation.recording import last_run
 from billing.sinks.sink import Answer, Payload
 from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.sandbox.control import SandboxControl
@@ -93,6 +94,21 @@ def test_given_an_event_sent_by_hand_when_reconciled_then_it_is_found(
     assert _customer(books) in found.found
     (row,) = found.rows
     assert row["increments"] == ([1] if state == "sent" else [])
+
+
+def test_given_a_difference_at_stripe_when_the_next_run_leaves_stripe_out_then_it_is_not_the_last_word(
+    books: Books, gateway: Gateway
+) -> None:
+    """What the doctor says comes from a run that looked at everything."""
+    _send(books, gateway, 1)
+    assert not books.reconcile(stripe=True).ok
+    assert books.reconcile(stripe=False).ok
+
+    with books.runtime.engine.connect() as connection:
+        last = last_run(connection)
+
+    assert last is not None
+    assert (last.held, last.discrepancies) == (False, 1)
 
 
 def test_given_units_that_stripe_lacks_when_reconciled_then_they_are_missed(books: Books, gateway: Gateway) -> None:
