@@ -173,7 +173,7 @@ def test_given_a_slice_that_is_cut_inside_a_client_then_every_row_is_planned_onc
 
     report = syncing.planner(rows=4).plan()
 
-    assert report.units == 150
+    assert (report.units, report.clients) == (150, 3)
     assert not report.busy
     syncing.laws()
 

@@ -61,7 +61,7 @@ class Planner:
     def plan(self, *, seconds: float = SECONDS) -> PlanReport:
         """Plan all that is unplanned of linked clients, until `seconds` are used up."""
         deadline = self._clock.monotonic() + seconds
-        report, after = PlanReport(), ""
+        report, after, cut_client = PlanReport(), "", ""
         while True:
             with self._engine.begin() as connection:
                 if not connection.execute(sql.TRY_LEAD).one().leads:
@@ -72,12 +72,14 @@ class Planner:
                 now = self._clock.now()
                 planned, postponed = self._in_minutes(connection, drafts(rows), now)
                 _write(connection, planned)
-            report = _sum(report, planned, postponed)
+            report = _sum(report, planned, postponed, counted=cut_client)
             if self._clock.monotonic() > deadline:
                 return dataclasses.replace(report, complete=False)
             # A slice that was cut by the bound on rows begins anew at the client that was cut.
             cut = len(rows) == self._rows and bool(planned)
-            after = max((row.client_id for row in rows if not cut or row.client_id < rows[-1].client_id), default=after)
+            cut_client = rows[-1].client_id if cut else ""
+            # In the order of the database, whose collation may not be Python's.
+            after = next((row.client_id for row in reversed(rows) if row.client_id != cut_client), after)
 
     def _lock(self, connection: Connection, after: str) -> list[Unplanned]:
         found = connection.execute(sql.LOCK_UNPLANNED, {"after": after, "clients": CLIENTS, "rows": self._rows})
@@ -183,10 +185,11 @@ def _row(one: _Planned) -> dict[str, object]:
     }
 
 
-def _sum(report: PlanReport, planned: Sequence[_Planned], postponed: Sequence[Draft]) -> PlanReport:
+def _sum(report: PlanReport, planned: Sequence[_Planned], postponed: Sequence[Draft], *, counted: str) -> PlanReport:
+    """Add a slice; the client that was cut by the one before is counted already."""
     return dataclasses.replace(
         report,
-        clients=report.clients + len({one.draft.client_id for one in planned}),
+        clients=report.clients + len({one.draft.client_id for one in planned} - {counted}),
         increments=report.increments + len(planned),
         units=report.units + sum(one.draft.units for one in planned),
         quarantined=report.quarantined + sum(bool(one.reason) for one in planned),
