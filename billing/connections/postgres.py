@@ -74,12 +74,17 @@ def reaching(settings: Settings) -> Iterator[None]:
         raise _unreachable(settings, error.orig or error) from error
     except (psycopg.OperationalError, sqlalchemy.exc.TimeoutError) as error:
         raise _unreachable(settings, error) from error
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
+        raise _not_migrated(settings) from error
     except sqlalchemy.exc.ProgrammingError as error:
         if isinstance(error.orig, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
-            server = without_password(settings.database_url)
-            message = f"billing_database_url: {server!r}: lacks tables that this version needs: run: billing migrate"
-            raise NotMigrated(message) from error
+            raise _not_migrated(settings) from error
         raise
+
+
+def _not_migrated(settings: Settings) -> NotMigrated:
+    server = without_password(settings.database_url)
+    return NotMigrated(f"billing_database_url: {server!r}: lacks tables that this version needs: run: billing migrate")
 
 
 def _unreachable(settings: Settings, error: BaseException) -> Unreachable:

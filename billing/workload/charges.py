@@ -1,7 +1,7 @@
 """Reads what the usage history has of a recorded workload, and keeps when it was first started.
 
-Every run id of a workload begins with the same 48 time bits, and no other workload's does: its charges are one range
-of the history's key, counted and summed in PostgreSQL.
+Every run id of a workload begins with the same 48 time bits, and no other workload's does: its charges are those of
+the row task in one range of the history's key, counted and summed in PostgreSQL.
 """
 
 from __future__ import annotations
@@ -29,27 +29,39 @@ _START: Final = """
 _STARTED: Final = "SELECT started_at FROM recorded_workload WHERE digest = %s"
 _FINISH: Final = "UPDATE recorded_workload SET finished_at = now() WHERE digest = %s"
 _CHARGES: Final = """
-    -- per client: the runs of one workload, and what they come to
+    -- per client: the runs of one workload, what they come to, and lines that no price known to their run explains
     SELECT client_id,
            count(*) FILTER (WHERE line = 0),
            sum(quantity)::bigint,
            sum(credits)::bigint,
+           count(*) FILTER (WHERE NOT EXISTS (
+               SELECT FROM price
+               WHERE price.sku = usage_history.sku AND price.version <= usage_history.price_version
+                 AND price.credits_per_unit * usage_history.quantity = usage_history.credits
+           )),
            coalesce(sum(('x' || right(run_id::text, 8))::bit(32)::bigint) FILTER (WHERE line = 0), 0)::bigint
     FROM usage_history
     WHERE run_id >= %s AND run_id < %s AND task = %s AND corrects IS NULL
     GROUP BY client_id
 """
-_COUNT: Final = "SELECT count(*) FROM usage_history WHERE run_id >= %s AND run_id < %s AND line = 0"
+_COUNT: Final = """
+    -- the runs of one workload; a task of another kind may have begun in the same millisecond
+    SELECT count(*) FROM usage_history WHERE run_id >= %s AND run_id < %s AND task = %s AND line = 0
+"""
 _LOGGED: Final = "SELECT run_id FROM usage_history WHERE run_id = ANY(%s) AND line = 0"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Charges:
-    """What the log charged one client for rows of one workload. `fingerprint` sums up which runs they are."""
+    """What the log charged one client for rows of one workload. `fingerprint` sums up which runs they are.
+
+    `mispriced` are lines whose credits are their quantity at no price that the book had for their run.
+    """
 
     runs: int = 0
     quantity: int = 0
     credits: int = 0
+    mispriced: int = 0
     fingerprint: int = 0
 
 
@@ -57,7 +69,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 def start(connection: Connection, digest: str, name: str) -> tuple[Identity, bool]:
-    """Return the workload's identity with whether it is new. The connection commits by itself."""
+    """Return the workload's identity with whether it is new. The caller commits."""
     for _ in range(_TRIES):
         new = connection.execute(_START, [digest, name]).rowcount == 1
         found = connection.execute(_STARTED, [digest]).fetchone()
@@ -75,14 +87,14 @@ def charges_of(connection: Connection, identity: Identity) -> dict[str, Charges]
     """Return what the log charged each client for this workload."""
     rows = connection.execute(_CHARGES, [*identity.run_ids, ROW_TASK])
     return {
-        client_id: Charges(runs=runs, quantity=quantity, credits=credits_, fingerprint=fingerprint)
-        for client_id, runs, quantity, credits_, fingerprint in rows
+        client_id: Charges(runs=runs, quantity=quantity, credits=credits_, mispriced=mispriced, fingerprint=fingerprint)
+        for client_id, runs, quantity, credits_, mispriced, fingerprint in rows
     }
 
 
 def count_of(connection: Connection, identity: Identity) -> int:
     """Return how many runs of this workload the log has."""
-    row = connection.execute(_COUNT, [*identity.run_ids]).fetchone()
+    row = connection.execute(_COUNT, [*identity.run_ids, ROW_TASK]).fetchone()
     return int(row[0]) if row is not None else 0
 
 

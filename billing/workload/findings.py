@@ -32,9 +32,13 @@ def rows_charged(account: Account, charged: Mapping[str, Charges]) -> Finding:
     wrong = []
     for client_id in sorted(account.clients.keys() | charged.keys()):
         rows, log = account.clients.get(client_id, _NO_ROWS), charged.get(client_id, _NO_CHARGES)
-        if (rows.succeeded, rows.quantity, rows.credits) != (log.runs, log.quantity, log.credits):
-            said = f"{rows.succeeded:,} rows of {rows.quantity:,} units for {rows.credits:,} credits ended in a charge"
-            wrong.append(f"{client_id}: {said}, the log has {log.runs:,} of {log.quantity:,} for {log.credits:,}")
+        if (rows.succeeded, rows.quantity) != (log.runs, log.quantity):
+            said = f"{rows.succeeded:,} rows of {rows.quantity:,} units ended in a charge"
+            wrong.append(f"{client_id}: {said}, the log has {log.runs:,} of {log.quantity:,}")
+        elif log.mispriced:
+            wrong.append(
+                f"{client_id}: {log.mispriced:,} lines of the log cost what no price of their SKU makes of them"
+            )
         elif rows.fingerprint != log.fingerprint:
             wrong.append(f"{client_id}: {log.runs:,} runs are in the log, and they are of other rows")
     credits_ = sum(log.credits for log in charged.values())
@@ -43,9 +47,11 @@ def rows_charged(account: Account, charged: Mapping[str, Charges]) -> Finding:
 
 
 def rows_accounted(account: Account) -> Finding:
-    """Every line of the file is charged, refused for want of credits, failed, or malformed."""
+    """Every line of the file is charged, refused for want of credits, or malformed."""
     open_ = account.lines - account.ended
     wrong = [f"{open_:,} rows have no known ending; {account.sentence()}"] if open_ else []
+    if account.failed:
+        wrong.append(f"{account.failed:,} rows failed (started again, they are tried again); {account.sentence()}")
     return finding("accounted for", wrong, account.sentence())
 
 

@@ -1,7 +1,8 @@
 """What makes a row's task the same however often its replay is started. Pure.
 
-The task id follows from the workload's digest and the line, the run id from the client, the task id and the instant at
-which the workload was first started: a row has one run for ever, so that it is charged once (L3).
+The task id follows from the workload's digest, the instant at which it was first started and the line, the run id from
+the client, the task id and that instant: a row has one run for ever, so that it is charged once (L3). A database that
+begins anew shares neither with results that are still stored.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Identity:
 
     def task_id(self, line: int) -> str:
         """Return the task id of the row on a line."""
-        return str(uuid.uuid5(_NAMESPACE, f"{self.digest}:{line}"))
+        return str(uuid.uuid5(_NAMESPACE, f"{self.digest}:{self.at_milliseconds}:{line}"))
 
     def run_id(self, row: Row, task_id: str) -> uuid.UUID:
         """Return the run id that every delivery of a row's task has."""

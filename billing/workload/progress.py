@@ -8,6 +8,7 @@ from typing import Final, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 LINE_SECONDS: Final = 5.0
 
@@ -34,9 +35,10 @@ class Steps:
             self.seconds[self._step] = self.seconds.get(self._step, 0.0) + time.monotonic() - self._step_begun
             self._step = ""
 
-    def say(self, text: str) -> None:
-        """Print a line with the time since the beginning."""
-        self.console.print(f"[dim]{time.monotonic() - self._begun:6.1f} s[/]  {text}", highlight=False, soft_wrap=True)
+    def say(self, text: str | Text) -> None:
+        """Print a line with the time since the beginning. What looks like markup is text: it may be a file's name."""
+        line = Text.assemble((f"{time.monotonic() - self._begun:6.1f} s", "dim"), "  ", text)
+        self.console.print(line, soft_wrap=True)
 
     def summary(self) -> str:
         """Return the steps and their seconds."""

@@ -45,6 +45,11 @@ class Recording:
     sku: str
     _state: tuple[int, ...]
 
+    @property
+    def name(self) -> str:
+        """The file's name as text: it may hold bytes that are none."""
+        return os.fsencode(self.path.name).decode("utf-8", errors="backslashreplace")
+
     def entries(self, now: datetime) -> Iterator[Entry]:
         """Yield every row and every malformed line, in order. Nothing counts as recorded after `now`."""
         with _opened(self.path) as stream, _whole(self.path):

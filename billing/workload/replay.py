@@ -24,11 +24,12 @@ from billing.core.settings import Settings
 from billing.core.shards import shard_of
 from billing.workload import charges
 from billing.workload.ending import Ended, close_books
-from billing.workload.feed import Feed, reaching
+from billing.workload.feed import POLL_SECONDS, Feed, reaching
 from billing.workload.findings import rows_accounted, rows_charged
 from billing.workload.price_list import PriceOptions, prices_to_set
 from billing.workload.progress import Steps, TaskProgress
 from billing.workload.recording import Recording
+from billing.workload.results import backend_of
 from billing.workload.row_task import ROW_TASK
 from billing.workload.survey import Survey, priceable, survey
 from billing.workload.tally import Account
@@ -38,7 +39,6 @@ UNIT: Final = "unit"
 #: How long workers may take to answer, and one question to them.
 WORKER_SECONDS: Final = 20.0
 _ASK_SECONDS: Final = 1.0
-_POLL_SECONDS: Final = 0.2
 #: How often the log is counted for the progress: that reads the workload's rows.
 _COUNT_SECONDS: Final = 2.0
 
@@ -83,11 +83,12 @@ class Replay:
     def run(self) -> Outcome:
         """Bill every row once, and close the books. Raises what billing raises; the same call again goes on."""
         recording = self._plan.recording
-        self._steps.begin("file", f"{recording.path.name}: looking through it")
+        self._steps.begin("file", f"{recording.name}: looking through it")
+        backend_of(self._app)
         with postgres.reaching(self._settings), postgres.connect(self._settings, autocommit=True) as connection:
             with connection.transaction():
                 # Not on record until everything that may be refused was looked at: a refusal leaves nothing.
-                identity, new = charges.start(connection, recording.digest, recording.path.name)
+                identity, new = charges.start(connection, recording.digest, recording.name)
                 found = survey(recording.entries(identity.started_at))
                 prices, missing = self._prices(found)
                 if not self._ours:
@@ -101,10 +102,10 @@ class Replay:
                 wait_for_worker(self._app, self._clock)
             self._steps.begin("work", f"feeding {found.lines:,} lines to the fleet")
             with TaskProgress(self._steps, found.lines, what="rows") as progress:
-                feed = Feed(self._app, connection, identity, prices, self._clock, again=not new)
+                feed = Feed(self._app, connection, identity, self._clock, again=not new)
                 shown = _Shown(feed.account, progress, lambda: charges.count_of(connection, identity), self._clock)
                 entries = priceable(recording.entries(identity.started_at), prices)
-                account = feed.run(entries, lambda: self._pause(shown))
+                account = feed.run(entries, lambda: self._look(shown))
             self._steps.say(account.sentence())
             self._steps.begin("books", "every row has ended; waiting for the log")
             self._wait_for_log(lambda: charges.count_of(connection, identity) >= account.charged, found.clients)
@@ -127,10 +128,9 @@ class Replay:
         applied = bulk.grant_each(self._settings, found.clients, grant, key=f"replay-{digest}")
         self._steps.say(f"{added:,} of them are new; {applied:,} have their grant")
 
-    def _pause(self, shown: _Shown) -> None:
+    def _look(self, shown: _Shown) -> None:
         shown.show()
         self._alive()
-        time.sleep(_POLL_SECONDS)
 
     def _wait_for_log(self, there: Callable[[], bool], client_ids: Sequence[str]) -> None:
         """Wait until the log has every charge, as long as events may take that were published at the last moment.
@@ -148,7 +148,7 @@ class Replay:
         deadline = started + self._settings.lease_seconds + self._settings.reconcile_wait_seconds
         while not (there() and confirmed()) and self._clock.monotonic() < deadline:
             self._alive()
-            time.sleep(_POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
 
 
 class _Shown:
@@ -176,8 +176,9 @@ def wait_for_worker(app: celery.Celery, clock: Clock, *, seconds: float = WORKER
                 for name, queues in (inspect.active_queues() or {}).items()
                 if any(queue["name"] == app.conf.task_default_queue for queue in queues or ())
             }
-            knowing = {name for name, tasks in (inspect.registered(ROW_TASK) or {}).items() if tasks} if serving else {}
-        if serving & set(knowing):
+            registered = (inspect.registered() or {}) if serving else {}
+        # A task is its name, with what the worker has to say of it in brackets.
+        if any(task.split()[0] == ROW_TASK for name in serving for task in registered.get(name) or ()):
             return
         if clock.monotonic() >= deadline:
             what = "knows recorded workloads" if serving else "answers"

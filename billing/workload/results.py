@@ -7,13 +7,14 @@ once it is read as success or failure. It refuses a backend that cannot be asked
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
 import celery
 from celery import states
 from celery.backends.base import BaseKeyValueStoreBackend
+from celery.exceptions import ImproperlyConfigured
 
 from billing.core.errors import Fatal
 
@@ -36,11 +37,13 @@ class Results(Generic[T]):
     """The tasks that have not ended, each with what its submitter wants to remember of it."""
 
     def __init__(self, app: celery.Celery) -> None:
-        self._backend: Any = app.backend
-        if not isinstance(self._backend, BaseKeyValueStoreBackend):
-            kind = type(self._backend).__name__
-            raise Fatal(f"result_backend: {kind!r}: must be one that answers for many tasks at once, such as Redis")
+        self._backend = backend_of(app)
         self._pending: dict[str, T] = {}
+
+    def forget(self, task_ids: Iterable[str]) -> None:
+        """Remove the stored results of some tasks."""
+        for task_id in task_ids:
+            self._backend.forget(task_id)
 
     def expect(self, task_id: str, about: T) -> None:
         """Wait for one more task."""
@@ -61,11 +64,26 @@ class Results(Generic[T]):
         found: dict[str, Ending] = {}
         for chunk in _chunks(task_ids):
             keys = [self._backend.get_key_for_task(task_id) for task_id in chunk]
-            for task_id, stored in zip(chunk, self._backend.mget(keys), strict=True):
+            values = self._backend.mget(keys)
+            if isinstance(values, Mapping):  # of memcached, which leaves out what it does not have
+                values = [values.get(key) for key in keys]
+            for task_id, stored in zip(chunk, values, strict=True):
                 ending = _ending(self._backend.decode_result(stored)) if stored else None
                 if ending is not None:
                     found[task_id] = ending
         return found
+
+
+def backend_of(app: celery.Celery) -> Any:
+    """Return the result backend of an app, or raise `Fatal` for one that cannot be asked for many results at once."""
+    try:
+        backend = app.backend
+    except (ImproperlyConfigured, ImportError) as error:
+        raise Fatal(f"result_backend: cannot be used: {error}") from error
+    if not isinstance(backend, BaseKeyValueStoreBackend):
+        kind = type(backend).__name__
+        raise Fatal(f"result_backend: {kind!r}: must be one that answers for many tasks at once, such as Redis")
+    return backend
 
 
 def _ending(stored: Mapping[str, Any]) -> Ending | None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from billing import admin
 from billing.admin import bulk
 from billing.connections import postgres
-from billing.core.errors import Unreachable
+from billing.core.errors import BillingError
 from billing.core.settings import Settings
 from billing.sinks.stripe.keys import KeyKind, key_kind
 
@@ -32,7 +32,7 @@ _UNITS: Final = """
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class StripeReport:
-    """What was reported. `text` says it on one line; `reached` is False when Stripe or the stand-in did not answer."""
+    """What was reported. `text` says it on one line; `reached` is False when Stripe or the stand-in took nothing."""
 
     text: str
     reached: bool
@@ -50,7 +50,8 @@ def report_usage(settings: Settings, client_ids: Sequence[str]) -> StripeReport:
             linked |= made
         admin.sync_plan(settings)
         sent, stopped = _push(settings)
-    except Unreachable as error:
+    except BillingError as error:
+        # Whatever Stripe has against the key or the meter, the books are still to be shown.
         return StripeReport(text=f"Stripe ({kind.value}): nothing more is reported: {error}", reached=False)
     unlinked = len(client_ids) - len(linked)
     parts = [f"Stripe ({kind.value}): {sent:,} increments sent for {len(linked):,} clients"]

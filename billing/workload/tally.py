@@ -15,14 +15,13 @@ NAMED_MAX: Final = 20
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Tally:
-    """How the rows of one client have ended. `quantity`, `credits` and `fingerprint` are of those that succeeded."""
+    """How the rows of one client have ended. `quantity` and `fingerprint` are of those that succeeded."""
 
     submitted: int = 0
     succeeded: int = 0
     refused: int = 0
     failed: int = 0
     quantity: int = 0
-    credits: int = 0
     fingerprint: int = 0
 
 
@@ -61,8 +60,8 @@ class Account:
 
     @property
     def complete(self) -> bool:
-        """Whether every line is accounted for."""
-        return self.lines == self.ended
+        """Whether every line is charged, refused for want of credits, or malformed."""
+        return self.lines == self.ended - self.failed
 
     def skip(self, entry: Malformed) -> None:
         """Count a malformed line."""
@@ -76,14 +75,13 @@ class Account:
         self.lines += 1
         self.clients.setdefault(client_id, Tally()).submitted += 1
 
-    def end(self, client_id: str, ending: Ending, *, line: int, quantity: int, credits_: int, mark: int) -> None:
+    def end(self, client_id: str, ending: Ending, *, line: int, quantity: int, mark: int) -> None:
         """Count a row's end; `mark` is its run's fingerprint."""
         tally = self.clients[client_id]
         if ending.succeeded:
             self._endings["charged"] += 1
             tally.succeeded += 1
             tally.quantity += quantity
-            tally.credits += credits_
             tally.fingerprint += mark
         elif ending.refused:
             self._endings["refused"] += 1

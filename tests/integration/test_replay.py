@@ -9,13 +9,17 @@ from typing import Any
 
 import psycopg
 import pytest
+from celery.backends.base import DisabledBackend
 
 from billing import admin
 from billing.core.clock import SystemClock
 from billing.core.errors import Conflict, Fatal, InvalidValue
 from billing.sinks.stripe.sandbox.control import SandboxControl
+from billing.workload.charges import count_of
+from billing.workload.identity import Identity
 from billing.workload.replay import wait_for_worker
 from tests.fleet.harness import Fleet
+from tests.fleet.tasks import SKU
 from tests.integration.replaying import charged, command, endings, replay
 from tests.waiting import wait_until
 
@@ -158,6 +162,63 @@ def test_given_prices_when_a_replay_says_others_then_it_is_refused_before_anythi
     }
     with pytest.raises(Conflict, match="was used for a grant of 1000 credits"):
         replay(fleet, small, grant=2_000)
+
+
+def test_given_a_price_that_changed_between_two_starts_then_the_books_still_hold(fleet: Fleet, small: Path) -> None:
+    """L3: what was charged is what its own price version makes of it, whatever a unit costs now."""
+    running(fleet)
+    first = replay(fleet, small)
+    admin.set_price(fleet.settings, "page", 2, "unit")
+    second = replay(fleet, small)
+    assert second.ok, second.ended.findings
+    assert (second.account.known, second.ended.standings) == (9, first.ended.standings)
+
+
+def test_given_another_task_of_the_same_millisecond_when_runs_are_counted_then_it_is_none_of_them(
+    fleet: Fleet, small: Path
+) -> None:
+    running(fleet)
+    replay(fleet, small)
+    with psycopg.connect(fleet.settings.database_url) as connection:
+        query = b"SELECT digest, started_at FROM recorded_workload"
+        ((digest, started_at),) = connection.execute(query).fetchall()
+        identity = Identity(digest=digest, started_at=started_at)
+        admin.set_price(fleet.settings, SKU, 1, "unit")
+        sent = fleet.app.tasks["works"].apply_async(("acme",), headers=identity.headers)
+        sent.get(timeout=30)
+        (other,) = [row for row in fleet.wait_for_rows(4, "acme") if row.correlation_id == sent.id]
+        assert other.sku == SKU
+        assert count_of(connection, identity) == 7
+
+
+def test_given_a_stripe_that_refuses_the_key_when_the_work_is_done_then_the_books_are_still_shown(
+    fleet: Fleet, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L10: what was charged is not hidden by what Stripe says of a key."""
+    running(fleet)
+
+    def refused(_settings: object) -> None:
+        raise Fatal("Stripe: 'api.stripe.com': the key is refused")
+
+    monkeypatch.setattr(admin, "stripe_setup", refused)
+    outcome = replay(fleet, small)
+    assert outcome.account.complete
+    assert {standing.name: standing.spent for standing in outcome.ended.standings} == {
+        "acme": 13,
+        "free": 0,
+        "tight": 900,
+    }
+
+
+def test_given_results_that_cannot_be_asked_for_when_a_replay_starts_then_nothing_is_made(
+    fleet: Fleet, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(fleet.app), "backend", DisabledBackend(app=fleet.app))
+    with pytest.raises(Fatal, match="must be one that answers for many tasks at once"):
+        replay(fleet, small)
+    with psycopg.connect(fleet.settings.database_url) as connection:
+        for table in ("client", "recorded_workload", "credit_grant"):
+            assert connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchone() == (0,)
 
 
 def test_given_no_worker_when_one_is_waited_for_then_one_line_says_so(fleet: Fleet) -> None:

@@ -63,6 +63,26 @@ def test_a_directory_is_refused(here: Terminal) -> None:
     here.run("replay", str(here.directory)).refused(2, "FILE", "is a directory")
 
 
+@pytest.mark.integration
+def test_a_database_without_tables_is_refused_in_one_line(bare: Terminal) -> None:
+    (bare.directory / "file.csv").write_text("client,sku,quantity\nacme,page,1\n")
+    answer = bare.run("replay", "file.csv")
+    assert answer.code == 1
+    assert [line for line in answer.err.splitlines() if line] == answer.err.strip().splitlines()[:1]
+    assert "run: billing migrate" in answer.err
+
+
+@pytest.mark.integration
+def test_a_file_is_named_as_it_is_called(shop: Terminal) -> None:
+    """A name may look like markup, and may be no text at all."""
+    name = os.fsdecode(b"caf\xe9[red].csv")
+    (shop.directory / name).write_text("client,sku,quantity\n,page,1\n")
+    answer = shop.run("replay", name)
+    assert answer.code == 2
+    assert "caf\\xe9[red].csv: looking through it" in answer.out
+    assert "FILE: '1 lines': has no row: line 2: client: '': must be" in answer.err
+
+
 def own_fleet(directory: Path, *arguments: str) -> Answer:
     """Replay without any server configured, and end within the bound."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("BILLING_")}

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
 
 from billing.core.identifiers import check_client_id
+from billing.embedded.demo.run import _environment, _variables
 from billing.embedded.demo.workload import BURST, DEEP, SHORT, Expected, Site, plan
+from billing.embedded.endpoints import Endpoints
+from billing.integration.configuration import read
+from billing.sinks.stripe.keys import KeyKind, key_kind
 
 SITE = Site(small=["http://h/a.html", "http://h/b.html"], large=["http://h/large.html"], missing="http://h/gone.html")
 
@@ -34,3 +43,22 @@ def test_given_the_short_budget_when_compared_with_its_orders_then_it_ends_in_th
 def test_given_the_orders_when_looked_at_then_only_dead_links_are_expected_to_fail() -> None:
     for order in plan(SITE).orders:
         assert (order.expected is Expected.FAILURE) == (order.arguments.get("url") == SITE.missing)
+
+
+def test_given_a_key_of_stripe_in_the_environment_when_the_demo_runs_then_it_goes_to_the_stand_in(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It makes meters and increments of its own, which are nothing for anybody's account."""
+    monkeypatch.setenv("BILLING_STRIPE_API_KEY", "sk_live_" + "1" * 24)
+    monkeypatch.setenv("BILLING_STRIPE_LIVE", "true")
+    monkeypatch.setenv("BILLING_CONNECTION_FILE", str(tmp_path / "none.json"))
+    endpoints = Endpoints(
+        redis_url="redis://127.0.0.1:1/0",
+        database_url="postgresql://127.0.0.1:1/billing",
+        broker_url="amqp://127.0.0.1:1//",
+        result_url="redis://127.0.0.1:1/1",
+        stripe_sandbox_url="http://127.0.0.1:1",
+    )
+    servers = cast("Any", SimpleNamespace(endpoints=endpoints, directory=tmp_path))
+    with _environment(_variables(servers)):
+        assert key_kind(read({})) is KeyKind.STAND_IN

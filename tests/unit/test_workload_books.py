@@ -35,12 +35,13 @@ def test_a_row_has_one_task_id_and_one_run_id_whoever_asks() -> None:
     """L3: the same on every start; another line, file or first start is another run."""
     task_id = IDENTITY.task_id(7)
     assert task_id == IDENTITY.task_id(7)
-    assert len({task_id, IDENTITY.task_id(8), Identity(digest="e" * 64, started_at=AT).task_id(7)}) == 3
+    later = Identity(digest="d" * 64, started_at=AT + timedelta(milliseconds=1))
+    others = {IDENTITY.task_id(8), Identity(digest="e" * 64, started_at=AT).task_id(7), later.task_id(7)}
+    assert len(others - {task_id}) == 3
     run_id = IDENTITY.run_id(ROW, task_id)
     low, high = IDENTITY.run_ids
     assert low <= run_id < high
     assert ids.milliseconds_of(run_id) == IDENTITY.headers["billing_at"]
-    later = Identity(digest="d" * 64, started_at=AT + timedelta(milliseconds=1))
     assert not low <= later.run_id(ROW, task_id) < high
     assert fingerprint(uuid.UUID(int=(1 << 100) + 5)) == 5
 
@@ -82,11 +83,11 @@ def test_prices_that_will_not_do_are_refused(options: tuple[str, ...], refused: 
 
 
 def account(*endings: Ending) -> Account:
-    """Return the account of one row of `acme` per ending, 3 units for 15 credits each."""
+    """Return the account of one row of `acme` per ending, 3 units each."""
     made = Account()
     for number, ending in enumerate(endings):
         made.submit("acme")
-        made.end("acme", ending, line=number, quantity=3, credits_=15, mark=number + 1)
+        made.end("acme", ending, line=number, quantity=3, mark=number + 1)
     return made
 
 
@@ -96,15 +97,18 @@ FAILURE = Ending(succeeded=False, error="ValueError: …")
 
 
 def test_the_account_adds_up_and_says_what_is_open() -> None:
-    made = account(SUCCESS, REFUSAL, FAILURE, SUCCESS)
+    made = account(SUCCESS, REFUSAL, SUCCESS)
     made.skip(Malformed(line=9, reason="is empty"))
     assert made.complete
-    assert made.sentence() == "5 rows = 2 charged + 1 refused for credits + 1 malformed + 1 failed"
+    assert made.sentence() == "4 rows = 2 charged + 1 refused for credits + 1 malformed"
     assert rows_accounted(made).holds
     made.submit("acme")
     assert not made.complete
-    assert made.sentence().endswith("+ 1 failed + 1 not known")
+    assert made.sentence().endswith("+ 1 malformed + 1 not known")
     assert not rows_accounted(made).holds
+    failed = account(SUCCESS, FAILURE)
+    assert failed.sentence() == "2 rows = 1 charged + 0 refused for credits + 0 malformed + 1 failed"
+    assert (failed.complete, rows_accounted(failed).holds) == (False, False)
 
 
 def test_only_the_first_malformed_lines_and_failures_are_kept() -> None:
@@ -131,13 +135,13 @@ def test_rows_that_the_log_agrees_with_hold() -> None:
         {},
         {"acme": dataclasses.replace(RIGHT, runs=3)},
         {"acme": dataclasses.replace(RIGHT, quantity=7)},
-        {"acme": dataclasses.replace(RIGHT, credits=31)},
+        {"acme": dataclasses.replace(RIGHT, mispriced=1)},
         {"acme": dataclasses.replace(RIGHT, fingerprint=4)},
         {"acme": RIGHT, "globex": RIGHT},
     ],
 )
 def test_one_run_too_few_too_many_or_of_another_row_is_named(log: dict[str, Charges]) -> None:
-    """L3: by number, quantity, credits, and by which runs they are."""
+    """L3: by number, quantity, what they cost, and by which runs they are."""
     found = rows_charged(account(SUCCESS, SUCCESS, REFUSAL), log)
     assert not found.holds
     assert ("globex" if "globex" in log else "acme") in found.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -278,6 +279,11 @@ def test_a_line_that_is_too_long_is_no_row_whatever_stands_at_the_bound(tmp_path
     found = entries(tmp_path / "file.csv", HEADER.encode() + start + b"\rmore\n" + start + b"\r\n" + GOOD.encode())
     assert [entry.line for entry in found if isinstance(entry, Row)] == [3, 4]
     assert reasons(found) == {2: f"is longer than {LINE_BYTES_MAX:,} bytes"}
+
+
+def test_a_file_whose_name_is_no_text_has_one(tmp_path: Path) -> None:
+    """It is shown, and kept in PostgreSQL."""
+    assert recording(tmp_path / os.fsdecode(b"caf\xe9[red].csv"), HEADER + GOOD).name == "caf\\xe9[red].csv"
 
 
 def test_the_digest_is_of_the_file_and_of_what_decides_on_its_rows(tmp_path: Path) -> None:

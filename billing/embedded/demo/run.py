@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import celery
 from rich.console import Console
+from rich.text import Text
 
 from billing import admin
 from billing.connections import postgres
@@ -150,7 +151,7 @@ class _Demo:
         self._killed = True
         order = self._orders.get(casualty.task_ids[0])
         what = "" if order is None else f", which ran {order.task.rpartition('.')[2]} for {order.client_id}"
-        self._steps.say(f"[bold]SIGKILL[/] to worker process {casualty.pid}{what}")
+        self._steps.say(Text.assemble(("SIGKILL", "bold"), f" to worker process {casualty.pid}{what}"))
 
     def _wait_for_books(self, connection: Any) -> None:
         """Wait until the log has as many runs as tasks succeeded, and no hold is left; the audit says what is wrong."""
@@ -234,9 +235,10 @@ def _make_clients(settings: Settings, workload: Workload) -> None:
 
 
 def _variables(servers: Stack) -> dict[str, str]:
-    """Return what points settings, fleet and tasks at this demo."""
+    """Return what points settings, fleet and tasks at this demo, and at the stand-in: it is nobody's Stripe account."""
     return {
         **servers.endpoints.environment(),
+        "BILLING_STRIPE_API_KEY": "",
         "BILLING_LEASE_SECONDS": str(LEASE_SECONDS),
         "WORKER_TASKS_STORE": str(servers.directory / "pages"),
         # The pages are on loopback: no proxy of the environment stands between.
