@@ -1,4 +1,4 @@
-"""A recording is looked through before anything is submitted: its clients, its SKUs, and what no price can be put on."""
+"""A recording is looked through before anything is submitted: its clients, its SKUs, and what is too dear to count."""
 
 from __future__ import annotations
 
