@@ -72,7 +72,7 @@ with clean_stop():
     try:
         log.write_text("ready ")
         while True:
-            signal.pause()
+            time.sleep(0.2)  # and not signal.pause(): a signal just before it would be slept over
     except Stopped as stopped:
         signal.raise_signal(signal.SIGINT)  # impatience: ignored
         log.write_text(f"ready stopped by {stopped.number.name}")

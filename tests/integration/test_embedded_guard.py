@@ -133,7 +133,7 @@ def test_a_program_that_does_not_exist_is_a_clear_line(mark: str, tmp_path: Path
 
 
 OWNER = """
-import os, signal, sys, threading
+import os, sys, threading, time
 from pathlib import Path
 from billing.embedded.process import Child
 
@@ -146,7 +146,8 @@ thread.start()
 thread.join()
 if end == "return":
     sys.exit(0)
-signal.pause()
+while True:
+    time.sleep(0.2)  # and not signal.pause(): a signal just before it would be slept over
 """
 
 
