@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 import stripe
 
@@ -253,6 +254,17 @@ def test_a_key_that_is_no_secret_test_key_is_refused(stripe_sandbox: SandboxCont
     assert caught.value.http_status == 401
     assert key == "" or key not in str(caught.value)
     assert stripe_sandbox.state()["customers"] == 0
+
+
+@pytest.mark.parametrize(
+    ("user", "status"),
+    [("sk_test_abcdefghijk", 200), ("sk_live_abcdefghijk", 401), ("pk_test_abcdefghijk", 401), ("", 401)],
+)
+def test_a_key_may_come_as_a_user_s_name(stripe_sandbox: SandboxControl, user: str, status: int) -> None:
+    """As `curl -u sk_test_…:` sends it; what cannot be decoded is no key."""
+    url = f"{stripe_sandbox.url}/v1/customers"
+    assert httpx.post(url, auth=(user, ""), data={"name": "acme"}).status_code == status
+    assert httpx.post(url, headers={"Authorization": "Basic $"}).status_code == 401
 
 
 def test_an_unknown_call_is_refused(stripe_client: stripe.StripeClient) -> None:

@@ -7,6 +7,8 @@ A fault says where on this way things go wrong.
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
 import dataclasses
 import json
 import re
@@ -154,13 +156,24 @@ def _refuse_before(fault: Fault | None) -> None:
 
 def _authorize(authorization: str | None) -> None:
     """Take any test key. Nothing of a key is kept or repeated."""
-    scheme, _, key = (authorization or "").partition(" ")
-    if scheme.lower() != "bearer" or not key.strip():
+    key = _key(authorization or "")
+    if not key:
         raise errors.no_key()
-    if _LIVE_KEY.fullmatch(key.strip()):
+    if _LIVE_KEY.fullmatch(key):
         raise errors.live_key()
-    if not _TEST_KEY.fullmatch(key.strip()):
+    if not _TEST_KEY.fullmatch(key):
         raise errors.wrong_key()
+
+
+def _key(authorization: str) -> str:
+    """Return the key: as the SDK sends it, or as `curl -u sk_test_…:` does (documented: "the API key as the username")."""
+    scheme, _, given = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        return given.strip()
+    if scheme.lower() == "basic":
+        with contextlib.suppress(ValueError):
+            return base64.b64decode(given, validate=True).decode().partition(":")[0]
+    return ""
 
 
 def _customer(fields: dict[str, Any]) -> str | None:
