@@ -22,7 +22,7 @@ from billing.embedded.stack import BROKER_VARIABLE, Stack
 from tests.fleet.fixtures import fleet, fleet_settings, running_fleet
 from tests.stripe_sandbox import stripe_client, stripe_sandbox
 
-# A shell that starts the tests in the background has SIGINT ignored, and nohup SIGHUP; what they start would inherit it.
+# A shell that starts the tests in the background has SIGINT ignored, nohup SIGHUP; what they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -166,7 +166,7 @@ def _authorize(authorization: str | None) -> None:
 
 
 def _key(authorization: str) -> str:
-    """Return the key: as the SDK sends it, or as `curl -u sk_test_…:` does (documented: "the API key as the username")."""
+    """Return the key: as the SDK sends it, or as a user name, as `curl -u sk_test_…:` does. Both are documented."""
     scheme, _, given = authorization.partition(" ")
     if scheme.lower() == "bearer":
         return given.strip()
