@@ -24,6 +24,7 @@ from billing.core.settings import Settings
 from billing.credits.buckets import Buckets
 from billing.credits.values import ExpireOutcome, Settlement, SettleOutcome, SettleReply, StoredHold
 from billing.events.usage_event import decode_draft, decode_head, encode_fragment
+from billing.task import outside
 
 logger = logging.getLogger(__name__)
 
@@ -116,11 +117,14 @@ class Reaper:
 
         Its own retries take seconds each: a sweep of many holds would be taken for a pause, and nothing ever expire.
         """
-        task_id = decode_head(hold.head).correlation_id
+        head = decode_head(hold.head)
+        if head.task == outside.TASK:
+            # A block of `billing.reserve` stores no result: what succeeded has settled (L3).
+            return StoredResult(state=states.PENDING)
         if self._results_away:
             return None
         try:
-            return self._read_state(task_id)
+            return self._read_state(head.correlation_id)
         except Exception as error:  # noqa: BLE001 - any result backend, any error: the result is not known
             logger.warning("billing: result of run %s cannot be read, nor others in this sweep: %s", hold.run_id, error)
             self._results_away = True
