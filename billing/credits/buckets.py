@@ -10,8 +10,7 @@ import logging
 from collections.abc import Sequence
 from uuid import UUID
 
-import redis
-
+from billing.connections.redis import Client
 from billing.core.credits import CREDITS_MAX, check_amount
 from billing.core.errors import Conflict, InvalidValue, Recovering
 from billing.core.limits import USABLE_GRANTS_MAX
@@ -47,7 +46,7 @@ class Buckets(Verification, Outbox, Auditing, AlertStream):
 
     def __init__(
         self,
-        client: redis.Redis,
+        client: Client,
         *,
         shards: int,
         lease_seconds: float,

@@ -23,7 +23,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from billing.connections.redis import reaching
+from billing.connections.redis import Client, reaching, shown
 from billing.core.errors import Fatal, Unreachable
 
 #: Each verb, and whether it may still run when the server's memory is full: what finishes or frees work may.
@@ -75,13 +75,12 @@ def library() -> tuple[str, str]:
 class Scripts:
     """The verbs on one Redis client, which answers in bytes."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: Client) -> None:
         self.client = client
         self._execute: Callable[..., Any] = client.execute_command
         name, self._text = library()
         self.functions = {verb: f"{name}_{verb}" for verb in VERBS}
-        options = client.connection_pool.connection_kwargs
-        self._url = f"redis://{options.get('host', options.get('path', ''))}:{options.get('port', '')}"
+        self._url = shown(client)
 
     def run(self, command: Command) -> Any:
         """Send one command in one round trip; two more if the server does not have the library yet."""
