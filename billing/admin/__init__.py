@@ -10,7 +10,9 @@ from billing.admin.alerts import AlertRow, Webhook, alerts, remove_webhook, rota
 from billing.admin.clients import ClientView, add_client, client, clients
 from billing.admin.grants import grant
 from billing.admin.prices import prices, set_price
+from billing.admin.quotes import quote
 from billing.admin.reading import all_usage, balance, usage, usage_totals
+from billing.admin.rebuilding import Rebuilding, rebuild
 from billing.admin.receipts import open_receipt, receipt
 from billing.admin.reconciling import reconcile
 from billing.admin.stripe import (
@@ -22,10 +24,13 @@ from billing.admin.stripe import (
     sync_push,
     sync_status,
 )
+from billing.task.quoting import Quote
 
 __all__ = [
     "AlertRow",
     "ClientView",
+    "Quote",
+    "Rebuilding",
     "Webhook",
     "add_client",
     "alerts",
@@ -39,6 +44,8 @@ __all__ = [
     "link_client",
     "open_receipt",
     "prices",
+    "quote",
+    "rebuild",
     "receipt",
     "reconcile",
     "remove_webhook",

@@ -84,12 +84,17 @@ def _with_prices(runtime: Runtime, rate: Callable[[PriceBook], tuple[int, int, i
 
 def _balance(runtime: Runtime, client_id: str) -> Balance:
     """Return the client's bucket. Raises `UnknownClient`; a known client without a bucket waits for a rebuild."""
-    found = runtime.buckets.balance(client_id)
-    if found is None:
-        with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
-            get_client(connection, client_id)
-        raise Recovering(f"client_id: {client_id!r}: its bucket is missing and is being rebuilt; try again")
-    return found
+    reason = Recovering(f"client_id: {client_id!r}: its bucket is missing and is being rebuilt; try again")
+    try:
+        found = runtime.buckets.balance(client_id)
+        if found is not None:
+            return found
+    except Recovering as recovering:
+        # So is a shard that has no clients at all: only the catalog knows whether there is this one.
+        reason = recovering
+    with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
+        get_client(connection, client_id)
+    raise reason
 
 
 def _outcome(runtime: Runtime, balance: Balance, required: int) -> ReserveOutcome:
