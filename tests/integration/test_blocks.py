@@ -16,7 +16,7 @@ import pytest
 import redis
 
 import billing
-from billing import AlreadyCharged, InsufficientCredits, InvalidValue, UnknownClient, UnknownSku
+from billing import AlreadyCharged, BillableTask, InsufficientCredits, InvalidValue, UnknownClient, UnknownSku
 from billing.core.errors import BillingError, Conflict, Rejected, Unreachable
 from billing.credits.buckets import Buckets
 from billing.credits.values import Hold, ReserveReply
@@ -241,6 +241,30 @@ def test_several_at_once_in_one_process_record_for_themselves(shop: Fleet) -> No
         thread.join()
 
     assert [shop.balance(f"maple-{number}").spent for number in range(4)] == [90, 70, 40, 60]
+
+
+def test_tasks_in_blocks_and_blocks_in_tasks_record_for_themselves(shop: Fleet) -> None:
+    """Given a task that is run inside a block, and a block inside a task, then each pays for its own."""
+    for client_id in ("nettle", "nutmeg"):
+        shop.client(client_id, 200)
+
+    def body(self: BillableTask, client_id: str) -> None:
+        self.usage.record(1)
+        with reserve(shop, "nettle", quantity=9):
+            billing.usage.record(2)
+            self.usage.record(1)
+        billing.usage.record(1)
+
+    sells: Any = shop.app.task(bind=True, base=BillableTask, shared=False, name="sells", sku=SKU)(body)
+    with reserve(shop, "nettle", quantity=9):
+        shop.app.tasks["lines"].apply(("nutmeg", 4), throw=True)
+        sells.apply(("nutmeg",), throw=True)
+        billing.usage.record(3)
+
+    nettle, nutmeg = shop.wait_for_rows(2, "nettle"), shop.wait_for_rows(3, "nutmeg")
+    assert sorted((row.sku, row.quantity) for row in nettle) == [(SKU, 2), (SKU, 3)]
+    assert sorted((row.sku, row.quantity) for row in nutmeg) == [(OTHER_SKU, 4), (SKU, 1), (SKU, 3)]
+    del shop.app.tasks["sells"]
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")

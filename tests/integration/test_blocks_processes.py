@@ -69,6 +69,25 @@ def test_killed_inside_the_block_costs_nothing(fleet: Fleet, start: Start) -> No
     assert fleet.rows() == []
 
 
+def test_a_dead_block_expires_whatever_is_stored_of_a_task_of_that_id(fleet: Fleet, start: Start) -> None:
+    """Given a key that is the id of a task, when the block is killed and the task succeeds, then one charge (L3)."""
+    fleet.client("acme", 100)
+    fleet.consumer()
+    fleet.worker(children=1)
+    result = fleet.send("gated", "acme", "slow")
+    started(fleet, "slow")
+    process = start("once", "acme", "gate", result.id)
+    started(fleet, "gate")
+    process.kill()
+    process.wait(30)
+    (fleet.directory / "slow").touch()
+    result.get(timeout=30)
+
+    wait_until(lambda: not fleet.holds("acme"), "the hold expires")
+    assert len(fleet.wait_for_rows(1)) == 1
+    assert fleet.balance("acme").spent == 10
+
+
 def test_killed_inside_the_block_the_same_key_goes_on_with_its_hold(fleet: Fleet, start: Start) -> None:
     """Given a killed block with a key, when the key comes again at once, then one hold, one charge, one row (L3)."""
     fleet.client("acme", 30)
