@@ -43,5 +43,7 @@ def _line(found: Quote) -> str:
 _ANSWERS = {
     ReserveOutcome.HELD: "it would be admitted now",
     ReserveOutcome.INSUFFICIENT: "it would be refused now",
+    ReserveOutcome.SUSPENDED: "it would be refused: the client is suspended",
+    ReserveOutcome.CLOSED: "it would be refused: the client is closed",
     ReserveOutcome.OUTBOX_FULL: "it would have to wait: too many usage events wait for the broker",
 }

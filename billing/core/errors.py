@@ -93,6 +93,20 @@ class InsufficientCredits(Rejected):
         )
 
 
+class ClientInactive(Rejected):
+    """The client is suspended or closed. Nothing was held, nothing ran.
+
+    The arguments are positional and JSON-safe, as those of `InsufficientCredits`.
+    """
+
+    def __init__(self, client_id: str, state: str) -> None:
+        super().__init__(client_id, state)
+        self.client_id, self.state = client_id, state
+
+    def __str__(self) -> str:
+        return f"client {self.client_id!r} is {self.state}; nothing was started"
+
+
 class Conflict(Rejected):
     """A key that was used before came back with other content."""
 

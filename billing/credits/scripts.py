@@ -28,11 +28,13 @@ from billing.core.errors import Fatal, Unreachable
 
 #: Each verb, and whether it may still run when the server's memory is full: what finishes or frees work may.
 VERBS: Final = {
+    "adjust": False,
     "assert_hold": True,
     "audit": True,
     "balance": True,
     "expire": True,
     "grant": False,
+    "lapse": True,
     "mark_logged": True,
     "open": False,
     "overdue": True,
@@ -40,13 +42,18 @@ VERBS: Final = {
     "release": True,
     "renew": True,
     "reserve": False,
+    "set_terms": True,
     "settle": True,
     "stage": False,
     "verify": True,
+    "void": True,
 }
 
 #: What every verb may use, in this order.
-SHARED: Final = ("prelude", "marks")
+SHARED: Final = ("prelude", "bucket", "marks")
+
+#: The verbs that answer with a list, also where a bucket is corrupt.
+_LISTS: Final = frozenset({"audit", "balance", "lapse", "overdue"})
 
 #: A command as redis-py takes it.
 Command = tuple[str | bytes | int, ...]
@@ -68,7 +75,11 @@ def library() -> tuple[str, str]:
     for verb, text in verbs.items():
         flags = "'allow-oom'" if VERBS[verb] else ""
         parts.append(f"local function {verb}(KEYS, ARGV)\nbegin()\n{text}end\n")
-        parts.append(f"redis.register_function{{function_name='{name}_{verb}', callback={verb}, flags={{{flags}}}}}\n")
+        corrupt = "{'CORRUPT'}" if verb in _LISTS else "'CORRUPT'"
+        callback = f"guarded({verb}, {corrupt})"
+        parts.append(
+            f"redis.register_function{{function_name='{name}_{verb}', callback={callback}, flags={{{flags}}}}}\n"
+        )
     return name, "".join(parts)
 
 

@@ -209,7 +209,7 @@ class Lifecycle:
         reply = self.runtime.buckets.settle(settlement)
         if reply.outcome is SettleOutcome.RECOVERING:
             raise Recovering(f"client {settlement.client_id!r}: its shard is being rebuilt")
-        if reply.outcome is SettleOutcome.UNKNOWN_CLIENT:
+        if reply.outcome in (SettleOutcome.UNKNOWN_CLIENT, SettleOutcome.CORRUPT):
             raise without_bucket(self.runtime, settlement.client_id, missing=True)
         if reply.outcome is SettleOutcome.TOO_LARGE:
             raise InvalidValue(

@@ -14,6 +14,7 @@ from billing.core.credits import check_amount
 from billing.core.errors import Recovering, UnknownSku
 from billing.core.identifiers import check_client_id, check_sku
 from billing.core.shards import shard_of
+from billing.credits.terms import ClientState
 from billing.credits.values import Balance, ReserveOutcome
 from billing.task.run import rated
 
@@ -58,8 +59,9 @@ def quote_run(runtime: Runtime, client_id: str, quantities: Mapping[str, int], m
 
     credits_, required, version = _with_prices(runtime, costs)
     balance = _balance(runtime, client_id)
-    outcome = _outcome(runtime, balance, required)
     sku, quantity = next(iter(quantities.items()))
+    available = balance.usable(sku)
+    outcome = _outcome(runtime, balance, required, available)
     return Quote(
         client_id=client_id,
         sku=sku,
@@ -67,7 +69,7 @@ def quote_run(runtime: Runtime, client_id: str, quantities: Mapping[str, int], m
         credits=credits_,
         required=required,
         price_version=version,
-        available=balance.available,
+        available=available,
         owed=balance.owed,
         outcome=outcome,
         admitted=outcome is ReserveOutcome.HELD,
@@ -97,11 +99,13 @@ def _balance(runtime: Runtime, client_id: str) -> Balance:
     raise reason
 
 
-def _outcome(runtime: Runtime, balance: Balance, required: int) -> ReserveOutcome:
+def _outcome(runtime: Runtime, balance: Balance, required: int, available: int) -> ReserveOutcome:
     """Return what `reserve` would answer, in the order in which it looks."""
     shard = shard_of(balance.client_id, runtime.settings.shards)
     if runtime.buckets.outbox_depth(shard) >= runtime.settings.outbox_entries_max:
         return ReserveOutcome.OUTBOX_FULL
-    if balance.owed or balance.available < required:
+    if balance.terms.state is not ClientState.ACTIVE:
+        return ReserveOutcome[balance.terms.state.name]
+    if balance.owed > balance.terms.overdraft_limit or available < required:
         return ReserveOutcome.INSUFFICIENT
     return ReserveOutcome.HELD

@@ -156,9 +156,11 @@ class Reaper:
                 return False  # its worker came first
             case SettleOutcome.RECOVERING:
                 return False  # the shard is paused until it is rebuilt, and the hold with it
-            case SettleOutcome.UNKNOWN_CLIENT:
+            case SettleOutcome.UNKNOWN_CLIENT | SettleOutcome.CORRUPT:
                 # Kept at any age: a rebuild brings the bucket back, and no new hold can join it meanwhile (L9).
-                logger.error("billing: run %s waits: client %s has no bucket", hold.run_id, hold.client_id)
+                logger.error(
+                    "billing: run %s waits: client %s has no bucket that can be used", hold.run_id, hold.client_id
+                )
                 self._extend(hold)
                 return False
             case SettleOutcome.TOO_LARGE:
