@@ -98,6 +98,11 @@ class Server:
             self._process.wait(timeout=10)
             self._process = None
 
+    def signal(self, number: int) -> None:
+        """Send it a signal that it outlives."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def client(self, *, port: int | None = None, retries: int = 1, login: tuple[str, str] | None = None) -> redis.Redis:
         """Return a client that bounds its waits and sends a lost call again."""
         return redis.Redis(
