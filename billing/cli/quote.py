@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
 
 from billing import admin
 from billing.cli.amount import NEGATIVE_NUMBERS, Amount
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option
-from billing.credits.values import ReserveOutcome
 from billing.task.quoting import Quote
 
 
@@ -33,17 +34,19 @@ def quote(client_id: str, sku: str, quantity: int, check: bool, as_json: bool) -
 
 
 def _line(found: Quote) -> str:
-    cost = f"{found.quantity:,} of {found.sku} costs {found.credits:,} credits (price version {found.price_version})"
+    cost = f"{found.quantity:,} of {found.sku} costs {found.credits:,} credits"
+    prices = f"price book version {found.price_version}"
     has = f"client {found.client_id} has {found.available:,}"
     if found.owed:
         has += f" and owes {found.owed:,}"
-    return f"{cost}; {has}: {_ANSWERS.get(found.outcome, found.outcome.value)}"
+    answer = _ANSWERS.get(found.outcome.name, f"it would be refused now: {found.outcome.name.lower()}")
+    return f"{cost} ({prices}); {has}: {answer}"
 
 
-_ANSWERS = {
-    ReserveOutcome.HELD: "it would be admitted now",
-    ReserveOutcome.INSUFFICIENT: "it would be refused now",
-    ReserveOutcome.SUSPENDED: "it would be refused: the client is suspended",
-    ReserveOutcome.CLOSED: "it would be refused: the client is closed",
-    ReserveOutcome.OUTBOX_FULL: "it would have to wait: too many usage events wait for the broker",
+_ANSWERS: Final = {
+    "HELD": "it would be admitted now",
+    "INSUFFICIENT": "it would be refused now",
+    "OUTBOX_FULL": "it would have to wait: too many usage events wait for the broker",
+    "SUSPENDED": "it would be refused now: the client is suspended",
+    "CLOSED": "it would be refused now: the client is closed",
 }

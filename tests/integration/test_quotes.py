@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import billing
-from billing import BillableTask, InsufficientCredits, InvalidValue, UnknownClient, UnknownSku
-from billing.core.errors import BillingError, Recovering, Rejected
+from billing import BillableTask, InsufficientCredits, InvalidValue, UnknownClient, UnknownSku, admin
+from billing.core.errors import BillingError, ClientInactive, Recovering, Rejected
 from billing.credits.buckets import Buckets
-from billing.credits.values import ReserveOutcome
+from billing.credits.granting import TermsOutcome
+from billing.credits.terms import ClientState, ClientTerms, GrantTerms
+from billing.credits.values import GrantOutcome, ReserveOutcome
 from billing.task.attachment import attachment_of
 from billing.task.quoting import Quote
 from tests.fleet.harness import Fleet
-from tests.fleet.tasks import SKU
+from tests.fleet.tasks import OTHER_SKU, SKU
 from tests.terminal import Terminal
 
 pytestmark = pytest.mark.integration
@@ -65,6 +68,50 @@ def test_who_owes_is_not_admitted_not_even_for_nothing(shop: Fleet) -> None:
     assert (quoted.available, quoted.owed, quoted.outcome) == (0, 30, ReserveOutcome.INSUFFICIENT)
     with pytest.raises(InsufficientCredits), billing.reserve("acme", SKU, 0, app=shop.app):
         pytest.fail("the block began")
+
+
+SOON = 2**52
+TERMS: dict[str, tuple[list[GrantTerms], ClientTerms]] = {
+    "nothing": ([], ClientTerms()),
+    "two grants": ([GrantTerms(priority=5), GrantTerms(expires_ms=SOON)], ClientTerms()),
+    "one is over": ([GrantTerms(), GrantTerms(expires_ms=1)], ClientTerms()),
+    "for this SKU": ([GrantTerms(skus=(SKU, OTHER_SKU))], ClientTerms()),
+    "for another SKU": ([GrantTerms(skus=(OTHER_SKU,)), GrantTerms()], ClientTerms()),
+    "overdraft": ([GrantTerms()], ClientTerms(overdraft_limit=35)),
+    "overdraft alone": ([], ClientTerms(overdraft_limit=35)),
+    "suspended": ([GrantTerms()], ClientTerms(state=ClientState.SUSPENDED)),
+    "closed": ([GrantTerms()], ClientTerms(state=ClientState.CLOSED)),
+}
+
+
+class Undo(Exception):
+    """Ends a block so that nothing is charged."""
+
+
+@pytest.mark.parametrize("case", TERMS)
+def test_a_quote_says_what_a_reserve_says_under_any_terms(shop: Fleet, case: str) -> None:
+    """Given grants of 40 credits and a client with terms, then quote and reserve agree on every quantity (L1)."""
+    admin.add_client(shop.settings, "acme")
+    grants, terms = TERMS[case]
+    for number, own in enumerate(grants, start=1):
+        assert shop.buckets.grant("acme", number, 40, own) is GrantOutcome.GRANTED
+    assert shop.buckets.set_terms("acme", terms) is TermsOutcome.SET
+
+    def answer(quantity: int) -> tuple[str, int | None]:
+        try:
+            with contextlib.suppress(Undo), billing.reserve("acme", SKU, quantity, app=shop.app):
+                raise Undo
+        except InsufficientCredits as refused:
+            return "INSUFFICIENT", refused.available
+        except ClientInactive as refused:
+            return refused.state.upper(), None
+        return "HELD", None
+
+    for quantity in range(10):
+        quoted = quote(shop, "acme", quantity=quantity)
+        said, available = answer(quantity)
+        assert quoted.outcome.name == said
+        assert available in (None, quoted.available)
 
 
 def test_a_task_quotes_its_own_call(shop: Fleet) -> None:
@@ -129,7 +176,7 @@ def test_the_command_answers_as_python_does_and_changes_nothing(counter: Termina
     before = counter.books()
 
     assert counter.type("quote", "acme", "page").out == (
-        "1 of page costs 5 credits (price version 1); client acme has 100: it would be admitted now\n"
+        "1 of page costs 5 credits (price book version 1); client acme has 100: it would be admitted now\n"
     )
     assert counter.type("quote", "acme", "page", "20", "--check").code == 0
     refused = counter.type("quote", "acme", "page", "21")
