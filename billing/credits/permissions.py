@@ -17,8 +17,9 @@ ON_KEYS: Final = (
 )
 #: What is asked of a server: its clock, which one it is, and to take the functions.
 ON_SERVERS: Final = ("FUNCTION|LOAD", "INFO", "TIME")
-#: What redis-py says when it connects.
-ON_CONNECTING: Final = ("CLIENT|SETINFO", "CLIENT|SETNAME", "SELECT")
+#: What redis-py says when it connects. It also tells its own name and version, and does not mind a refusal:
+#: `client|setinfo`, which Redis 7.0 does not know.
+ON_CONNECTING: Final = ("CLIENT|SETNAME", "SELECT")
 #: What redis-py asks a node of a cluster besides.
 ON_CLUSTERS: Final = ("ASKING", "CLUSTER|SLOTS", "COMMAND")
 #: With these `billing doctor` sees what else is missing.

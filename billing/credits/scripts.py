@@ -135,6 +135,9 @@ class Scripts:
         if isinstance(error, AuthenticationError):
             # Not for ever: a password may be about to be changed on the server too.
             raise Unreachable(f"billing_redis_url: {self._url!r}: the server refuses the user or password") from error
+        if _unknown_function(error):
+            # Loaded a moment ago: on a node that was away then, or somebody has flushed them since.
+            raise Unreachable(f"billing_redis_url: {self._url!r}: the server lost billing's functions") from error
         if isinstance(error, ResponseError):
             # A server repeats the arguments of a command that it does not know: keys and drafts, to no use.
             reason = text.partition(", with args")[0][:_REASON_LENGTH_MAX]
@@ -147,7 +150,7 @@ class Scripts:
 def _wrong(text: str) -> str:
     """Say what is wrong with a server, or with what it holds, that refuses a command."""
     lower = text.lower()
-    if "noperm" in lower or "no permissions" in lower:
+    if "noperm" in lower or "no permissions" in lower or "the user executing the script" in lower:
         return "the user may not run what billing needs: FCALL, FUNCTION, and the commands and keys within"
     if "unknown command" in lower:
         return "the server lacks a command that billing needs: it must be Redis 7 or Valkey, without renamed commands"

@@ -35,6 +35,11 @@ class ClusterClient(Cluster):
         """Return what redis-py's cluster client has."""
         return getattr(self._topology(), name)
 
+    def keys(self, pattern: str) -> Any:
+        """Return the keys of all nodes; redis-py asks one."""
+        topology: Any = self._topology()
+        return topology.keys(pattern, target_nodes=topology.PRIMARIES)
+
 
 class ClusterServer:
     """Six nodes: the first three are primaries at first, each of the others the replica of one."""
@@ -118,7 +123,7 @@ class ClusterServer:
         """Return buckets on this cluster, its shards verified."""
         return Server.buckets(
             self,  # type: ignore[arg-type]
-            client=client,  # type: ignore[arg-type]
+            client=client,
             lease_seconds=lease_seconds,
             settled_retention_seconds=settled_retention_seconds,
             outbox_entries_max=outbox_entries_max,

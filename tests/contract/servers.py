@@ -17,7 +17,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from billing.connections.redis import connect
+from billing.connections.redis import Client, connect
 from billing.core.settings import Settings
 from billing.credits.buckets import Buckets
 
@@ -118,7 +118,7 @@ class Server:
     def buckets(
         self,
         *,
-        client: redis.Redis | None = None,
+        client: Client | None = None,
         lease_seconds: float = LEASE_SECONDS,
         settled_retention_seconds: float = 3_600.0,
         outbox_entries_max: int = 10_000,

@@ -32,7 +32,7 @@ def watched(request: pytest.FixtureRequest) -> Iterator[Watched]:
 def buckets(watched: Watched) -> Iterator[Buckets]:
     """Return buckets on the primary, with a client of 100 credits."""
     client = connect(watched.settings())
-    made = Server.buckets(watched.servers[0], client=client)  # type: ignore[arg-type]
+    made = Server.buckets(watched.servers[0], client=client)
     a_client(made, 100)
     yield made
     client.close()
