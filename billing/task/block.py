@@ -57,7 +57,7 @@ class Block:
 
     @property
     def credits_charged(self) -> int | None:
-        """The credits that were charged; None until then."""
+        """The credits that were charged; None until then, and where another block of the key was charged first."""
         return self._run.credits_charged
 
     def record(self, quantity: int, *, sku: str | None = None) -> None:

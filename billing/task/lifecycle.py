@@ -64,7 +64,7 @@ class Lifecycle:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self.pending = Pending(self._forget)
+        self.pending = Pending(lambda entries: runtime.buckets.forget(entries))  # noqa: PLW0108 - made when it is used
         self.renewal = Renewal(runtime.settings.lease_seconds / RENEWALS_PER_LEASE, self._renew, runtime.clock)
 
     def begin(self, task: BillableTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -212,12 +212,13 @@ class Lifecycle:
         if reply.outcome in (SettleOutcome.UNKNOWN_CLIENT, SettleOutcome.CORRUPT):
             raise without_bucket(self.runtime, settlement.client_id, missing=True)
         if reply.outcome is SettleOutcome.TOO_LARGE:
-            raise InvalidValue(
-                "credits", sum(settlement.amounts), "would lift the client's debt above what can be counted"
-            )
+            rule = "would lift the client's debt above what can be counted"
+            raise InvalidValue("credits", sum(settlement.amounts), rule)
         self.renewal.remove(run)
         run.outcome = Outcome.LATE if reply.late else Outcome.CHARGED
-        run.credits_charged = sum(settlement.amounts)
+        if reply.settlement_id == run.settlement_id:
+            # Else another attempt came first, and what that one recorded was charged.
+            run.credits_charged = sum(settlement.amounts)
         if reply.debt:
             logger.error("billing: client %s owes %d credits more", settlement.client_id, reply.debt)
         if self.runtime.settings.publish == "confirm":
@@ -287,9 +288,6 @@ class Lifecycle:
                     raise
                 except Exception:
                     logger.exception("billing: the hold of run %s is not asserted", run.identity.run_id)
-
-    def _forget(self, entries: list[tuple[int, str]]) -> None:
-        self.runtime.buckets.forget(entries)
 
     def _seconds_until(self, outcome: object) -> float:
         """Return how long a retry waits, from the `Retry` that Celery raised."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import threading
 from collections.abc import Generator, Iterator
@@ -22,7 +23,10 @@ from billing.credits.buckets import Buckets
 from billing.credits.values import Hold, ReserveReply
 from billing.task.attachment import attachment_of
 from billing.task.block import Block
+from billing.task.lifecycle import Lifecycle
 from billing.task.outcome import Outcome
+from billing.task.outside import Order
+from billing.task.runtime import Runtime
 from billing.task.usage import NotInARun
 from tests.fleet.harness import Fleet
 from tests.fleet.tasks import OTHER_SKU, SKU
@@ -140,16 +144,24 @@ def test_what_refuses_a_block_is_raised_before_it_begins(shop: Fleet) -> None:
     assert books(shop, "fir") == (25, 0, 0)
 
 
-def test_a_redis_that_is_away_refuses_the_block(shop: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Given no Redis, then `Unreachable` before the block begins: never silently open (L1)."""
-    shop.client("gorse", 25)
+@pytest.mark.parametrize("away", ["redis_url", "database_url"])
+def test_a_server_that_is_away_refuses_the_block(shop: Fleet, away: str) -> None:
+    """Given no Redis, or no prices, then one line before the block begins: never silently open (L1)."""
+    nowhere: dict[str, Any] = {
+        "redis_url": "redis://:secret@127.0.0.1:1/0",
+        "database_url": "postgresql://b:secret@127.0.0.1:1/b",
+    }
+    settings = dataclasses.replace(shop.settings, **{away: nowhere[away]})
+    runtime = Runtime(lambda: settings)
+    order = Order(client_id="gorse", sku=SKU, quantity=1, most=None, key="order")
 
-    def away(*_: Any, **__: Any) -> None:
-        raise Unreachable("billing_redis_url: 'redis://…': the server does not answer")
-
-    monkeypatch.setattr(Buckets, "reserve", away)
-    with pytest.raises(Unreachable), reserve(shop, "gorse"):
+    with pytest.raises(Unreachable) as refused, Block(lambda: Lifecycle(runtime), order):
         pytest.fail("the block began")
+
+    assert f"billing_{away}" in str(refused.value)
+    assert "secret" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+    runtime.close()
 
 
 def test_a_key_is_charged_once_for_ever(shop: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,6 +214,7 @@ def test_two_at_once_under_one_key_are_one_charge(shop: Fleet) -> None:
             assert books(shop, "juniper") == (90, 10, 0)
 
     assert first.run_id == second.run_id
+    assert (second.credits_charged, first.credits_charged) == (10, None)
     assert len(shop.wait_for_rows(1, "juniper")) == 1
     assert books(shop, "juniper") == (90, 0, 10)
 

@@ -184,6 +184,30 @@ def books_agree(fleet: Fleet) -> bool:
     return (balance.available, balance.held, balance.spent) == (90, 0, 10)
 
 
+def test_a_block_keeps_its_hold_when_redis_loses_everything(fleet: Fleet, start: Start) -> None:
+    """Given a block that goes on, when Redis is emptied, then its process asserts the hold; one charge (L6)."""
+    fleet.client("acme", 100)
+    fleet.consumer()
+    process = start("once", "acme", "gate")
+    started(fleet, "gate")
+    with redis.Redis.from_url(fleet.settings.redis_url) as client:
+        client.flushall()
+
+    def held() -> int:
+        try:
+            return fleet.balance("acme").held
+        except Recovering:
+            return 0
+
+    wait_until(lambda: held() == 20, "the shard is rebuilt with the hold", timeout_seconds=60)
+    (fleet.directory / "gate").touch()
+    assert process.wait(30) == 0
+
+    assert [(row.credits, row.late) for row in fleet.wait_for_rows(1)] == [(10, False)]
+    balance = fleet.balance("acme")
+    assert (balance.available, balance.held, balance.spent, balance.epoch) == (90, 0, 10, 2)
+
+
 def test_a_crowd_is_admitted_up_to_the_ceiling_exactly(fleet: Fleet, start: Start) -> None:
     """Given 500 credits, when 104 threads of 8 processes reserve 75 at once, then exactly 6 are admitted (L1)."""
     fleet.client("acme", 500)

@@ -14,7 +14,7 @@ from billing.core.errors import InvalidValue, UnknownClient
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
 from billing.ledger import locks
-from tests.integration.consuming import until_rows
+from tests.integration.consuming import execute, until_rows
 from tests.integration.recovering import SHARDS, Business, business_on
 from tests.terminal import Terminal
 from tests.waiting import wait_until
@@ -114,6 +114,20 @@ def test_a_rebuild_that_began_before_is_not_the_one_that_was_asked_for(business:
 
     assert done[0].done
     assert business.balance("acme").epoch in (2, 3)
+
+
+def test_a_shard_that_is_closed_is_not_done(business: Business) -> None:
+    """Given a rebuild that has committed and could not open its shard, then it is waited for (L6)."""
+    business.client("acme", 100)
+
+    def commits(_: Rebuilding) -> None:
+        business.close_shard("acme")
+        execute(business.settings, "DELETE FROM shard_rebuild")
+
+    found = admin.rebuild(business.settings, "acme", wait_seconds=0.01, tell=commits)
+
+    assert asked_for(business.settings) == {}
+    assert found.waiting == (shard_of("acme", SHARDS),)
 
 
 def test_what_cannot_be_asked_for_is_refused(business: Business) -> None:
