@@ -83,8 +83,9 @@ class Watched:
 
     @staticmethod
     def _complete(sentinel: Sentinel) -> bool:
-        state = sentinel.client().sentinel_master(SERVICE)
-        return (state["num-other-sentinels"], state["num-slaves"]) == (2, 1)
+        told = sentinel.client().execute_command("SENTINEL", "MASTER", SERVICE)
+        state = dict(zip(told[::2], told[1::2], strict=True))
+        return (state[b"num-other-sentinels"], state[b"num-slaves"]) == (b"2", b"1")
 
 
 def in_step(replica: Server) -> bool:

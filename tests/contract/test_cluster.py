@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from billing.credits.values import (
     ReserveOutcome,
     SettleOutcome,
 )
+from billing.task.runtime import Runtime
 from tests.contract.clusters import ClusterServer, cluster_started
 from tests.contract.conftest import binary_or_skip
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
@@ -236,6 +238,22 @@ def test_l6_a_promoted_replica_admits_nothing_until_its_shards_are_rebuilt_and_t
     victim.start()  # as the replica of the one that took its place
     until(cluster.healthy, "the cluster is whole", 60)
     assert buckets.balance(client_id) is not None
+
+
+def test_a_forked_process_leaves_its_parents_connections_alone(cluster: ClusterServer, buckets: Buckets) -> None:
+    """Given connections to all nodes, when a child forgets them and ends, then the parent goes on with them."""
+    runtime = Runtime(cluster.settings)
+    names = list(CLIENTS.values())
+    assert runtime.buckets.balances(names).keys() == {*names}
+    child = os.fork()
+    if not child:  # pragma: no cover - ends here
+        os._exit(0 if runtime.buckets.balances(names).keys() == {*names} else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(redis.Connection, "_connect", lambda self: pytest.fail(f"{self} connects again"))
+        assert runtime.buckets.balances(names) == buckets.balances(names)
+    runtime.close()
 
 
 def test_l10_a_dead_node_costs_one_wait_a_try_however_many_commands_it_was_sent(

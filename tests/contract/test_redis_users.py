@@ -224,7 +224,7 @@ def test_tls_with_user_and_password_and_a_certificate_that_is_checked(certificat
     key, cert = certificate / "key.pem", certificate / "cert.pem"
     tls = f"--tls-cert-file {cert} --tls-key-file {key} --tls-ca-cert-file {cert} --tls-auth-clients no"
     with started(binary_or_skip("redis7"), *tls.split(), "--tls-port", str(port := free_port())) as server:
-        server.client().execute_command("ACL", "SETUSER", LOGIN[0], "on", f">{LOGIN[1]}", *permissions.rules().split())
+        add_user(server.client())
         url = f"rediss://{LOGIN[0]}:{LOGIN[1]}@127.0.0.1:{port}/0"
         client = connect(Settings(redis_url=f"{url}?ssl_ca_certs={cert}"))
         a_client(server.buckets(client=client), 100)
