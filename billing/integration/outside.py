@@ -18,7 +18,6 @@ from billing.integration.configuration import read
 from billing.task import quoting
 from billing.task.attachment import Attachment, all_attachments, attachment_of, is_attached
 from billing.task.block import Block
-from billing.task.lifecycle import Lifecycle
 from billing.task.outside import Order
 from billing.task.quoting import Quote
 from billing.task.runtime import Runtime
@@ -47,16 +46,24 @@ def reserve(
     `InvalidValue`, `Conflict` (the key is in use for another SKU), `Unreachable`, `Recovering`, `OutboxFull`.
     """
     order = Order(client_id=client_id, sku=sku, quantity=quantity, most=reserve, key=key)
-    return Block(functools.partial(_lifecycle, app), order)
+    return Block(lambda: _attachment(app).lifecycle, order)
 
 
-def quote(client_id: str, sku: str, quantity: int = 1, *, app: celery.Celery | None = None) -> Quote:
+def quote(
+    client_id: str,
+    sku: str,
+    quantity: int = 1,
+    *,
+    reserve: int | Mapping[str, int] | None = None,
+    app: celery.Celery | None = None,
+) -> Quote:
     """Return what `reserve` with the same arguments would cost, and whether it would be admitted now.
 
     Changes nothing and promises nothing. What would refuse it for another reason than credits is raised, as by
     `reserve`. For a call of a billable task ask the task: `task.quote("acme", …)`.
     """
-    return quoting.quote(_attachment(app).runtime, client_id, sku, quantity)
+    order = Order(client_id=client_id, sku=sku, quantity=quantity, most=reserve, key=None)
+    return quoting.quote(_attachment(app).runtime, order)
 
 
 #: For a process in which billing is set up on no app: a script, a notebook, a web process without Celery.
@@ -65,6 +72,7 @@ _environment: Final = Attachment(Runtime(lambda: read({})))
 
 def _attachment(app: celery.Celery | None) -> Attachment:
     """Return what bills here. Raises `Fatal` where several apps are set up and none of them is meant."""
+    _pay_at_exit()
     if app is not None:
         return attachment_of(app)
     attached = all_attachments()
@@ -75,11 +83,6 @@ def _attachment(app: celery.Celery | None) -> Attachment:
             raise Fatal(f"app: billing is set up on {len(attached)} apps of this process: say which: app=…")
         return attachment_of(current)
     return attached[0] if attached else _environment
-
-
-def _lifecycle(app: celery.Celery | None) -> Lifecycle:
-    _pay_at_exit()
-    return _attachment(app).lifecycle
 
 
 @functools.cache

@@ -10,12 +10,12 @@ from billing.catalog.clients import get_client
 from billing.catalog.price_book import PriceBook
 from billing.connections import postgres
 from billing.core.clock import to_milliseconds
-from billing.core.credits import check_amount
 from billing.core.errors import Recovering, UnknownSku
-from billing.core.identifiers import check_client_id, check_sku
+from billing.core.identifiers import check_client_id
 from billing.core.shards import shard_of
 from billing.credits.terms import ClientState
 from billing.credits.values import Balance, ReserveOutcome
+from billing.task.outside import Order
 from billing.task.run import rated
 
 if TYPE_CHECKING:
@@ -42,10 +42,10 @@ class Quote:
     admitted: bool
 
 
-def quote(runtime: Runtime, client_id: str, sku: str, quantity: int = 1) -> Quote:
-    """Return the quote of a quantity of one SKU. Raises what `reserve` would, but for a lack of credits."""
-    quantities = {check_sku(sku): check_amount("quantity", quantity, minimum=0)}
-    return quote_run(runtime, client_id, quantities, quantities)
+def quote(runtime: Runtime, order: Order) -> Quote:
+    """Return the quote of a block of `billing.reserve`. Raises what it would, but for a lack of credits."""
+    most = order.definition.held_at_most((), {})
+    return quote_run(runtime, order.client_id, {order.sku: order.quantity}, most)
 
 
 def quote_run(runtime: Runtime, client_id: str, quantities: Mapping[str, int], most: Mapping[str, int]) -> Quote:

@@ -136,6 +136,20 @@ def test_a_task_quotes_its_own_call(shop: Fleet) -> None:
         unbilled.quote()
 
 
+def test_a_quote_knows_the_most_that_a_block_may_use(shop: Fleet) -> None:
+    """Given a block that may use more than its quantity, then its quote is of what it charges, and of what it holds."""
+    shop.client("acme", 100)
+    for reserve, required in ((9, 90), (11, 110), ({OTHER_SKU: 5}, 25), ({OTHER_SKU: 31}, 103)):
+        quoted = billing.quote("acme", SKU, 1, reserve=reserve, app=shop.app)
+        assert (quoted.credits, quoted.required, quoted.admitted) == (10, required, required <= 100)
+        held: list[int] = []
+        block = billing.reserve("acme", SKU, 1, reserve=reserve, app=shop.app)
+        with contextlib.suppress(Undo, InsufficientCredits), block as run:
+            held.append(run.credits_held)
+            raise Undo
+        assert held == ([required] if quoted.admitted else [])
+
+
 def test_what_would_be_raised_is_raised(shop: Fleet) -> None:
     """Given nobody, no price, a bad value, a closed or a lost bucket, then one line each."""
     shop.client("acme", 100)
