@@ -20,6 +20,8 @@ from tests.contract.making import a_client, a_hold, a_run, a_settlement
 from tests.contract.sentinels import SENTINEL_LOGIN, Watched, in_step, watched_started
 from tests.contract.servers import BINARIES, SHARDS, Server, until
 
+pytestmark = pytest.mark.slow
+
 SHARD = shard_of("acme", SHARDS)
 
 
