@@ -24,6 +24,19 @@ class Amount(click.ParamType[Any]):
         return parse_amount(_name(param), str(value), minimum=self._minimum)
 
 
+class SignedAmount(click.ParamType[Any]):
+    """A whole number of credits, or the same below 0."""
+
+    name = "amount"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ARG002 - click's
+        """Read the number, or raise `InvalidValue`."""
+        text = str(value)
+        below = text.startswith("-")
+        amount = parse_amount(_name(param), text[1:] if text.startswith(("-", "+")) else text)
+        return -amount if below else amount
+
+
 class Instant(click.ParamType[Any]):
     """An instant in ISO 8601; without a zone it is UTC."""
 
@@ -50,4 +63,5 @@ def _name(param: click.Parameter | None) -> str:
 NEGATIVE_NUMBERS: Final = {"ignore_unknown_options": True}
 CREDITS: Final = Amount()
 PRICE: Final = Amount(minimum=0)
+SIGNED_CREDITS: Final = SignedAmount()
 INSTANT: Final = Instant()

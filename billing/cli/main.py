@@ -23,6 +23,8 @@ COMMANDS: Final = {
     "client": "billing.cli.clients:client",
     "price": "billing.cli.prices:price",
     "grant": "billing.cli.money:grant",
+    "void": "billing.cli.money:void",
+    "adjust": "billing.cli.money:adjust",
     "balance": "billing.cli.money:balance",
     "quote": "billing.cli.quote:quote",
     "usage": "billing.cli.money:usage",

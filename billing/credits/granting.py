@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from billing.core.credits import check_amount
 from billing.core.limits import USABLE_GRANTS_MAX
 from billing.credits.calling import Calling
 from billing.credits.records import read_shares
+from billing.credits.scripts import Command
 from billing.credits.terms import ORDINARY, ClientTerms, GrantTerms
 from billing.credits.values import GrantOutcome
 
@@ -101,6 +103,13 @@ class Granting(Calling):
         bucket_keys = (keys.bucket + client_id, keys.server)
         return TermsOutcome(self._call("set_terms", bucket_keys, terms.state.value, terms.overdraft_limit))
 
+    def endings_due(self) -> list[int]:
+        """Return the shards that have grants to look at, in one round trip."""
+        commands: list[Command] = [("ZRANGE", keys.expiries, 0, 0, "WITHSCORES") for keys in self._keys]
+        time, *firsts = self._scripts.run_all([("TIME",), *commands])
+        now_ms = int(time[0]) * 1_000 + int(time[1]) // 1_000
+        return [shard for shard, first in enumerate(firsts) if first and _score(first) <= now_ms]
+
     def lapse(self, shard: int, count: int) -> list[Lapsed]:
         """Sweep a shard: move what ended grants still have to what expired; return those whose amounts are final.
 
@@ -132,3 +141,9 @@ class Granting(Calling):
             self._scripts.run_all(
                 [("ZREM", self._keys[one.shard].expiries, f"{one.grant_id} {one.client_id}") for one in grants]
             )
+
+
+def _score(found: list[Any]) -> float:
+    """Return the score of the one member that was asked for: RESP2 answers a flat list, RESP3 pairs."""
+    first = found[0]
+    return float(first[1] if isinstance(first, list | tuple) else found[1])

@@ -37,6 +37,11 @@ class Verification(Calling):
         """Return how many forced holds were ever written without a bucket; a plan is good while it stays the same."""
         return int(self._scripts.run(("GET", self._keys[shard].asserts)) or 0)
 
+    def time_ms(self) -> int:
+        """Return the server's clock."""
+        seconds, microseconds = self._scripts.run(("TIME",))
+        return int(seconds) * 1_000 + int(microseconds) // 1_000
+
     def close(self, shard: int) -> None:
         """Trust a shard's buckets no longer: every verb answers `RECOVERING` until it is verified again."""
         self._scripts.run(("DEL", self._keys[shard].server))

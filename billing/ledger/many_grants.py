@@ -10,7 +10,8 @@ from sqlalchemy import ARRAY, BigInteger, Connection, Text, and_, any_, func, in
 from billing.core.credits import CREDITS_MAX, check_amount
 from billing.core.errors import Conflict, InvalidValue, UnknownClient
 from billing.core.limits import USABLE_GRANTS_MAX
-from billing.ledger.grants import DEBT, GrantRow, check_key
+from billing.ledger.grants import DEBT, GrantRow
+from billing.ledger.keys import check_key
 from billing.schema.tables import client, credit_grant, grant_spent, ledger_entry
 
 _COLUMNS: Final = tuple(credit_grant.c)
@@ -25,11 +26,13 @@ def add_grants(connection: Connection, client_ids: Sequence[str], credits: int, 
     amount, checked_key = check_amount("credits", credits), check_key(key)
     these = any_(literal(list(client_ids), ARRAY(Text)))
     # Locked in one order, so that two such calls do not wait for each other in a circle.
-    locked = select(client.c.client_id).where(client.c.client_id == these).order_by(client.c.client_id)
-    known = set(connection.execute(locked.with_for_update(key_share=True)).scalars())
+    locked = select(client.c.client_id, client.c.state).where(client.c.client_id == these).order_by(client.c.client_id)
+    known = {row.client_id: row.state for row in connection.execute(locked.with_for_update(key_share=True))}
     for name in client_ids:
         if name not in known:
             raise UnknownClient(name)
+        if known[name] == "closed":
+            raise InvalidValue("client_id", name, "is closed: it is granted nothing (see: billing client resume)")
     same = select(*_COLUMNS).where(credit_grant.c.client_id == these, credit_grant.c.key == checked_key)
     found = [GrantRow(**row._mapping) for row in connection.execute(same)]  # noqa: SLF001 - SQLAlchemy's documented way
     for row in found:
@@ -38,7 +41,7 @@ def add_grants(connection: Connection, client_ids: Sequence[str], credits: int, 
                 f"key: {checked_key!r}: was used for a grant of {row.credits} credits, so it cannot grant {amount}"
             )
             raise Conflict(message)
-    new = sorted(known - {row.client_id for row in found})
+    new = sorted(known.keys() - {row.client_id for row in found})
     return found + _add(connection, new, amount, checked_key) if new else found
 
 
