@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from billing.core.settings import Settings
-from billing.observability import doctor_clocks
+from billing.observability import doctor_clocks, doctor_redis
 from billing.observability.doctor_redis import examine_redis
 from billing.observability.finding import Finding, Verdict
 from billing.task.runtime import Runtime
@@ -115,6 +115,43 @@ def test_a_redis_that_is_also_the_result_backend_is_warned_of(server: Server | C
     port = server.nodes[1].port if isinstance(server, ClusterServer) else server.port
     findings = found_at(server.url, result_url=f"redis://:hunter2@127.0.0.1:{port}/5")
     assert of(findings, "is also billing_result_url") == [(WARN, "give billing a Redis of its own")]
+
+
+@pytest.mark.parametrize(
+    ("told", "verdict", "word"),
+    [
+        ({"redis_version": "7.0.15"}, OK, "version 7.0.15"),
+        ({"redis_version": "7.2.4", "valkey_version": "9.1.2"}, OK, "version 9.1.2"),
+        ({"redis_version": "6.2.14"}, FAIL, "version 6.2.14"),
+        ({}, FAIL, "version "),
+    ],
+)
+def test_a_server_without_functions_is_too_old(told: dict[str, str], verdict: Verdict, word: str) -> None:
+    finding = doctor_redis._version(Settings(), told)
+    assert (finding.verdict, word in finding.seen) == (verdict, True)
+
+
+@pytest.mark.parametrize(
+    ("url", "told", "verdict"),
+    [
+        ("redis://h", {"connected_slaves": 0}, None),
+        ("redis+sentinel://h/s", {"connected_slaves": 0}, WARN),
+        ("redis+cluster://h", {}, WARN),
+        ("redis://h", {"connected_slaves": 2}, WARN),
+        ("redis://h", {"connected_slaves": 2, "min_slaves_good_slaves": 1}, OK),
+        ("redis://h", {"connected_slaves": 2, "min_slaves_good_slaves": 0}, FAIL),
+    ],
+)
+def test_replicas_are_asked_for_where_a_failover_is_meant(
+    url: str, told: dict[str, int], verdict: Verdict | None
+) -> None:
+    found = list(doctor_redis._replicas(Settings(redis_url=url), told))
+    assert [finding.verdict for finding in found] == ([] if verdict is None else [verdict])
+
+
+def test_an_append_only_file_that_cannot_be_written_is_a_failure() -> None:
+    (finding,) = doctor_redis._persistence({"aof_enabled": 1, "aof_last_write_status": "err"})
+    assert (finding.verdict, finding.advice) == (FAIL, "see whether its disk is full")
 
 
 class _Clock:
