@@ -42,8 +42,9 @@ def reserve(
     charged, that raises `AlreadyCharged`. The key is no lock: two that are in the block at once both do the work,
     and one charge is made. Without a key each block is a run of its own.
 
-    Raises before the block begins, and holds nothing: `InsufficientCredits`, `UnknownClient`, `UnknownSku`,
-    `InvalidValue`, `Conflict` (the key is in use for another SKU), `Unreachable`, `Recovering`, `OutboxFull`.
+    Raises before the block begins, and holds nothing: `InsufficientCredits`, `ClientInactive`, `UnknownClient`,
+    `UnknownSku`, `InvalidValue`, `Conflict` (the key is in use for another SKU), `Unreachable`, `Recovering`,
+    `OutboxFull`.
     """
     order = Order(client_id=client_id, sku=sku, quantity=quantity, most=reserve, key=key)
     return Block(lambda: _attachment(app).lifecycle, order)
@@ -59,8 +60,9 @@ def quote(
 ) -> Quote:
     """Return what `reserve` with the same arguments would cost, and whether it would be admitted now.
 
-    Changes nothing and promises nothing. What would refuse it for another reason than credits is raised, as by
-    `reserve`. For a call of a billable task ask the task: `task.quote("acme", …)`.
+    Changes nothing and promises nothing. That the client cannot pay, is suspended or closed, or would have to wait for
+    the broker is an answer; anything else is raised as by `reserve`. A billable task answers for its own calls:
+    `task.quote("acme", …)`.
     """
     order = Order(client_id=client_id, sku=sku, quantity=quantity, most=reserve, key=None)
     return quoting.quote(_attachment(app).runtime, order)

@@ -43,7 +43,7 @@ class Quote:
 
 
 def quote(runtime: Runtime, order: Order) -> Quote:
-    """Return the quote of a block of `billing.reserve`. Raises what it would, but for a lack of credits."""
+    """Return the quote of a block of `billing.reserve`. Raises what it would, but for what `outcome` says."""
     most = order.definition.held_at_most((), {})
     return quote_run(runtime, order.client_id, {order.sku: order.quantity}, most)
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
+from billing import admin
 from billing.core.errors import Recovering
 from tests.fleet.harness import ROOT, Fleet
 from tests.fleet.tasks import noted
@@ -128,6 +129,8 @@ def test_killed_after_the_settle_is_published_by_the_relay(fleet: Fleet, start: 
     assert not noted(fleet.directory, "gate.started")
     assert fleet.balance("acme").spent == 10
     assert len(fleet.rows()) == 1
+    report = admin.reconcile(fleet.settings, stripe=False)
+    assert [(law.law, law.discrepancies) for law in report.laws if law.discrepancies] == []
 
 
 def test_a_block_that_outlives_its_lease_keeps_its_hold(fleet: Fleet, start: Start) -> None:
