@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from billing.core.errors import Retryable
+from billing.core.errors import Retryable, Unreachable
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
 from billing.credits.values import ReserveOutcome
+from billing.recovery.rebuild import SILENT_MAX
 from tests.contract.clusters import ClusterServer, cluster_started
 from tests.contract.conftest import binary_or_skip
 from tests.integration.consuming import until_rows
@@ -73,3 +74,34 @@ def test_given_a_node_that_is_killed_when_its_replica_has_taken_over_then_its_sh
     until_rows(business.settings, 2)
     business.settle("acme", 45, "a")
     assert (business.balance("acme").spent, business.balance("acme").held) == (60, 0)
+
+
+def test_l10_a_shard_that_nobody_answers_for_holds_up_the_rebuild_of_no_other(
+    database: Settings, redis_url: str, broker_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given shards on a node that is dead for good, when another shard loses its trust, then that one is rebuilt."""
+    with business_on(database, redis_url, broker_url) as business, business.consuming():
+        names = {shard_of(name, SHARDS): name for name in (f"client-{n}" for n in range(40))}
+        *dead, last = sorted(names)[: SILENT_MAX + 2]
+        for shard in (*dead, last):
+            business.client(names[shard], 10)
+        business.close_shard(names[last])
+        server_of = business.runtime.buckets.server_of
+        asked: list[int] = []
+
+        def answered(shard: int) -> tuple[str | None, str]:
+            asked.append(shard)
+            if shard in dead:
+                message = "billing_redis_url: 'redis+cluster://n:1': the server does not answer (TimeoutError)"
+                raise Unreachable(message)
+            return server_of(shard)
+
+        monkeypatch.setattr(business.runtime.buckets, "server_of", answered)
+        rebuilder = business.rebuilder
+        for look in (1, 2):
+            with pytest.raises(Unreachable):
+                rebuilder.step()
+            assert sum(shard in dead for shard in asked) <= look * SILENT_MAX
+        assert last in asked
+        monkeypatch.undo()
+        assert business.is_open(names[last])
