@@ -12,7 +12,7 @@ from billing.core.errors import InvalidValue
 
 
 class Amount(click.ParamType[Any]):
-    """A whole number of credits."""
+    """A whole number, of credits mostly."""
 
     name = "amount"
 
@@ -63,5 +63,6 @@ def _name(param: click.Parameter | None) -> str:
 NEGATIVE_NUMBERS: Final = {"ignore_unknown_options": True}
 CREDITS: Final = Amount()
 PRICE: Final = Amount(minimum=0)
+PRIORITY: Final = Amount(minimum=0)
 SIGNED_CREDITS: Final = SignedAmount()
 INSTANT: Final = Instant()

@@ -9,7 +9,7 @@ import click
 
 from billing import admin
 from billing.admin import PastBalance
-from billing.cli.amount import CREDITS, INSTANT, NEGATIVE_NUMBERS, SIGNED_CREDITS
+from billing.cli.amount import CREDITS, INSTANT, NEGATIVE_NUMBERS, PRIORITY, SIGNED_CREDITS
 from billing.cli.changes import applied_text, print_change
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option, table
@@ -22,7 +22,7 @@ from billing.ledger.grants import GrantRow
 @click.argument("credits", type=CREDITS)
 @click.option("--key", default=None, help="Makes the grant idempotent: the same key is the same grant.")
 @click.option("--kind", default="paid", show_default=True, help="What it is: paid, promo, allowance, adjustment.")
-@click.option("--priority", type=int, default=100, show_default=True, help="The lowest burns first.")
+@click.option("--priority", type=PRIORITY, default=100, show_default=True, help="The lowest burns first.")
 @click.option("--expires", "expires_at", type=INSTANT, default=None, help="When it ends, to the millisecond.")
 @click.option("--sku", "skus", multiple=True, help="A SKU that it pays for, as often as needed; none: every SKU.")
 @json_option
@@ -43,8 +43,10 @@ def grant(
     _print_grant(row, applied=applied, as_json=as_json)
 
 
-@click.command(epilog="Example: billing void 42 --reason 'chargeback of invoice-2026-11'")
-@click.argument("grant_id", type=int)
+@click.command(
+    context_settings=NEGATIVE_NUMBERS, epilog="Example: billing void 42 --reason 'chargeback of invoice-2026-11'"
+)
+@click.argument("grant_id", type=CREDITS)
 @click.option("--key", default=None, help="Makes the void idempotent; without one, the grant does.")
 @click.option("--reason", default="", help="Why, for the ledger.")
 @json_option
