@@ -116,10 +116,14 @@ class _Books:
         self.adjusted[adjustment] = taken | ({_NONE: missing} if missing else {})
 
     def close(self, grant: int, expired: int, voided: int) -> None:
-        """Book the end of a grant as the ledger has it; what is then left had repaid debt."""
+        """Book the end of a grant as the ledger has it; what is then left had repaid debt.
+
+        More than there ever was of debt was spent by a run whose event is lost: it has ended with the grant.
+        """
         self.move(grant, expired, self.expired)
         self.move(grant, voided, self.voided)
-        self.move(grant, self.available[grant], self.repaid)
+        self.move(grant, self.owed(), self.repaid)
+        self.move(grant, self.available[grant], self.voided if voided else self.expired)
 
     def lend(self, run_id: UUID, need: int) -> dict[int, int]:
         """Lend to a hold from the grants that it could use when it was made, then overdraft room."""
@@ -158,11 +162,14 @@ class _Books:
 
     def repay(self) -> int:
         """Pay debt from what is available for every SKU, in burn order; return what is still owed."""
-        owed = self.debt + _sums(self.adjusted).get(_NONE, 0) - sum(self.repaid.values())
         for grant in self.granted:
             if not self.terms(grant).skus:
-                owed -= self.move(grant, max(0, owed), self.repaid)
-        return owed
+                self.move(grant, self.owed(), self.repaid)
+        return self.owed()
+
+    def owed(self) -> int:
+        """Return the debt that nothing has repaid."""
+        return self.debt + _sums(self.adjusted).get(_NONE, 0) - sum(self.repaid.values())
 
 
 def plan_bucket(
