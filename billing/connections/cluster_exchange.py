@@ -126,8 +126,8 @@ def follow(
         try:
             if lost is not None:
                 raise lost
-            node = topology.get_node_from_key(keys[index])
-            where = {"target_nodes": node} if commands[index][0] in KEYLESS else {}
+            keyless = commands[index][0] in KEYLESS
+            where = {"target_nodes": topology.get_node_from_key(keys[index])} if keyless else {}
             answers[index] = topology.execute_command(*commands[index], **where)
         except ResponseError as error:
             answers[index] = error
