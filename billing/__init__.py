@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from billing.core.errors import (
         AlreadyCharged,
         BillingError,
+        ClientInactive,
         InsufficientCredits,
         InvalidValue,
         UnknownClient,
@@ -29,6 +30,7 @@ __all__ = [
     "AlreadyCharged",
     "BillableTask",
     "BillingError",
+    "ClientInactive",
     "InsufficientCredits",
     "InvalidValue",
     "UnknownClient",
@@ -49,6 +51,7 @@ _PUBLIC: Final = {
     "AlreadyCharged": "billing.core.errors",
     "BillableTask": "billing.task.billable",
     "BillingError": "billing.core.errors",
+    "ClientInactive": "billing.core.errors",
     "InsufficientCredits": "billing.core.errors",
     "InvalidValue": "billing.core.errors",
     "UnknownClient": "billing.core.errors",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from sqlalchemy import ARRAY, BigInteger, Connection, Text, and_, any_, func, insert, literal, select, update
+from sqlalchemy import ARRAY, BigInteger, Connection, Text, and_, any_, func, insert, literal, or_, select, update
 
 from billing.core.credits import CREDITS_MAX, check_amount
 from billing.core.errors import Conflict, InvalidValue, UnknownClient
@@ -69,7 +69,11 @@ def _check_rules(connection: Connection, client_ids: Sequence[str], amount: int)
     """Refuse a grant past those that a bucket holds, and one whose sum it could never take."""
     these = any_(literal(list(client_ids), ARRAY(Text)))
     spent = and_(grant_spent.c.client_id == credit_grant.c.client_id, grant_spent.c.grant_id == credit_grant.c.grant_id)
-    usable = credit_grant.c.credits > func.coalesce(grant_spent.c.credits, 0)
+    usable = and_(
+        credit_grant.c.credits > func.coalesce(grant_spent.c.credits, 0),
+        credit_grant.c.voided_at.is_(None),
+        or_(credit_grant.c.expires_at.is_(None), credit_grant.c.expires_at > func.clock_timestamp()),
+    )
     granted = (
         select(credit_grant.c.client_id, func.count().filter(usable), func.sum(credit_grant.c.credits))
         .select_from(credit_grant.outerjoin(grant_spent, spent))

@@ -5,22 +5,26 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import msgspec
 import pytest
 import redis
 import sqlalchemy
 
+import billing
 from billing import admin
-from billing.core.errors import Conflict, InvalidValue, UnknownClient
+from billing.core.errors import Conflict, InvalidValue, Recovering, Rejected, UnknownClient
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
 from billing.credits.terms import ClientState
 from billing.credits.values import Balance, ReserveOutcome
+from billing.ledger import rebuilds
 from billing.ledger.grants import GrantRow
 from billing.recovery.changes import apply_changes
 from billing.recovery.grants import apply_grants
 from billing.recovery.lapsing import lapse_grants
+from billing.task.refusals import refusal
 from tests.integration.consuming import until_rows
 from tests.integration.recovering import SHARDS, Business, a_hold, business_on
 from tests.waiting import wait_until
@@ -303,6 +307,41 @@ def test_given_a_corrupt_bucket_when_a_grant_meets_it_then_its_shard_is_rebuilt_
     with business.consuming():
         assert business.rebuilder.step() == 1
     assert balance_of(business).available == 42
+
+
+@pytest.mark.parametrize("state", ["suspended", "closed"])
+def test_given_an_inactive_client_when_work_is_reserved_or_quoted_then_the_refusal_names_client_and_state(
+    business: Business, state: Literal["suspended", "closed"]
+) -> None:
+    grant(business, 30, "k")
+    admin.set_client_state(business.settings, "acme", state)
+    hold = a_hold("acme", 1)
+    error = refusal(business.runtime, hold, business.runtime.buckets.reserve(hold))
+    assert isinstance(error, billing.ClientInactive)
+    assert str(error) == f"client 'acme' is {state}; nothing was started"
+    assert str(type(error)(*error.args)) == str(error), "it comes out of a result backend whole"
+    assert isinstance(error, Rejected), "it is not tried again"
+
+
+def test_given_a_corrupt_bucket_when_work_is_reserved_then_it_waits_for_a_rebuild_of_its_shard(
+    business: Business,
+) -> None:
+    """L10: other clients of the shard go on until then."""
+    grant(business, 30, "k")
+    neighbour = next(name for name in map(str, range(1_000)) if shard_of(name, SHARDS) == shard_of("acme", SHARDS))
+    business.client(neighbour, 10)
+    with redis.Redis.from_url(business.settings.redis_url) as client:
+        client.set(f"{{billing:{shard_of('acme', SHARDS)}}}:bucket:acme", "spoiled")
+    hold = a_hold("acme", 1)
+    reply = business.runtime.buckets.reserve(hold)
+    assert reply.outcome is ReserveOutcome.CORRUPT
+    assert isinstance(refusal(business.runtime, hold, reply), Recovering)
+    business.hold(neighbour, 5)
+    with business.runtime.engine.connect() as connection:
+        assert list(rebuilds.requested(connection)) == [shard_of("acme", SHARDS)]
+    with business.consuming():
+        assert business.rebuilder.step() == 1
+    business.hold("acme", 30)
 
 
 def test_given_a_past_instant_when_asked_then_the_balance_is_that_of_ledger_and_log_then(business: Business) -> None:
