@@ -164,8 +164,16 @@ def test_l6_a_slot_that_moves_to_another_node_is_followed_and_not_trusted(
         for node in (target, source):
             node.execute_command("CLUSTER", "SETSLOT", slot, "NODE", target_id)
 
+    client = connect(cluster.settings())
+    stale = cluster.buckets(client=client, verified=False)
+    before = (a.info("server")["run_id"], a.info("server")["run_id"])
+    assert stale.server_of(here) == before
     move(a, b, ids["source"], ids["target"], target.port)
     try:
+        # Whoever knows the old node alone is told of the new one, and asks that one who it is.
+        assert stale.server_of(here) == (before[0], b.info("server")["run_id"])
+        assert stale.outbox(here, older_than_ms=0, count=1) == []
+        client.close()
         hold = a_hold(a_run(client_id), 5, client_id=client_id)
         assert buckets.reserve(hold).outcome is ReserveOutcome.RECOVERING
         verified, current = buckets.server_of(here)
