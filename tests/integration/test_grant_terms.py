@@ -14,7 +14,7 @@ import sqlalchemy
 
 import billing
 from billing import admin
-from billing.core.errors import Conflict, InvalidValue, Recovering, Rejected, UnknownClient
+from billing.core.errors import Conflict, InvalidValue, Recovering, Rejected, UnknownClient, Unreachable
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
 from billing.credits.terms import ClientState
@@ -307,6 +307,56 @@ def test_given_a_corrupt_bucket_when_a_grant_meets_it_then_its_shard_is_rebuilt_
     with business.consuming():
         assert business.rebuilder.step() == 1
     assert balance_of(business).available == 42
+
+
+def test_given_who_died_between_bucket_and_ledger_when_anybody_applies_the_change_then_it_is_entered_once(
+    business: Business, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L7: the bucket remembers what an adjustment took from which grant, and says the same again."""
+    grant(business, 30, "k")
+
+    def dies(*_: object) -> None:
+        raise Unreachable("database: away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("billing.recovery.changes.enter_adjustment", dies)
+        assert not admin.adjust_credits(business.settings, "acme", -50, key="minus")[1]
+        assert (balance_of(business).voided, entries(business)) == (50, [("grant", 30)])
+    assert apply_changes(business.runtime) == 1
+    assert (balance_of(business).voided, balance_of(business).owed) == (50, 20)
+    assert entries(business) == [("grant", 30), ("adjust", -30), ("adjust", -20)]
+
+
+def test_given_all_that_terms_bring_about_when_reconciled_then_every_law_holds_and_a_lost_credit_is_found(
+    business: Business,
+) -> None:
+    """L2 with what expired, was voided, adjusted, lent as room, and is reserved to some SKUs beside debt."""
+    ends = datetime.now(UTC) + timedelta(seconds=1)
+    ended = grant(business, 100, "ends", expires_at=ends)
+    voided = grant(business, 50, "voided")
+    with business.consuming():
+        business.settle("acme", 20, "a")
+        admin.void(business.settings, voided.grant_id)
+        wait_until(lambda: lapse_grants(business.runtime) >= 0 and len(entries(business)) == 4, "both have ended")
+        admin.adjust_credits(business.settings, "acme", -5, key="minus")
+        grant(business, 70, "image", skus=["image"])
+        admin.set_overdraft(business.settings, "acme", 40)
+        business.hold("acme", 30, "b")
+        until_rows(business.settings, 1)
+    balance = balance_of(business)
+    assert (balance.expired, balance.voided, balance.room, balance.owed, balance.available) == (80, 55, 30, 35, 70)
+    report = admin.reconcile(business.settings)
+    assert report.ok, report.discrepancies
+    shard = shard_of("acme", SHARDS)
+    with redis.Redis.from_url(business.settings.redis_url) as client:
+        client.hincrby(f"{{billing:{shard}}}:grants:acme", f"x:{ended.grant_id}", -1)
+    patient = dataclasses.replace(business.settings, reconcile_wait_seconds=1.0)
+    try:
+        report = admin.reconcile(patient)
+    finally:
+        admin.close(patient)
+    found = [(one.law, one.grant_id) for one in report.discrepancies if one.grant_id]
+    assert found == [("L2 bucket", ended.grant_id), ("L2 grants", ended.grant_id)]
 
 
 @pytest.mark.parametrize("state", ["suspended", "closed"])
