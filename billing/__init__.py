@@ -11,15 +11,26 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from billing import admin, alerts
-    from billing.core.errors import BillingError, InsufficientCredits, InvalidValue, UnknownClient, UnknownSku
+    from billing.core.errors import (
+        AlreadyCharged,
+        BillingError,
+        ClientInactive,
+        InsufficientCredits,
+        InvalidValue,
+        UnknownClient,
+        UnknownSku,
+    )
     from billing.events.usage_event import UsageEvent
+    from billing.integration.outside import quote, reserve
     from billing.integration.setup import setup
     from billing.task import usage
     from billing.task.billable import BillableTask
 
 __all__ = [
+    "AlreadyCharged",
     "BillableTask",
     "BillingError",
+    "ClientInactive",
     "InsufficientCredits",
     "InvalidValue",
     "UnknownClient",
@@ -27,6 +38,8 @@ __all__ = [
     "UsageEvent",
     "admin",
     "alerts",
+    "quote",
+    "reserve",
     "setup",
     "usage",
 ]
@@ -35,8 +48,10 @@ __all__ = [
 _ROOMS: Final = ("admin", "alerts", "usage")
 #: Public name → where it is. Imported when it is asked for, so that `import billing.core` brings no Celery along.
 _PUBLIC: Final = {
+    "AlreadyCharged": "billing.core.errors",
     "BillableTask": "billing.task.billable",
     "BillingError": "billing.core.errors",
+    "ClientInactive": "billing.core.errors",
     "InsufficientCredits": "billing.core.errors",
     "InvalidValue": "billing.core.errors",
     "UnknownClient": "billing.core.errors",
@@ -44,6 +59,8 @@ _PUBLIC: Final = {
     "UsageEvent": "billing.events.usage_event",
     "admin": "billing.admin",
     "alerts": "billing.alerts",
+    "quote": "billing.integration.outside",
+    "reserve": "billing.integration.outside",
     "setup": "billing.integration.setup",
     "usage": "billing.task.usage",
 }

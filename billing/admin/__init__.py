@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from billing.admin.access import close
 from billing.admin.alerts import AlertRow, Webhook, alerts, remove_webhook, rotate_webhook, set_webhook, webhook
+from billing.admin.changes import adjust_credits, set_client_state, set_overdraft, void
 from billing.admin.clients import ClientView, add_client, client, clients
 from billing.admin.grants import grant
+from billing.admin.past import PastBalance, balance_at
 from billing.admin.prices import prices, set_price
+from billing.admin.quotes import quote
 from billing.admin.reading import all_usage, balance, usage, usage_totals
+from billing.admin.rebuilding import Rebuilding, rebuild
 from billing.admin.receipts import open_receipt, receipt
 from billing.admin.reconciling import reconcile
 from billing.admin.stripe import (
@@ -22,15 +26,24 @@ from billing.admin.stripe import (
     sync_push,
     sync_status,
 )
+from billing.ledger.grant_terms import Terms, check_terms
+from billing.task.quoting import Quote
 
 __all__ = [
     "AlertRow",
     "ClientView",
+    "PastBalance",
+    "Quote",
+    "Rebuilding",
+    "Terms",
     "Webhook",
     "add_client",
+    "adjust_credits",
     "alerts",
     "all_usage",
     "balance",
+    "balance_at",
+    "check_terms",
     "client",
     "clients",
     "close",
@@ -39,10 +52,14 @@ __all__ = [
     "link_client",
     "open_receipt",
     "prices",
+    "quote",
+    "rebuild",
     "receipt",
     "reconcile",
     "remove_webhook",
     "rotate_webhook",
+    "set_client_state",
+    "set_overdraft",
     "set_price",
     "set_webhook",
     "stripe_setup",
@@ -52,5 +69,6 @@ __all__ = [
     "sync_status",
     "usage",
     "usage_totals",
+    "void",
     "webhook",
 ]

@@ -58,7 +58,9 @@ def grant_each(settings: Settings, client_ids: Sequence[str], credits_: int, *, 
 def _apply(runtime: Runtime, rows: Sequence[GrantRow]) -> int:
     """Bring grants into their buckets, and note it in one transaction; what is not plain goes the ordinary way."""
     open_ = [row for row in rows if row.applied_at is None]
-    outcomes = {row.grant_id: runtime.buckets.grant(row.client_id, row.grant_id, row.credits) for row in open_}
+    outcomes = {
+        row.grant_id: runtime.buckets.grant(row.client_id, row.grant_id, row.credits, row.for_bucket()) for row in open_
+    }
     taken = {grant_id for grant_id, outcome in outcomes.items() if outcome in _HAS_IT}
     with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
         mark_all_applied(connection, taken)

@@ -10,21 +10,32 @@ from billing.core.errors import Retryable
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
 from billing.ledger import locks
+from billing.ledger.grant_terms import ORDINARY, Terms
 from billing.ledger.grants import GrantRow, add_grant
 from billing.recovery.grants import apply_grant
 
 
-def grant(settings: Settings, client_id: str, credits_: int, *, key: str | None = None) -> tuple[GrantRow, bool]:
+def grant(
+    settings: Settings,
+    client_id: str,
+    credits_: int,
+    *,
+    key: str | None = None,
+    terms: Terms = ORDINARY,
+    reason: str = "",
+) -> tuple[GrantRow, bool]:
     """Grant credits to a client; return the grant with whether its bucket has it already.
 
-    With a `key` the call is idempotent: the same key with the same amount is the same grant, with another amount a
-    `Conflict`. A bucket that cannot take the grant now gets it from the fulfillment worker within seconds.
+    `terms` are those of `check_terms`: kind, priority, expiry, SKUs. With a `key` the call is idempotent: the same key
+    with the same content is the same grant, with other content a `Conflict`. A bucket that cannot take the grant now
+    gets it from the fulfillment worker within seconds.
     """
     runtime = runtime_for(settings)
     with postgres.reaching(settings), runtime.engine.begin() as connection:
         # Shared with the consumers, apart from a rebuild: it reads either this grant or leaves it to be applied.
         locks.lock_shards_shared(connection, [shard_of(client_id, settings.shards)])
-        row, _ = add_grant(connection, client_id, credits_, f"once-{uuid.uuid4()}" if key is None else key)
+        once = f"once-{uuid.uuid4()}" if key is None else key
+        row, _ = add_grant(connection, client_id, credits_, once, reason=reason, terms=terms)
     try:
         return row, row.applied_at is not None or apply_grant(runtime, row)
     except Retryable:

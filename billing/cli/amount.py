@@ -12,7 +12,7 @@ from billing.core.errors import InvalidValue
 
 
 class Amount(click.ParamType[Any]):
-    """A whole number of credits."""
+    """A whole number, of credits mostly."""
 
     name = "amount"
 
@@ -22,6 +22,19 @@ class Amount(click.ParamType[Any]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ARG002 - the signature is click's
         """Read the number, or raise `InvalidValue`: one line and exit code 2, where click would print its usage too."""
         return parse_amount(_name(param), str(value), minimum=self._minimum)
+
+
+class SignedAmount(click.ParamType[Any]):
+    """A whole number of credits, or the same below 0."""
+
+    name = "amount"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ARG002 - click's
+        """Read the number, or raise `InvalidValue`."""
+        text = str(value)
+        below = text.startswith("-")
+        amount = parse_amount(_name(param), text[1:] if text.startswith(("-", "+")) else text)
+        return -amount if below else amount
 
 
 class Instant(click.ParamType[Any]):
@@ -50,4 +63,6 @@ def _name(param: click.Parameter | None) -> str:
 NEGATIVE_NUMBERS: Final = {"ignore_unknown_options": True}
 CREDITS: Final = Amount()
 PRICE: Final = Amount(minimum=0)
+PRIORITY: Final = Amount(minimum=0)
+SIGNED_CREDITS: Final = SignedAmount()
 INSTANT: Final = Instant()

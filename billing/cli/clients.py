@@ -1,4 +1,4 @@
-"""`billing client add|list|show|link|webhook`."""
+"""`billing client add|list|show|link|webhook`; the commands that change one are in changes.py."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import click
 
 from billing import admin
 from billing.admin import ClientView
+from billing.cli.changes import close, overdraft, resume, suspend
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option, table
 from billing.cli.webhooks import webhook
@@ -19,6 +20,8 @@ def client() -> None:
 
 
 client.add_command(webhook)
+for command in (suspend, resume, close, overdraft):
+    client.add_command(command)
 
 
 @client.command(epilog="Example: billing client add acme")
@@ -68,8 +71,11 @@ def show(client_id: str, as_json: bool) -> None:  # noqa: FBT001
     _print([view], as_json=False, title=None)
     click.echo(f"Stripe customer: {customer or 'none (see: billing client link)'}")
     if view.balance is not None and view.balance.grants:
-        rows = [(g.grant_id, g.granted, g.spent, g.repaid, g.held, g.available) for g in view.balance.grants]
-        table("grants, in burn order", ("grant", "granted", "spent", "repaid", "held", "available"), rows, numbers=5)
+        columns = ["granted", "spent", "repaid", "held", "available"]
+        # What only terms bring about is shown where there is some.
+        columns += ["expired", "voided"] if view.balance.expired or view.balance.voided else []
+        rows = [(g.grant_id, *(getattr(g, name) for name in columns)) for g in view.balance.grants]
+        table("grants", ("grant", *columns), rows, numbers=len(columns))
 
 
 def _print(views: list[ClientView], *, as_json: bool, title: str | None) -> None:

@@ -35,6 +35,10 @@ class Recovering(Retryable):
     """The shard's Redis lost or may have lost something; nothing is admitted until it is rebuilt (L6)."""
 
 
+class Corrupt(Recovering):
+    """A client's bucket is not one that billing wrote. Nothing is admitted for this client until it is rebuilt."""
+
+
 class OutboxFull(Retryable):
     """RabbitMQ has been away for so long that the shard takes no new work (L9)."""
 
@@ -89,5 +93,30 @@ class InsufficientCredits(Rejected):
         )
 
 
+class ClientInactive(Rejected):
+    """The client is suspended or closed. Nothing was held, nothing ran.
+
+    The arguments are positional and JSON-safe, as those of `InsufficientCredits`.
+    """
+
+    def __init__(self, client_id: str, state: str) -> None:
+        super().__init__(client_id, state)
+        self.client_id, self.state = client_id, state
+
+    def __str__(self) -> str:
+        return f"client {self.client_id!r} is {self.state}; nothing was started"
+
+
 class Conflict(Rejected):
     """A key that was used before came back with other content."""
+
+
+class AlreadyCharged(Rejected):
+    """The work that a key names was done and charged before. Nothing was held, nothing ran."""
+
+    def __init__(self, client_id: str, key: str) -> None:
+        super().__init__(client_id, key)
+        self.client_id, self.key = client_id, key
+
+    def __str__(self) -> str:
+        return f"key: {self.key!r}: client {self.client_id!r} was charged for it before; nothing was started"

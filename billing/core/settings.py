@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from billing.core.errors import InvalidValue
 from billing.core.parsers import Parser, choice, event_name, flag, name, percents, seconds, stripe_key, url, whole
+from billing.core.redis_address import redis_url, shown_nodes
 
 OnExhausted = Literal["fail"]
 OnRedisDown = Literal["retry", "fail"]
@@ -37,7 +38,9 @@ _AMQP_OR_REDIS: Final = ("amqp", "amqps", "pyamqp", "redis", "rediss", "memory")
 class Settings:
     """All settings, parsed. The field `x` is the Celery key `billing_x` and the environment variable `BILLING_X`."""
 
-    redis_url: str = _address("redis://127.0.0.1:6379/0", _REDIS, "billing's own Redis or Valkey")
+    redis_url: str = _setting(
+        "redis://127.0.0.1:6379/0", redis_url, "billing's own Redis or Valkey, its Sentinels or cluster", shown=False
+    )
     database_url: str = _address(
         "postgresql://127.0.0.1:5432/billing", ("postgresql", "postgres"), "the PostgreSQL of the usage history"
     )
@@ -55,6 +58,9 @@ class Settings:
     settled_retention_seconds: float = _setting(3_600.0, seconds(1, 31 * 86_400), "how long settled ids are kept")
     redis_timeout_seconds: float = _setting(1.0, seconds(0.01, 60), "bound on one call to Redis")
     redis_retries: int = _setting(1, whole(0, 10), "further tries of a call to Redis that failed")
+    redis_connections_max: int = _setting(
+        1_000, whole(1, 100_000), "connections to one Redis server that a process opens at most; a thread uses one"
+    )
     database_timeout_seconds: float = _setting(5.0, seconds(0.1, 300), "bound on connecting to PostgreSQL")
     publish: Publish = _setting("confirm", choice("confirm", "relay"), "who publishes usage events: worker or relay")
     publish_timeout_seconds: float = _setting(2.0, seconds(0.1, 60), "bound on one publish with its confirm")
@@ -134,6 +140,9 @@ def _unknown(key: str, value: object) -> InvalidValue:
 
 def without_password(url: str) -> str:
     """Return a URL that may be shown: user and password are left out."""
+    many = shown_nodes(url)
+    if many is not None:
+        return many
     parts = urlsplit(url)
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host

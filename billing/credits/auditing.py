@@ -102,7 +102,7 @@ def _read(shard: int, client_ids: Sequence[str], answer: Sequence[Any]) -> dict[
     _, at_ms, complete, _, *entries = answer
     found = {}
     for client_id, (bucket, holds, deadline, lent, *flat) in zip(client_ids, entries, strict=True):
-        balance, unreadable = _balance(client_id, bucket, flat)
+        balance, unreadable = _balance(client_id, bucket, flat, int(at_ms))
         found[client_id] = BucketReading(
             client_id=client_id,
             shard=shard,
@@ -116,10 +116,10 @@ def _read(shard: int, client_ids: Sequence[str], answer: Sequence[Any]) -> dict[
     return found
 
 
-def _balance(client_id: str, bucket: bytes | None, flat: Sequence[bytes]) -> tuple[Balance | None, str]:
+def _balance(client_id: str, bucket: bytes | None, flat: Sequence[bytes], at_ms: int) -> tuple[Balance | None, str]:
     if bucket is None:
         return None, ""
     try:
-        return read_balance(client_id, bucket, flat), ""
+        return read_balance(client_id, bucket, flat, at_ms), ""
     except (ValueError, KeyError):
         return None, repr(bucket[:_SHOWN_MAX])

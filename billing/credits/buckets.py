@@ -10,14 +10,13 @@ import logging
 from collections.abc import Sequence
 from uuid import UUID
 
-import redis
-
+from billing.connections.redis import Client
 from billing.core.credits import CREDITS_MAX, check_amount
-from billing.core.errors import Conflict, InvalidValue, Recovering
-from billing.core.limits import USABLE_GRANTS_MAX
+from billing.core.errors import Conflict, Corrupt, InvalidValue, Recovering
 from billing.core.shards import shard_of
 from billing.credits.alert_stream import AlertStream
 from billing.credits.auditing import Auditing
+from billing.credits.granting import Granting
 from billing.credits.keys import ShardKeys, shard_keys
 from billing.credits.outbox import Outbox
 from billing.credits.records import claim_of, read_balance, read_hold
@@ -25,7 +24,6 @@ from billing.credits.scripts import Command, Scripts
 from billing.credits.values import (
     Balance,
     ExpireOutcome,
-    GrantOutcome,
     Hold,
     OpenOutcome,
     Overdue,
@@ -42,12 +40,12 @@ from billing.credits.verification import Verification
 logger = logging.getLogger(__name__)
 
 
-class Buckets(Verification, Outbox, Auditing, AlertStream):
+class Buckets(Verification, Granting, Outbox, Auditing, AlertStream):
     """The buckets on one Redis client. Threads may share it; processes may not."""
 
     def __init__(
         self,
-        client: redis.Redis,
+        client: Client,
         *,
         shards: int,
         lease_seconds: float,
@@ -188,14 +186,6 @@ class Buckets(Verification, Outbox, Auditing, AlertStream):
         command = self._command("stage", (keys.run + run_id.hex, keys.server), token, lines, head)
         return bool(self._scripts.run(command))
 
-    def grant(self, client_id: str, grant_id: int, credits_: int) -> GrantOutcome:
-        """Add an allotment; what the client owes is paid first."""
-        check_amount("grant_id", grant_id)
-        check_amount("credits", credits_)
-        keys = self._keys_of(client_id)
-        bucket_keys = (keys.bucket + client_id, keys.grants + client_id, keys.server)
-        return GrantOutcome(self._call("grant", bucket_keys, grant_id, credits_, USABLE_GRANTS_MAX, self._percents))
-
     def open_client(self, client_id: str, epoch: int = 1) -> OpenOutcome:
         """Make the empty bucket of a new client; an existing one stays as it is."""
         check_amount("epoch", epoch)
@@ -234,11 +224,20 @@ class Buckets(Verification, Outbox, Auditing, AlertStream):
         return ExpireOutcome(self._call("expire", run_keys, run_id.hex, self._lease_ms // 3))
 
     def balance(self, client_id: str) -> Balance | None:
-        """Return the bucket of a client, None if there is none; raises `Recovering` while it cannot be trusted."""
+        """Return the bucket of a client, None if there is none; raises `Recovering` while it cannot be trusted.
+
+        Raises `Corrupt` where there is a bucket that billing did not write.
+        """
         keys = self._keys_of(client_id)
         bucket_keys = (keys.bucket + client_id, keys.grants + client_id, keys.server)
         status, *answer = self._scripts.run(self._command("balance", bucket_keys))
         if status == b"RECOVERING":
             message = f"client_id: {client_id!r}: the shard's balances are being rebuilt; try again"
             raise Recovering(message)
-        return read_balance(client_id, answer[0], answer[1:]) if answer else None
+        if status == b"CORRUPT":
+            message = f"client_id: {client_id!r}: its bucket is not one that billing wrote; it waits for a rebuild"
+            raise Corrupt(message)
+        if not answer:
+            return None
+        now_ms, bucket, *flat = answer
+        return read_balance(client_id, bucket, flat, int(now_ms))

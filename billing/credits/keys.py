@@ -18,6 +18,7 @@ class ShardKeys:
     swept: str
     asserts: str
     alerts: str
+    expiries: str
 
 
 def shard_keys(shard: int) -> ShardKeys:
@@ -33,4 +34,5 @@ def shard_keys(shard: int) -> ShardKeys:
         swept=f"{tag}swept",
         asserts=f"{tag}asserts",
         alerts=f"{tag}alerts",
+        expiries=f"{tag}expiries",
     )

@@ -3,39 +3,173 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 from uuid import UUID
 
+from billing.credits.terms import ORDINARY, ClientTerms, GrantTerms
 from billing.credits.values import GrantBalance
+
+#: The "grant" that covers what no grant does: debt, and the overdraft room of holds.
+_NONE: Final = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LedgerTerms:
+    """What the ledger says beside amounts; empty where everything is ordinary. Times are ms.
+
+    `final`: what expired and what was voided of grants that have ended and have nothing left. `adjustments`: what each
+    one that was applied took from each grant. `waiting`: (adjustment id, credits) of those that no bucket has seen.
+    `claims`: the SKU of a hold, and when it was made.
+    """
+
+    now_ms: int = 0
+    client: ClientTerms = ClientTerms()
+    grants: Mapping[int, GrantTerms] = field(default_factory=dict)
+    final: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    adjustments: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
+    waiting: Sequence[tuple[int, int]] = ()
+    claims: Mapping[UUID, tuple[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BucketPlan:
-    """A bucket as it is to be written: usable grants in burn order, and what each surviving hold is lent."""
+    """A bucket as it is to be written: usable grants in burn order, and what each surviving hold is lent.
+
+    `owed` is debt alone. `adjusted` is what each adjustment took, those of the plan included; `endings` are the grants
+    that `lapse` is to look at, and when.
+    """
 
     grants: tuple[GrantBalance, ...]
     order: tuple[int, ...]
     debt: int
     owed: int
     holds: Mapping[UUID, Mapping[int, int]]
+    room: int = 0
+    client: ClientTerms = ClientTerms()
+    terms: Mapping[int, GrantTerms] = field(default_factory=dict)
+    adjusted: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
+    endings: Mapping[int, int] = field(default_factory=dict)
 
     def bucket(self) -> str:
         """Return the bucket's string, its epoch apart."""
         balances = {grant.grant_id: grant for grant in self.grants}
         usable = (balances[grant] for grant in self.order)
-        entries = (f"{grant.grant_id}:{grant.available}:{grant.held}:{grant.spent}" for grant in usable)
-        return " ".join((str(self.owed), *entries))
+        entries = [
+            f"{grant.grant_id}:{grant.available}:{grant.held}:{grant.spent}"
+            + self.terms.get(grant.grant_id, ORDINARY).text()
+            for grant in usable
+        ]
+        head = str(self.owed)
+        if self.room or self.client != ClientTerms() or any("@" in entry for entry in entries):
+            head += f"~{self.client.overdraft_limit},{self.room},{self.client.state.value}"
+        return " ".join((head, *entries))
 
-    def fields(self) -> dict[str, int]:
+    def fields(self) -> dict[str, int | str]:
         """Return the fields of the grants' hash; numbers that are 0 are left out."""
-        numbers = {"s:0": self.debt}
+        taken = _sums(self.adjusted)
+        numbers = {"s:0": self.debt, "j:0": taken.get(_NONE, 0)}
         usable = set(self.order)
         for grant in self.grants:
+            adjusted = taken.get(grant.grant_id, 0)
             numbers[f"g:{grant.grant_id}"] = grant.granted
             numbers[f"r:{grant.grant_id}"] = grant.repaid
+            numbers[f"x:{grant.grant_id}"] = grant.expired
+            numbers[f"j:{grant.grant_id}"] = adjusted
+            numbers[f"v:{grant.grant_id}"] = grant.voided - adjusted
             if grant.grant_id not in usable:
                 numbers[f"s:{grant.grant_id}"] = grant.spent
-        return {field: number for field, number in numbers.items() if number}
+        texts = {
+            f"a:{adjustment}": " ".join(f"{grant}:{part}" for grant, part in shares.items())
+            for adjustment, shares in self.adjusted.items()
+        }
+        return {name: number for name, number in numbers.items() if number} | texts
+
+
+class _Books:
+    """One client's credits while they are planned, a number per grant."""
+
+    def __init__(self, grants: Sequence[tuple[int, int]], spent: Mapping[int, int], known: LedgerTerms) -> None:
+        self.known = known
+        self.granted = dict(grants)
+        self.paid = {grant: min(credits_, spent.get(grant, 0)) for grant, credits_ in grants}
+        self.debt = sum(spent.values()) - sum(self.paid.values())
+        self.available = {grant: credits_ - self.paid[grant] for grant, credits_ in grants}
+        self.held, self.repaid, self.expired, self.voided = (dict.fromkeys(self.granted, 0) for _ in range(4))
+        self.adjusted: dict[int, Mapping[int, int]] = {}
+        self.room = 0
+
+    def terms(self, grant: int) -> GrantTerms:
+        return self.known.grants.get(grant, ORDINARY)
+
+    def move(self, grant: int, credits_: int, to: dict[int, int]) -> int:
+        """Move what there is of an amount from available to another account; return what was moved."""
+        part = min(credits_, self.available[grant])
+        self.available[grant] -= part
+        to[grant] += part
+        return part
+
+    def adjust(self, adjustment: int, shares: Mapping[int, int]) -> None:
+        """Take what an adjustment took; what a grant has no more (the log has it for something else) is debt."""
+        taken = {grant: part for grant in self.granted if (part := self.move(grant, shares.get(grant, 0), self.voided))}
+        missing = sum(shares.values()) - sum(taken.values())
+        self.adjusted[adjustment] = taken | ({_NONE: missing} if missing else {})
+
+    def close(self, grant: int, expired: int, voided: int) -> None:
+        """Book the end of a grant as the ledger has it; what is then left had repaid debt.
+
+        More than there ever was of debt was spent by a run whose event is lost: it has ended with the grant.
+        """
+        self.move(grant, expired, self.expired)
+        self.move(grant, voided, self.voided)
+        self.move(grant, self.owed(), self.repaid)
+        self.move(grant, self.available[grant], self.voided if voided else self.expired)
+
+    def lend(self, run_id: UUID, need: int) -> dict[int, int]:
+        """Lend to a hold from the grants that it could use when it was made, then overdraft room."""
+        sku, created_ms = self.known.claims.get(run_id, ("", 0))
+        shares, left = {}, need
+        for grant in self.granted:
+            terms = self.terms(grant)
+            ended = 0 < terms.expires_ms <= created_ms or 0 < terms.voided_ms <= created_ms
+            if grant in self.known.final or ended or (sku and not terms.fits(sku)):
+                continue
+            if part := self.move(grant, left, self.held):
+                shares[grant] = part
+                left -= part
+        part = min(left, max(0, self.known.client.overdraft_limit - self.room))
+        if part:
+            shares[_NONE] = part
+            self.room += part
+        return shares
+
+    def end(self) -> None:
+        """Take what is left of the grants that have ended."""
+        for grant in self.granted:
+            terms = self.terms(grant)
+            if grant not in self.known.final and terms.ended_at(self.known.now_ms):
+                self.move(grant, self.available[grant], self.voided if terms.voided_ms else self.expired)
+
+    def take(self, adjustment: int, credits_: int) -> None:
+        """Apply an adjustment that no bucket has seen, as the script does: in burn order."""
+        shares, left = {}, credits_
+        for grant in self.granted:
+            part = min(left, self.available[grant])
+            if part:
+                shares[grant] = part
+                left -= part
+        self.adjust(adjustment, shares | ({_NONE: left} if left else {}))
+
+    def repay(self) -> int:
+        """Pay debt from what is available for every SKU, in burn order; return what is still owed."""
+        for grant in self.granted:
+            if not self.terms(grant).skus:
+                self.move(grant, self.owed(), self.repaid)
+        return self.owed()
+
+    def owed(self) -> int:
+        """Return the debt that nothing has repaid."""
+        return self.debt + _sums(self.adjusted).get(_NONE, 0) - sum(self.repaid.values())
 
 
 def plan_bucket(
@@ -43,6 +177,7 @@ def plan_bucket(
     grants: Sequence[tuple[int, int]],
     spent: Mapping[int, int],
     holds: Sequence[tuple[UUID, int]],
+    known: LedgerTerms | None = None,
 ) -> BucketPlan:
     """Return the bucket that the facts add up to.
 
@@ -51,42 +186,48 @@ def plan_bucket(
     a live bucket; what then remains pays debt, in burn order. What the log says beyond a grant's amount, or of a grant
     that is not in the ledger, is debt: the sum of what was spent is never changed.
     """
-    granted = dict(grants)
-    paid = {grant: min(credits_, spent.get(grant, 0)) for grant, credits_ in grants}
-    debt = sum(spent.values()) - sum(paid.values())
-    available = {grant: credits_ - paid[grant] for grant, credits_ in grants}
-    held = dict.fromkeys(granted, 0)
-    repaid = dict.fromkeys(granted, 0)
-
-    lent: dict[UUID, dict[int, int]] = {}
-    for run_id, need in holds:
-        shares: dict[int, int] = {}
-        left = need
-        for grant in granted:
-            part = min(left, available[grant])
-            if part:
-                shares[grant] = part
-                available[grant] -= part
-                held[grant] += part
-                left -= part
-        lent[run_id] = shares
-
-    owed = debt
-    for grant in granted:
-        repaid[grant] = min(owed, available[grant])
-        available[grant] -= repaid[grant]
-        owed -= repaid[grant]
-
+    known = known or LedgerTerms()
+    books = _Books(grants, spent, known)
+    for adjustment, shares in known.adjustments.items():
+        books.adjust(adjustment, shares)
+    for grant, (expired, voided) in known.final.items():
+        books.close(grant, expired, voided)
+    lent = {run_id: books.lend(run_id, need) for run_id, need in holds}
+    books.end()
+    for adjustment, credits_ in known.waiting:
+        books.take(adjustment, credits_)
+    owed = books.repay()
     balances = tuple(
         GrantBalance(
             grant_id=grant,
             granted=credits_,
-            available=available[grant],
-            held=held[grant],
-            spent=paid[grant],
-            repaid=repaid[grant],
+            available=books.available[grant],
+            held=books.held[grant],
+            spent=books.paid[grant],
+            repaid=books.repaid[grant],
+            expired=books.expired[grant],
+            voided=books.voided[grant],
         )
         for grant, credits_ in grants
     )
-    usable = tuple(grant for grant in granted if available[grant] or held[grant])
-    return BucketPlan(grants=balances, order=usable, debt=debt, owed=owed, holds=lent)
+    own = {grant: books.terms(grant) for grant in books.granted if grant not in known.final}
+    return BucketPlan(
+        grants=balances,
+        order=tuple(grant for grant in books.granted if books.available[grant] or books.held[grant]),
+        debt=books.debt,
+        owed=owed,
+        holds=lent,
+        room=books.room,
+        client=known.client,
+        terms=known.grants,
+        adjusted=books.adjusted,
+        endings={grant: terms.voided_ms or terms.expires_ms for grant, terms in own.items() if terms.ends},
+    )
+
+
+def _sums(adjusted: Mapping[int, Mapping[int, int]]) -> dict[int, int]:
+    sums: dict[int, int] = {}
+    for shares in adjusted.values():
+        for grant, part in shares.items():
+            sums[grant] = sums.get(grant, 0) + part
+    return sums

@@ -7,6 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from billing.core.errors import InvalidValue
+from billing.credits.terms import ORDINARY, ClientState, ClientTerms, GrantTerms, read_terms
 from billing.credits.values import Balance, GrantBalance, Hold, StoredHold
 
 _HEADER_FIELDS: Final = 11
@@ -54,39 +55,62 @@ def read_hold(run_id: str, deadline_ms: int, record: bytes | None) -> StoredHold
     )
 
 
-def read_balance(client_id: str, bucket: bytes, flat: Sequence[bytes]) -> Balance:
-    """Return a client's bucket: its string, and the fields and values of its grants in turn."""
-    epoch, owed, *rest = bucket.split()
+def read_balance(client_id: str, bucket: bytes, flat: Sequence[bytes], now_ms: int) -> Balance:
+    """Return a client's bucket at a moment: its string, and the fields and values of its grants in turn.
+
+    Raises `ValueError` for a bucket that billing did not write.
+    """
+    epoch, head, *rest = bucket.decode().split(" ")
+    debt_left, _, client_terms = head.partition("~")
+    limit, room, state = client_terms.split(",") if client_terms else (0, 0, "a")
     # The last entry may be the marks at which the client is alerted.
-    entries = [entry for entry in rest if not entry.startswith(b"!")]
-    fields = {flat[i].decode(): int(flat[i + 1]) for i in range(0, len(flat), 2)}
-    usable = {
-        int(grant): (int(available), int(held), int(spent))
-        for grant, available, held, spent in (entry.split(b":") for entry in entries)
-    }
+    usable, terms = _read_entries([entry for entry in rest if not entry.startswith("!")])
+    texts = {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
+    fields = {name: int(text) for name, text in texts.items() if not name.startswith("a:")}
     grants = []
     for grant_id in sorted(int(name[2:]) for name in fields if name.startswith("g:")):
         available, held, spent = usable.get(grant_id, (0, 0, fields.get(f"s:{grant_id}", 0)))
+        ended = terms.get(grant_id, ORDINARY).ended_at(now_ms)
         grants.append(
             GrantBalance(
                 grant_id=grant_id,
                 granted=fields[f"g:{grant_id}"],
-                available=available,
+                available=0 if ended else available,
                 held=held,
                 spent=spent,
                 repaid=fields.get(f"r:{grant_id}", 0),
+                expired=fields.get(f"x:{grant_id}", 0) + (available if ended else 0),
+                voided=fields.get(f"v:{grant_id}", 0) + fields.get(f"j:{grant_id}", 0),
             )
         )
-    debt = fields.get("s:0", 0)
+    debt, adjusted_debt = fields.get("s:0", 0), fields.get("j:0", 0)
     return Balance(
         client_id=client_id,
         epoch=int(epoch),
         grants=tuple(grants),
         order=tuple(usable),
         debt=debt,
-        owed=int(owed),
+        owed=int(debt_left) + int(room),
         available=sum(grant.available for grant in grants),
-        held=sum(grant.held for grant in grants),
+        held=sum(grant.held for grant in grants) + int(room),
         spent=sum(grant.spent for grant in grants) + debt,
         granted=sum(grant.granted for grant in grants),
+        expired=sum(grant.expired for grant in grants),
+        voided=sum(grant.voided for grant in grants) + adjusted_debt,
+        adjusted_debt=adjusted_debt,
+        room=int(room),
+        terms=ClientTerms(state=ClientState(state), overdraft_limit=int(limit)),
+        grant_terms=terms,
     )
+
+
+def _read_entries(entries: Sequence[str]) -> tuple[dict[int, tuple[int, int, int]], dict[int, GrantTerms]]:
+    """Return what each grant of the string has (available, held, spent), and the terms of those that have some."""
+    usable, terms = {}, {}
+    for entry in entries:
+        numbers, _, text = entry.partition("@")
+        grant, available, held, spent = map(int, numbers.split(":"))
+        usable[grant] = (available, held, spent)
+        if text:
+            terms[grant] = read_terms(text)
+    return usable, terms

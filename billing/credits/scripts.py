@@ -23,16 +23,18 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from billing.connections.redis import reaching
+from billing.connections.redis import Client, reaching, shown
 from billing.core.errors import Fatal, Unreachable
 
 #: Each verb, and whether it may still run when the server's memory is full: what finishes or frees work may.
 VERBS: Final = {
+    "adjust": False,
     "assert_hold": True,
     "audit": True,
     "balance": True,
     "expire": True,
     "grant": False,
+    "lapse": True,
     "mark_logged": True,
     "open": False,
     "overdue": True,
@@ -40,13 +42,18 @@ VERBS: Final = {
     "release": True,
     "renew": True,
     "reserve": False,
+    "set_terms": True,
     "settle": True,
     "stage": False,
     "verify": True,
+    "void": True,
 }
 
 #: What every verb may use, in this order.
-SHARED: Final = ("prelude", "marks")
+SHARED: Final = ("prelude", "bucket", "marks")
+
+#: The verbs that answer with a list, also where a bucket is corrupt.
+_LISTS: Final = frozenset({"audit", "balance", "lapse", "overdue"})
 
 #: A command as redis-py takes it.
 Command = tuple[str | bytes | int, ...]
@@ -68,20 +75,23 @@ def library() -> tuple[str, str]:
     for verb, text in verbs.items():
         flags = "'allow-oom'" if VERBS[verb] else ""
         parts.append(f"local function {verb}(KEYS, ARGV)\nbegin()\n{text}end\n")
-        parts.append(f"redis.register_function{{function_name='{name}_{verb}', callback={verb}, flags={{{flags}}}}}\n")
+        corrupt = "{'CORRUPT'}" if verb in _LISTS else "'CORRUPT'"
+        callback = f"guarded({verb}, {corrupt})"
+        parts.append(
+            f"redis.register_function{{function_name='{name}_{verb}', callback={callback}, flags={{{flags}}}}}\n"
+        )
     return name, "".join(parts)
 
 
 class Scripts:
     """The verbs on one Redis client, which answers in bytes."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: Client) -> None:
         self.client = client
         self._execute: Callable[..., Any] = client.execute_command
         name, self._text = library()
         self.functions = {verb: f"{name}_{verb}" for verb in VERBS}
-        options = client.connection_pool.connection_kwargs
-        self._url = f"redis://{options.get('host', options.get('path', ''))}:{options.get('port', '')}"
+        self._url = shown(client)
 
     def run(self, command: Command) -> Any:
         """Send one command in one round trip; two more if the server does not have the library yet."""
@@ -125,6 +135,9 @@ class Scripts:
         if isinstance(error, AuthenticationError):
             # Not for ever: a password may be about to be changed on the server too.
             raise Unreachable(f"billing_redis_url: {self._url!r}: the server refuses the user or password") from error
+        if _unknown_function(error):
+            # Loaded a moment ago: on a node that was away then, or somebody has flushed them since.
+            raise Unreachable(f"billing_redis_url: {self._url!r}: the server lost billing's functions") from error
         if isinstance(error, ResponseError):
             # A server repeats the arguments of a command that it does not know: keys and drafts, to no use.
             reason = text.partition(", with args")[0][:_REASON_LENGTH_MAX]
@@ -137,7 +150,7 @@ class Scripts:
 def _wrong(text: str) -> str:
     """Say what is wrong with a server, or with what it holds, that refuses a command."""
     lower = text.lower()
-    if "noperm" in lower or "no permissions" in lower:
+    if "noperm" in lower or "no permissions" in lower or "the user executing the script" in lower:
         return "the user may not run what billing needs: FCALL, FUNCTION, and the commands and keys within"
     if "unknown command" in lower:
         return "the server lacks a command that billing needs: it must be Redis 7 or Valkey, without renamed commands"

@@ -7,11 +7,13 @@ other content, is raised. Amounts are whole credits, times are milliseconds of R
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from uuid import UUID
 
 from msgspec import Struct
+
+from billing.credits.terms import ORDINARY, ClientTerms, GrantTerms
 
 
 class ReserveOutcome(Enum):
@@ -29,6 +31,9 @@ class ReserveOutcome(Enum):
     CONFLICT = "CONFLICT"
     #: The id's time is more than a day ahead of Redis' clock.
     AHEAD = "AHEAD"
+    SUSPENDED = "SUSPENDED"
+    CLOSED = "CLOSED"
+    CORRUPT = "CORRUPT"
 
 
 class SettleOutcome(Enum):
@@ -41,6 +46,7 @@ class SettleOutcome(Enum):
     UNKNOWN_CLIENT = "UNKNOWN_CLIENT"
     #: The debt would lift a sum of the bucket above 2^53 - 1; nothing was changed.
     TOO_LARGE = "TOO_LARGE"
+    CORRUPT = "CORRUPT"
 
 
 class ReleaseOutcome(Enum):
@@ -52,6 +58,7 @@ class ReleaseOutcome(Enum):
     STALE = "STALE"
     SETTLED = "SETTLED"
     RECOVERING = "RECOVERING"
+    CORRUPT = "CORRUPT"
 
 
 class RenewOutcome(Enum):
@@ -70,6 +77,7 @@ class ExpireOutcome(Enum):
     NOTHING = "NOTHING"
     NOT_DUE = "NOT_DUE"
     RECOVERING = "RECOVERING"
+    CORRUPT = "CORRUPT"
 
 
 class GrantOutcome(Enum):
@@ -85,6 +93,9 @@ class GrantOutcome(Enum):
     TOO_LARGE = "TOO_LARGE"
     #: The same grant id came before with another amount.
     CONFLICT = "CONFLICT"
+    #: The client is closed.
+    CLOSED = "CLOSED"
+    CORRUPT = "CORRUPT"
 
 
 class OpenOutcome(Enum):
@@ -102,6 +113,7 @@ class AssertOutcome(Enum):
     ASSERTED = "ASSERTED"
     RENEWED = "RENEWED"
     SETTLED = "SETTLED"
+    CORRUPT = "CORRUPT"
 
 
 class RebuildOutcome(Enum):
@@ -198,7 +210,10 @@ class StoredHold:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GrantBalance:
-    """One grant of a bucket: `granted = available + held + spent + repaid` (L2)."""
+    """One grant of a bucket: `granted = available + held + spent + repaid + expired + voided` (L2).
+
+    What a grant whose time is over still has counts as expired, also before `lapse` has moved it.
+    """
 
     grant_id: int
     granted: int
@@ -206,13 +221,16 @@ class GrantBalance:
     held: int = 0
     spent: int = 0
     repaid: int = 0
+    expired: int = 0
+    voided: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Balance:
-    """A bucket: `granted + owed = available + held + spent` (L2).
+    """A bucket: `granted + owed = available + held + spent + expired + voided` (L2).
 
-    `debt` is all that nothing covered when it was settled, ever; it is part of `spent`.
+    `debt` is all that nothing covered when it was settled, ever; it is part of `spent`. `adjusted_debt` is the same of
+    adjustments, and part of `voided`. `room` is what holds were lent of the overdraft; it is part of `held` and `owed`.
     """
 
     client_id: str
@@ -225,6 +243,20 @@ class Balance:
     held: int
     spent: int
     granted: int
+    expired: int = 0
+    voided: int = 0
+    adjusted_debt: int = 0
+    room: int = 0
+    terms: ClientTerms = ClientTerms()
+    grant_terms: Mapping[int, GrantTerms] = field(default_factory=dict)
+
+    def usable(self, sku: str) -> int:
+        """Return what a reserve for this SKU could have, overdraft included; nothing while too much is owed."""
+        room = self.terms.overdraft_limit - self.owed
+        if room < 0:
+            return 0
+        fits = (grant.available for grant in self.grants if self.grant_terms.get(grant.grant_id, ORDINARY).fits(sku))
+        return sum(fits) + room
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

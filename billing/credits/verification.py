@@ -37,6 +37,11 @@ class Verification(Calling):
         """Return how many forced holds were ever written without a bucket; a plan is good while it stays the same."""
         return int(self._scripts.run(("GET", self._keys[shard].asserts)) or 0)
 
+    def time_ms(self) -> int:
+        """Return the server's clock."""
+        seconds, microseconds = self._scripts.run(("TIME",))
+        return int(seconds) * 1_000 + int(microseconds) // 1_000
+
     def close(self, shard: int) -> None:
         """Trust a shard's buckets no longer: every verb answers `RECOVERING` until it is verified again."""
         self._scripts.run(("DEL", self._keys[shard].server))
@@ -114,10 +119,11 @@ class Verification(Calling):
         epochs: dict[str, int] = {}
         for start in range(0, len(client_ids), _SLICE):
             part = client_ids[start : start + _SLICE]
-            # "<epoch> <owed>…": an epoch has at most 16 digits.
-            commands = [("GETRANGE", self._keys_of(client_id).bucket + client_id, 0, 15) for client_id in part]
-            for client_id, beginning in zip(part, self._scripts.run_all(commands), strict=True):
-                epochs[client_id] = int(beginning.partition(b" ")[0] or 0)
+            # To MGET a key of another type is no error: like any bucket that billing did not write, it has no epoch.
+            commands = [("MGET", self._keys_of(client_id).bucket + client_id) for client_id in part]
+            for client_id, (bucket,) in zip(part, self._scripts.run_all(commands), strict=True):
+                epoch = (bucket or b"").partition(b" ")[0]
+                epochs[client_id] = int(epoch) if epoch.isdigit() else 0
         return epochs
 
     def rebuild(self, client_id: str, epoch: int, plan: BucketPlan, *, server: str, asserts: int) -> RebuildOutcome:
@@ -136,6 +142,7 @@ class Verification(Calling):
                     keys.grants + client_id,
                     keys.server,
                     keys.asserts,
+                    keys.expiries,
                     *(keys.run + run.hex for run in plan.holds),
                 ),
                 epoch,
@@ -145,6 +152,8 @@ class Verification(Calling):
                 self._percents,
                 len(fields),
                 *(part for field in fields.items() for part in field),
+                len(plan.endings),
+                *(part for grant_id, at_ms in plan.endings.items() for part in (at_ms, f"{grant_id} {client_id}")),
                 *(" ".join(f"{grant}:{part}" for grant, part in shares.items()) for shares in plan.holds.values()),
             )
         )

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from billing.connections import broker
 from billing.core.clock import Clock
+from billing.core.errors import Unreachable
 from billing.core.settings import Settings
 from billing.core.shards import queue_of
 from billing.credits.values import OutboxEntry
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 AGAIN_SECONDS: Final = 60.0
 #: Turns of one shard in one sweep: without them a shard would be relayed at one batch a second (L9).
 TURNS_MAX: Final = 20
+#: Shards that Redis does not answer for, after which a sweep ends: each may cost a wait (L9). The next begins behind.
+SILENT_MAX: Final = 4
 #: Without confirms: entries whose last publish is remembered; one that is forgotten is only published sooner (L9).
 REMEMBERED_MAX: Final = 100_000
 
@@ -71,10 +74,11 @@ class Relay:
         """Publish what waits, a batch of each shard in turn, within a bound; return how many events were published.
 
         Shards that gave a full batch get another turn, so that a busy one is drained and holds up no other (L10). The
-        first publish that fails ends the sweep, and the next sweep begins with that shard. Raises `Unreachable` when
-        Redis does not answer.
+        first publish that fails ends the sweep, and the next sweep begins with that shard. A shard whose Redis does not
+        answer is left out; raises `Unreachable` after the others have had their turn.
         """
         published, shards = 0, self._settings.shards
+        silent: list[Unreachable] = []
         waiting = [(self._next_shard + step) % shards for step in range(shards)]
         for _ in range(TURNS_MAX):
             full = []
@@ -85,12 +89,20 @@ class Relay:
                     self._next_shard = shard
                     logger.warning("billing: the relay stops at shard %d: %s", shard, error)
                     return published + error.confirmed
+                except Unreachable as error:
+                    silent.append(error)
+                    if len(silent) == SILENT_MAX:
+                        self._next_shard = (shard + 1) % shards
+                        raise
+                    continue
                 published += count
                 if count == self._settings.relay_batch:
                     full.append(shard)
             if not full:
                 break
             waiting = full
+        if silent:
+            raise silent[0]
         return published
 
     def _sweep_shard(self, shard: int) -> int:

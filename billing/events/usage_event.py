@@ -71,9 +71,10 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A settled run. Unknown fields are ignored, so that a newer sender's event is still understood.
 
-    `correlation_id` is the Celery task id, `attempt` counts from 1, `submitted_at` and `occurred_at` are
-    milliseconds since the Unix epoch (`occurred_at` is Redis time, stamped by `settle`; `submitted_at` is None for
-    senders without the library). `late`: the hold was gone when the work finished.
+    `correlation_id` is the Celery task id (of a block of `billing.reserve` its key, else its run id), `attempt` counts
+    from 1, `submitted_at` and `occurred_at` are milliseconds since the Unix epoch (`occurred_at` is Redis time, stamped
+    by `settle`; `submitted_at` is None for senders without the library). `late`: the hold was gone when the work
+    finished.
     """
 
     version: int

@@ -13,19 +13,21 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, and_, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, and_, func, insert, or_, select, update
 
 from billing.core.credits import CREDITS_MAX, check_amount
-from billing.core.errors import Conflict, InvalidValue, UnknownClient
-from billing.core.identifiers import check_client_id
+from billing.core.errors import Conflict, InvalidValue
 from billing.core.limits import USABLE_GRANTS_MAX
+from billing.credits.terms import GrantTerms
+from billing.ledger.changes import change_of_key, lock_client
+from billing.ledger.grant_terms import ORDINARY, Terms, bucket_terms, check_in_future
+from billing.ledger.keys import check_key
 from billing.schema.tables import client, credit_grant, grant_spent, ledger_entry
 
 #: Burn order: priority, then expiry, then creation; what never expires burns last.
 BURN_ORDER: Final = (credit_grant.c.priority, credit_grant.c.expires_at.asc().nulls_last(), credit_grant.c.grant_id)
 #: The "grant" under which the log sums what nothing covered when it was settled.
 DEBT: Final = 0
-_KEY_LENGTH_MAX: Final = 255
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,30 +43,56 @@ class GrantRow:
     key: str | None
     created_at: datetime
     applied_at: datetime | None
+    skus: Sequence[str] = ()
+    voided_at: datetime | None = None
+
+    @property
+    def terms(self) -> Terms:
+        """What was agreed of the grant besides its credits."""
+        return Terms(kind=self.kind, priority=self.priority, expires_at=self.expires_at, skus=tuple(self.skus))
+
+    def for_bucket(self) -> GrantTerms:
+        """Return the terms as a bucket takes them; a void has a step of its own."""
+        return bucket_terms(priority=self.priority, expires_at=self.expires_at, skus=self.skus, voided_at=None)
 
 
 def add_grant(
-    connection: Connection, client_id: object, credits: object, key: object = None, *, reason: str = ""
+    connection: Connection,
+    client_id: object,
+    credits: object,
+    key: object = None,
+    *,
+    reason: str = "",
+    terms: Terms = ORDINARY,
 ) -> tuple[GrantRow, bool]:
-    """Grant credits to a client, and return the grant with whether it is new.
+    """Grant credits to a client, and return the grant with whether it is new. `terms` are checked ones.
 
-    Raises `InvalidValue`, `UnknownClient`, or `Conflict` if the key was used for another amount.
+    Raises `InvalidValue`, `UnknownClient`, or `Conflict` if the key was used for another amount or other terms.
     """
-    checked_id = check_client_id(client_id)
     amount = check_amount("credits", credits)
     checked_key = None if key is None else check_key(key)
-    # The client's row is locked, so that two grants of one client see each other.
-    locked = select(client.c.client_id).where(client.c.client_id == checked_id).with_for_update(key_share=True)
-    if connection.execute(locked).one_or_none() is None:
-        raise UnknownClient(checked_id)
+    checked_id = lock_client(connection, client_id)
     if checked_key is not None:
         same = and_(credit_grant.c.client_id == checked_id, credit_grant.c.key == checked_key)
         found = connection.execute(select(credit_grant).where(same)).one_or_none()
         if found is not None:
-            return _same(_grant(found), amount), False
+            return _same(_grant(found), amount, terms), False
+        changed = change_of_key(connection, checked_id, checked_key)
+        if changed is not None:
+            raise Conflict(f"key: {checked_key!r}: was used for {changed}, so it cannot be a grant of {amount} credits")
+    _check_open(connection, checked_id)
+    check_in_future(terms.expires_at, connection.execute(select(func.clock_timestamp())).scalar_one())
     _check_room(connection, checked_id)
     _check_sum(connection, checked_id, amount)
-    values = {"client_id": checked_id, "credits": amount, "key": checked_key}
+    values = {
+        "client_id": checked_id,
+        "credits": amount,
+        "key": checked_key,
+        "kind": terms.kind,
+        "priority": terms.priority,
+        "expires_at": terms.expires_at,
+        "skus": list(terms.skus),
+    }
     made = _grant(connection.execute(insert(credit_grant).values(values).returning(*credit_grant.c)).one())
     entry = {"client_id": checked_id, "grant_id": made.grant_id, "kind": "grant", "credits": amount, "reason": reason}
     connection.execute(insert(ledger_entry).values(entry))
@@ -106,11 +134,19 @@ def _clients_of(shard: int) -> Select[str]:
     return select(client.c.client_id).where(client.c.shard == shard)
 
 
-def _same(found: GrantRow, amount: int) -> GrantRow:
+def _same(found: GrantRow, amount: int, terms: Terms) -> GrantRow:
     if found.credits != amount:
         message = f"key: {found.key!r}: was used for a grant of {found.credits} credits, so it cannot grant {amount}"
         raise Conflict(message)
+    if found.terms != terms:
+        raise Conflict(f"key: {found.key!r}: was used for a grant with {found.terms}, so it cannot grant with {terms}")
     return found
+
+
+def _check_open(connection: Connection, client_id: str) -> None:
+    state = connection.execute(select(client.c.state).where(client.c.client_id == client_id)).scalar_one()
+    if state == "closed":
+        raise InvalidValue("client_id", client_id, "is closed: it is granted nothing (see: billing client resume)")
 
 
 def _check_room(connection: Connection, client_id: str) -> None:
@@ -121,6 +157,8 @@ def _check_room(connection: Connection, client_id: str) -> None:
         .select_from(credit_grant.outerjoin(grant_spent, spent))
         .where(credit_grant.c.client_id == client_id)
         .where(credit_grant.c.credits > func.coalesce(grant_spent.c.credits, 0))
+        .where(credit_grant.c.voided_at.is_(None))
+        .where(or_(credit_grant.c.expires_at.is_(None), credit_grant.c.expires_at > func.clock_timestamp()))
     )
     count = connection.execute(usable).scalar_one()
     if count >= USABLE_GRANTS_MAX:
@@ -134,19 +172,16 @@ def _check_sum(connection: Connection, client_id: str, amount: int) -> None:
     debt = select(func.coalesce(func.sum(grant_spent.c.credits), 0)).where(
         grant_spent.c.client_id == client_id, grant_spent.c.grant_id == DEBT
     )
-    used = int(connection.execute(select(granted.scalar_subquery() + debt.scalar_subquery())).scalar_one())
+    adjusted = select(func.coalesce(-func.sum(ledger_entry.c.credits), 0)).where(
+        ledger_entry.c.client_id == client_id, ledger_entry.c.kind == "adjust", ledger_entry.c.grant_id.is_(None)
+    )
+    sums = granted.scalar_subquery() + debt.scalar_subquery() + adjusted.scalar_subquery()
+    used = int(connection.execute(select(sums)).scalar_one())
     if used + amount > CREDITS_MAX:
         rule = (
             f"must be at most {CREDITS_MAX - used}: what a client was granted and ever owed stays within {CREDITS_MAX}"
         )
         raise InvalidValue("credits", amount, rule)
-
-
-def check_key(key: object) -> str:
-    """Return the key that makes a grant idempotent: 1 to 255 printable characters."""
-    if not isinstance(key, str) or not 1 <= len(key) <= _KEY_LENGTH_MAX or not key.isprintable():
-        raise InvalidValue("key", key, f"must be 1 to {_KEY_LENGTH_MAX} printable characters")
-    return key
 
 
 def _grant(row: Row[*tuple[Any, ...]]) -> GrantRow:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from sqlalchemy import ARRAY, BigInteger, Connection, Text, and_, any_, func, insert, literal, select, update
+from sqlalchemy import ARRAY, BigInteger, Connection, Text, and_, any_, func, insert, literal, or_, select, update
 
 from billing.core.credits import CREDITS_MAX, check_amount
 from billing.core.errors import Conflict, InvalidValue, UnknownClient
 from billing.core.limits import USABLE_GRANTS_MAX
-from billing.ledger.grants import DEBT, GrantRow, check_key
+from billing.ledger.grants import DEBT, GrantRow
+from billing.ledger.keys import check_key
 from billing.schema.tables import client, credit_grant, grant_spent, ledger_entry
 
 _COLUMNS: Final = tuple(credit_grant.c)
@@ -25,11 +26,13 @@ def add_grants(connection: Connection, client_ids: Sequence[str], credits: int, 
     amount, checked_key = check_amount("credits", credits), check_key(key)
     these = any_(literal(list(client_ids), ARRAY(Text)))
     # Locked in one order, so that two such calls do not wait for each other in a circle.
-    locked = select(client.c.client_id).where(client.c.client_id == these).order_by(client.c.client_id)
-    known = set(connection.execute(locked.with_for_update(key_share=True)).scalars())
+    locked = select(client.c.client_id, client.c.state).where(client.c.client_id == these).order_by(client.c.client_id)
+    known = {row.client_id: row.state for row in connection.execute(locked.with_for_update(key_share=True))}
     for name in client_ids:
         if name not in known:
             raise UnknownClient(name)
+        if known[name] == "closed":
+            raise InvalidValue("client_id", name, "is closed: it is granted nothing (see: billing client resume)")
     same = select(*_COLUMNS).where(credit_grant.c.client_id == these, credit_grant.c.key == checked_key)
     found = [GrantRow(**row._mapping) for row in connection.execute(same)]  # noqa: SLF001 - SQLAlchemy's documented way
     for row in found:
@@ -38,7 +41,7 @@ def add_grants(connection: Connection, client_ids: Sequence[str], credits: int, 
                 f"key: {checked_key!r}: was used for a grant of {row.credits} credits, so it cannot grant {amount}"
             )
             raise Conflict(message)
-    new = sorted(known - {row.client_id for row in found})
+    new = sorted(known.keys() - {row.client_id for row in found})
     return found + _add(connection, new, amount, checked_key) if new else found
 
 
@@ -66,7 +69,11 @@ def _check_rules(connection: Connection, client_ids: Sequence[str], amount: int)
     """Refuse a grant past those that a bucket holds, and one whose sum it could never take."""
     these = any_(literal(list(client_ids), ARRAY(Text)))
     spent = and_(grant_spent.c.client_id == credit_grant.c.client_id, grant_spent.c.grant_id == credit_grant.c.grant_id)
-    usable = credit_grant.c.credits > func.coalesce(grant_spent.c.credits, 0)
+    usable = and_(
+        credit_grant.c.credits > func.coalesce(grant_spent.c.credits, 0),
+        credit_grant.c.voided_at.is_(None),
+        or_(credit_grant.c.expires_at.is_(None), credit_grant.c.expires_at > func.clock_timestamp()),
+    )
     granted = (
         select(credit_grant.c.client_id, func.count().filter(usable), func.sum(credit_grant.c.credits))
         .select_from(credit_grant.outerjoin(grant_spent, spent))

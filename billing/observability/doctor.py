@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from sqlalchemy import text
 
 from billing.connections import broker, postgres
-from billing.connections import redis as redis_connection
 from billing.core.errors import BillingError, NotMigrated
-from billing.core.settings import Settings, without_password
+from billing.core.settings import without_password
 from billing.events import topology
 from billing.fulfillment.dead_letters import count_dead_letters
+from billing.observability.doctor_clocks import examine_clocks
 from billing.observability.doctor_reconciliation import examine_reconciliation
+from billing.observability.doctor_redis import examine_redis
 from billing.observability.doctor_stripe import examine_stripe
 from billing.observability.finding import Finding, fail, ok, warn
 from billing.recovery.facts import shards_with_clients
@@ -34,8 +34,9 @@ def examine(runtime: Runtime, app: Any = None) -> list[Finding]:
     """Check every part; `app` adds the checks of its tasks."""
     findings: list[Finding] = []
     parts = (
-        ("Redis", _redis),
+        ("Redis", examine_redis),
         ("PostgreSQL", _postgres),
+        ("clocks", examine_clocks),
         ("buckets", _buckets),
         ("broker", _broker),
         ("Stripe", examine_stripe),
@@ -55,41 +56,6 @@ def _guarded(part: str, check: Callable[[Runtime], Iterator[Finding]], runtime: 
     except BillingError as error:
         found.append(fail(part, str(error), "start the server, or mend the setting"))
     return found
-
-
-def _redis(runtime: Runtime) -> Iterator[Finding]:
-    settings = runtime.settings
-    with redis_connection.reaching(settings.redis_url):
-        client = redis_connection.connect(settings)
-        server: Any = client.info("server")
-        memory: Any = client.info("memory")
-        persistence: Any = client.info("persistence")
-        replication: Any = client.info("replication")
-    version = server.get("valkey_version") or server.get("redis_version")
-    yield ok("Redis", f"version {version} at {without_password(settings.redis_url)}")
-    policy = memory.get("maxmemory_policy")
-    if policy == "noeviction":
-        yield ok("Redis", "keeps what it is told (maxmemory-policy noeviction)")
-    else:
-        yield fail("Redis", f"maxmemory-policy {policy}: it may drop balances", "set maxmemory-policy noeviction")
-    if persistence.get("aof_enabled"):
-        yield ok("Redis", "append-only file is on")
-    else:
-        yield warn(
-            "Redis", "append-only file is off: a restart empties it, and every shard is rebuilt", "set appendonly yes"
-        )
-    if replication.get("connected_slaves") and not int(replication.get("min_slaves_good_slaves", 0)):
-        yield warn("Redis", "has replicas and may be split from them", "set min-replicas-to-write 1")
-    yield from _separate(settings)
-
-
-def _separate(settings: Settings) -> Iterator[Finding]:
-    """Billing's Redis is a server of its own: a result backend that fills it would stop the money."""
-    own = urlsplit(settings.redis_url)
-    for name in ("broker_url", "result_url"):
-        other = urlsplit(getattr(settings, name))
-        if (own.hostname, own.port) == (other.hostname, other.port) and other.scheme.startswith("redis"):
-            yield warn("Redis", f"is also billing_{name}", "give billing a Redis of its own")
 
 
 def _postgres(runtime: Runtime) -> Iterator[Finding]:

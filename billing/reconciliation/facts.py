@@ -16,12 +16,16 @@ DEBT = 0
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class GrantFacts:
-    """A grant in `credit_grant` (None: it is not there), and what the ledger says of it."""
+    """A grant in `credit_grant` (None: it is not there), and what the ledger says of it.
+
+    `ended`: what expired, was voided or was adjusted away, of a grant whose end is entered.
+    """
 
     credits: int | None
     applied: bool
     entries: int
     entered: int
+    ended: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

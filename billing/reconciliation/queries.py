@@ -25,10 +25,15 @@ WHERE client_id = ANY(:ids)
 #: grant show up alike.
 GRANTS: Final = """
 SELECT client_id, grant_id, granted.credits, applied_at IS NOT NULL AS applied,
-       coalesce(entered.entries, 0) AS entries, coalesce(entered.credits, 0)::bigint AS entered
+       coalesce(entered.entries, 0) AS entries, coalesce(entered.credits, 0)::bigint AS entered,
+       CASE WHEN entered.endings > 0 THEN entered.ended END AS ended
 FROM (SELECT client_id, grant_id, credits, applied_at FROM credit_grant WHERE client_id = ANY(:ids)) AS granted
-FULL JOIN (SELECT client_id, coalesce(grant_id, 0) AS grant_id, count(*) AS entries, sum(credits) AS credits
-           FROM ledger_entry WHERE client_id = ANY(:ids) AND kind = 'grant' GROUP BY 1, 2) AS entered
+FULL JOIN (SELECT client_id, coalesce(grant_id, 0) AS grant_id, count(*) FILTER (WHERE kind = 'grant') AS entries,
+                  sum(credits) FILTER (WHERE kind = 'grant') AS credits,
+                  count(*) FILTER (WHERE kind IN ('expire', 'void')) AS endings,
+                  (-sum(credits) FILTER (WHERE kind <> 'grant'))::bigint AS ended
+           FROM ledger_entry WHERE client_id = ANY(:ids) AND (grant_id IS NOT NULL OR kind = 'grant') GROUP BY 1, 2
+          ) AS entered
      USING (client_id, grant_id)
 ORDER BY client_id, grant_id
 """

@@ -68,7 +68,11 @@ def ledger_facts(connection: Connection, since_ms: Mapping[str, int]) -> dict[st
     grants: dict[str, dict[int, GrantFacts]] = collections.defaultdict(dict)
     for row in _rows(connection, queries.GRANTS, ids):
         grants[row.client_id][row.grant_id] = GrantFacts(
-            credits=row.credits, applied=bool(row.applied), entries=row.entries, entered=row.entered
+            credits=row.credits,
+            applied=bool(row.applied),
+            entries=row.entries,
+            entered=row.entered,
+            ended=row.ended,
         )
     spent = _per_grant(_rows(connection, queries.SPENT, ids))
     tails: dict[str, dict[tuple[int, int], dict[int, int]]] = collections.defaultdict(dict)

@@ -11,8 +11,10 @@ from typing import Final
 from sqlalchemy import ARRAY, Connection, Uuid, any_, func, literal, select, update
 
 from billing.catalog.clients import clients_of_shard
+from billing.credits.rebuilding import LedgerTerms
 from billing.ledger.grants import grants_of_shard, spent_of_shard
-from billing.schema.tables import client, credit_grant, recovery_marker, usage_history
+from billing.ledger.known import known_of_shard
+from billing.schema.tables import client, client_change, credit_grant, recovery_marker, usage_history
 
 #: Clients, or runs, that one statement asks for (L9).
 _SLICE: Final = 5_000
@@ -20,12 +22,16 @@ _SLICE: Final = 5_000
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ClientFacts:
-    """A client at its new epoch: grants in burn order with their credits, and what the log says each has paid."""
+    """A client at its new epoch: grants in burn order with their credits, and what the log says each has paid.
+
+    `known` is what the ledger says besides; None where all terms are ordinary.
+    """
 
     client_id: str
     epoch: int
     grants: tuple[tuple[int, int], ...]
     spent: dict[int, int]
+    known: LedgerTerms | None = None
 
 
 def shards_with_clients(connection: Connection) -> set[int]:
@@ -40,12 +46,13 @@ def database_time(connection: Connection) -> datetime:
 
 
 def begin_epoch(
-    connection: Connection, shard: int, bucket_epochs: Callable[[Sequence[str]], Mapping[str, int]]
+    connection: Connection, shard: int, bucket_epochs: Callable[[Sequence[str]], Mapping[str, int]], now_ms: int = 0
 ) -> list[ClientFacts]:
     """Raise the epoch of every client of a shard, and read what its bucket is made of.
 
     The new epoch is above the one that `bucket_epochs` tells of each client's bucket, too: a PostgreSQL that was
-    restored to an older state would else write buckets which are refused as stale, for ever.
+    restored to an older state would else write buckets which are refused as stale, for ever. `now_ms` is Redis' clock,
+    by which grants end.
     """
     _raise_to_buckets(connection, shard, bucket_epochs)
     epochs = connection.execute(
@@ -55,12 +62,14 @@ def begin_epoch(
         .returning(client.c.client_id, client.c.epoch)
     ).all()
     grants, spent = grants_of_shard(connection, shard), spent_of_shard(connection, shard)
+    known = known_of_shard(connection, shard, now_ms)
     return [
         ClientFacts(
             client_id=row.client_id,
             epoch=row.epoch,
             grants=tuple(grants.get(row.client_id, ())),
             spent=spent.get(row.client_id, {}),
+            known=known.get(row.client_id),
         )
         for row in epochs
     ]
@@ -79,8 +88,13 @@ def _raise_to_buckets(
 
 
 def mark_grants_applied(connection: Connection, shard: int) -> None:
-    """Say of every grant of a shard that its bucket has it: the rebuild wrote it there."""
+    """Say of every grant, and change, of a shard that its bucket has it: the rebuild wrote it there."""
     of_shard = select(client.c.client_id).where(client.c.shard == shard)
+    connection.execute(
+        update(client_change)
+        .where(client_change.c.client_id.in_(of_shard), client_change.c.applied_at.is_(None))
+        .values(applied_at=func.now())
+    )
     connection.execute(
         update(credit_grant)
         .where(credit_grant.c.client_id.in_(of_shard), credit_grant.c.applied_at.is_(None))

@@ -18,6 +18,9 @@ from billing.task.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
+#: Where a grant that the ledger has comes into its bucket by a rebuild alone.
+_REBUILT: Final = (GrantOutcome.UNKNOWN_CLIENT, GrantOutcome.CORRUPT, GrantOutcome.CLOSED)
+
 #: Grants that one call looks at (L9).
 GRANTS_MAX: Final = 500
 
@@ -31,14 +34,16 @@ def apply_grants(runtime: Runtime) -> int:
 
 def apply_grant(runtime: Runtime, row: GrantRow) -> bool:
     """Apply one grant; return whether its bucket has it now."""
-    outcome = runtime.buckets.grant(row.client_id, row.grant_id, row.credits)
+    outcome = runtime.buckets.grant(row.client_id, row.grant_id, row.credits, row.for_bucket())
     with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
         if outcome in (GrantOutcome.GRANTED, GrantOutcome.ALREADY):
             mark_applied(connection, row.grant_id)
             return True
-        if outcome is GrantOutcome.UNKNOWN_CLIENT:
-            # The grant's client exists in PostgreSQL, so its bucket is missing: the shard is rebuilt (L6).
-            request_rebuild(connection, shard_of(row.client_id, runtime.settings.shards), "a bucket is missing")
+        if outcome in _REBUILT:
+            # The client exists in PostgreSQL, so its bucket is lost; or it was closed after this was granted to it. The
+            # shard is rebuilt, from the ledger (L6).
+            reason = f"grant {row.grant_id} of client {row.client_id} found its bucket {outcome.name.lower()}"
+            request_rebuild(connection, shard_of(row.client_id, runtime.settings.shards), reason)
     if outcome is not GrantOutcome.RECOVERING:
         logger.warning("billing: grant %d of client %s is not applied: %s", row.grant_id, row.client_id, outcome.name)
     return False

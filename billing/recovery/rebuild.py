@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Set as AbstractSet
+from typing import Final
 
 from sqlalchemy import text
 
 from billing.connections import postgres
-from billing.core.errors import Recovering, Retryable
+from billing.core.errors import Recovering, Retryable, Unreachable
 from billing.core.limits import RENEWALS_PER_LEASE
 from billing.core.settings import Settings
 from billing.ledger import locks, rebuilds
@@ -25,6 +27,9 @@ from billing.task.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
+#: Shards that Redis does not answer for, after which one look ends: each may cost a wait (L9). The next begins behind.
+SILENT_MAX: Final = 4
+
 
 class Rebuilder:
     """Looks for shards that are not trusted, and rebuilds them. One at a time in the fleet leads."""
@@ -32,6 +37,7 @@ class Rebuilder:
     def __init__(self, runtime: Runtime, *, marker_seconds: float = MARKER_SECONDS) -> None:
         self._runtime = runtime
         self._stopped = threading.Event()
+        self._first_shard = 0
         self._flush = Flush(runtime, self._wait, marker_seconds=marker_seconds)
 
     def stop(self) -> None:
@@ -39,15 +45,24 @@ class Rebuilder:
         self._stopped.set()
 
     def step(self) -> int:
-        """Rebuild what needs it; return how many shards were. Raises `Retryable` when it must be tried again."""
+        """Rebuild what needs it; return how many shards were. Raises `Retryable` when it must be tried again.
+
+        A shard whose Redis does not answer holds up no other: it is told when these are done.
+        """
         runtime = self._runtime
         with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
             requested = rebuilds.requested(connection)
             known = facts.shards_with_clients(connection)
-        lost = {shard for shard in known if self._is_lost(shard)}
-        wanted = (requested.keys() & known) - lost
-        if not lost and not wanted:
-            return 0
+        lost, silent = self._lost(known)
+        wanted = (requested.keys() & known) - lost - silent.keys()
+        rebuilt = self._led(lost, wanted, requested) if lost or wanted else 0
+        for error in silent.values():
+            raise error
+        return rebuilt
+
+    def _led(self, lost: set[int], wanted: set[int], requested: dict[int, str]) -> int:
+        """Rebuild shards as the one who leads; 0 if somebody else does."""
+        runtime = self._runtime
         with postgres.reaching(runtime.settings), runtime.engine.begin() as leader:
             if not locks.try_lead_recovery(leader, 0):
                 return 0
@@ -64,9 +79,24 @@ class Rebuilder:
             raise Recovering(message)
         return len(rebuilt)
 
-    def _is_lost(self, shard: int) -> bool:
-        verified, current = self._runtime.buckets.server_of(shard)
-        return verified != current
+    def _lost(self, known: AbstractSet[int]) -> tuple[set[int], dict[int, Unreachable]]:
+        """Return which shards have lost their trust, and those that nobody answers for."""
+        shards = self._runtime.settings.shards
+        order = sorted(known, key=lambda shard: (shard - self._first_shard) % shards)
+        lost: set[int] = set()
+        silent: dict[int, Unreachable] = {}
+        for shard in order:
+            try:
+                verified, current = self._runtime.buckets.server_of(shard)
+            except Unreachable as error:
+                silent[shard] = error
+                if len(silent) == SILENT_MAX:
+                    self._first_shard = (shard + 1) % shards
+                    break
+            else:
+                if verified != current:
+                    lost.add(shard)
+        return lost, silent
 
     def _rebuild(self, shards: set[int], reasons: dict[int, str]) -> set[int]:
         """Close shards, and open them again as their queues are flushed; return which are open."""

@@ -7,8 +7,8 @@ meanwhile (another server, one more asserted hold) is refused by the scripts, an
 from __future__ import annotations
 
 import collections
+import dataclasses
 import logging
-import uuid
 from collections.abc import Iterable
 
 from billing.connections import postgres
@@ -16,6 +16,7 @@ from billing.core.errors import Recovering, Retryable
 from billing.credits.rebuilding import plan_bucket
 from billing.credits.values import RebuildOutcome, StoredHold
 from billing.ledger import locks, rebuilds
+from billing.ledger.changes import enter_adjustment
 from billing.recovery import facts
 from billing.task.runtime import Runtime
 
@@ -30,7 +31,7 @@ def write_shard(runtime: Runtime, shard: int) -> None:
     with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
         locks.lock_shard_exclusive(connection, shard)
         began = facts.database_time(connection)
-        clients = facts.begin_epoch(connection, shard, buckets.epochs)
+        clients = facts.begin_epoch(connection, shard, buckets.epochs, buckets.time_ms())
         held = buckets.held(None, shard)
         logged = facts.logged_runs(connection, [hold.run_id for hold in held])
         for hold in held:
@@ -39,10 +40,16 @@ def write_shard(runtime: Runtime, shard: int) -> None:
                 buckets.mark_logged(hold.client_id, hold.run_id, logged[hold.run_id])
         holds = _by_client(hold for hold in held if hold.run_id not in logged)
         for found in clients:
-            plan = plan_bucket(grants=found.grants, spent=found.spent, holds=holds.get(found.client_id, []))
+            own = holds.get(found.client_id, [])
+            claims = {hold.run_id: (hold.sku, hold.created_ms) for hold in own}
+            known = None if found.known is None else dataclasses.replace(found.known, claims=claims)
+            credits_ = [(hold.run_id, hold.credits) for hold in own]
+            plan = plan_bucket(grants=found.grants, spent=found.spent, holds=credits_, known=known)
             outcome = buckets.rebuild(found.client_id, found.epoch, plan, server=server, asserts=asserts)
             if outcome is not RebuildOutcome.REBUILT:
                 raise _again(shard, outcome.name)
+            for change_id, _ in found.known.waiting if found.known else ():
+                enter_adjustment(connection, found.client_id, change_id, plan.adjusted[change_id])
         facts.mark_grants_applied(connection, shard)
         rebuilds.answered(connection, shard, began)
     if not buckets.verify(shard, expected=server, asserts=asserts):
@@ -51,10 +58,10 @@ def write_shard(runtime: Runtime, shard: int) -> None:
     logger.warning("billing: shard %d is open again: %d clients, %d holds", shard, len(clients), kept)
 
 
-def _by_client(held: Iterable[StoredHold]) -> dict[str, list[tuple[uuid.UUID, int]]]:
-    holds: dict[str, list[tuple[uuid.UUID, int]]] = collections.defaultdict(list)
+def _by_client(held: Iterable[StoredHold]) -> dict[str, list[StoredHold]]:
+    holds: dict[str, list[StoredHold]] = collections.defaultdict(list)
     for hold in sorted(held, key=lambda hold: (hold.created_ms, hold.run_id)):
-        holds[hold.client_id].append((hold.run_id, hold.credits))
+        holds[hold.client_id].append(hold)
     return holds
 
 

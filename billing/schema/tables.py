@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -45,6 +46,7 @@ client: Final = Table(
     instant("created_at", default=NOW),
     CheckConstraint("epoch >= 1", name="epoch"),
     CheckConstraint("overdraft_limit >= 0", name="overdraft_limit"),
+    CheckConstraint("state IN ('active', 'suspended', 'closed')", name="state"),
     Index(None, "shard"),
 )
 
@@ -60,9 +62,37 @@ credit_grant: Final = Table(
     Column("key", Text),
     instant("created_at", default=NOW),
     instant("applied_at", nullable=True, comment="when the bucket in Redis got it; null while it has not"),
+    Column(
+        "skus",
+        ARRAY(Text),
+        nullable=False,
+        server_default=text("'{}'"),
+        comment="the SKUs that it pays for; none: every SKU",
+    ),
+    instant("voided_at", nullable=True, comment="since when it is taken back; its holds keep what they were lent"),
     UniqueConstraint("client_id", "key"),
     CheckConstraint("credits > 0", name="credits"),
+    CheckConstraint("kind IN ('paid', 'promo', 'allowance', 'adjustment')", name="kind"),
+    CheckConstraint("priority BETWEEN 0 AND 1000000", name="priority"),
     Index("credit_grant_unapplied_idx", "grant_id", postgresql_where=text("applied_at IS NULL")),
+)
+
+client_change: Final = Table(
+    "client_change",
+    METADATA,
+    Column("change_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("client_id", Text, ForeignKey("client.client_id"), nullable=False),
+    words("kind"),
+    Column("grant_id", BigInteger, ForeignKey("credit_grant.grant_id")),
+    Column("credits", BigInteger, comment="what an adjustment takes; the limit of an overdraft"),
+    Column("state", Text),
+    words("key"),
+    words("reason", server_default=""),
+    instant("created_at", default=NOW),
+    instant("applied_at", nullable=True, comment="when the bucket in Redis got it; null while it has not"),
+    UniqueConstraint("client_id", "key"),
+    CheckConstraint("kind IN ('void', 'adjust', 'state', 'overdraft')", name="kind"),
+    Index("client_change_unapplied_idx", "change_id", postgresql_where=text("applied_at IS NULL")),
 )
 
 ledger_entry: Final = Table(
@@ -75,7 +105,28 @@ ledger_entry: Final = Table(
     amount("credits"),
     words("reason", server_default=""),
     instant("created_at", default=NOW),
+    Column(
+        "change_id",
+        BigInteger,
+        ForeignKey("client_change.change_id"),
+        comment="the adjustment that it is a part of",
+    ),
     Index(None, "client_id", "entry_id"),
+    Index(
+        "ledger_entry_ended_idx",
+        "grant_id",
+        "kind",
+        unique=True,
+        postgresql_where=text("kind IN ('expire', 'void')"),
+    ),
+    Index(
+        "ledger_entry_adjusted_idx",
+        "change_id",
+        "grant_id",
+        unique=True,
+        postgresql_where=text("kind = 'adjust'"),
+        postgresql_nulls_not_distinct=True,
+    ),
 )
 
 price: Final = Table(

@@ -21,6 +21,7 @@ from billing.task import usage as usage_module
 from billing.task.attachment import attachment_of
 from billing.task.definition import Definition, Quantity, Reserve, Sku, define
 from billing.task.lifecycle import Lifecycle
+from billing.task.quoting import Quote, quote_run
 from billing.task.run import run_of
 
 logger = logging.getLogger(__name__)
@@ -91,6 +92,16 @@ class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class tak
     def usage(self) -> usage_module.Recorder:
         """The recorder of the run that is going on. Raises `NotInARun` outside one."""
         return usage_module.current(self)
+
+    def quote(self, *args: Any, **kwargs: Any) -> Quote:
+        """Return what a call with these arguments would cost, and whether it would be admitted now."""
+        if self.sku is None:
+            raise Rejected(f"task {self.name}: is not billed: it has no SKU")
+        definition = self.definition
+        client_id = definition.client_of(args, kwargs, None)
+        quantities = {definition.sku_of(args, kwargs): definition.charged_by_default(args, kwargs)}
+        runtime = attachment_of(app_of(self)).runtime
+        return quote_run(runtime, client_id, quantities, definition.held_at_most(args, kwargs))
 
     def map(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse: `map` runs the body without hooks, unbilled."""

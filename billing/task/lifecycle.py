@@ -37,7 +37,8 @@ from billing.credits.values import (
 )
 from billing.events.direct import encode_direct
 from billing.events.usage_event import decode_draft, encode_fragment, encode_head
-from billing.task.headers import CLIENT, identify
+from billing.task.definition import Definition
+from billing.task.headers import CLIENT, Identity, Request, identify
 from billing.task.outcome import Outcome
 from billing.task.pending import Pending
 from billing.task.putting_off import put_off
@@ -63,8 +64,8 @@ class Lifecycle:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self.pending = Pending(self._forget)
-        self.renewal = Renewal(runtime.settings.lease_seconds / RENEWALS_PER_LEASE, self._renew)
+        self.pending = Pending(lambda entries: runtime.buckets.forget(entries))  # noqa: PLW0108 - made when it is used
+        self.renewal = Renewal(runtime.settings.lease_seconds / RENEWALS_PER_LEASE, self._renew, runtime.clock)
 
     def begin(self, task: BillableTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Reserve for a delivery that is about to run; raise to refuse it, or to put it off."""
@@ -83,8 +84,17 @@ class Lifecycle:
         definition = task.definition
         client_id = definition.client_of(args, kwargs, (request.headers or {}).get(CLIENT))
         identity = identify(request, client_id, definition.task)
+        return self.prepare_run(definition, identity, request, (args, kwargs))
+
+    def prepare_run(
+        self,
+        definition: Definition,
+        identity: Identity,
+        request: Request,
+        call: tuple[Sequence[Any], Mapping[str, Any]],
+    ) -> Run:
+        """Return a run of some declared work, not yet reserved."""
         at = to_milliseconds(self.runtime.clock.now())
-        call = (args, kwargs)
         try:
             hold, head, default = prepare(definition, identity, request, self.runtime.prices.get(), at, call)
         except UnknownSku:
@@ -102,22 +112,28 @@ class Lifecycle:
         run.recorder.staged_by(lambda: self._stage(run))
         return run
 
+    def hold(self, run: Run) -> None:
+        """Reserve for a run, and renew its lease until it ends; raise the reason why not."""
+        self._reserve(run)
+        if not run.settled:
+            self.renewal.add(run)
+
     def succeed(self, run: Run) -> None:
         """Settle a run that succeeded, and publish its event. Never raises: the task has succeeded (L3)."""
         if run.settled:
             return
-        run.settled = True
+        run.settled, run.outcome = True, Outcome.PENDING
         try:
             self._settle(run)
         except Retryable as error:
             logger.warning("billing: settle of run %s waits: %s", run.identity.run_id, error)
         except Exception:
             logger.exception("billing: settle of run %s failed; it is tried again", run.identity.run_id)
-        else:
-            return
-        run.outcome = Outcome.PENDING
-        # Its hold is renewed until then, so that nobody else gets its credits.
-        self.pending.settle_later(lambda: self._settle_kept(run), lambda: self._charge_directly(run))
+        finally:
+            # Also where Ctrl-C came upon billing: the work is done. Its hold is renewed until the charge is made, so
+            # that nobody else gets its credits.
+            if run.outcome is Outcome.PENDING:
+                self.pending.settle_later(lambda: self._settle_kept(run), lambda: self._charge_directly(run))
 
     def end(self, run: Run, state: str | None, outcome: object) -> None:
         """Release the hold of a run that did not settle, or keep it for the attempt that follows. Never raises."""
@@ -193,15 +209,16 @@ class Lifecycle:
         reply = self.runtime.buckets.settle(settlement)
         if reply.outcome is SettleOutcome.RECOVERING:
             raise Recovering(f"client {settlement.client_id!r}: its shard is being rebuilt")
-        if reply.outcome is SettleOutcome.UNKNOWN_CLIENT:
+        if reply.outcome in (SettleOutcome.UNKNOWN_CLIENT, SettleOutcome.CORRUPT):
             raise without_bucket(self.runtime, settlement.client_id, missing=True)
         if reply.outcome is SettleOutcome.TOO_LARGE:
-            raise InvalidValue(
-                "credits", sum(settlement.amounts), "would lift the client's debt above what can be counted"
-            )
+            rule = "would lift the client's debt above what can be counted"
+            raise InvalidValue("credits", sum(settlement.amounts), rule)
         self.renewal.remove(run)
         run.outcome = Outcome.LATE if reply.late else Outcome.CHARGED
-        run.credits_charged = sum(settlement.amounts)
+        if reply.settlement_id == run.settlement_id:
+            # Else another attempt came first, and what that one recorded was charged.
+            run.credits_charged = sum(settlement.amounts)
         if reply.debt:
             logger.error("billing: client %s owes %d credits more", settlement.client_id, reply.debt)
         if self.runtime.settings.publish == "confirm":
@@ -271,9 +288,6 @@ class Lifecycle:
                     raise
                 except Exception:
                     logger.exception("billing: the hold of run %s is not asserted", run.identity.run_id)
-
-    def _forget(self, entries: list[tuple[int, str]]) -> None:
-        self.runtime.buckets.forget(entries)
 
     def _seconds_until(self, outcome: object) -> float:
         """Return how long a retry waits, from the `Retry` that Celery raised."""

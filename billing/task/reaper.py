@@ -18,12 +18,13 @@ import msgspec
 from celery import states
 
 from billing.core.clock import Clock, to_milliseconds
-from billing.core.errors import Rejected, Retryable
+from billing.core.errors import Rejected, Retryable, Unreachable
 from billing.core.ids import new_settlement_id
 from billing.core.settings import Settings
 from billing.credits.buckets import Buckets
 from billing.credits.values import ExpireOutcome, Settlement, SettleOutcome, SettleReply, StoredHold
 from billing.events.usage_event import decode_draft, decode_head, encode_fragment
+from billing.task import outside
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ PublishEvent = Callable[[str, SettleReply], None]
 
 #: The run goes on, or waits for its next attempt: its hold is kept.
 _GOING_ON: Final = frozenset({states.RETRY})
+#: Shards that Redis does not answer for, after which a sweep ends: each may cost a wait (L9). The next begins behind.
+SILENT_MAX: Final = 4
 #: How much a result may seem older than its run's first reserve: clocks of two workers differ, and are set.
 _CLOCKS_DIFFER_MS: Final = 1_000
 
@@ -64,12 +67,29 @@ class Reaper:
     def sweep(self) -> int:
         """Resolve overdue holds of all shards; return how many were settled or expired.
 
-        Each sweep begins at the next shard. Raises `Retryable` when Redis does not answer.
+        Each sweep begins at the next shard. Shards that Redis does not answer for, as on a dead node of a cluster, are
+        left out, or the others' sweeps would pause, and none of their holds expire. Raises `Retryable` when it answers
+        for none.
         """
         shards = self._settings.shards
         first, self._first_shard = self._first_shard, (self._first_shard + 1) % shards
         self._results_away = False
-        return sum(self._sweep_shard((first + step) % shards) for step in range(shards))
+        resolved, swept = 0, 0
+        silent: list[Unreachable] = []
+        for step in range(shards):
+            shard = (first + step) % shards
+            try:
+                resolved += self._sweep_shard(shard)
+                swept += 1
+            except Unreachable as error:
+                silent.append(error)
+                logger.warning("billing: shard %d cannot be swept: %s", shard, error)
+                if len(silent) == SILENT_MAX:
+                    self._first_shard = (shard + 1) % shards
+                    break
+        if silent and not swept:
+            raise silent[0]
+        return resolved
 
     def _sweep_shard(self, shard: int) -> int:
         try:
@@ -116,11 +136,14 @@ class Reaper:
 
         Its own retries take seconds each: a sweep of many holds would be taken for a pause, and nothing ever expire.
         """
-        task_id = decode_head(hold.head).correlation_id
+        head = decode_head(hold.head)
+        if head.task == outside.TASK:
+            # A block of `billing.reserve` stores no result: what succeeded has settled (L3).
+            return StoredResult(state=states.PENDING)
         if self._results_away:
             return None
         try:
-            return self._read_state(task_id)
+            return self._read_state(head.correlation_id)
         except Exception as error:  # noqa: BLE001 - any result backend, any error: the result is not known
             logger.warning("billing: result of run %s cannot be read, nor others in this sweep: %s", hold.run_id, error)
             self._results_away = True
@@ -152,9 +175,11 @@ class Reaper:
                 return False  # its worker came first
             case SettleOutcome.RECOVERING:
                 return False  # the shard is paused until it is rebuilt, and the hold with it
-            case SettleOutcome.UNKNOWN_CLIENT:
+            case SettleOutcome.UNKNOWN_CLIENT | SettleOutcome.CORRUPT:
                 # Kept at any age: a rebuild brings the bucket back, and no new hold can join it meanwhile (L9).
-                logger.error("billing: run %s waits: client %s has no bucket", hold.run_id, hold.client_id)
+                logger.error(
+                    "billing: run %s waits: client %s has no bucket that can be used", hold.run_id, hold.client_id
+                )
                 self._extend(hold)
                 return False
             case SettleOutcome.TOO_LARGE:

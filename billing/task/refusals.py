@@ -10,6 +10,7 @@ from billing.catalog.clients import get_client
 from billing.connections import postgres
 from billing.core.errors import (
     BillingError,
+    ClientInactive,
     Conflict,
     InsufficientCredits,
     InvalidValue,
@@ -31,8 +32,10 @@ def refusal(runtime: Runtime, hold: Hold, reply: ReserveReply) -> BillingError:
     outcome, client_id = reply.outcome, hold.client_id
     if outcome is ReserveOutcome.INSUFFICIENT:
         return InsufficientCredits(client_id, hold.sku, reply.required, reply.available)
-    if outcome in (ReserveOutcome.UNKNOWN_CLIENT, ReserveOutcome.RECOVERING):
-        return without_bucket(runtime, client_id, missing=outcome is ReserveOutcome.UNKNOWN_CLIENT)
+    if outcome in (ReserveOutcome.SUSPENDED, ReserveOutcome.CLOSED):
+        return ClientInactive(client_id, outcome.name.lower())
+    if outcome in (ReserveOutcome.UNKNOWN_CLIENT, ReserveOutcome.RECOVERING, ReserveOutcome.CORRUPT):
+        return without_bucket(runtime, client_id, missing=outcome is not ReserveOutcome.RECOVERING)
     if outcome is ReserveOutcome.OUTBOX_FULL:
         return OutboxFull(f"client {client_id!r}: too many usage events of its shard wait for the broker")
     if outcome is ReserveOutcome.AHEAD:
@@ -43,7 +46,8 @@ def refusal(runtime: Runtime, hold: Hold, reply: ReserveReply) -> BillingError:
 def without_bucket(runtime: Runtime, client_id: str, *, missing: bool) -> BillingError:
     """Return why there is no bucket to take from: only the catalog knows whether the client exists.
 
-    A known client whose bucket is missing has lost it: its shard is rebuilt, and the task waits (L6).
+    A known client whose bucket is missing, or is not one that billing wrote, has lost it: its shard is rebuilt, and
+    the task waits (L6).
     """
     try:
         with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
@@ -53,7 +57,7 @@ def without_bucket(runtime: Runtime, client_id: str, *, missing: bool) -> Billin
                 rule = f"puts client {client_id!r} on shard {computed}, the catalog has it on {shard}: it was changed"
                 return InvalidValue("billing_shards", runtime.settings.shards, rule)
             if missing:
-                request_rebuild(connection, shard, "a bucket is missing")
+                request_rebuild(connection, shard, f"the bucket of client {client_id} is missing or corrupt")
     except UnknownClient as unknown:
         return unknown
     except (Unreachable, SQLAlchemyError) as error:

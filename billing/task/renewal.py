@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
+from billing.core.clock import Clock
 from billing.core.errors import Retryable
 from billing.task.run import Run
 
@@ -20,9 +21,10 @@ logger = logging.getLogger(__name__)
 class Renewal:
     """The runs of this process that hold credits, and the thread that renews them."""
 
-    def __init__(self, interval_seconds: float, renew: Callable[[Sequence[Run]], None]) -> None:
+    def __init__(self, interval_seconds: float, renew: Callable[[Sequence[Run]], None], clock: Clock) -> None:
         self._interval = interval_seconds
         self._renew = renew
+        self._clock = clock
         self._runs: dict[int, Run] = {}
         self._lock = threading.Lock()
         self._never = threading.Event()
@@ -40,7 +42,8 @@ class Renewal:
 
     def renew(self) -> None:
         """Renew all once. Never raises."""
-        runs = list(self._runs.values())
+        now = self._clock.monotonic()
+        runs = [run for run in list(self._runs.values()) if run.renewed_until > now]
         if not runs:
             return
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -37,6 +38,8 @@ class Run:
     settlement_id: str = dataclasses.field(default_factory=new_settlement_id)
     #: Billing has taken it over from the task: it is charged, or its settle is kept until it is (L4).
     settled: bool = False
+    #: The monotonic instant until which its lease is renewed; a task's is for as long as it runs (L5).
+    renewed_until: float = math.inf
     #: What monitors are told: how it stands, and the credits that it was charged, once that is known here.
     outcome: Outcome = Outcome.HELD
     credits_charged: int | None = None
@@ -61,6 +64,8 @@ class Run:
         return encode_draft(Draft(priced_at=self.priced_at, lines=self.lines(book)))
 
 
+#: The arguments of a call of a task, without `self`.
+Call = tuple[Sequence[Any], Mapping[str, Any]]
 #: Where a delivery's run hangs on its request.
 _ATTRIBUTE: Final = "billing_run"
 
@@ -95,7 +100,7 @@ def prepare(
     request: Request,
     book: PriceBook,
     at: int,
-    call: tuple[Sequence[Any], Mapping[str, Any]],
+    call: Call,
 ) -> tuple[Hold, EventHead, int]:
     """Return what to reserve for a delivery, the head of its usage event, and its default quantity.
 

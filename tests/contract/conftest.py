@@ -1,4 +1,7 @@
-"""A server of each kind for the session: Valkey (of the embedded extra) and Redis 7, where it is installed."""
+"""A server of each kind for the session: Valkey (of the embedded extra), Redis 7 where it is installed, and a cluster.
+
+A module that says `ON_CLUSTER = False` is about one server: its port, its process, its counts.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,10 @@ from collections.abc import Iterator
 import pytest
 
 from billing.credits.buckets import Buckets
+from tests.contract.clusters import ClusterServer, cluster_started
 from tests.contract.servers import BINARIES, Server, started
+
+CLUSTER = "cluster"
 
 
 def binary_or_skip(kind: str) -> str:
@@ -22,9 +28,32 @@ def binary_or_skip(kind: str) -> str:
     return binary
 
 
-@pytest.fixture(scope="session", params=list(BINARIES))
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """Start a server that the session's tests share."""
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test on every kind of server, and on the cluster unless its module says otherwise."""
+    if "server" in metafunc.fixturenames:
+        cluster = [CLUSTER] if getattr(metafunc.module, "ON_CLUSTER", True) else []
+        metafunc.parametrize("server", [*BINARIES, *cluster], indirect=True, scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave one seed of each random walk to the cluster: the scripts are the same, and each step goes further."""
+
+    def wanted(item: pytest.Item) -> bool:
+        given = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        return given.get("server") != CLUSTER or not given.get("seed")
+
+    left_out = [item for item in items if not wanted(item)]
+    items[:] = [item for item in items if wanted(item)]
+    config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest) -> Iterator[Server | ClusterServer]:
+    """Start a server, or a cluster, that the session's tests share."""
+    if request.param == CLUSTER:
+        with cluster_started(binary_or_skip("valkey")) as cluster:
+            yield cluster
+        return
     with started(binary_or_skip(request.param)) as running:
         yield running
 

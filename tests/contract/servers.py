@@ -17,6 +17,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from billing.connections.redis import Client, connect
+from billing.core.settings import Settings
 from billing.credits.buckets import Buckets
 
 SHARDS = 4
@@ -46,6 +48,25 @@ def until(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> No
         time.sleep(0.01)
 
 
+def free_port() -> int:
+    """Return a port on loopback that nobody has."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def buckets_at(url: str) -> Buckets:
+    """Return buckets at a URL, as another process makes them; who made the shards has verified them."""
+    return Buckets(
+        connect(Settings(redis_url=url, redis_timeout_seconds=5.0)),
+        shards=SHARDS,
+        lease_seconds=LEASE_SECONDS,
+        settled_retention_seconds=3_600.0,
+        outbox_entries_max=10_000,
+    )
+
+
 class Server:
     """A server process that can be killed and started again on the same port and directory."""
 
@@ -53,15 +74,14 @@ class Server:
         self._binary = binary
         self._folder = folder
         self._options = options
-        self.port = port or self._free_port()
+        self.port = port or free_port()
+        self.bus_port = 0
         self._process: subprocess.Popen[bytes] | None = None
 
-    @staticmethod
-    def _free_port() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        return port
+    @property
+    def url(self) -> str:
+        """Where billing finds it."""
+        return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
         """Start it and wait until it answers."""
@@ -78,6 +98,11 @@ class Server:
             self._process.wait(timeout=10)
             self._process = None
 
+    def signal(self, number: int) -> None:
+        """Send it a signal that it outlives."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def client(self, *, port: int | None = None, retries: int = 1, login: tuple[str, str] | None = None) -> redis.Redis:
         """Return a client that bounds its waits and sends a lost call again."""
         return redis.Redis(
@@ -93,7 +118,7 @@ class Server:
     def buckets(
         self,
         *,
-        client: redis.Redis | None = None,
+        client: Client | None = None,
         lease_seconds: float = LEASE_SECONDS,
         settled_retention_seconds: float = 3_600.0,
         outbox_entries_max: int = 10_000,

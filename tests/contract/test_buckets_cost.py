@@ -9,6 +9,8 @@ from billing.credits.buckets import Buckets
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
 from tests.contract.servers import SHARDS, Server
 
+#: One server's own counts; test_cluster.py counts a cluster's.
+ON_CLUSTER = False
 SHARD = shard_of("acme", SHARDS)
 
 

@@ -25,6 +25,8 @@ from tests.contract.making import a_client, a_hold, a_run, a_settlement
 from tests.contract.model import assert_laws
 from tests.contract.servers import SHARDS, Server, until
 
+#: A door in front of one server.
+ON_CLUSTER = False
 SHARD = shard_of("acme", SHARDS)
 
 

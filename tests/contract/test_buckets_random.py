@@ -30,17 +30,16 @@ class Walk:
         self.settlements: dict[UUID, Settlement] = {}
         self.grants = 0
         self.touched = ""
+        self.names = [*["reserve"] * 6, *["again"] * 2, *["settle"] * 5]
+        self.names += ["settle_again", "release", "release", "grant", "renew"]
 
     def step(self) -> None:
         """Take one step and compare."""
-        names = (
-            ["reserve"] * 6 + ["again"] * 2 + ["settle"] * 5 + ["settle_again", "release", "release", "grant", "renew"]
-        )
         client_id = self.random.choice(CLIENTS)
         if client_id not in self.model.buckets and self.random.random() < 0.5:
             self.buckets.open_client(client_id)
             self.model.buckets[client_id] = ModelBucket()
-        outcome = getattr(self, self.random.choice(names))(client_id)
+        outcome = getattr(self, self.random.choice(self.names))(client_id)
         self.done[outcome] += 1
         for name in {client_id, self.touched} & self.model.buckets.keys():
             balance = self.buckets.balance(name)
@@ -48,7 +47,9 @@ class Walk:
             assert_laws(balance)
             model = self.model.buckets[name]
             assert balance.grants == self.model.grants(name), name
-            assert (balance.owed, balance.debt) == (model.owed, model.debt), name
+            assert (balance.owed, balance.debt) == (model.owed + model.room, model.debt), name
+            own = (balance.room, balance.adjusted_debt, balance.terms)
+            assert own == (model.room, model.adjusted_debt, model.client), name
 
     def amount(self) -> int:
         """Return an amount: mostly small, sometimes nothing, sometimes too much."""

@@ -13,6 +13,8 @@ from tests.contract.conftest import binary_or_skip
 from tests.contract.making import a_client, a_hold, a_run
 from tests.contract.servers import BINARIES, SHARDS, Server, started
 
+#: One server's own address and its one user list.
+ON_CLUSTER = False
 SHARD = shard_of("acme", SHARDS)
 LOGIN = ("limited", "secret")
 

@@ -16,7 +16,7 @@ from billing.credits.buckets import Buckets
 from billing.credits.values import ReserveOutcome
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
 from tests.contract.model import assert_laws
-from tests.contract.servers import SHARDS, Server
+from tests.contract.servers import SHARDS, Server, buckets_at
 
 
 def laws_of(buckets: Buckets, client_id: str = "acme") -> None:
@@ -41,8 +41,8 @@ def test_l1_of_100_threads_reserving_75_from_500_exactly_6_are_admitted(buckets:
     assert_laws(balance)
 
 
-def _reserve_many(port: int, process: int) -> int:
-    buckets = Server("", "", port=port).buckets(verified=False)
+def _reserve_many(url: str, process: int) -> int:
+    buckets = buckets_at(url)
     replies = [buckets.reserve(a_hold(a_run(task_id=f"{process}-{n}"), 75)) for n in range(25)]
     return sum(reply.outcome is ReserveOutcome.HELD for reply in replies)
 
@@ -52,7 +52,7 @@ def test_l1_of_4_processes_reserving_75_from_500_25_times_exactly_6_are_admitted
 ) -> None:
     a_client(buckets, 300, 200)
     with multiprocessing.get_context("spawn").Pool(4) as pool:
-        admitted = pool.starmap(_reserve_many, [(server.port, process) for process in range(4)])
+        admitted = pool.starmap(_reserve_many, [(server.url, process) for process in range(4)])
     assert sum(admitted) == 6
     laws_of(buckets)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import redis
 import sqlalchemy
 
 from billing import admin
@@ -28,7 +27,7 @@ class Scene:
         self.settings = settings
         self.clock = MovedClock()
         self.runtime = Runtime(lambda: settings, self.clock)
-        self.redis: redis.Redis = redis_connection.connect(settings)
+        (self.redis,) = redis_connection.servers(redis_connection.connect(settings))
         self._runs = 0
         self._workers: list[Deliveries] = []
 

@@ -11,7 +11,7 @@ from tests.terminal import NOWHERE, SECRET, Terminal
 
 pytestmark = pytest.mark.integration
 
-PARTS = {"Redis", "PostgreSQL", "buckets", "broker", "Stripe", "reconciliation"}
+PARTS = {"Redis", "PostgreSQL", "clocks", "buckets", "broker", "Stripe", "reconciliation"}
 
 
 def test_doctor_finds_a_healthy_stack_healthy(shop: Terminal) -> None:

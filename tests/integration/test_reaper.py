@@ -26,7 +26,7 @@ from billing.core.ids import run_id
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
 from billing.credits.buckets import Buckets
-from billing.credits.values import Hold, ReserveOutcome, SettleReply
+from billing.credits.values import Hold, Overdue, ReserveOutcome, SettleReply
 from billing.events.usage_event import Draft, EventHead, UsageLine, encode_draft, encode_head
 from billing.integration.services import make_reaper, stored_at
 from billing.task.reaper import Reaper, StoredResult
@@ -198,6 +198,25 @@ def test_l5_a_server_that_is_away_ends_the_sweep(scene: Scene) -> None:
     scene.result = cut
     with pytest.raises(Unreachable):
         scene.sweep()
+
+
+def test_l10_a_shard_that_nobody_answers_for_does_not_keep_the_others_from_their_turn(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Given a dead node of a cluster, then the sweep of the other shards does not fail, which would pause them all."""
+    overdue = scene.buckets.overdue
+
+    def answered(shard: int, count: int) -> Overdue:
+        if shard == 0:
+            message = "billing_redis_url: 'redis+cluster://n:1': the server does not answer (TimeoutError)"
+            raise Unreachable(message)
+        return overdue(shard, count)
+
+    monkeypatch.setattr(scene.buckets, "overdue", answered)
+    runs = [scene.due("task", client=client) for client in CLIENTS]
+    assert scene.sweep() == SHARDS - 1
+    assert [*scene.leases()] == [runs[0]]
+    assert "shard 0 cannot be swept" in caplog.text
 
 
 def test_l6_a_shard_that_recovers_meanwhile_is_left_for_later(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:

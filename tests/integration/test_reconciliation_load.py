@@ -78,4 +78,4 @@ def _move_one_credit(fleet: Fleet, client_id: str) -> None:
             .. string.format('%d', spent - 1) .. tail
         return redis.call('SET', KEYS[1], bucket)
     """
-    fleet.buckets._scripts.client.eval(moved, 1, key)
+    fleet.buckets._scripts.client.execute_command("EVAL", moved, 1, key)

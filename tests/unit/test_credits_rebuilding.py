@@ -7,7 +7,8 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.credits.rebuilding import plan_bucket
+from billing.credits.rebuilding import LedgerTerms, plan_bucket
+from billing.credits.terms import ClientState, ClientTerms, GrantTerms
 
 RUNS = [UUID(int=number) for number in range(1, 20)]
 
@@ -55,3 +56,93 @@ def test_l2_whatever_the_facts_a_plan_conserves(granted: list[int], spent: dict[
     assert plan.owed == plan.debt - sum(grant.repaid for grant in plan.grants)
     assert plan.owed == 0 or all(grant.available == 0 for grant in plan.grants)
     assert sum(sum(shares.values()) for shares in plan.holds.values()) == sum(grant.held for grant in plan.grants)
+
+
+def test_a_hold_is_lent_by_the_grants_that_it_could_use_when_it_was_made_then_room() -> None:
+    """Given a grant that ended after it, one before, one for another SKU, then the first lends, and room the rest."""
+    known = LedgerTerms(
+        now_ms=1_000,
+        client=ClientTerms(state=ClientState.SUSPENDED, overdraft_limit=15),
+        grants={1: GrantTerms(expires_ms=900), 2: GrantTerms(expires_ms=400), 3: GrantTerms(skus=("image",))},
+        claims={RUNS[0]: ("page", 500)},
+    )
+    plan = plan_bucket(grants=[(2, 30), (1, 20), (3, 40)], spent={1: 5}, holds=[(RUNS[0], 40)], known=known)
+    assert plan.holds == {RUNS[0]: {1: 15, 0: 15}}
+    assert [(grant.grant_id, grant.available, grant.held, grant.expired) for grant in plan.grants] == [
+        (2, 0, 0, 30),
+        (1, 0, 15, 0),
+        (3, 40, 0, 0),
+    ]
+    assert plan.bucket() == "0~15,15,s 1:0:15:5@100,900,0 3:40:0:0@100,0,0,image"
+    assert plan.endings == {1: 900, 2: 400}
+    assert plan.fields() == {"g:1": 20, "g:2": 30, "x:2": 30, "g:3": 40}
+
+
+def test_of_a_grant_whose_end_is_entered_what_is_left_had_repaid_debt() -> None:
+    known = LedgerTerms(now_ms=1_000, grants={1: GrantTerms(expires_ms=900)}, final={1: (25, 0)})
+    plan = plan_bucket(grants=[(1, 100), (2, 50)], spent={1: 60, 0: 40}, holds=[], known=known)
+    assert [(grant.expired, grant.repaid, grant.available) for grant in plan.grants] == [(25, 15, 0), (0, 25, 25)]
+    assert (plan.owed, plan.endings) == (0, {})
+
+
+def test_adjustments_take_what_they_took_and_those_that_wait_take_what_there_is() -> None:
+    known = LedgerTerms(adjustments={7: {1: 10, 0: 5}}, waiting=[(8, 100)])
+    plan = plan_bucket(grants=[(1, 30), (2, 40)], spent={1: 5}, holds=[], known=known)
+    assert plan.adjusted == {7: {1: 10, 0: 5}, 8: {1: 15, 2: 40, 0: 45}}
+    assert [grant.voided for grant in plan.grants] == [25, 40]
+    assert plan.owed == 50
+    fields = plan.fields()
+    assert (fields["j:1"], fields["j:2"], fields["j:0"], fields["a:8"]) == (25, 40, 50, "1:15 2:40 0:45")
+    assert "v:1" not in fields
+
+
+@given(
+    granted=st.lists(st.integers(1, 1_000), max_size=6),
+    spent=st.dictionaries(st.integers(0, 7), st.integers(0, 1_500), max_size=6),
+    holds=st.lists(st.integers(0, 400), max_size=6),
+    terms=st.lists(
+        st.builds(
+            GrantTerms,
+            expires_ms=st.sampled_from((0, 400, 900, 5_000)),
+            voided_ms=st.sampled_from((0, 0, 450)),
+            skus=st.sampled_from(((), ("page",), ("image",))),
+        ),
+        max_size=6,
+    ),
+    final=st.dictionaries(st.integers(1, 6), st.tuples(st.integers(0, 500), st.integers(0, 500)), max_size=2),
+    taken=st.dictionaries(st.integers(0, 6), st.integers(1, 300), max_size=3),
+    waiting=st.integers(0, 2_000),
+    limit=st.integers(0, 500),
+)
+def test_l2_whatever_the_terms_a_plan_conserves(
+    *,
+    granted: list[int],
+    spent: dict[int, int],
+    holds: list[int],
+    terms: list[GrantTerms],
+    final: dict[int, tuple[int, int]],
+    taken: dict[int, int],
+    waiting: int,
+    limit: int,
+) -> None:
+    grants = list(enumerate(granted, start=1))
+    known = LedgerTerms(
+        now_ms=1_000,
+        client=ClientTerms(overdraft_limit=limit),
+        grants=dict(enumerate(terms, start=1)),
+        final={grant: ends for grant, ends in final.items() if grant <= len(granted)},
+        adjustments={1: taken} if taken else {},
+        waiting=[(2, waiting)] if waiting else [],
+        claims=dict.fromkeys(RUNS, ("page", 500)),
+    )
+    plan = plan_bucket(grants=grants, spent=spent, holds=list(zip(RUNS, holds, strict=False)), known=known)
+    for grant in plan.grants:
+        parts = (grant.available, grant.held, grant.spent, grant.repaid, grant.expired, grant.voided)
+        assert min(parts) >= 0
+        assert sum(parts) == grant.granted
+    adjusted_debt = sum(shares.get(0, 0) for shares in plan.adjusted.values())
+    repaid = sum(grant.repaid for grant in plan.grants)
+    assert plan.owed == plan.debt + adjusted_debt - repaid >= 0
+    assert plan.room <= limit
+    assert sum(sum(shares.values()) for shares in plan.adjusted.values()) == sum(taken.values()) + waiting
+    assert plan.debt + sum(grant.spent for grant in plan.grants) == sum(spent.values())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -96,6 +98,27 @@ def test_each_record_is_staged_and_one_that_cannot_be_rated_is_taken_back() -> N
 
     assert staged == [{"page": 1}, {"page": 3}]
     assert recorder.quantities == {"page": 3}
+
+
+def test_threads_of_one_run_record_one_after_the_other() -> None:
+    """Given two threads that record at once, then no two are in the middle of it together, and nothing is lost."""
+    recorder = Recorder("page")
+    meet = threading.Barrier(2)
+    met: list[int] = []
+
+    def stage() -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            met.append(meet.wait(0.1))
+
+    recorder.staged_by(stage)
+    threads = [threading.Thread(target=recorder.record, args=(1,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert met == []
+    assert recorder.quantities == {"page": 2}
 
 
 def test_outside_a_run_both_ways_to_record_raise(app: celery.Celery) -> None:

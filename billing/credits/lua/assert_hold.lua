@@ -4,7 +4,8 @@
 -- ARGV   1 run id in hex  2 credits  3 attempt token, '*' for whichever attempt is running  4 claim, as in reserve
 --        5 lease in ms
 -- Reply  'RENEWED' (the hold was there) | 'ASSERTED' (it was written) | 'SETTLED' | 'CONFLICT' (another client's)
--- On a verified shard the hold takes what is available, up to its need. While the shard recovers, or without a bucket,
+--        | 'CORRUPT'
+-- On a verified shard the hold takes what is available for its SKU, then overdraft room, up to its need. While the shard recovers, or without a bucket,
 -- it takes nothing and waits for a rebuild, which is told by the counter that there is one hold more (L6).
 -- Atomic because a rebuild may open the bucket between the two cases.
 
@@ -21,9 +22,9 @@ end
 
 local now, created = now_ms()
 local deadline = now + ARGV[5]
-local epoch, _, grants
+local epoch, debt, grants, terms
 if bucket and stored[1] == server_run_id then
-  epoch, _, grants = read_bucket(bucket)
+  epoch, debt, grants, terms = read_bucket(bucket, now)
 end
 if hold and (not epoch or hold.epoch == epoch) then
   call('ZADD', leases, 'GT', deadline, run_id)
@@ -33,7 +34,13 @@ end
 local claim = hold and claim_of(hold) or ARGV[4]
 local shares = ''
 if epoch then
-  bucket, shares = borrow(bucket, grants, read_claim(claim).credits)
+  local asked, left = read_claim(claim), nil
+  bucket, shares, left = borrow(bucket, grants, asked.credits, terms, asked.sku)
+  local room = min(left, terms and free_room(debt, terms) or 0)
+  if room > 0 then
+    shares = lend_room(shares, room, terms)
+    bucket = write_bucket(epoch, debt, terms, sub(bucket, grants))
+  end
   call('SET', KEYS[1], bucket)
 else
   call('INCR', KEYS[5])

@@ -20,7 +20,7 @@ for i = 2, #ARGV do
     bucket, fields = 'a key of another type', {}
   end
   found[ARGV[i]] = {
-    bucket = bucket, epoch = bucket and read_bucket(bucket), fields = fields, lent = {}, holds = 0, deadline = '0',
+    bucket = bucket, epoch = bucket and match(bucket, '^%d+'), fields = fields, lent = {}, holds = 0, deadline = '0',
   }
 end
 if leases > tonumber(ARGV[1]) then
@@ -33,7 +33,10 @@ else
     local hold = type(record) == 'string' and sub(record, 1, 5) == 'held\n' and read_run(record)
     local client = hold and found[hold.client]
     if client then
-      local shares = lent(hold, client.epoch)
+      local shares, room = lent(hold, client.epoch)
+      if room > 0 then
+        join(client.lent, '0', room)
+      end
       for j = 1, #shares, 2 do
         join(client.lent, shares[j], shares[j + 1])
       end

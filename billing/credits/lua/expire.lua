@@ -3,6 +3,7 @@
 -- KEYS   1 bucket (string)  2 grants (hash)  3 run (string)  4 leases (zset)  5 swept (hash)  6 server (string)
 -- ARGV   1 run id in hex  2 the longest pause between two sweeps in ms
 -- Reply  'EXPIRED' | 'NOTHING' (no hold) | 'NOT_DUE' (lease not over, or the shard was away) | 'RECOVERING'
+--        | 'CORRUPT'
 -- Atomic because a renewal may come between looking at the deadline and returning the credits (L5).
 -- Idempotent: the hold is gone after the first call.
 
@@ -11,7 +12,7 @@ local run, leases, run_id = KEYS[3], KEYS[4], ARGV[1]
 if recovering(KEYS[6]) then
   return 'RECOVERING'
 end
-local hold = read_run(call('GET', run))
+local hold = read_run((read_key(run)))
 if not hold or hold.settled then
   call('ZREM', leases, run_id)
   return 'NOTHING'

@@ -1,60 +1,95 @@
--- grant: add an allotment to a bucket; debt is paid first.
+-- grant: add an allotment to a bucket, at its place in the burn order; debt is paid first.
 --
--- KEYS   1 bucket (string)  2 grants (hash)  3 server (string)
+-- KEYS   1 bucket (string)  2 grants (hash)  3 server (string)  4 expiries (zset)
 -- ARGV   1 grant id  2 credits  3 usable grants that a bucket may have  4 percents at which it is alerted, as 20,5
--- Reply  'GRANTED' | 'ALREADY' | 'CONFLICT' (the id came with another amount) | 'TOO_MANY' | 'TOO_LARGE'
---        | 'UNKNOWN_CLIENT' | 'RECOVERING'
+--        5 client  6 terms, as in the bucket (@50,1767225600000,0,page), or '' for the ordinary ones
+-- Reply  'GRANTED' | 'ALREADY' | 'CONFLICT' (the id came with another amount) | 'TOO_MANY' | 'TOO_LARGE' | 'CLOSED'
+--        | 'UNKNOWN_CLIENT' | 'RECOVERING' | 'CORRUPT'
+-- Only a grant for every SKU pays debt, and none that arrives after its time.
 -- Atomic because the grant, the debt that it pays and the burn order are one fact.
 -- Idempotent by grant id: g:<id> stays for as long as the bucket does, also when the grant is used up.
 
-local grant, credits = ARGV[1], tonumber(ARGV[2])
+local grant, credits, suffix = ARGV[1], tonumber(ARGV[2]), ARGV[6]
 
 if recovering(KEYS[3]) then
   return 'RECOVERING'
 end
-local bucket = call('GET', KEYS[1])
+local bucket, foreign = read_key(KEYS[1])
+if foreign then
+  corrupt()
+end
 if not bucket then
   return 'UNKNOWN_CLIENT'
 end
+local epoch, owed, grants, terms = read_bucket(bucket)
+check_entries(bucket, grants)
+owed = tonumber(owed)
+local total = total_of(KEYS[2])
 local before = call('HGET', KEYS[2], 'g:' .. grant)
 if before then
   return tonumber(before) == credits and 'ALREADY' or 'CONFLICT'
 end
-if total_of(KEYS[2]) + credits > CREDITS_MAX then
+if terms and terms.state == 'c' then
+  return 'CLOSED'
+end
+if total + credits > CREDITS_MAX then
   return 'TOO_LARGE'
 end
 
-local epoch, owed, grants = read_bucket(bucket)
-owed = tonumber(owed)
-local pays = min(owed, credits)
-local added = ' ' .. grant .. ':' .. digits(credits - pays) .. ':0:0'
+if suffix ~= '' then
+  terms = terms or { limit = 0, room = 0, state = 'a', now = now_ms(), grants = {} }
+  local priority, expires, voided, skus = match(suffix, '^@(%d+),(%d+),(%d+)(.*)$')
+  terms.grants[grant] = {
+    priority = tonumber(priority), expires = tonumber(expires), voided = tonumber(voided), skus = skus,
+  }
+end
+
+-- Burn order: priority, expiry, id; what never expires burns last.
+local function before_in_order(one, other)
+  local a, b = terms and terms.grants[one] or ORDINARY, terms and terms.grants[other] or ORDINARY
+  if a.priority ~= b.priority then
+    return a.priority < b.priority
+  end
+  if a.expires ~= b.expires then
+    return a.expires ~= 0 and (b.expires == 0 or a.expires < b.expires)
+  end
+  return tonumber(one) < tonumber(other)
+end
+
+local own = terms and terms.grants[grant]
+local pays_debt = not own or not ended(own, terms.now) and own.skus == ''
+local repays = pays_debt and min(owed, credits) or 0
+local added = ' ' .. grant .. ':' .. digits(credits - repays) .. ':0:0' .. suffix
 
 -- What is used up leaves the burn order: nothing can come back to a grant that has neither credits nor holds.
--- Burn order is the order of creation, though a grant may arrive after a later one.
 local usable, left, cold = '', 0, { 'g:' .. grant, digits(credits) }
-for other, available, held, spent in gmatch(sub(bucket, grants), ' (%d+):(%d+):(%d+):(%d+)') do
+local _, finish = find(bucket, '^[^!]*', grants)
+for other, available, held, spent, rest in gmatch(sub(bucket, grants, finish), ' (%d+):(%d+):(%d+):(%d+)([^ ]*)') do
   if available == '0' and held == '0' then
     cold[#cold + 1] = 's:' .. other
     cold[#cold + 1] = spent
   else
-    if added and tonumber(other) > tonumber(grant) then
+    if added and before_in_order(grant, other) then
       usable = usable .. added
       added = nil
     end
-    usable = usable .. ' ' .. other .. ':' .. available .. ':' .. held .. ':' .. spent
-    left = left + 1
+    usable = usable .. ' ' .. other .. ':' .. available .. ':' .. held .. ':' .. spent .. rest
+    left = left + (pays(terms, other) and 1 or 0)
   end
 end
 if left >= tonumber(ARGV[3]) then
   return 'TOO_MANY'
 end
-if pays > 0 then
+if repays > 0 then
   cold[#cold + 1] = 'r:' .. grant
-  cold[#cold + 1] = digits(pays)
+  cold[#cold + 1] = digits(repays)
 end
 
 local _, _, alerted = read_marks(bucket)
-bucket = with_marks(epoch .. ' ' .. digits(owed - pays) .. usable .. (added or ''), ARGV[4], alerted)
+bucket = with_marks(write_bucket(epoch, owed - repays, terms, usable .. (added or '')), ARGV[4], alerted, terms)
 call('SET', KEYS[1], bucket)
 call('HSET', KEYS[2], unpack(cold))
+if own and own.expires > 0 then
+  call('ZADD', KEYS[4], own.expires, grant .. ' ' .. ARGV[5])
+end
 return 'GRANTED'

@@ -8,7 +8,7 @@
 -- refused by `rebuild`.
 -- Atomic because a hold without its lease, or a lease without its hold, would be an orphan (L5). Idempotent.
 
-local hold = read_run(call('GET', KEYS[2]))
+local hold = read_run((read_key(KEYS[2])))
 
 if not hold or hold.settled then
   call('ZREM', KEYS[3], ARGV[1])
@@ -17,8 +17,8 @@ end
 if hold.client ~= ARGV[2] then
   return 'CONFLICT'
 end
-local bucket = call('GET', KEYS[1])
-if bucket and not recovering(KEYS[4]) and read_bucket(bucket) == hold.epoch then
+local bucket = read_key(KEYS[1])
+if bucket and not recovering(KEYS[4]) and match(bucket, '^%d+') == hold.epoch then
   return 'LENT'
 end
 

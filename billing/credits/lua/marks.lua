@@ -1,9 +1,9 @@
--- Shared, after the prelude: the marks of a bucket, by which a client is told once that it runs low and that it ran out.
+-- Shared, after bucket.lua: the marks of a bucket, by which a client is told once that it runs low and that it ran out.
 --
 -- The last entry of a bucket's string lists them, highest first: those that are armed, a slash, those that were alerted:
 --   "1 0 12:700:0:300 !200:20,50:5,1:0,/"
 -- Below 200 credits the client has less than 20 % of what the grants in the string brought it; below 1 it has nothing,
--- which is percent 0. `grant` and `rebuild` make the marks. A script that does not know them leaves the entry where it
+-- which is percent 0. Grants that have ended count for neither; grants for some SKUs do, overdraft room does not. `grant` and `rebuild` make the marks. A script that does not know them leaves the entry where it
 -- is, or, as an older `grant`, drops it: then only the end is alerted, until the next grant.
 --
 -- A step that takes credits alerts every armed mark that the bucket fell below, by one entry of the stream, for the
@@ -13,13 +13,27 @@
 -- The newest entries that the stream keeps while nobody reads it (L9).
 local ALERTS_MAX = 10000
 
+-- What is available, and what the grants in the string brought, less what of it paid debt.
+local function sums_of(bucket, terms)
+  local available, granted = 0, 0
+  for grant, free, held, spent in gmatch(bucket, ' (%d+):(%d+):(%d+):(%d+)') do
+    if pays(terms, grant) then
+      available, granted = available + free, granted + free + held + spent
+    end
+  end
+  return available, granted
+end
+
 -- Whether a bucket is below its highest armed mark: `available` is what its grants before `position` have. The others
 -- are added up only as far as it takes to know.
-local function below_mark(bucket, position, available)
+local function below_mark(bucket, position, available, terms)
   local place = find(bucket, '!', position, true)
   local mark = place and tonumber(match(bucket, '^%d+', place + 1))
   if not mark then
     return false
+  end
+  if terms then
+    return sums_of(bucket, terms) < mark
   end
   while available < mark do
     local more, after = match(bucket, '^ %d+:(%d+)[^ ]*()', position)
@@ -40,15 +54,6 @@ local function read_marks(bucket)
   return bucket, '1:0,', ''
 end
 
--- What is available, and what the grants in the string brought, less what of it paid debt.
-local function sums_of(bucket)
-  local available, granted = 0, 0
-  for free, held, spent in gmatch(bucket, ' %d+:(%d+):(%d+):(%d+)') do
-    available, granted = available + free, granted + free + held + spent
-  end
-  return available, granted
-end
-
 -- Percent of an amount, rounded up, without leaving the whole numbers that a double has.
 local function share_of(amount, percent)
   local hundreds = floor(amount / 100)
@@ -61,8 +66,8 @@ local function lifted(available, granted, mark)
 end
 
 -- Gives a bucket that has none its marks: armed, but for those in `alerted` that it is not lifted above.
-local function with_marks(bucket, percents, alerted)
-  local available, granted = sums_of(bucket)
+local function with_marks(bucket, percents, alerted, terms)
+  local available, granted = sums_of(bucket, terms)
   local armed, stay = '', ''
   for percent in gmatch(percents .. ',0', '%d+') do
     local mark = percent == '0' and 1 or share_of(granted, tonumber(percent))
@@ -79,9 +84,9 @@ end
 
 -- Alerts every armed mark that the bucket is below, and the end if a reserve was refused. Returns the changed bucket,
 -- to be written by the caller. Its one write comes first: if it fails, nothing was changed.
-local function alert(alerts_key, client, bucket, refused)
+local function alert(alerts_key, client, bucket, refused, terms)
   local unmarked, armed, alerted = read_marks(bucket)
-  local available, granted = sums_of(unmarked)
+  local available, granted = sums_of(unmarked, terms)
   local stay, lowest = '', nil
   for text, mark, percent in gmatch(armed, '((%d+):(%d+),)') do
     if available < tonumber(mark) or refused and percent == '0' then
@@ -103,13 +108,13 @@ local function end_alerted(bucket)
 end
 
 -- Arms the marks again that a bucket is lifted above, credits having come back. Returns the changed bucket.
-local function rearm(bucket)
+local function rearm(bucket, terms)
   local slash = find(bucket, '/', 1, true)
   if not slash or slash == #bucket then
     return bucket
   end
   local unmarked, armed, alerted = read_marks(bucket)
-  local available, granted = sums_of(unmarked)
+  local available, granted = sums_of(unmarked, terms)
   local stay, marks = '', {}
   for text, mark, percent in gmatch(alerted, '((%d+):(%d+),)') do
     if percent ~= '0' and lifted(available, granted, tonumber(mark)) then
@@ -134,13 +139,20 @@ end
 
 -- Ends a hold without a charge. It stands here since what it gives back may arm a mark again.
 local function drop(bucket_key, grants_key, run_key, leases_key, hold, run_id)
-  local bucket = call('GET', bucket_key)
+  local bucket, foreign = read_key(bucket_key)
+  if foreign then
+    corrupt()
+  end
   if bucket then
-    local epoch, owed, grants = read_bucket(bucket)
-    local held, repaid = lent(hold, epoch), nil
-    bucket, owed, repaid = give_back(bucket, tonumber(owed), held, held)
-    call('SET', bucket_key, rearm(epoch .. ' ' .. digits(owed) .. sub(bucket, grants)))
-    note_repaid(grants_key, repaid)
+    local epoch, debt, grants, terms = read_bucket(bucket)
+    local held, room = lent(hold, epoch)
+    local notes
+    bucket, debt, notes = give_back(bucket, tonumber(debt), held, held, terms)
+    if terms then
+      terms.room = terms.room - room
+    end
+    note(grants_key, notes)
+    call('SET', bucket_key, rearm(write_bucket(epoch, debt, terms, sub(bucket, grants)), terms))
   end
   call('DEL', run_key)
   call('ZREM', leases_key, run_id)

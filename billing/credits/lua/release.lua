@@ -3,13 +3,14 @@
 -- KEYS   1 bucket (string)  2 grants (hash)  3 run (string)  4 leases (zset)  5 server (string)
 -- ARGV   1 run id in hex  2 attempt token
 -- Reply  'RELEASED' | 'NOTHING' (no hold) | 'STALE' (another attempt's hold) | 'SETTLED' | 'RECOVERING'
+--        | 'CORRUPT'
 -- Atomic because a takeover may come between looking at the token and returning the credits (L4).
 -- Idempotent: the hold is gone after the first call.
 
 if recovering(KEYS[5]) then
   return 'RECOVERING'
 end
-local hold = read_run(call('GET', KEYS[3]))
+local hold = read_run((read_key(KEYS[3])))
 if not hold then
   return 'NOTHING'
 end

@@ -6,6 +6,9 @@
 --        then the claim: client, sku, credits, price version, attempt, length of head, head and draft
 -- Reply  'HELD' | {'TAKEN_OVER', held, price version, head, draft} | {'INSUFFICIENT', available}
 --        | 'SETTLED' | 'CONFLICT' | 'OUTBOX_FULL' | 'UNKNOWN_CLIENT' | 'AHEAD' | 'RECOVERING'
+--        | 'SUSPENDED' | 'CLOSED' (the client's state) | 'CORRUPT'
+-- Grants for this SKU that have not ended pay in burn order, then overdraft room. A client that owes more than its
+-- limit reserves nothing.
 -- Atomic because the ceiling (L1) is a comparison followed by a withdrawal: two callers between them would both pass.
 -- Idempotent by run id: the second call finds the hold of the first and takes nothing.
 
@@ -46,7 +49,11 @@ if not hold then
   end
 end
 
-local epoch, owed, grants = read_bucket(bucket)
+local epoch, owed, grants, terms = read_bucket(bucket, now)
+-- The answer to the same call again stays the same.
+if terms and terms.state ~= 'a' and not (hold and hold.token == token) then
+  return terms.state == 's' and 'SUSPENDED' or 'CLOSED'
+end
 local held = 0
 if hold and hold.epoch == epoch then
   for _, lent_credits in gmatch(hold.grants, '(%d+):(%d+)') do
@@ -54,16 +61,27 @@ if hold and hold.epoch == epoch then
   end
 end
 local need = credits > held and credits - held or 0
-local changed, taken, left, place_after, rest = borrow(bucket, grants, need)
-if left > 0 or owed ~= '0' and (need > 0 or not hold) then
+local sku = terms and match(ARGV[1], '^[^\n]*\n([^\n]*)', place)
+local changed, taken, left, place_after, rest = borrow(bucket, grants, need, terms, sku)
+local blocked, room = owed ~= '0', 0
+if terms then
+  room = free_room(owed, terms)
+  blocked, room = not room, room or 0
+  if left > 0 and left <= room then
+    taken = lend_room(taken, left, terms)
+    changed = write_bucket(epoch, owed, terms, sub(changed, grants))
+    left = 0
+  end
+end
+if left > 0 or blocked and (need > 0 or not hold) then
   -- Told once until a grant arrives, however often it is refused.
   if not end_alerted(bucket) then
-    call('SET', KEYS[1], alert(KEYS[6], match(ARGV[1], '^[^\n]*', place), bucket, true))
+    call('SET', KEYS[1], alert(KEYS[6], match(ARGV[1], '^[^\n]*', place), bucket, true, terms))
   end
-  return { 'INSUFFICIENT', digits(need - left + held) }
+  return { 'INSUFFICIENT', digits(held + (blocked and 0 or need - left + room)) }
 end
-if need > 0 and below_mark(changed, place_after, rest) then
-  changed = alert(KEYS[6], match(ARGV[1], '^[^\n]*', place), changed)
+if need > 0 and below_mark(changed, place_after, rest, terms) then
+  changed = alert(KEYS[6], match(ARGV[1], '^[^\n]*', place), changed, false, terms)
 end
 
 if not hold then

@@ -6,7 +6,7 @@
 --        then per line  fragment: JSON object without its closing brace, credits
 -- Reply  'SETTLED <entry id> <late: 0 or 1> <debt>\n<event>' | 'ALREADY <settlement id> [<entry id>\n<event>]' with the
 --        latter only for the same settlement whose entry is still there
---        | 'RECOVERING' | 'UNKNOWN_CLIENT' | 'CONFLICT' | 'TOO_LARGE'
+--        | 'RECOVERING' | 'UNKNOWN_CLIENT' | 'CONFLICT' | 'TOO_LARGE' | 'CORRUPT'
 -- occurred_at is Redis' time and not the entry's id: after the clock was ahead for a while, a stream goes on counting
 -- from the future.
 -- Atomic because there must be no charge without its event and no event without its charge (L3).
@@ -30,9 +30,13 @@ if not bucket then
   return 'UNKNOWN_CLIENT'
 end
 
--- Each line takes from the front of the hold, then from what is available in burn order; the rest is debt.
-local epoch, owes, grants = read_bucket(bucket)
-local held, left = lent(hold, epoch), {}
+-- Each line takes from the front of the hold, then from what is available in burn order; the rest is debt. A hold may
+-- use what it was lent also when the grant has ended since; a grant for some SKUs pays the lines of these. Overdraft
+-- room is turned back first: what no grant covers is debt, whether it was held or not.
+local now = now_ms()
+local epoch, owes, grants, terms = read_bucket(bucket, now)
+local held, room = lent(hold, epoch)
+local left = {}
 for i = 1, #held do
   left[i] = held[i]
 end
@@ -40,11 +44,12 @@ local available, taken, lines
 local debt = 0
 for i = 6, #ARGV, 2 do
   local paid = {}
-  local need = take(left, tonumber(ARGV[i + 1]), paid)
+  local sku = terms and (match(ARGV[i], '^{"sku":"([^"]*)"') or '')
+  local need = take(left, tonumber(ARGV[i + 1]), paid, terms, sku)
   if need > 0 then
-    available, taken = available or read_available(bucket), taken or {}
+    available, taken = available or read_available(bucket, terms), taken or {}
     local more = {}
-    need = take(available, need, more)
+    need = take(available, need, more, terms, sku)
     for j = 1, #more, 2 do
       join(taken, more[j], more[j + 1])
       join(paid, more[j], more[j + 1])
@@ -64,34 +69,38 @@ if debt > 0 and total_of(KEYS[6]) + debt > CREDITS_MAX then
   return 'TOO_LARGE'
 end
 
-local owed, repaid, _
-bucket, owed, repaid = give_back(bucket, tonumber(owes), held, left)
+local owed, notes, _
+bucket, owed, notes = give_back(bucket, tonumber(owes), held, left, terms)
 for i = 1, taken and #taken or 0, 2 do
   bucket = change(bucket, taken[i], -taken[i + 1], 0, taken[i + 1])
 end
-if repaid or debt > 0 then
-  bucket = epoch .. ' ' .. digits(owed + debt) .. sub(bucket, grants)
+if terms or notes or debt > 0 then
+  if terms then
+    terms.room = terms.room - room
+  end
+  bucket = write_bucket(epoch, owed + debt, terms, sub(bucket, grants))
 end
 -- Either more is taken than was held, or some of it comes back.
 if not (taken or debt > 0) then
-  bucket = rearm(bucket)
+  bucket = rearm(bucket, terms)
 else
-  _, _, grants = read_bucket(bucket)
-  if below_mark(bucket, grants, 0) then
-    bucket = alert(KEYS[7], client, bucket)
+  grants = find(bucket, ' ', find(bucket, ' ', 1, true) + 1, true) or #bucket + 1
+  if below_mark(bucket, grants, 0, terms) then
+    bucket = alert(KEYS[7], client, bucket, false, terms)
   end
 end
+if debt > 0 then
+  notes = notes or {}
+  join(notes, 's:0', debt)
+end
+note(KEYS[6], notes)
 
-local event = ARGV[4] .. ',"settlement_id":"' .. settlement .. '","occurred_at":' .. digits((now_ms()))
+local event = ARGV[4] .. ',"settlement_id":"' .. settlement .. '","occurred_at":' .. digits(now)
   .. ',"epoch":' .. epoch .. ',"late":' .. (hold and 'false' or 'true') .. ',"lines":[' .. lines .. ']}'
 local entry = call('XADD', outbox, '*', 'e', event)
 call('SET', KEYS[2], 'settled\n' .. settlement .. '\n' .. client .. '\n' .. entry, 'PX', ARGV[5])
 call('SET', KEYS[1], bucket)
 if hold then
   call('ZREM', KEYS[3], ARGV[1])
-end
-note_repaid(KEYS[6], repaid)
-if debt > 0 then
-  call('HINCRBY', KEYS[6], 's:0', digits(debt))
 end
 return 'SETTLED ' .. entry .. (hold and ' 0 ' or ' 1 ') .. digits(debt) .. '\n' .. event

@@ -8,7 +8,7 @@
 if recovering(KEYS[2]) then
   return 0
 end
-local hold = read_run(call('GET', KEYS[1]))
+local hold = read_run((read_key(KEYS[1])))
 if not hold or hold.settled or hold.token ~= ARGV[1] and hold.token ~= '*' then
   return 0
 end

@@ -1,10 +1,13 @@
-"""L2 between the ledger and the bucket: each grant has its one ledger entry, and the bucket has it in full."""
+"""L2 between the ledger and the bucket: each grant has its one ledger entry, and the bucket has it in full.
+
+A grant that has ended has one entry more, of what expired or was voided: the bucket says the same, and nothing is left.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from billing.credits.values import Balance
+from billing.credits.values import Balance, GrantBalance
 from billing.reconciliation.facts import GrantFacts, LedgerFacts
 from billing.reconciliation.report import Discrepancy, Law
 
@@ -37,6 +40,20 @@ def in_bucket(balance: Balance, ledger: LedgerFacts) -> Iterator[Discrepancy]:
         on_its_way = in_redis is None and (credits_ is None or fact is None or not fact.applied)
         if in_redis != credits_ and not on_its_way:
             yield _of(balance.client_id, grant_id, f"Redis says {_said(in_redis)}, credit_grant says {_said(credits_)}")
+    for grant in balance.grants:
+        yield from _ended(balance.client_id, grant, known.get(grant.grant_id))
+
+
+def _ended(client_id: str, grant: GrantBalance, fact: GrantFacts | None) -> Iterator[Discrepancy]:
+    """Yield a grant whose end the bucket does not have as the ledger has it. The bucket's step comes first."""
+    if fact is None or fact.ended is None:
+        return
+    if (grant.expired + grant.voided, grant.available, grant.held) != (fact.ended, 0, 0):
+        found = (
+            f"ended: Redis says {grant.expired + grant.voided:,} expired or voided, {grant.available:,} available and "
+            f"{grant.held:,} held, ledger entries say {fact.ended:,} expired, voided or adjusted away"
+        )
+        yield _of(client_id, grant.grant_id, found)
 
 
 def _said(credits_: int | None) -> str:

@@ -1,0 +1,149 @@
+"""What changes a client's credits apart from its runs: grants, voids, adjustments, terms, and the end of a grant.
+
+Each verb is idempotent by the id that the ledger gave it, so that whoever finds it open in the ledger applies it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from billing.core.credits import check_amount
+from billing.core.limits import USABLE_GRANTS_MAX
+from billing.credits.calling import Calling
+from billing.credits.records import read_shares
+from billing.credits.scripts import Command
+from billing.credits.terms import ORDINARY, ClientTerms, GrantTerms
+from billing.credits.values import GrantOutcome
+
+
+class VoidOutcome(Enum):
+    """What `void` did. `VOIDED` and `ALREADY` mean that the grant pays nothing more."""
+
+    VOIDED = "VOIDED"
+    ALREADY = "ALREADY"
+    #: The bucket never had the grant.
+    UNKNOWN_GRANT = "UNKNOWN_GRANT"
+    UNKNOWN_CLIENT = "UNKNOWN_CLIENT"
+    RECOVERING = "RECOVERING"
+    CORRUPT = "CORRUPT"
+
+
+class AdjustOutcome(Enum):
+    """What `adjust` did. `ADJUSTED` and `ALREADY` mean that the credits are taken, once."""
+
+    ADJUSTED = "ADJUSTED"
+    ALREADY = "ALREADY"
+    UNKNOWN_CLIENT = "UNKNOWN_CLIENT"
+    RECOVERING = "RECOVERING"
+    TOO_LARGE = "TOO_LARGE"
+    CORRUPT = "CORRUPT"
+
+
+class TermsOutcome(Enum):
+    """What `set_terms` did."""
+
+    SET = "SET"
+    UNKNOWN_CLIENT = "UNKNOWN_CLIENT"
+    RECOVERING = "RECOVERING"
+    CORRUPT = "CORRUPT"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdjustReply:
+    """The answer to `adjust`: what each grant gave; grant 0 is debt."""
+
+    outcome: AdjustOutcome
+    grants: Mapping[int, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lapsed:
+    """A grant that has ended and that no hold refers to: these amounts are final."""
+
+    shard: int
+    client_id: str
+    grant_id: int
+    expired: int
+    voided: int
+
+
+class Granting(Calling):
+    """The grants of the buckets."""
+
+    def grant(self, client_id: str, grant_id: int, credits_: int, terms: GrantTerms = ORDINARY) -> GrantOutcome:
+        """Add an allotment; what the client owes is paid first, unless the grant is for some SKUs alone."""
+        check_amount("grant_id", grant_id)
+        check_amount("credits", credits_)
+        keys = self._keys_of(client_id)
+        bucket_keys = (keys.bucket + client_id, keys.grants + client_id, keys.server, keys.expiries)
+        arguments = (grant_id, credits_, USABLE_GRANTS_MAX, self._percents, client_id, terms.text())
+        return GrantOutcome(self._call("grant", bucket_keys, *arguments))
+
+    def void(self, client_id: str, grant_id: int) -> VoidOutcome:
+        """Take back what a grant has available; its holds keep what they were lent."""
+        keys = self._keys_of(client_id)
+        bucket_keys = (keys.bucket + client_id, keys.grants + client_id, keys.server, keys.expiries)
+        return VoidOutcome(self._call("void", bucket_keys, grant_id, client_id))
+
+    def adjust(self, client_id: str, adjustment_id: int, credits_: int) -> AdjustReply:
+        """Take credits away, in burn order; what is missing becomes debt (grant 0)."""
+        check_amount("credits", credits_)
+        keys = self._keys_of(client_id)
+        bucket_keys = (keys.bucket + client_id, keys.grants + client_id, keys.server)
+        word, _, shares = self._call("adjust", bucket_keys, adjustment_id, credits_).partition(" ")
+        return AdjustReply(outcome=AdjustOutcome(word), grants=read_shares(shares.encode()))
+
+    def set_terms(self, client_id: str, terms: ClientTerms) -> TermsOutcome:
+        """Give a client its state and its overdraft limit."""
+        check_amount("overdraft_limit", terms.overdraft_limit, minimum=0)
+        keys = self._keys_of(client_id)
+        bucket_keys = (keys.bucket + client_id, keys.server)
+        return TermsOutcome(self._call("set_terms", bucket_keys, terms.state.value, terms.overdraft_limit))
+
+    def endings_due(self) -> list[int]:
+        """Return the shards that have grants to look at, in one round trip."""
+        commands: list[Command] = [("ZRANGE", keys.expiries, 0, 0, "WITHSCORES") for keys in self._keys]
+        time, *firsts = self._scripts.run_all([("TIME",), *commands])
+        now_ms = int(time[0]) * 1_000 + int(time[1]) // 1_000
+        return [shard for shard, first in enumerate(firsts) if first and _score(first) <= now_ms]
+
+    def lapse(self, shard: int, count: int) -> list[Lapsed]:
+        """Sweep a shard: move what ended grants still have to what expired; return those whose amounts are final.
+
+        Each is named again until `forget_lapsed`, which is to follow its entry in the ledger.
+        """
+        keys = self._keys[shard]
+        lapse_keys = (keys.expiries, keys.server, keys.bucket, keys.grants)
+        status, *answer = self._scripts.run(self._command("lapse", lapse_keys, count, self._lease_ms))
+        if status != b"OK":
+            return []
+        found = answer[1:]
+        lapsed = []
+        for member, expired, voided in zip(found[::3], found[1::3], found[2::3], strict=True):
+            grant_id, _, client_id = member.decode().partition(" ")
+            lapsed.append(
+                Lapsed(
+                    shard=shard,
+                    client_id=client_id,
+                    grant_id=int(grant_id),
+                    expired=int(expired),
+                    voided=int(voided),
+                )
+            )
+        return lapsed
+
+    def forget_lapsed(self, grants: Sequence[Lapsed]) -> None:
+        """Look at these grants no more: the ledger has their final amounts."""
+        if grants:
+            self._scripts.run_all(
+                [("ZREM", self._keys[one.shard].expiries, f"{one.grant_id} {one.client_id}") for one in grants]
+            )
+
+
+def _score(found: list[Any]) -> float:
+    """Return the score of the one member that was asked for: RESP2 answers a flat list, RESP3 pairs."""
+    first = found[0]
+    return float(first[1] if isinstance(first, list | tuple) else found[1])

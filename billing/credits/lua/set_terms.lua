@@ -1,0 +1,24 @@
+-- set_terms: give a client its state and its overdraft limit.
+--
+-- KEYS   1 bucket (string)  2 server (string)
+-- ARGV   1 state: a active, s suspended (no reserve), c closed (no reserve, no grant)  2 overdraft limit
+-- Reply  'SET' | 'UNKNOWN_CLIENT' | 'RECOVERING' | 'CORRUPT'
+-- Holds stay, whatever the state; settle, renew and release go on.
+-- Atomic because the head of the bucket is written by every reserve. Idempotent: both values are absolute.
+
+if recovering(KEYS[2]) then
+  return 'RECOVERING'
+end
+local bucket, foreign = read_key(KEYS[1])
+if foreign then
+  corrupt()
+end
+if not bucket then
+  return 'UNKNOWN_CLIENT'
+end
+local epoch, owed, grants, terms = read_bucket(bucket)
+check_entries(bucket, grants)
+terms = terms or { room = 0 }
+terms.state, terms.limit = ARGV[1], tonumber(ARGV[2])
+call('SET', KEYS[1], write_bucket(epoch, owed, terms, sub(bucket, grants)))
+return 'SET'

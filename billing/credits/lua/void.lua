@@ -1,0 +1,47 @@
+-- void: take back what a grant has available; what its holds were lent stays theirs.
+--
+-- KEYS   1 bucket (string)  2 grants (hash)  3 server (string)  4 expiries (zset)
+-- ARGV   1 grant id  2 client
+-- Reply  'VOIDED' | 'ALREADY' | 'UNKNOWN_GRANT' (the bucket never had it) | 'UNKNOWN_CLIENT' | 'RECOVERING' | 'CORRUPT'
+-- What its holds give back later counts as voided too; `lapse` names the final amount once there is none.
+-- Atomic because a reserve between looking and taking would hold what is voided (L1). Idempotent by grant id.
+
+local grant = ARGV[1]
+
+if recovering(KEYS[3]) then
+  return 'RECOVERING'
+end
+local bucket, foreign = read_key(KEYS[1])
+if foreign then
+  corrupt()
+end
+if not bucket then
+  return 'UNKNOWN_CLIENT'
+end
+local epoch, owed, grants, terms = read_bucket(bucket)
+check_entries(bucket, grants)
+total_of(KEYS[2])
+if not call('HGET', KEYS[2], 'g:' .. grant) then
+  return 'UNKNOWN_GRANT'
+end
+terms = terms or { limit = 0, room = 0, state = 'a', now = now_ms(), grants = {} }
+local own = terms.grants[grant]
+local ending = ended(own, terms.now)
+if ending == 'v' then
+  return 'ALREADY'
+end
+
+local first, last, available, held, spent = find(bucket, ' ' .. grant .. ':(%d+):(%d+):(%d+)[^ ]*', grants)
+-- A grant that is used up has left the string: nothing can come back to it. One whose time was over has expired.
+if first and not ending then
+  own = own or ORDINARY
+  local entry = ' ' .. grant .. ':0:' .. held .. ':' .. spent .. '@' .. digits(own.priority) .. ','
+    .. digits(own.expires) .. ',' .. digits(terms.now) .. own.skus
+  bucket = write_bucket(epoch, owed, terms, sub(bucket, grants, first - 1) .. entry .. sub(bucket, last + 1))
+  if available ~= '0' then
+    note(KEYS[2], { 'v:' .. grant, tonumber(available) })
+  end
+  call('SET', KEYS[1], bucket)
+end
+call('ZADD', KEYS[4], terms.now, grant .. ' ' .. ARGV[2])
+return 'VOIDED'

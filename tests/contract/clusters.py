@@ -1,0 +1,157 @@
+"""Starts a cluster of our own: three primaries and a replica of each, on loopback, ended by their ids."""
+
+from __future__ import annotations
+
+import functools
+import signal
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from billing.connections.cluster import Cluster
+from billing.connections.redis import Client, connect
+from billing.core.settings import Settings
+from billing.credits.buckets import Buckets
+from tests.contract.servers import LEASE_SECONDS, SHARDS, Server, free_port, until
+
+PRIMARIES = 3
+SLOTS = 16_384
+#: How long a node may be silent before the others replace it; a second is what a busy machine of two cores can keep.
+NODE_TIMEOUT_MS = 1_500
+OPTIONS = (
+    f"--cluster-enabled yes --cluster-node-timeout {NODE_TIMEOUT_MS} --cluster-require-full-coverage no "
+    "--repl-diskless-sync-delay 0 --cluster-allow-replica-migration no"
+)
+
+
+class ClusterClient(Cluster):
+    """Billing's client of a cluster, which for the tests' own questions knows every command of redis-py's as well."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what redis-py's cluster client has."""
+        return getattr(self._topology(), name)
+
+    def keys(self, pattern: str) -> Any:
+        """Return the keys of all nodes; redis-py asks one."""
+        topology: Any = self._topology()
+        return topology.keys(pattern, target_nodes=topology.PRIMARIES)
+
+
+class ClusterServer:
+    """Six nodes: the first three are primaries at first, each of the others the replica of one."""
+
+    def __init__(self, binary: str, folder: str) -> None:
+        self.nodes: list[Server] = []
+        for number in range(2 * PRIMARIES):
+            own = Path(folder) / str(number)
+            own.mkdir()
+            bus = free_port()
+            self.nodes.append(Server(binary, str(own), options=[*OPTIONS.split(), "--cluster-port", str(bus)]))
+            self.nodes[-1].bus_port = bus
+
+    @property
+    def url(self) -> str:
+        """Where billing finds it."""
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+
+    def settings(self, **changes: Any) -> Settings:
+        """Return settings that name it."""
+        return Settings(**{"redis_url": self.url, "redis_timeout_seconds": 5.0, "shards": SHARDS, **changes})
+
+    def start(self) -> None:
+        """Start the nodes and join them."""
+        for node in self.nodes:
+            node.start()
+        clients: list[Any] = [node.client() for node in self.nodes]
+        each = -(-SLOTS // PRIMARIES)
+        for number, client in enumerate(clients):
+            client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+            if number < PRIMARIES:
+                last = min(SLOTS, (number + 1) * each) - 1
+                client.execute_command("CLUSTER", "ADDSLOTSRANGE", number * each, last)
+            for node in self.nodes[:number]:
+                client.execute_command("CLUSTER", "MEET", "127.0.0.1", node.port, node.bus_port)
+        until(lambda: all(self._knows(client) == len(self.nodes) for client in clients), "the nodes meet", 30)
+        ids = [client.execute_command("CLUSTER", "MYID").decode() for client in clients]
+        for number, client in enumerate(clients[PRIMARIES:]):
+            until(functools.partial(_replicates, client, ids[number]), "a replica finds its primary", 30)
+        until(self.healthy, "the cluster is whole", 30)
+
+    def healthy(self) -> bool:
+        """Whether all slots are served, and every node says that each primary has a replica which has all it had."""
+        for node in self.nodes:
+            client: Any = node.client()
+            replication = client.info("replication")
+            ready = replication["role"] == "master" or replication["master_link_status"] == "up"
+            state = client.execute_command("CLUSTER INFO")["cluster_state"]
+            if not ready or state != "ok" or len(client.execute_command("CLUSTER SLOTS")) != PRIMARIES:
+                return False
+        return True
+
+    def end(self) -> None:
+        """End every node."""
+        for node in self.nodes:
+            node.end(signal.SIGKILL)
+
+    def primary_of(self, shard: int) -> Server:
+        """Return the node that has a shard now."""
+        client = self.client()
+        node = client.get_node_from_key(f"{{billing:{shard}}}:server")
+        return next(server for server in self.nodes if server.port == node.port)
+
+    def client(self, *, retries: int = 1, login: tuple[str, str] | None = None) -> Any:
+        """Return a client that bounds its waits and sends a lost call again."""
+        url = self.url.replace("://", f"://{login[0]}:{login[1]}@") if login else self.url
+        client = connect(self.settings(redis_url=url, redis_retries=retries))
+        client.__class__ = ClusterClient
+        return client
+
+    def buckets(
+        self,
+        *,
+        client: Client | None = None,
+        lease_seconds: float = LEASE_SECONDS,
+        settled_retention_seconds: float = 3_600.0,
+        outbox_entries_max: int = 10_000,
+        alert_percents: Sequence[int] = (20, 5),
+        verified: bool = True,
+    ) -> Buckets:
+        """Return buckets on this cluster, its shards verified."""
+        return Server.buckets(
+            self,  # type: ignore[arg-type]
+            client=client,
+            lease_seconds=lease_seconds,
+            settled_retention_seconds=settled_retention_seconds,
+            outbox_entries_max=outbox_entries_max,
+            alert_percents=alert_percents,
+            verified=verified,
+        )
+
+    @staticmethod
+    def _knows(client: Any) -> int:
+        nodes: Any = client.execute_command("CLUSTER NODES")
+        return sum("handshake" not in node["flags"] for node in nodes.values())
+
+
+def _replicates(client: Any, primary: str) -> bool:
+    try:
+        client.execute_command("CLUSTER", "REPLICATE", primary)
+    except redis.ResponseError:  # it has not heard of that node's slots yet
+        return False
+    return True
+
+
+@contextmanager
+def cluster_started(binary: str) -> Iterator[ClusterServer]:
+    """Run a cluster for a while, in a directory of its own."""
+    with tempfile.TemporaryDirectory(prefix="billing-test-") as folder:
+        cluster = ClusterServer(binary, folder)
+        try:
+            cluster.start()
+            yield cluster
+        finally:
+            cluster.end()
