@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import click
 
 from billing import admin
@@ -10,6 +12,7 @@ from billing.cli.changes import close, overdraft, resume, suspend
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option, table
 from billing.cli.webhooks import webhook
+from billing.credits.values import Balance
 
 _COLUMNS = ("client", "state", "since (UTC)", "epoch", "granted", "spent", "held", "available", "owed")
 
@@ -76,6 +79,23 @@ def show(client_id: str, as_json: bool) -> None:  # noqa: FBT001
         columns += ["expired", "voided"] if view.balance.expired or view.balance.voided else []
         rows = [(g.grant_id, *(getattr(g, name) for name in columns)) for g in view.balance.grants]
         table("grants", ("grant", *columns), rows, numbers=len(columns))
+        _print_terms(view.balance)
+
+
+def _print_terms(balance: Balance) -> None:
+    """Print the terms of the grants that are still in the bucket, where they are not the ordinary ones."""
+    if balance.grant_terms:
+        rows = [
+            (
+                grant_id,
+                terms.priority,
+                datetime.fromtimestamp(terms.expires_ms / 1_000, UTC) if terms.expires_ms else "never",
+                ", ".join(terms.skus) or "all",
+                "yes" if terms.voided_ms else "no",
+            )
+            for grant_id, terms in balance.grant_terms.items()
+        ]
+        table("terms, in burn order", ("grant", "priority", "expires (UTC)", "SKUs", "voided"), rows)
 
 
 def _print(views: list[ClientView], *, as_json: bool, title: str | None) -> None:

@@ -8,14 +8,12 @@ from uuid import UUID
 
 import pytest
 
-from billing.core.errors import Corrupt
 from billing.core.shards import shard_of
 from billing.credits.buckets import Buckets
 from billing.credits.granting import AdjustOutcome, TermsOutcome, VoidOutcome
 from billing.credits.terms import ClientState, ClientTerms, GrantTerms
 from billing.credits.values import (
     Balance,
-    ExpireOutcome,
     GrantOutcome,
     ReleaseOutcome,
     RenewOutcome,
@@ -28,7 +26,6 @@ from tests.contract.servers import SHARDS, Server, until
 
 SHARD = shard_of("acme", SHARDS)
 FUTURE_MS = 4_000_000_000_000
-OTHER = next(name for name in map(str, range(1_000)) if shard_of(name, SHARDS) == SHARD)
 
 
 def now_ms(server: Server) -> int:
@@ -268,51 +265,6 @@ def test_a_bucket_without_terms_stays_as_short_as_it_was(buckets: Buckets, serve
     assert b"~5,0,s" in (server.client().get(f"{{billing:{SHARD}}}:bucket:acme") or b"")
     buckets.set_terms("acme", ClientTerms())
     assert server.client().get(f"{{billing:{SHARD}}}:bucket:acme") == before
-
-
-@pytest.mark.parametrize(
-    "text", [b"", b"nonsense", b"1", b"1 0 garbage", b"1 0~x 1:5:0:0", b"1 0 1:5:0 !20:20,/", b"\xff\xfe"]
-)
-def test_l10_a_corrupt_bucket_is_its_clients_trouble_alone(buckets: Buckets, server: Server, text: bytes) -> None:
-    a_client(buckets, 100)
-    a_client(buckets, 100, client_id=OTHER)
-    run, other = a_run(), a_run(OTHER)
-    buckets.reserve(a_hold(run, 10))
-    buckets.reserve(a_hold(other, 10, client_id=OTHER))
-    name = f"{{billing:{SHARD}}}:bucket:acme"
-    server.client().set(name, text)
-    assert buckets.reserve(a_hold(a_run(task_id="new"), 1)).outcome is ReserveOutcome.CORRUPT
-    assert buckets.settle(a_settlement(run, 15)).outcome is SettleOutcome.CORRUPT
-    assert buckets.release("acme", run, "first") is ReleaseOutcome.CORRUPT
-    assert buckets.grant("acme", 2, 5) is GrantOutcome.CORRUPT
-    assert buckets.void("acme", 1) is VoidOutcome.CORRUPT
-    assert buckets.adjust("acme", 1, 5).outcome is AdjustOutcome.CORRUPT
-    assert buckets.set_terms("acme", ClientTerms(overdraft_limit=1)) is TermsOutcome.CORRUPT
-    with pytest.raises(Corrupt):
-        buckets.balance("acme")
-    readings = buckets.audit(["acme", OTHER])
-    assert readings["acme"].unreadable
-    assert readings[OTHER].balance is not None
-    assert server.client().get(name) == text, "nothing was changed"
-    assert buckets.settle(a_settlement(other, 10, client_id=OTHER)).outcome is SettleOutcome.SETTLED
-    assert buckets.epochs(["acme", OTHER])[OTHER] == 1
-
-
-def test_l10_a_bucket_of_another_type_is_no_error_either(buckets: Buckets, server: Server) -> None:
-    a_client(buckets, 100)
-    run = a_run()
-    buckets.reserve(a_hold(run, 10))
-    name = f"{{billing:{SHARD}}}:bucket:acme"
-    server.client().delete(name)
-    server.client().rpush(name, "x")
-    assert buckets.reserve(a_hold(a_run(task_id="new"), 1)).outcome is ReserveOutcome.UNKNOWN_CLIENT
-    assert buckets.settle(a_settlement(run, 15)).outcome is SettleOutcome.UNKNOWN_CLIENT
-    assert buckets.release("acme", run, "first") is ReleaseOutcome.CORRUPT
-    assert buckets.grant("acme", 2, 5) is GrantOutcome.CORRUPT
-    assert buckets.expire("acme", run) in {ExpireOutcome.CORRUPT, ExpireOutcome.NOT_DUE}
-    assert buckets.epochs(["acme"]) == {"acme": 0}
-    with pytest.raises(Corrupt):
-        buckets.balance("acme")
 
 
 @pytest.mark.parametrize("case", ["plain", "expired", "overdraft", "restricted"])

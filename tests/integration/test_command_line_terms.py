@@ -51,6 +51,11 @@ def test_a_grant_with_terms_is_voided_adjusted_and_told(shop: Terminal) -> None:
     assert shop.type("grant", "fresh", "100", "--key", "first", *terms, "--json").json()["grant_id"] == made["grant_id"]
     shop.type("grant", "fresh", "100", "--key", "first").refused(2, "first", "kind promo", "kind paid")
 
+    shown = shop.type("client", "show", "fresh").out
+    assert "terms, in burn order" in shown
+    assert "page, search" in shown
+    assert "2100-01-01" in shown
+
     taken = shop.type("adjust", "credits", "fresh", "-30", "--key", "t-1", "--reason", "twice", "--json").json()
     assert (taken["kind"], taken["credits"], taken["applied"]) == ("adjust", 30, True)
     shop.type("adjust", "credits", "fresh", "-31", "--key", "t-1").refused(2, "t-1", "-30", "-31")

@@ -1,0 +1,46 @@
+"""What the tests of terms and of changes share: a grant, the balance, the ledger, and a loss of everything."""
+
+from __future__ import annotations
+
+import sqlalchemy
+
+from billing import admin
+from billing.credits.values import Balance
+from billing.ledger.grants import GrantRow
+from tests.integration.recovering import Business, a_hold
+
+
+def grant(business: Business, credits_: int, key: str, **terms: object) -> GrantRow:
+    """Grant with terms; the bucket has it at once."""
+    row, applied = admin.grant(business.settings, "acme", credits_, key=key, terms=admin.check_terms(**terms))  # type: ignore[arg-type]
+    assert applied
+    return row
+
+
+def balance_of(business: Business) -> Balance:
+    """Return the balance, held to L2 with all that has ended."""
+    balance = business.runtime.buckets.balance("acme")
+    assert balance is not None
+    used = balance.available + balance.held + balance.spent + balance.expired + balance.voided
+    assert balance.granted + balance.owed == used
+    return balance
+
+
+def entries(business: Business) -> list[tuple[str, int]]:
+    """Return the ledger's kinds and credits."""
+    with business.runtime.engine.connect() as connection:
+        rows = connection.execute(sqlalchemy.text("SELECT kind, credits FROM ledger_entry ORDER BY entry_id"))
+        return [(row.kind, row.credits) for row in rows]
+
+
+def rebuild(business: Business) -> None:
+    """Lose everything, assert what runs, and rebuild."""
+    running = [
+        a_hold("acme", hold.credits, task)
+        for task in "abc"
+        for hold in business.runtime.buckets.held("acme")
+        if hold.run_id == a_hold("acme", 1, task).run_id
+    ]
+    business.lose()
+    business.assert_running(*running)
+    assert business.rebuilder.step() == 1
