@@ -28,6 +28,8 @@ from billing.task.runtime import Runtime
 
 _POSTGRES_VERSION_MIN: Final = 15
 _MONTHS_AHEAD_MIN: Final = 2
+#: A fulfillment worker brings a grant into its bucket within seconds.
+_BEHIND_SECONDS_MAX: Final = 60
 
 
 def examine(runtime: Runtime, app: Any = None) -> list[Finding]:
@@ -90,6 +92,7 @@ def _postgres(runtime: Runtime) -> Iterator[Finding]:
 def _buckets(runtime: Runtime) -> Iterator[Finding]:
     with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
         shards = sorted(shards_with_clients(connection))
+        behind, oldest_seconds = connection.execute(text(_BEHIND)).one()
     recovering = [shard for shard in shards if len(set(runtime.buckets.server_of(shard))) > 1]
     if recovering:
         listed = ", ".join(map(str, recovering[:10]))
@@ -100,6 +103,10 @@ def _buckets(runtime: Runtime) -> Iterator[Finding]:
         )
     else:
         yield ok("buckets", f"{len(shards)} shards with clients, all trusted")
+    verdict = warn if oldest_seconds > _BEHIND_SECONDS_MAX else ok
+    advice = "start a worker with --fulfillment; its log says what keeps one out"
+    age = f", the oldest for {oldest_seconds:,} s" if behind else ""
+    yield verdict("buckets", f"{behind} grants and changes are not in their buckets yet{age}", advice)
     waiting = sum(runtime.buckets.outbox_depth(shard) for shard in shards)
     verdict = ok if waiting < runtime.settings.outbox_entries_max else warn
     yield verdict("buckets", f"{waiting} usage events wait to be confirmed", "see whether the broker answers")
@@ -145,6 +152,11 @@ def _tasks(app: Any) -> Iterator[Finding]:
 
 
 #: How many months after this one have a partition.
+_BEHIND: Final = """
+SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)), 0)::bigint
+FROM (SELECT created_at FROM credit_grant WHERE applied_at IS NULL
+      UNION ALL SELECT created_at FROM client_change WHERE applied_at IS NULL) AS behind
+"""
 _MONTHS_AHEAD: Final = """
     SELECT count(*) FROM pg_inherits
       JOIN pg_class ON pg_class.oid = inhrelid

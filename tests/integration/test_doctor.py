@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import psycopg
 import pytest
 import redis
 
@@ -70,3 +71,23 @@ def test_doctor_says_when_the_database_was_not_migrated(bare: Terminal) -> None:
     failed = [finding for finding in json.loads(answer.out) if finding["verdict"] == "fail"]
     assert failed
     assert {finding["advice"] for finding in failed} == {"run: billing migrate"}
+
+
+def test_doctor_names_grants_that_do_not_reach_their_buckets(shop: Terminal) -> None:
+    """Given a grant that nobody has brought into its bucket for a minute, then doctor warns; it says who does it."""
+    said = "grants and changes are not in their buckets yet"
+
+    def behind() -> tuple[str, str]:
+        found = json.loads(shop.run("doctor", "--json").out)
+        ((verdict, seen),) = [(finding["verdict"], finding["seen"]) for finding in found if said in finding["seen"]]
+        return verdict, seen
+
+    assert behind() == ("ok", f"0 {said}")
+    shop.run("client", "add", "acme")
+    with psycopg.connect(shop.environment["BILLING_DATABASE_URL"]) as connection:
+        connection.execute(
+            "INSERT INTO credit_grant (client_id, credits, created_at) VALUES ('acme', 5, now() - interval '90 s')"
+        )
+    verdict, seen = behind()
+    assert verdict == "warn"
+    assert seen.startswith(f"1 {said}, the oldest for 9")
