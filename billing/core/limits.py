@@ -8,3 +8,5 @@ from typing import Final
 USABLE_GRANTS_MAX: Final = 64
 #: A lease is renewed so many times before it would run out; a rebuild waits for one such interval.
 RENEWALS_PER_LEASE: Final = 3
+#: Open grants or changes of one client that one pass brings into its bucket: one client keeps no other waiting.
+UNAPPLIED_OF_ONE_CLIENT_MAX: Final = 8

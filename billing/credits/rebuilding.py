@@ -125,6 +125,19 @@ class _Books:
         self.move(grant, self.owed(), self.repaid)
         self.move(grant, self.available[grant], self.voided if voided else self.expired)
 
+    def lend_again(self, need: int, stored: Mapping[int, int]) -> dict[int, int]:
+        """Lend to a hold what it says that it was lent, as far as that is there."""
+        shares, left = {}, need
+        for grant, credits_ in stored.items():
+            if grant == _NONE:
+                part = self.make_room(min(left, credits_))
+            else:
+                part = self.move(grant, min(left, credits_), self.held) if grant in self.granted else 0
+            if part:
+                shares[grant] = part
+                left -= part
+        return shares
+
     def lend(self, run_id: UUID, need: int) -> dict[int, int]:
         """Lend to a hold from the grants that it could use when it was made, then overdraft room."""
         sku, created_ms = self.known.claims.get(run_id, ("", 0))
@@ -137,11 +150,15 @@ class _Books:
             if part := self.move(grant, left, self.held):
                 shares[grant] = part
                 left -= part
-        part = min(left, max(0, self.known.client.overdraft_limit - self.room))
-        if part:
+        if part := self.make_room(left):
             shares[_NONE] = part
-            self.room += part
         return shares
+
+    def make_room(self, credits_: int) -> int:
+        """Lend overdraft room, up to the limit; return what was lent."""
+        part = min(credits_, max(0, self.known.client.overdraft_limit - self.room))
+        self.room += part
+        return part
 
     def end(self) -> None:
         """Take what is left of the grants that have ended."""
@@ -177,14 +194,16 @@ def plan_bucket(
     grants: Sequence[tuple[int, int]],
     spent: Mapping[int, int],
     holds: Sequence[tuple[UUID, int]],
+    lent: Mapping[UUID, Mapping[int, int]] | None = None,
     known: LedgerTerms | None = None,
 ) -> BucketPlan:
     """Return the bucket that the facts add up to.
 
     `grants`: (grant id, granted) in burn order. `spent`: what the log says each grant paid; under 0, what nothing had
-    covered. `holds`: (run id, credits) of the surviving holds, oldest run first. Holds come before debt, as they do in
-    a live bucket; what then remains pays debt, in burn order. What the log says beyond a grant's amount, or of a grant
-    that is not in the ledger, is debt: the sum of what was spent is never changed.
+    covered. `holds`: (run id, credits) of the surviving holds, oldest run first; `lent`: what they say that each grant
+    lent them, which comes before any other: a restricted grant that one of them has is no use to the next. Holds come
+    before debt, as they do in a live bucket; what then remains pays debt, in burn order. What the log says beyond a
+    grant's amount, or of a grant that is not in the ledger, is debt: the sum of what was spent is never changed.
     """
     known = known or LedgerTerms()
     books = _Books(grants, spent, known)
@@ -192,8 +211,11 @@ def plan_bucket(
         books.adjust(adjustment, shares)
     for grant, (expired, voided) in known.final.items():
         books.close(grant, expired, voided)
-    lent = {run_id: books.lend(run_id, need) for run_id, need in holds}
+    loans = {run_id: books.lend_again(need, (lent or {}).get(run_id, {})) for run_id, need in holds}
+    for run_id, need in holds:
+        loans[run_id] = _joined(loans[run_id], books.lend(run_id, need - sum(loans[run_id].values())))
     books.end()
+    books.repay()
     for adjustment, credits_ in known.waiting:
         books.take(adjustment, credits_)
     owed = books.repay()
@@ -216,13 +238,20 @@ def plan_bucket(
         order=tuple(grant for grant in books.granted if books.available[grant] or books.held[grant]),
         debt=books.debt,
         owed=owed,
-        holds=lent,
+        holds=loans,
         room=books.room,
         client=known.client,
         terms=known.grants,
         adjusted=books.adjusted,
         endings={grant: terms.voided_ms or terms.expires_ms for grant, terms in own.items() if terms.ends},
     )
+
+
+def _joined(shares: Mapping[int, int], more: Mapping[int, int]) -> dict[int, int]:
+    """Add up what a hold is lent; overdraft room is lent last."""
+    joined = {grant: shares.get(grant, 0) + more.get(grant, 0) for grant in [*shares, *more] if grant != _NONE}
+    room = shares.get(_NONE, 0) + more.get(_NONE, 0)
+    return joined | ({_NONE: room} if room else {})
 
 
 def _sums(adjusted: Mapping[int, Mapping[int, int]]) -> dict[int, int]:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, Select, and_, func, insert, or_, select,
 
 from billing.core.credits import CREDITS_MAX, check_amount
 from billing.core.errors import Conflict, InvalidValue
-from billing.core.limits import USABLE_GRANTS_MAX
+from billing.core.limits import UNAPPLIED_OF_ONE_CLIENT_MAX, USABLE_GRANTS_MAX
 from billing.credits.terms import GrantTerms
 from billing.ledger.changes import change_of_key, lock_client
 from billing.ledger.grant_terms import ORDINARY, Terms, bucket_terms, check_in_future
@@ -100,9 +100,16 @@ def add_grant(
 
 
 def unapplied(connection: Connection, limit: int) -> Sequence[GrantRow]:
-    """Return at most `limit` grants that the buckets do not have yet, oldest first."""
-    waiting = select(credit_grant).where(credit_grant.c.applied_at.is_(None)).order_by(credit_grant.c.grant_id)
-    return [_grant(row) for row in connection.execute(waiting.limit(limit))]
+    """Return at most `limit` grants that the buckets do not have yet, oldest first, of one client but a few (L10)."""
+    place = (
+        func.row_number().over(partition_by=credit_grant.c.client_id, order_by=credit_grant.c.grant_id).label("place")
+    )
+    ranked = select(credit_grant.c.grant_id, place).where(credit_grant.c.applied_at.is_(None)).subquery()
+    ids = select(ranked.c.grant_id).where(ranked.c.place <= UNAPPLIED_OF_ONE_CLIENT_MAX)
+    waiting = (
+        select(credit_grant).where(credit_grant.c.grant_id.in_(ids)).order_by(credit_grant.c.grant_id).limit(limit)
+    )
+    return [_grant(row) for row in connection.execute(waiting)]
 
 
 def mark_applied(connection: Connection, grant_id: int) -> None:

@@ -19,6 +19,7 @@ from billing.credits.terms import ClientState, ClientTerms
 from billing.ledger import locks
 from billing.ledger.changes import ChangeRow, enter_adjustment, mark_applied, unapplied
 from billing.ledger.rebuilds import request_rebuild
+from billing.recovery.each import apply_each
 from billing.schema.tables import client
 from billing.task.runtime import Runtime
 
@@ -39,10 +40,13 @@ _WAITING: Final = ("RECOVERING", "UNKNOWN_GRANT")
 
 
 def apply_changes(runtime: Runtime) -> int:
-    """Apply open changes, the oldest first; return how many were applied."""
+    """Apply open changes, the oldest first; return how many were applied.
+
+    One that cannot be applied is logged, and keeps back its own client's or shard's later ones at most (L10).
+    """
     with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
         waiting = unapplied(connection, CHANGES_MAX)
-    return sum(apply_change(runtime, row) for row in waiting)
+    return apply_each(waiting, lambda row: apply_change(runtime, row), shards=runtime.settings.shards)
 
 
 def apply_change(runtime: Runtime, row: ChangeRow) -> bool:

@@ -14,6 +14,7 @@ from billing.core.shards import shard_of
 from billing.credits.values import GrantOutcome
 from billing.ledger.grants import GrantRow, mark_applied, unapplied
 from billing.ledger.rebuilds import request_rebuild
+from billing.recovery.each import apply_each
 from billing.task.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -26,10 +27,13 @@ GRANTS_MAX: Final = 500
 
 
 def apply_grants(runtime: Runtime) -> int:
-    """Apply open grants, the oldest first; return how many were applied."""
+    """Apply open grants, the oldest first; return how many were applied.
+
+    One that cannot be applied is logged, and keeps back its own client's or shard's later ones at most (L10).
+    """
     with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
         waiting = unapplied(connection, GRANTS_MAX)
-    return sum(apply_grant(runtime, row) for row in waiting)
+    return apply_each(waiting, lambda row: apply_grant(runtime, row), shards=runtime.settings.shards)
 
 
 def apply_grant(runtime: Runtime, row: GrantRow) -> bool:

@@ -44,7 +44,8 @@ def write_shard(runtime: Runtime, shard: int) -> None:
             claims = {hold.run_id: (hold.sku, hold.created_ms) for hold in own}
             known = None if found.known is None else dataclasses.replace(found.known, claims=claims)
             credits_ = [(hold.run_id, hold.credits) for hold in own]
-            plan = plan_bucket(grants=found.grants, spent=found.spent, holds=credits_, known=known)
+            lent = {hold.run_id: hold.grants for hold in own}
+            plan = plan_bucket(grants=found.grants, spent=found.spent, holds=credits_, lent=lent, known=known)
             outcome = buckets.rebuild(found.client_id, found.epoch, plan, server=server, asserts=asserts)
             if outcome is not RebuildOutcome.REBUILT:
                 raise _again(shard, outcome.name)

@@ -13,6 +13,7 @@ import sqlalchemy
 
 import billing
 from billing import admin
+from billing.core.credits import CREDITS_MAX
 from billing.core.errors import Conflict, InvalidValue, Recovering, Rejected, UnknownClient, Unreachable
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
@@ -20,9 +21,10 @@ from billing.credits.terms import ClientState
 from billing.credits.values import ReserveOutcome
 from billing.ledger import rebuilds
 from billing.ledger.grants import GrantRow
-from billing.recovery.changes import apply_changes
+from billing.recovery.changes import CHANGES_MAX, apply_changes
 from billing.recovery.grants import apply_grants
 from billing.recovery.lapsing import lapse_grants
+from billing.schema.tables import client_change
 from billing.task.refusals import refusal
 from tests.integration.consuming import until_rows
 from tests.integration.granting import balance_of, entries, grant, rebuild
@@ -230,3 +232,20 @@ def test_given_a_past_instant_when_asked_then_the_balance_is_that_of_ledger_and_
         admin.balance_at(business.settings, "acme", FUTURE)
     with pytest.raises(UnknownClient):
         admin.balance_at(business.settings, "nobody", instants[0])
+
+
+def test_given_many_changes_of_one_client_that_cannot_be_applied_then_another_one_s_is(business: Business) -> None:
+    """L10: a debt that no bucket can take, five hundred times over, and behind it a suspension."""
+    business.client("bolt")
+    business.close_shard("bolt")
+    with business.runtime.engine.begin() as connection:
+        for number in range(CHANGES_MAX):
+            row = {"client_id": "acme", "kind": "adjust", "credits": CREDITS_MAX, "key": str(number), "reason": ""}
+            connection.execute(sqlalchemy.insert(client_change).values(row))
+    assert not admin.set_client_state(business.settings, "bolt", "suspended")[1]
+    business.runtime.buckets.verify(shard_of("bolt", SHARDS), expected=None)
+
+    assert apply_changes(business.runtime) == 2, "the first one of acme, and bolt's"
+    balance = business.runtime.buckets.balance("bolt")
+    assert balance is not None
+    assert balance.terms.state is ClientState.SUSPENDED

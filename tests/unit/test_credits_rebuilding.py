@@ -78,6 +78,45 @@ def test_a_hold_is_lent_by_the_grants_that_it_could_use_when_it_was_made_then_ro
     assert plan.fields() == {"g:1": 20, "g:2": 30, "x:2": 30, "g:3": 40}
 
 
+def test_l1_a_hold_has_what_it_was_lent_so_that_another_one_still_fits() -> None:
+    """Given a hold on the restricted grant and one that only the other grant fits, then neither takes the other's."""
+    known = LedgerTerms(
+        grants={2: GrantTerms(priority=200, skus=("page",))},
+        claims={RUNS[0]: ("page", 500), RUNS[1]: ("image", 600)},
+    )
+    plan = plan_bucket(
+        grants=[(1, 100), (2, 100)],
+        spent={},
+        holds=[(RUNS[0], 100), (RUNS[1], 100)],
+        lent={RUNS[0]: {2: 100}, RUNS[1]: {1: 100}},
+        known=known,
+    )
+    assert plan.holds == {RUNS[0]: {2: 100}, RUNS[1]: {1: 100}}
+    assert sum(grant.available for grant in plan.grants) == 0
+
+
+def test_l6_what_ended_beside_a_hold_does_not_come_back_through_it() -> None:
+    """Given a hold on the second grant while the first one ended, then the first one's credits have expired."""
+    known = LedgerTerms(now_ms=1_000, grants={1: GrantTerms(expires_ms=900)}, claims={RUNS[0]: ("page", 500)})
+    plan = plan_bucket(
+        grants=[(1, 100), (2, 100)], spent={}, holds=[(RUNS[0], 50)], lent={RUNS[0]: {2: 50}}, known=known
+    )
+    assert [(grant.available, grant.held, grant.expired) for grant in plan.grants] == [(0, 0, 100), (50, 50, 0)]
+
+
+def test_what_a_hold_says_lends_no_more_than_there_is_and_the_rest_comes_from_elsewhere() -> None:
+    """Also of a grant that the ledger does not know, and of room above the limit."""
+    known = LedgerTerms(client=ClientTerms(overdraft_limit=5))
+    plan = plan_bucket(
+        grants=[(1, 100), (2, 30)],
+        spent={2: 20},
+        holds=[(RUNS[0], 140)],
+        lent={RUNS[0]: {9: 40, 2: 30, 0: 20}},
+        known=known,
+    )
+    assert plan.holds == {RUNS[0]: {2: 10, 1: 100, 0: 5}}
+
+
 def test_of_a_grant_whose_end_is_entered_what_is_left_had_repaid_debt() -> None:
     known = LedgerTerms(now_ms=1_000, grants={1: GrantTerms(expires_ms=900)}, final={1: (25, 0)})
     plan = plan_bucket(grants=[(1, 100), (2, 50)], spent={1: 60, 0: 40}, holds=[], known=known)
@@ -86,13 +125,14 @@ def test_of_a_grant_whose_end_is_entered_what_is_left_had_repaid_debt() -> None:
 
 
 def test_adjustments_take_what_they_took_and_those_that_wait_take_what_there_is() -> None:
+    """As in a bucket, where debt has been repaid from what there was before another adjustment comes."""
     known = LedgerTerms(adjustments={7: {1: 10, 0: 5}}, waiting=[(8, 100)])
     plan = plan_bucket(grants=[(1, 30), (2, 40)], spent={1: 5}, holds=[], known=known)
-    assert plan.adjusted == {7: {1: 10, 0: 5}, 8: {1: 15, 2: 40, 0: 45}}
-    assert [grant.voided for grant in plan.grants] == [25, 40]
+    assert plan.adjusted == {7: {1: 10, 0: 5}, 8: {1: 10, 2: 40, 0: 50}}
+    assert [(grant.voided, grant.repaid) for grant in plan.grants] == [(20, 5), (40, 0)]
     assert plan.owed == 50
     fields = plan.fields()
-    assert (fields["j:1"], fields["j:2"], fields["j:0"], fields["a:8"]) == (25, 40, 50, "1:15 2:40 0:45")
+    assert (fields["j:1"], fields["j:2"], fields["j:0"], fields["a:8"]) == (20, 40, 55, "1:10 2:40 0:50")
     assert "v:1" not in fields
 
 
@@ -113,6 +153,7 @@ def test_adjustments_take_what_they_took_and_those_that_wait_take_what_there_is(
     taken=st.dictionaries(st.integers(0, 6), st.integers(1, 300), max_size=3),
     waiting=st.integers(0, 2_000),
     limit=st.integers(0, 500),
+    lent=st.lists(st.dictionaries(st.integers(0, 7), st.integers(1, 300), max_size=3), max_size=6),
 )
 def test_l2_whatever_the_terms_a_plan_conserves(
     *,
@@ -124,6 +165,7 @@ def test_l2_whatever_the_terms_a_plan_conserves(
     taken: dict[int, int],
     waiting: int,
     limit: int,
+    lent: list[dict[int, int]],
 ) -> None:
     grants = list(enumerate(granted, start=1))
     known = LedgerTerms(
@@ -135,7 +177,9 @@ def test_l2_whatever_the_terms_a_plan_conserves(
         waiting=[(2, waiting)] if waiting else [],
         claims=dict.fromkeys(RUNS, ("page", 500)),
     )
-    plan = plan_bucket(grants=grants, spent=spent, holds=list(zip(RUNS, holds, strict=False)), known=known)
+    own = dict(zip(RUNS, holds, strict=False))
+    stored = dict(zip(RUNS, lent, strict=False))
+    plan = plan_bucket(grants=grants, spent=spent, holds=list(own.items()), lent=stored, known=known)
     for grant in plan.grants:
         parts = (grant.available, grant.held, grant.spent, grant.repaid, grant.expired, grant.voided)
         assert min(parts) >= 0
