@@ -14,7 +14,7 @@ import redis
 from redis.backoff import ConstantBackoff, NoBackoff
 from redis.cluster import ClusterNode
 from redis.retry import Retry
-from redis.sentinel import Sentinel, SentinelConnectionPool
+from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
 from billing.connections.cluster import Cluster, ClusterTopology
 from billing.core.errors import Unreachable
@@ -77,7 +77,8 @@ def reaching(redis_url: str) -> Iterator[None]:
         server = without_password(redis_url)
         reason = type(error).__name__
         message = f"{_FIELD}: {server!r}: the server does not answer ({reason})"
-        raise Unreachable(message) from error
+        # Sentinel's own refusal shows the login with which it was to be asked (redis-py 6).
+        raise Unreachable(message) from (None if isinstance(error, MasterNotFoundError) else error)
 
 
 def _retry(settings: Settings) -> Retry:
