@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import traceback
 from typing import Any
 
 import pytest
 import redis
 from redis.backoff import ConstantBackoff, NoBackoff
-from redis.sentinel import SentinelConnectionPool
+from redis.sentinel import MasterNotFoundError, SentinelConnectionPool
 
 from billing.connections import redis as redis_connection
 from billing.connections.cluster import Cluster, ClusterTopology
@@ -117,3 +118,13 @@ def test_tls_is_checked_unless_it_is_said_otherwise() -> None:
         assert client.connection_pool.connection_class.__name__ == "SentinelManagedSSLConnection"
         assert given["ssl_check_hostname"] is (kind != "none")
         client.close()
+
+
+def test_what_sentinels_refuse_with_shows_no_login_in_a_traceback() -> None:
+    """redis-py 6 writes into that error how it asked, password and all."""
+    shown = f"No master found for 'mymaster': Sentinel(password={SECRET})"
+    with pytest.raises(Unreachable) as caught, redis_connection.reaching(SENTINELS):
+        raise MasterNotFoundError(shown)
+    assert SECRET not in "".join(traceback.format_exception_only(caught.value))
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
