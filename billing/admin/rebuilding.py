@@ -54,6 +54,7 @@ def rebuild(
     wait_seconds: float = WAIT_SECONDS,
     tell: Callable[[Rebuilding], None] = lambda _: None,
     pause: Callable[[float], None] = time.sleep,
+    now: Callable[[], float] = time.monotonic,
 ) -> Rebuilding:
     """Ask for the rebuild of a client's shard (None: of all shards), and wait so long at most; 0 only asks.
 
@@ -64,14 +65,14 @@ def rebuild(
         raise InvalidValue("wait_seconds", wait_seconds, f"must be from 0 to {WAIT_SECONDS_MAX:g}")
     runtime = runtime_for(settings)
     shards = _ask(runtime, client_id)
-    deadline = time.monotonic() + wait_seconds
+    deadline = now() + wait_seconds
     waiting = shards
     while True:
         # Looked at before it is waited for: with no shard at all there is nothing to wait for.
         waiting, led = _look(runtime, waiting)
         seen = Rebuilding(shards=shards, waiting=waiting, led=led)
         tell(seen)
-        left = deadline - time.monotonic()
+        left = deadline - now()
         if seen.done or left <= 0:
             return seen
         pause(min(_POLL_SECONDS, left))
