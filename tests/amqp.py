@@ -67,7 +67,7 @@ def messages(settings: Settings, number: int) -> list[Any]:
         count = channel.queue_declare(name, passive=True).message_count
         channel.basic_consume(name, no_ack=True, callback=found.append, consumer_tag="test")
         while len(found) < count:
-            channel.connection.client.drain_events(timeout=5)
+            channel.connection.client.drain_events(timeout=120)
     return found
 
 

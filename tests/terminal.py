@@ -86,7 +86,7 @@ class Terminal:
             cwd=self.directory,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             check=False,
         )
         return Answer(code=done.returncode, out=done.stdout, err=done.stderr)

@@ -19,7 +19,7 @@ from billing.credits.values import Balance, StoredHold
 from billing.embedded.process import Child
 from billing.task.runtime import Runtime
 from tests.fleet.tasks import OTHER_SKU, SKU
-from tests.waiting import wait_until
+from tests.waiting import LIMIT_SECONDS, wait_until
 
 ROOT = Path(__file__).parents[2]
 #: Credits for one unit of each SKU of the fleet.
@@ -86,7 +86,7 @@ class Fleet:
     def wait_ready(self, name: str) -> None:
         """Wait until a worker says that it is ready."""
         log = self.directory / f"{name}.log"
-        wait_until(lambda: " ready." in log.read_text(errors="replace"), f"{name} is ready: {log}", timeout_seconds=60)
+        wait_until(lambda: " ready." in log.read_text(errors="replace"), f"{name} is ready: {log}")
 
     def client(self, client_id: str, credits: int) -> str:
         """Make a client with one grant."""
@@ -119,7 +119,9 @@ class Fleet:
             found = connection.execute(query.encode(), [client_id]).fetchall()
         return [Row(**dict(zip([f.name for f in dataclasses.fields(Row)], row, strict=True))) for row in found]
 
-    def wait_for_rows(self, count: int, client_id: str | None = None, *, timeout_seconds: float = 30.0) -> list[Row]:
+    def wait_for_rows(
+        self, count: int, client_id: str | None = None, *, timeout_seconds: float = LIMIT_SECONDS
+    ) -> list[Row]:
         """Wait until the usage history has `count` rows of a client, and return them."""
         wait_until(lambda: len(self.rows(client_id)) >= count, f"{count} rows", timeout_seconds=timeout_seconds)
         return self.rows(client_id)

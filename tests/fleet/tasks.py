@@ -23,7 +23,7 @@ from billing import BillableTask
 from billing.task.lifecycle import Lifecycle
 
 SKU, OTHER_SKU = "unit", "extra"
-_WAIT_SECONDS = 60.0
+_WAIT_SECONDS = 600.0
 
 
 def make_app(environment: Mapping[str, str]) -> celery.Celery:

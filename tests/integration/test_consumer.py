@@ -94,7 +94,7 @@ def test_given_a_consumer_killed_with_sigkill_then_no_event_is_lost_or_doubled(
                 str(batch),
             ],
             cwd=script.parents[2],
-            timeout=60,
+            timeout=240,
             check=False,
         )
         assert ended.returncode == -signal.SIGKILL
@@ -117,7 +117,7 @@ class Slow:
     def write(self, batch: Sequence[Delivered]) -> BatchReport:
         """Wait, then write."""
         self.began.set()
-        self.go.wait(30)
+        self.go.wait(120)
         return self.log.write(batch)
 
 
@@ -130,7 +130,7 @@ def test_given_a_stop_while_a_batch_is_written_then_it_is_finished_and_acked_and
     slow = Slow(usage_log(settings))
     consumer = Consumer(settings, slow)
     with running(consumer):
-        assert slow.began.wait(10)
+        assert slow.began.wait(120)
         consumer.stop()
         slow.go.set()
     assert rows(settings) == 20
@@ -149,7 +149,7 @@ def test_given_a_stop_while_a_write_hangs_then_it_ends_within_its_bound_and_give
 
     def stop() -> None:
         with running(consumer):
-            assert slow.began.wait(10)
+            assert slow.began.wait(120)
             consumer.stop()
 
     assert seconds_of(stop) < 5

@@ -18,9 +18,10 @@ from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = "import sys; from billing.embedded.demo.run import run; sys.exit(run(burst_captures=40))"
-LIMIT_SECONDS = 200.0
+#: Far above what it takes: a busy machine is no failure.
+LIMIT_SECONDS = 500.0
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(2 * LIMIT_SECONDS + 200)]
 
 
 @contextlib.contextmanager
@@ -80,5 +81,5 @@ def test_given_the_demo_at_work_when_it_is_ended_then_nothing_of_it_is_left(
         demo.send_signal(number)
         assert demo.wait(LIMIT_SECONDS) == code, output.read_text(encoding="utf-8")
     assert len(started) > 10
-    _, left = psutil.wait_procs(started, timeout=30.0)
+    _, left = psutil.wait_procs(started, timeout=120.0)
     assert left == []

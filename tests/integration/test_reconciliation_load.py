@@ -43,7 +43,7 @@ def test_given_a_fleet_at_work_when_reconciled_over_and_over_then_nothing_differ
         wait_until(lambda: len(fleet.rows()) > rows, "the fleet is still at work")
     finally:
         done.set()
-        stream.join(60)
+        stream.join(120)
 
     assert {(found.law, found.client_id) for found in report.discrepancies} == {("L2 spent", "bolt")}
 

@@ -126,7 +126,7 @@ def test_given_two_rebuilders_at_once_when_a_server_is_lost_then_one_leads_and_t
     rivals = [Runtime(lambda: business.settings) for _ in range(2)]
 
     def step(runtime: Runtime) -> int:
-        start.wait(10)
+        start.wait(120)
         return Rebuilder(runtime).step()
 
     with business.consuming():

@@ -36,7 +36,7 @@ def test_every_success_is_one_row_and_the_outbox_is_empty_once_rows_are_committe
 
     results = [fleet.send("ok", "acme", number) for number in range(30)]
 
-    endings = [result.get(timeout=30, propagate=False) for result in results]
+    endings = [result.get(timeout=120, propagate=False) for result in results]
     assert sum(isinstance(ending, int) for ending in endings) == 29
     assert sum(fleet.buckets.outbox_depth(shard) for shard in range(4)) == 29
     fleet.consumer()
@@ -54,7 +54,7 @@ def test_a_child_killed_while_running_is_charged_once(redis_fleet: Fleet) -> Non
     fleet.worker()
     fleet.consumer()
 
-    assert fleet.send("killed_once", "acme", "victim").get(timeout=40) == 2
+    assert fleet.send("killed_once", "acme", "victim").get(timeout=120) == 2
 
     assert len(fleet.wait_for_rows(1)) == 1
     balance = fleet.balance("acme")

@@ -76,7 +76,7 @@ def run(command: list[Any], directory: Path, **environment: str) -> str:
         env={**inherited, **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
@@ -178,10 +178,10 @@ def test_a_foreign_app_bills_a_task_with_the_wheel(environment: Path, shop: dict
     billing("price", "set", "page-capture", "5", "--unit", "page")
     assert billing("grant", "acme", "100", "--key", "first")["applied"] is True
 
-    submit = "import shop; print(shop.capture.delay('acme', pages=3).get(timeout=60))"
+    submit = "import shop; print(shop.capture.delay('acme', pages=3).get(timeout=120))"
     assert run([environment / "bin" / "python", "-c", submit], tmp_path, **shop).strip() == "3 pages for acme"
 
-    wait_until(lambda: billing("usage", "acme")["rows"], "the row is in the usage history", timeout_seconds=60)
+    wait_until(lambda: billing("usage", "acme")["rows"], "the row is in the usage history")
     usage = billing("usage", "acme")
     assert usage["total"] == {"rows": 1, "credits": 15}
     assert [(row["sku"], row["quantity"], row["credits"]) for row in usage["rows"]] == [("page-capture", 3, 15)]

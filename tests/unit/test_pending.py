@@ -214,7 +214,7 @@ def test_a_thread_pays_within_seconds_without_further_work(redis: Redis) -> None
     try:
         pending.confirmed((1, "1-0"))
         pending.settle_later(lambda: redis.settle("late"), fail)
-        wait_until(lambda: redis.forgotten and redis.settled, "the debts are paid", timeout_seconds=10)
+        wait_until(lambda: redis.forgotten and redis.settled, "the debts are paid")
     finally:
         pending._wake.set()
 

@@ -123,7 +123,7 @@ class Hanging:
         with self._lock:
             self.loads += 1
             first = self.loads == 1
-        assert first or self.let_go.wait(30)
+        assert first or self.let_go.wait(120)
         return PriceBook([])
 
 
