@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -20,6 +19,8 @@ from redis.retry import Retry
 from billing.connections.redis import Client, connect
 from billing.core.settings import Settings
 from billing.credits.buckets import Buckets
+from billing.embedded.server import free_port
+from tests.waiting import LIMIT_SECONDS
 
 SHARDS = 4
 LEASE_SECONDS = 60.0
@@ -38,7 +39,7 @@ def _valkey() -> str | None:
 BINARIES: dict[str, Callable[[], str | None]] = {"valkey": _valkey, "redis7": lambda: shutil.which("redis-server")}
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+def until(condition: Callable[[], bool], what: str, seconds: float = LIMIT_SECONDS) -> None:
     """Wait for a condition, at most so long."""
     end = time.monotonic() + seconds
     while not condition():
@@ -48,18 +49,10 @@ def until(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> No
         time.sleep(0.01)
 
 
-def free_port() -> int:
-    """Return a port on loopback that nobody has."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
 def buckets_at(url: str) -> Buckets:
     """Return buckets at a URL, as another process makes them; who made the shards has verified them."""
     return Buckets(
-        connect(Settings(redis_url=url, redis_timeout_seconds=5.0)),
+        connect(Settings(redis_url=url, redis_timeout_seconds=60.0)),
         shards=SHARDS,
         lease_seconds=LEASE_SECONDS,
         settled_retention_seconds=3_600.0,
@@ -95,7 +88,7 @@ class Server:
         """End it by its process id."""
         if self._process is not None:
             self._process.send_signal(number)
-            self._process.wait(timeout=10)
+            self._process.wait(timeout=LIMIT_SECONDS)
             self._process = None
 
     def signal(self, number: int) -> None:
@@ -111,7 +104,7 @@ class Server:
             username=login[0] if login else None,
             password=login[1] if login else None,
             protocol=2,
-            socket_timeout=5,
+            socket_timeout=LIMIT_SECONDS,
             retry=Retry(NoBackoff(), retries),
         )
 

