@@ -17,7 +17,7 @@ SERVICE = "mymaster"
 SENTINEL_LOGIN = "sentinels-only"
 #: How long a primary may be silent before it is taken for dead, where a test wants that, and where none does.
 IMPATIENT_MS, PATIENT_MS = 1_000, 120_000
-#: Sentinel's own periods, in ms: it looks and tells more often, and no pause of a busy machine makes it doubt its clock.
+#: Sentinel's own periods, in ms: it looks and tells more often, and no pause of the machine makes it doubt its clock.
 PERIODS = {"publish-period": 200, "info-period": 500, "ping-period": 200, "ask-period": 200, "tilt-trigger": 600_000}
 CONFIGURATION = f"""\
 port {{port}}

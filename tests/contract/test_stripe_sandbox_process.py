@@ -42,7 +42,7 @@ def own_sandbox(tmp_path: Path) -> Iterator[StripeSandbox]:
 @pytest.fixture
 def client(own_sandbox: StripeSandbox) -> Iterator[stripe.StripeClient]:
     """Yield the SDK's client for it."""
-    http_client = stripe.RequestsClient(timeout=(3.05, 20))
+    http_client = stripe.RequestsClient(timeout=(60, 60))
     yield sdk_client(own_sandbox.url, http_client)
     http_client.close()  # type: ignore[no-untyped-call]
 

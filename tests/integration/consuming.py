@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,7 +25,7 @@ CLIENTS = ("ada", "bob", "dan")
 
 def prepare(broker_url: str, database_url: str, **changes: Any) -> Settings:
     """Return settings of a migrated database with clients, and batches that fill quickly."""
-    given = {"batch_events": 20, "batch_age_seconds": 0.1, "publish_timeout_seconds": 30.0} | changes
+    given = {"batch_events": 20, "batch_age_seconds": 0.1} | changes
     settings = settings_for(broker_url, database_url=database_url, **given)
     migrate(settings)
     engine = postgres.engine(settings)
@@ -109,10 +108,3 @@ def check_laws(settings: Settings, expected: list[tuple[str, bytes]]) -> None:
 def until_rows(settings: Settings, count: int, *, timeout_seconds: float = LIMIT_SECONDS) -> None:
     """Wait until the history has so many rows."""
     wait_until(lambda: rows(settings) == count, f"{count} rows", timeout_seconds=timeout_seconds)
-
-
-def seconds_of(call: Callable[[], object]) -> float:
-    """Return how long a call takes."""
-    started = time.monotonic()
-    call()
-    return time.monotonic() - started

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import redis
 import sqlalchemy
 
 from billing import admin
+from billing.core.clock import from_milliseconds
 from billing.credits.values import Balance
 from billing.ledger.grants import GrantRow
-from tests.integration.recovering import Business, a_hold
+from billing.schema.tables import credit_grant
+from tests.contract.passing import end_grant
+from tests.integration.recovering import SHARDS, Business, a_hold
 
 
 def grant(business: Business, credits_: int, key: str, **terms: object) -> GrantRow:
@@ -15,6 +19,15 @@ def grant(business: Business, credits_: int, key: str, **terms: object) -> Grant
     row, applied = admin.grant(business.settings, "acme", credits_, key=key, terms=admin.check_terms(**terms))  # type: ignore[arg-type]
     assert applied
     return row
+
+
+def end(business: Business, row: GrantRow) -> None:
+    """Have the time of a grant with an expiry be over now, in ledger and bucket."""
+    with redis.Redis.from_url(business.settings.redis_url) as client:
+        expires_ms = end_grant(client, "acme", row.grant_id, SHARDS)
+    with business.runtime.engine.begin() as connection:
+        query = sqlalchemy.update(credit_grant).where(credit_grant.c.grant_id == row.grant_id)
+        connection.execute(query.values(expires_at=from_milliseconds(expires_ms)))
 
 
 def balance_of(business: Business) -> Balance:

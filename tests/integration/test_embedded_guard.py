@@ -63,7 +63,8 @@ def read(log: Path) -> bytes:
 def test_stop_ends_the_child_and_all_that_it_started(mark: str, tmp_path: Path) -> None:
     """The daemon that left the child's session is found too; the exit code is the signal's."""
     child = family(mark, tmp_path)
-    assert len(marked(mark)) == 5  # two halves of the guard, the shell, its job, the daemon
+    # Two halves of the guard, the shell, its job, the daemon.
+    wait_until(lambda: len(marked(mark)) == 5, "all five are there")
 
     assert child.stop(timeout_seconds=120) == 128 + signal.SIGTERM
 
@@ -159,7 +160,7 @@ def test_nothing_is_left_however_the_owner_ends(mark: str, tmp_path: Path, end: 
     try:
         if end != "return":
             wait_until(lambda: b"ready" in read(tmp_path / "log"), "the child is ready")
-            assert len(marked(mark)) == 6
+            wait_until(lambda: len(marked(mark)) == 6, "all six are there")
             owner.send_signal(signal.Signals[end])
         owner.wait(120)
     finally:

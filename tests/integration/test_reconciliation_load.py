@@ -24,7 +24,7 @@ def test_given_a_fleet_at_work_when_reconciled_over_and_over_then_nothing_differ
 ) -> None:
     """L2, L3: hundreds of tasks while reconciliation loops, then the same with one credit moved by hand."""
     fleet = running_fleet
-    fleet.runtime.settings = dataclasses.replace(fleet.settings, reconcile_wait_seconds=20.0)
+    fleet.runtime.settings = dataclasses.replace(fleet.settings, reconcile_wait_seconds=120.0)
     for client_id in CLIENTS:
         fleet.client(client_id, 1_000_000)
     done = threading.Event()
@@ -37,7 +37,7 @@ def test_given_a_fleet_at_work_when_reconciled_over_and_over_then_nothing_differ
         wait_until(lambda: sum(row.credits for row in fleet.rows()) > spent[-1] + 100, "the fleet goes on working")
 
         _move_one_credit(fleet, "bolt")
-        fleet.runtime.settings = dataclasses.replace(fleet.settings, reconcile_wait_seconds=3.0)
+        fleet.runtime.settings = dataclasses.replace(fleet.settings, reconcile_wait_seconds=10.0)
         report = reconcile(fleet.runtime, stripe=False)
         rows = len(fleet.rows())
         wait_until(lambda: len(fleet.rows()) > rows, "the fleet is still at work")
