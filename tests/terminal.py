@@ -132,7 +132,6 @@ def bare(terminal: Terminal, stack: Stack) -> Iterator[Terminal]:
 def shop(terminal: Terminal) -> Terminal:
     """Open a terminal on a migrated database with a client that has 100 credits, and one price."""
     for command in (
-        ("migrate",),
         ("client", "add", "acme"),
         ("price", "set", "page", "5", "--unit", "page"),
         ("grant", "acme", "100", "--key", "first"),

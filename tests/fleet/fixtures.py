@@ -87,7 +87,8 @@ def make_fleet(environment: Mapping[str, str], directory: Path) -> Iterator[Flee
         "FLEET_DIRECTORY": str(directory),
         **environment,
     }
-    app = make_app(full)
+    # The test itself waits for its servers as long as a busy machine may need; the fleet has production's bounds.
+    app = make_app(full | {"BILLING_REDIS_TIMEOUT_SECONDS": "60", "BILLING_DATABASE_TIMEOUT_SECONDS": "60"})
     settings = read_settings(app)
     migrate(settings)
     for sku, credits_per_unit in PRICES.items():

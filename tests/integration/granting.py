@@ -7,6 +7,8 @@ import sqlalchemy
 
 from billing import admin
 from billing.core.clock import from_milliseconds
+from billing.core.shards import shard_of
+from billing.credits.keys import shard_keys
 from billing.credits.values import Balance
 from billing.ledger.grants import GrantRow
 from billing.schema.tables import credit_grant
@@ -28,6 +30,12 @@ def end(business: Business, row: GrantRow) -> None:
     with business.runtime.engine.begin() as connection:
         query = sqlalchemy.update(credit_grant).where(credit_grant.c.grant_id == row.grant_id)
         connection.execute(query.values(expires_at=from_milliseconds(expires_ms)))
+
+
+def next_turn(business: Business, row: GrantRow) -> None:
+    """Have the sweep of ended grants look at this one now, not a lease after it last did."""
+    with redis.Redis.from_url(business.settings.redis_url) as client:
+        client.zadd(shard_keys(shard_of("acme", SHARDS)).expiries, {f"{row.grant_id} acme": 1})
 
 
 def balance_of(business: Business) -> Balance:

@@ -22,8 +22,8 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def scene(redis_url: str, database: Settings, request: pytest.FixtureRequest) -> Iterator[Scene]:
-    """Set the scene; webhooks have five seconds to answer, or as many as the test says."""
-    bound = getattr(request, "param", 5.0)
+    """Set the scene; webhooks have a minute to answer, or as long as the test says."""
+    bound = getattr(request, "param", 60.0)
     settings = Settings(redis_url=redis_url, database_url=database.database_url, webhook_timeout_seconds=bound)
     made = Scene(settings)
     yield made

@@ -19,7 +19,7 @@ from billing.reconciliation.reconcile import reconcile
 from billing.recovery.lapsing import lapse_grants
 from billing.task.runtime import Runtime
 from tests.integration.consuming import until_rows
-from tests.integration.granting import balance_of, end, entries, grant, rebuild
+from tests.integration.granting import balance_of, end, entries, grant, next_turn, rebuild
 from tests.integration.reconciling import PausedClock
 from tests.integration.recovering import SHARDS, Business, a_hold, business_on
 from tests.waiting import wait_until
@@ -117,7 +117,8 @@ def test_given_a_hold_on_a_grant_that_ended_when_rebuilt_then_it_keeps_its_share
         assert lapse_grants(business.runtime) == 0, "a hold refers to it"
         business.settle("acme", 10, "a")
         until_rows(business.settings, 1)
-        wait_until(lambda: lapse_grants(business.runtime) == 1, "it has ended")
+        next_turn(business, row)
+        assert lapse_grants(business.runtime) == 1
         assert entries(business)[-1] == ("expire", -90)
         rebuild(business)
     assert [g.expired for g in balance_of(business).grants] == [90, 0]
