@@ -61,7 +61,7 @@ def fleet_settings() -> dict[str, str]:
 @pytest.fixture
 def killer(fleet: Fleet) -> Killer:
     """Worker with four processes, and what kills them."""
-    fleet.consumer()
+    fleet.consumer(wait=False)
     worker = fleet.worker(children=4)
     return Killer(worker.child_pid, seed=20_261_121)
 

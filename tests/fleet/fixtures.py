@@ -67,7 +67,7 @@ def running_fleet(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Ite
     }
     try:
         with make_fleet(servers, tmp_path_factory.mktemp("fleet")) as made:
-            made.consumer()
+            made.consumer(wait=False)
             made.worker()
             yield made
     finally:

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ class Fleet:
         self.runtime = Runtime(lambda: settings)
         self._environment = environment
         self._children: list[Child] = []
+        self._starting: list[str] = []
 
     @property
     def buckets(self) -> Buckets:
@@ -58,9 +60,11 @@ class Fleet:
     def worker(
         self, name: str = "worker", *, children: int = 2, pool: str = "prefork", options: tuple[str, ...] = ()
     ) -> Child:
-        """Start a task worker and return when it answers."""
+        """Start a task worker and return when it answers, and who was started before it and not waited for."""
         child = self.start(name, children=children, pool=pool, options=options)
-        self.wait_ready(name)
+        for started in (*self._starting, name):
+            self.wait_ready(started)
+        self._starting.clear()
         return child
 
     def start(
@@ -77,10 +81,12 @@ class Fleet:
         return self._spawn(name, "worker", *arguments, environment=environment)
 
     def consumer(self, name: str = "consumer", *, wait: bool = True) -> Child:
-        """Start a fulfillment worker and return when it answers."""
+        """Start a fulfillment worker and return when it answers; without `wait` the next `worker` waits for both."""
         child = self._spawn(name, "worker", "--fulfillment", "-P", "solo", "-n", f"{name}@test", "-l", "INFO")
         if wait:
             self.wait_ready(name)
+        else:
+            self._starting.append(name)
         return child
 
     def wait_ready(self, name: str) -> None:
@@ -127,9 +133,9 @@ class Fleet:
         return self.rows(client_id)
 
     def stop(self) -> None:
-        """Stop every process."""
-        for child in self._children:
-            child.stop(20)
+        """Stop every process, all at once."""
+        with ThreadPoolExecutor(max(1, len(self._children))) as pool:
+            list(pool.map(lambda child: child.stop(20), self._children))
         self.runtime.close()
         admin.close(self.settings)
 

@@ -33,7 +33,7 @@ def dry(fleet: Fleet, client_id: str) -> None:
 
 def test_a_client_that_runs_dry_is_told_once_by_signal_and_by_webhook(fleet: Fleet) -> None:
     """Given 100 credits, when 10 tasks spend them and 5 more are refused, then 20 % and the end are told, once each."""
-    fleet.consumer()
+    fleet.consumer(wait=False)
     fleet.worker(children=1)
     fleet.client("acme", 100)
     with receiving() as receiver:
@@ -59,7 +59,7 @@ def test_a_consumer_killed_between_claim_and_call_is_followed_by_one_that_calls(
     fleet.client("acme", 100)
     with receiving(500, 204) as receiver:
         _, secret = admin.set_webhook(fleet.settings, "acme", receiver.url)
-        first = fleet.consumer("first")
+        first = fleet.consumer("first", wait=False)
         fleet.worker(children=1)
         for _ in range(9):
             fleet.send("ok", "acme").get(timeout=120)

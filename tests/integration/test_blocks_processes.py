@@ -56,7 +56,7 @@ def started(fleet: Fleet, gate: str, times: int = 1) -> None:
 def test_killed_inside_the_block_costs_nothing(fleet: Fleet, start: Start) -> None:
     """Given a process that is killed in a block, then its hold expires, unsettled, though it had recorded (L3, L5)."""
     fleet.client("acme", 100)
-    fleet.consumer()
+    fleet.consumer(wait=False)
     process = start("once", "acme", "gate")
     started(fleet, "gate")
     assert fleet.balance("acme").held == 20
@@ -73,7 +73,7 @@ def test_killed_inside_the_block_costs_nothing(fleet: Fleet, start: Start) -> No
 def test_a_dead_block_expires_whatever_is_stored_of_a_task_of_that_id(fleet: Fleet, start: Start) -> None:
     """Given a key that is the id of a task, when the block is killed and the task succeeds, then one charge (L3)."""
     fleet.client("acme", 100)
-    fleet.consumer()
+    fleet.consumer(wait=False)
     fleet.worker(children=1)
     result = fleet.send("gated", "acme", "slow")
     started(fleet, "slow")
@@ -92,7 +92,7 @@ def test_a_dead_block_expires_whatever_is_stored_of_a_task_of_that_id(fleet: Fle
 def test_killed_inside_the_block_the_same_key_goes_on_with_its_hold(fleet: Fleet, start: Start) -> None:
     """Given a killed block with a key, when the key comes again at once, then one hold, one charge, one row (L3)."""
     fleet.client("acme", 30)
-    fleet.consumer()
+    fleet.consumer(wait=False)
     first = start("once", "acme", "gate", "order")
     started(fleet, "gate")
     first.kill()
@@ -119,7 +119,7 @@ def test_killed_inside_the_block_the_same_key_goes_on_with_its_hold(fleet: Fleet
 def test_killed_after_the_settle_is_published_by_the_relay(fleet: Fleet, start: Start) -> None:
     """Given a process that is killed before it publishes, then its event arrives, and its key is used up (L3)."""
     fleet.client("acme", 100)
-    fleet.consumer()
+    fleet.consumer(wait=False)
     assert start("dies", "acme", "order").wait(120) == -signal.SIGKILL
 
     (row,) = fleet.wait_for_rows(1)
@@ -160,7 +160,7 @@ def test_a_block_that_outlives_its_lease_keeps_its_hold(fleet: Fleet, start: Sta
 def test_a_script_that_ends_while_redis_is_away_is_charged(fleet: Fleet, start: Start) -> None:
     """Given work that is done, when Redis does not take its settle and the script ends, then it is charged (L3)."""
     fleet.client("acme", 100)
-    fleet.consumer()
+    fleet.consumer(wait=False)
     address = urlsplit(fleet.settings.redis_url)
     door = Proxy(address.hostname or "", address.port or 0)
     url = fleet.settings.redis_url.replace(f":{address.port}", f":{door.port}")
@@ -190,7 +190,7 @@ def books_agree(fleet: Fleet) -> bool:
 def test_a_block_keeps_its_hold_when_redis_loses_everything(fleet: Fleet, start: Start) -> None:
     """Given a block that goes on, when Redis is emptied, then its process asserts the hold; one charge (L6)."""
     fleet.client("acme", 100)
-    fleet.consumer()
+    fleet.consumer(wait=False)
     process = start("once", "acme", "gate")
     started(fleet, "gate")
     with redis.Redis.from_url(fleet.settings.redis_url) as client:
@@ -214,7 +214,7 @@ def test_a_block_keeps_its_hold_when_redis_loses_everything(fleet: Fleet, start:
 def test_a_crowd_is_admitted_up_to_the_ceiling_exactly(fleet: Fleet, start: Start) -> None:
     """Given 500 credits, when 104 threads of 8 processes reserve 75 at once, then exactly 6 are admitted (L1)."""
     fleet.client("acme", 500)
-    fleet.consumer()
+    fleet.consumer(wait=False)
     crowd = [start("crowd", "acme", "13") for _ in range(8)]
     wait_until(lambda: len(noted(fleet.directory, "ready")) == 8, "all are ready")
     (fleet.directory / "go").touch()

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 def test_a_run_keeps_its_hold_through_a_warm_shutdown(fleet: Fleet) -> None:
     """Given a run that goes on while its worker waits for it to end, then its lease is renewed all the while (L5)."""
     fleet.client("acme", 10)
-    fleet.consumer()
+    fleet.consumer(wait=False)
     worker = fleet.worker(children=1)
     fleet.send("gated", "acme", "gate")
     wait_until(lambda: noted(fleet.directory, "gate.started"), "the task runs")

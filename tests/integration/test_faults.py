@@ -33,7 +33,7 @@ def test_killed_between_success_and_settle_is_charged_once(fleet: Fleet) -> None
     Celery 5.7 acknowledges such a message, and the reaper settles the draft; 5.6 redelivers it, and it runs again.
     """
     fleet.client("acme", 100)
-    fleet.consumer()
+    fleet.consumer(wait=False)
     fleet.worker()
     (fleet.directory / "kill._settle").touch()
 
@@ -50,7 +50,7 @@ def test_killed_between_success_and_settle_is_charged_once(fleet: Fleet) -> None
 def test_killed_between_settle_and_publish_is_published_by_the_relay(fleet: Fleet) -> None:
     """Given a settled run whose process died before it published, then its event arrives from the outbox, once (L3)."""
     fleet.client("acme", 100)
-    fleet.consumer()
+    fleet.consumer(wait=False)
     fleet.worker()
     (fleet.directory / "kill.publish").touch()
 
@@ -67,7 +67,7 @@ def test_a_wiped_redis_is_rebuilt_from_the_log_and_the_running_attempts(fleet: F
     """Given history and a running task, when Redis is emptied, then nothing is admitted until all is as before (L6)."""
     fleet.client("acme", 40)
     fleet.client("brook", 15)
-    fleet.consumer()
+    fleet.consumer(wait=False)
     fleet.worker(children=2)
     fleet.send("ok", "acme").get(timeout=120)
     fleet.send("ok", "brook").get(timeout=120)
@@ -98,7 +98,7 @@ def test_a_wiped_redis_is_rebuilt_from_the_log_and_the_running_attempts(fleet: F
 def test_a_redis_that_was_killed_and_restarted_is_verified_before_it_admits(fleet: Fleet, stack: Stack) -> None:
     """Given tasks, when Redis is killed and comes back, then tasks wait, and every credit is where it was (L6)."""
     fleet.client("acme", 200)
-    fleet.consumer()
+    fleet.consumer(wait=False)
     fleet.worker(children=2)
     first = [fleet.send("ok", "acme", number) for number in range(5)]
     assert [result.get(timeout=120) for result in first] == list(range(5))
@@ -118,7 +118,7 @@ def test_tasks_finish_while_rabbitmq_takes_no_events(fleet: Fleet, stack: Stack)
     """Given a broker that hangs while a task runs, then its charge waits in the outbox, and arrives later (L3)."""
     assert stack.rabbitmq is not None
     fleet.client("acme", 100)
-    fleet.consumer()
+    fleet.consumer(wait=False)
     fleet.worker(children=1)
     fleet.send("gated", "acme", "gate")
     wait_until(lambda: noted(fleet.directory, "gate.started"), "the task runs")
@@ -151,7 +151,7 @@ def hanging(pid: int) -> Iterator[None]:
 def test_events_wait_in_rabbitmq_while_postgresql_is_away(fleet: Fleet, stack: Stack) -> None:
     """Given a young copy of the price book, when PostgreSQL is killed, then tasks go on and rows follow (L3, L10)."""
     fleet.client("acme", 100)
-    fleet.consumer()
+    fleet.consumer(wait=False)
     fleet.worker(children=1)
     fleet.send("ok", "acme").get(timeout=120)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import httpx
 import pytest
 
 import billing
+from billing.embedded.server import free_port
 from billing.observability.flower_tasks import COLUMNS
 from tests.fleet.harness import Fleet
 from tests.waiting import wait_until
@@ -67,13 +67,6 @@ def watched(running_fleet: Fleet) -> Iterator[Watched]:
         fleet.worker("watched", options=("-E", "-Q", QUEUE))
         wait_until(lambda: "watched@test" in http.get("/workers?json=1").text, "Flower sees the worker")
         yield Watched(fleet=fleet, http=http)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_for_answer(http: httpx.Client) -> None:

@@ -51,8 +51,8 @@ def test_a_child_killed_while_running_is_charged_once(redis_fleet: Fleet) -> Non
     """Given a task whose process dies by SIGKILL, when it is given back and succeeds, then one row (L3)."""
     fleet = redis_fleet
     fleet.client("acme", 10)
+    fleet.consumer(wait=False)
     fleet.worker()
-    fleet.consumer()
 
     assert fleet.send("killed_once", "acme", "victim").get(timeout=120) == 2
 

@@ -59,7 +59,6 @@ def running(fleet: Fleet) -> Fleet:
     """Start a consumer and a worker of two processes."""
     fleet.consumer(wait=False)
     fleet.worker()
-    fleet.wait_ready("consumer")
     return fleet
 
 
