@@ -112,6 +112,9 @@ def terminal(redis_url: str, result_url: str, broker_url: str, database_url: str
         "BILLING_BROKER_URL": broker_url,
         "BILLING_DATABASE_URL": database_url,
         "BILLING_CONNECTION_FILE": str(tmp_path / "none.json"),
+        # As long as a busy machine may need.
+        "BILLING_REDIS_TIMEOUT_SECONDS": "60",
+        "BILLING_DATABASE_TIMEOUT_SECONDS": "60",
         "COLUMNS": "200",
     }
     return Terminal(environment, tmp_path)

@@ -40,8 +40,8 @@ def database_template(stack: Stack, migrated_at: datetime) -> str:
 
 @pytest.fixture
 def database(database_url: str) -> Settings:
-    """Return settings that name this test's database."""
-    return Settings(database_url=database_url)
+    """Return settings that name this test's database, and wait for servers as long as a busy machine may need."""
+    return Settings(database_url=database_url, database_timeout_seconds=60.0, redis_timeout_seconds=60.0)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 import threading
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.integration
 def scene(redis_url: str, database: Settings, request: pytest.FixtureRequest) -> Iterator[Scene]:
     """Set the scene; webhooks have a minute to answer, or as long as the test says."""
     bound = getattr(request, "param", 60.0)
-    settings = Settings(redis_url=redis_url, database_url=database.database_url, webhook_timeout_seconds=bound)
+    settings = dataclasses.replace(database, redis_url=redis_url, webhook_timeout_seconds=bound)
     made = Scene(settings)
     yield made
     made.close()
