@@ -27,6 +27,12 @@ def is_open(fleet: Fleet, client_id: str) -> bool:
     return True
 
 
+def spent_and_held(fleet: Fleet, client_id: str) -> tuple[int, int]:
+    """Return what a client has spent and what is held: a result is stored before its run is settled."""
+    balance = fleet.balance(client_id)
+    return balance.spent, balance.held
+
+
 def test_killed_between_success_and_settle_is_charged_once(fleet: Fleet) -> None:
     """Given a stored success whose process died before it settled, then it is charged, once (L3).
 
@@ -72,7 +78,9 @@ def test_a_wiped_redis_is_rebuilt_from_the_log_and_the_running_attempts(fleet: F
     fleet.send("ok", "acme").get(timeout=120)
     fleet.send("ok", "brook").get(timeout=120)
     running = fleet.send("gated", "acme", "gate")
-    wait_until(lambda: fleet.balance("acme").held == 10, "the gated task holds its credits")
+    wait_until(lambda: noted(fleet.directory, "gate.started"), "the gated task runs")
+    wait_until(lambda: spent_and_held(fleet, "acme") == (10, 10), "the first one is settled")
+    wait_until(lambda: spent_and_held(fleet, "brook") == (10, 0), "the other one too")
     before = (fleet.balance("acme"), fleet.balance("brook"))
 
     with redis.Redis.from_url(fleet.settings.redis_url) as client:
@@ -82,6 +90,7 @@ def test_a_wiped_redis_is_rebuilt_from_the_log_and_the_running_attempts(fleet: F
 
     wait_until(lambda: is_open(fleet, "acme") and is_open(fleet, "brook"), "the shards are open")
     assert waiting.get(timeout=120) == 0
+    wait_until(lambda: spent_and_held(fleet, "acme") == (20, 10), "it is settled")
     with pytest.raises(Exception, match="has 5 of the 10 credits"):
         refused.get(timeout=120)
     after = (fleet.balance("acme"), fleet.balance("brook"))
