@@ -66,9 +66,11 @@ def announce(runtime: Runtime) -> int:
 
 
 def record_and_announce(runtime: Runtime) -> None:
-    """Do both, as the fulfillment worker does each second."""
-    record(runtime)
-    announce(runtime)
+    """Do both, as the fulfillment worker does each second: what is recorded is announced also while Redis is away."""
+    try:
+        record(runtime)
+    finally:
+        announce(runtime)
 
 
 def prune(runtime: Runtime) -> None:

@@ -35,10 +35,12 @@ R = TypeVar("R", bound=Row)
 def apply_each(rows: Iterable[R], apply: Callable[[R], bool], *, shards: int) -> int:
     """Apply each row; return how many were applied. Raises the last `Unreachable` where no row found its servers.
 
-    A shard whose Redis does not answer is not asked for its other rows, and is asked last the next time. A row that the ledger itself refuses (the
-    bucket knows of a grant that the ledger lacks) is logged, with the later ones of its client left for another time.
+    A shard whose Redis does not answer is not asked for its other rows, and is asked last the next time. A row that the
+    ledger itself refuses (the bucket knows of a grant that the ledger lacks) is logged, with the later ones of its
+    client left for another time.
     """
-    applied, reached, away = 0, False, None
+    applied, reached = 0, False
+    away: Unreachable | None = None
     left_out: set[int] = set()
     refused: set[str] = set()
     silent: set[int] = set()

@@ -100,7 +100,7 @@ def settled(buckets: Buckets, shard: int, task_id: str = "done") -> tuple[int, s
 def test_l10_a_reserve_does_not_wait_for_the_removals_of_a_node_that_hangs(
     cluster: ClusterServer, buckets: Buckets
 ) -> None:
-    """Given confirmed events of a hanging node, when another node's client reserves, then it holds, and they are left."""
+    """Given confirmed events of a hanging node, when another node's client reserves, then it holds, they are left."""
     bad, (there, *_), (here, *_) = shards_of(cluster)
     entry, own = settled(buckets, there), settled(buckets, here)
     hold = a_hold(a_run(CLIENTS[here]), 5, client_id=CLIENTS[here])

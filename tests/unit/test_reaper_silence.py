@@ -22,7 +22,7 @@ WAIT_SECONDS = 4.0
 
 
 class Shards:
-    """Lease indexes on three nodes, and when each was swept: a gap of a third of a lease pauses it, as `overdue` does."""
+    """Lease indexes on three nodes, and when each was swept: a third of a lease without pauses it, as in `overdue`."""
 
     def __init__(self) -> None:
         self.now = 0.0

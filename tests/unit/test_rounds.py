@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
 from typing import Any
 
@@ -77,7 +78,7 @@ def test_l9_a_silent_node_costs_one_wait_and_is_asked_after_pauses_that_grow_to_
         if asked != others:
             assert len(asked) == len(others) + 1
             tries.append(before)
-    pauses = [int(later - before - WAIT_SECONDS) for before, later in zip(tries, tries[1:], strict=False)]
+    pauses = [int(later - before - WAIT_SECONDS) for before, later in itertools.pairwise(tries)]
     assert pauses == [2, 6, 14, *[30] * (len(pauses) - 3)]
     assert len(pauses) > 4
 
@@ -112,7 +113,7 @@ def test_l10_two_silent_nodes_are_asked_by_turns_one_a_round(fleet: Fleet) -> No
 def test_l10_one_shard_at_which_a_node_falls_silent_hides_no_other_of_that_node(fleet: Fleet) -> None:
     """Given a node that answers for all shards but one, then that one is visited last, and no other is left out."""
     fleet.moved = dict.fromkeys(SHARDS, "node 0") | {3: "node 0, hanging"}
-    fleet.rounds = Rounds(lambda _: "node 0", SimpleNamespace(monotonic=lambda: fleet.now))  # type: ignore[arg-type]
+    fleet.rounds = Rounds(lambda _: "node 0", SimpleNamespace(monotonic=lambda: fleet.now))
     fleet.silent = {"node 0, hanging"}
     assert fleet.round() == [0, 1, 2, 3]
     for _ in range(3):
