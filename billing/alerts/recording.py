@@ -11,7 +11,7 @@ from typing import Final
 
 from billing.alerts.alert import LOW_BALANCE, Alert, kind_of, source_of
 from billing.alerts.signals import exhausted, low_balance
-from billing.alerts.statements import ANNOUNCED, PRUNE, RECORD, UNANNOUNCED
+from billing.alerts.statements import ANNOUNCED, ANNOUNCES, PRUNE, RECORD, UNANNOUNCED
 from billing.connections import postgres
 from billing.core.clock import from_milliseconds
 from billing.task.runtime import Runtime
@@ -45,8 +45,13 @@ def record(runtime: Runtime) -> int:
 
 
 def announce(runtime: Runtime) -> int:
-    """Send the signals of alerts that have had none; return how many. A receiver that raises is logged by Celery."""
+    """Send the signals of alerts that have had none; return how many: 0 while another worker does the same.
+
+    A receiver that raises is logged by Celery.
+    """
     with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
+        if not connection.execute(ANNOUNCES).scalar_one():
+            return 0
         waiting = [Alert(**row) for row in connection.execute(UNANNOUNCED, {"count": _BATCH}).mappings()]
         for alert in waiting:
             signal = low_balance if alert.kind == LOW_BALANCE else exhausted
@@ -66,9 +71,11 @@ def announce(runtime: Runtime) -> int:
 
 
 def record_and_announce(runtime: Runtime) -> None:
-    """Do both, as the fulfillment worker does each second."""
-    record(runtime)
-    announce(runtime)
+    """Do both, as the fulfillment worker does each second: what is recorded is announced also while Redis is away."""
+    try:
+        record(runtime)
+    finally:
+        announce(runtime)
 
 
 def prune(runtime: Runtime) -> None:

@@ -6,7 +6,7 @@ other content, is raised. Amounts are whole credits, times are milliseconds of R
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from uuid import UUID
@@ -150,7 +150,7 @@ class ReserveReply(Struct, frozen=True, kw_only=True):
 
     `available` is filled when it was not enough: what the client could have had, a hold of the same run included.
     `held` is what the run holds now. `price_version` is that of the first reserve. `head` and `lines` are the stored
-    draft that a takeover found.
+    draft that a takeover found. `left`: entries that were to be removed with it, and are not yet.
     """
 
     outcome: ReserveOutcome
@@ -160,6 +160,7 @@ class ReserveReply(Struct, frozen=True, kw_only=True):
     price_version: int = 0
     head: bytes = b""
     lines: bytes = b""
+    left: Sequence[tuple[int, str]] = ()
 
 
 class Settlement(Struct, frozen=True, kw_only=True):

@@ -22,3 +22,4 @@ class Guard(IntEnum):
     SHARD = _BASE + 4
     RECOVERY = _BASE + 5
     STRIPE_PLAN = _BASE + 6
+    ANNOUNCE = _BASE + 17

@@ -124,8 +124,17 @@ def test_a_batch_over_all_shards_is_one_round_trip_a_node(
     entry = buckets.settle(a_settlement(a_run(CLIENTS[there]), 1, client_id=CLIENTS[there])).entry_id
     assert entry is not None
     hold = a_hold(a_run(CLIENTS[here]), 5, client_id=CLIENTS[here])
+    # A removal rides on its own node alone; what is left is removed by a flush, in one round trip for all nodes.
+    port = cluster.primary_of(here).port
+    own = buckets.settle(a_settlement(a_run(CLIENTS[here]), 1, client_id=CLIENTS[here])).entry_id
+    assert own is not None
+    replies = []
+    forget = [(there, entry), (here, own)]
+    assert writes_of(monkeypatch, lambda: replies.append(buckets.reserve(hold, forget=forget))) == {port: 1}
+    assert (replies[0].outcome, replies[0].left) == (ReserveOutcome.HELD, [(there, entry)])
+    assert (buckets.outbox_depth(here), buckets.outbox_depth(there)) == (0, 1)
     both = {cluster.primary_of(shard).port for shard in (here, there)}
-    assert writes_of(monkeypatch, lambda: buckets.reserve(hold, forget=[(there, entry)])) == dict.fromkeys(both, 1)
+    assert writes_of(monkeypatch, lambda: buckets.forget_reached(forget)) == dict.fromkeys(both, 1)
     assert buckets.outbox_depth(there) == 0
 
 

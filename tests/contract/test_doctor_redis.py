@@ -82,6 +82,15 @@ def test_replicas_without_min_replicas_to_write_are_warned_of(server: Server | C
     assert findings == ([wanted] * PRIMARIES if isinstance(server, ClusterServer) else [])
 
 
+def test_l10_a_cluster_that_one_lost_node_stops_is_warned_of(server: Server | ClusterServer, configured: Any) -> None:
+    many = isinstance(server, ClusterServer)
+    assert of(found_at(server.url), "stops its own slots alone") == ([(OK, "")] * PRIMARIES if many else [])
+    if many:
+        configured("cluster-require-full-coverage", "yes")
+        wanted = (WARN, "set cluster-require-full-coverage no")
+        assert of(found_at(server.url), "stops the slots of all others") == [wanted] * PRIMARIES
+
+
 def test_what_the_user_lacks_is_named(server: Server | ClusterServer) -> None:
     for client in (node.client() for node in getattr(server, "nodes", [server])):
         client.execute_command("ACL", "SETUSER", "lacking", "on", ">secret", "~*", "+@all", "-zadd", "-xdel")
