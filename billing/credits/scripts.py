@@ -102,8 +102,11 @@ class Scripts:
                 self._refuse(error)
         return self.run_all([command])[0]
 
-    def run_all(self, commands: Sequence[Command]) -> list[Any]:
-        """Send commands in one round trip, answers in order; those that the server did not know are sent again."""
+    def run_all(self, commands: Sequence[Command], *, any_type: bool = False) -> list[Any]:
+        """Send commands in one round trip, answers in order; those that the server did not know are sent again.
+
+        With `any_type` the answer of a key that holds something of another type is None.
+        """
         try:
             answers = self._send(commands)
             unknown = [index for index, answer in enumerate(answers) if _unknown_function(answer)]
@@ -114,8 +117,10 @@ class Scripts:
                     answers[index] = answer
         except redis.RedisError as error:
             self._refuse(error)
-        for answer in answers:
-            if isinstance(answer, redis.RedisError):
+        for index, answer in enumerate(answers):
+            if any_type and isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE"):
+                answers[index] = None
+            elif isinstance(answer, redis.RedisError):
                 self._refuse(answer)
         return answers
 

@@ -3,9 +3,10 @@
 -- KEYS   1 bucket (string)  2 grants (hash)  3 server (string)  4 expiries (zset)
 -- ARGV   1 grant id  2 credits  3 usable grants that a bucket may have  4 percents at which it is alerted, as 20,5
 --        5 client  6 terms, as in the bucket (@50,1767225600000,0,page), or '' for the ordinary ones
--- Reply  'GRANTED' | 'ALREADY' | 'CONFLICT' (the id came with another amount) | 'TOO_MANY' | 'TOO_LARGE' | 'CLOSED'
+-- Reply  'GRANTED' | 'ALREADY' | 'CONFLICT' (the id came with another amount) | 'TOO_MANY' | 'TOO_LARGE'
 --        | 'UNKNOWN_CLIENT' | 'RECOVERING' | 'CORRUPT'
--- Only a grant for every SKU pays debt, and none that arrives after its time.
+-- Only a grant for every SKU pays debt, and none that arrives after its time. A closed client's bucket takes it too: what
+-- the ledger has, the bucket has (L2); the ledger grants a closed client nothing more.
 -- Atomic because the grant, the debt that it pays and the burn order are one fact.
 -- Idempotent by grant id: g:<id> stays for as long as the bucket does, also when the grant is used up.
 
@@ -24,13 +25,10 @@ end
 local epoch, owed, grants, terms = read_bucket(bucket)
 check_entries(bucket, grants)
 owed = tonumber(owed)
-local total = total_of(KEYS[2])
+local total, granted = total_of(KEYS[2])
 local before = call('HGET', KEYS[2], 'g:' .. grant)
 if before then
   return tonumber(before) == credits and 'ALREADY' or 'CONFLICT'
-end
-if terms and terms.state == 'c' then
-  return 'CLOSED'
 end
 if total + credits > CREDITS_MAX then
   return 'TOO_LARGE'
@@ -62,7 +60,7 @@ local repays = pays_debt and min(owed, credits) or 0
 local added = ' ' .. grant .. ':' .. digits(credits - repays) .. ':0:0' .. suffix
 
 -- What is used up leaves the burn order: nothing can come back to a grant that has neither credits nor holds.
-local usable, left, cold = '', 0, { 'g:' .. grant, digits(credits) }
+local usable, left, cold = '', 0, { 'g:' .. grant, digits(credits), 'g', digits(granted + credits) }
 local _, finish = find(bucket, '^[^!]*', grants)
 for other, available, held, spent, rest in gmatch(sub(bucket, grants, finish), ' (%d+):(%d+):(%d+):(%d+)([^ ]*)') do
   if available == '0' and held == '0' then
