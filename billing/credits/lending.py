@@ -27,7 +27,7 @@ class Claim:
 def lend(
     available: dict[int, int], held: dict[int, int], claims: Sequence[Claim], loans: Mapping[UUID, dict[int, int]]
 ) -> None:
-    """Lend to each claim what it lacks, as far as there is some, and change the books: `loans` is what each was lent."""
+    """Lend to each claim what it lacks, as far as there is some; the books change. `loans` is what each was lent."""
     short = False
     for claim in claims:
         lacking = _lacking(claim, loans)
