@@ -13,12 +13,11 @@ from collections.abc import Iterable
 
 from billing.connections import postgres
 from billing.core.errors import Recovering, Retryable
-from billing.credits.rebuilding import LedgerTerms, plan_bucket
+from billing.credits.rebuilding import plan_bucket
 from billing.credits.values import RebuildOutcome, StoredHold
 from billing.ledger import locks, rebuilds
 from billing.ledger.changes import enter_adjustment
 from billing.recovery import facts
-from billing.recovery.facts import ClientFacts
 from billing.task.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -32,7 +31,7 @@ def write_shard(runtime: Runtime, shard: int) -> None:
     with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
         locks.lock_shard_exclusive(connection, shard)
         began = facts.database_time(connection)
-        clients = facts.begin_epoch(connection, shard, buckets.epochs, buckets.time_ms())
+        clients = facts.begin_epoch(connection, shard, buckets.epochs, buckets.time_ms(), buckets.repaid)
         held = buckets.held(None, shard)
         logged = facts.logged_runs(connection, [hold.run_id for hold in held])
         for hold in held:
@@ -40,15 +39,10 @@ def write_shard(runtime: Runtime, shard: int) -> None:
                 # The log has charged it. Left as a hold it would lend nothing, and the reaper would settle it again.
                 buckets.mark_logged(hold.client_id, hold.run_id, logged[hold.run_id])
         holds = _by_client(hold for hold in held if hold.run_id not in logged)
-        repaid = buckets.repaid(
-            {found.client_id: [grant for grant, _ in found.grants] for found in clients if _owed(found)}
-        )
         for found in clients:
             own = holds.get(found.client_id, [])
             claims = {hold.run_id: (hold.sku, hold.created_ms) for hold in own}
-            known = dataclasses.replace(
-                found.known or LedgerTerms(), claims=claims, repaid=repaid.get(found.client_id, {})
-            )
+            known = None if found.known is None else dataclasses.replace(found.known, claims=claims)
             credits_ = [(hold.run_id, hold.credits) for hold in own]
             lent = {hold.run_id: hold.grants for hold in own}
             plan = plan_bucket(grants=found.grants, spent=found.spent, holds=credits_, lent=lent, known=known)
@@ -70,12 +64,6 @@ def _by_client(held: Iterable[StoredHold]) -> dict[str, list[StoredHold]]:
     for hold in sorted(held, key=lambda hold: (hold.created_ms, hold.run_id)):
         holds[hold.client_id].append(hold)
     return holds
-
-
-def _owed(found: ClientFacts) -> bool:
-    """Whether a client ever had debt: only then does a grant, rather than the log, know who repaid it."""
-    paid = sum(min(credits_, found.spent.get(grant, 0)) for grant, credits_ in found.grants)
-    return sum(found.spent.values()) > paid or bool(found.known and found.known.adjustments)
 
 
 def _again(shard: int, reason: str) -> Retryable:

@@ -20,11 +20,8 @@ if not bucket then
 end
 local epoch, owed, grants, terms = read_bucket(bucket)
 check_entries(bucket, grants)
-local granted = redis.pcall('HGET', KEYS[2], 'g:' .. grant)
-if type(granted) == 'table' then
-  corrupt()
-end
-if not granted then
+total_of(KEYS[2])
+if not call('HGET', KEYS[2], 'g:' .. grant) then
   return 'UNKNOWN_GRANT'
 end
 terms = terms or { limit = 0, room = 0, state = 'a', now = now_ms(), grants = {} }
