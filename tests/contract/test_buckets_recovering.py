@@ -10,11 +10,9 @@ from uuid import UUID
 
 import pytest
 
-from billing.core.credits import CREDITS_MAX
 from billing.core.errors import Recovering
 from billing.core.shards import shard_of
 from billing.credits.buckets import Buckets
-from billing.credits.granting import AdjustOutcome
 from billing.credits.rebuilding import BucketPlan, plan_bucket
 from billing.credits.values import (
     AssertOutcome,
@@ -182,38 +180,6 @@ def test_l6_an_old_rebuilder_that_wakes_up_changes_nothing(buckets: Buckets) -> 
     buckets.verify(SHARD, expected=None)
     assert rebuilt(buckets, plan, epoch=2) is RebuildOutcome.STALE
     assert (before.epoch, balance_of(buckets).epoch, balance_of(buckets).granted) == (1, 3, 50)
-
-
-def test_l2_the_bound_of_all_sums_is_the_same_after_a_rebuild_and_in_a_bucket_of_older_scripts(
-    server: Server, buckets: Buckets
-) -> None:
-    """The sum is kept beside the grants; where nobody kept it, it is added up."""
-    a_client(buckets)
-    buckets.close(SHARD)
-    grants = [(1, CREDITS_MAX - 30), (2, 5)]
-    assert rebuilt(buckets, plan_bucket(grants=grants, spent={0: 10}, holds=[])) is RebuildOutcome.REBUILT
-    buckets.verify(SHARD, expected=None)
-    key = f"{{billing:{SHARD}}}:grants:acme"
-    assert server.client().hget(key, "g") == str(CREDITS_MAX - 25).encode()
-    server.client().hdel(key, "g")
-    assert buckets.adjust("acme", 1, CREDITS_MAX).outcome is AdjustOutcome.TOO_LARGE
-    assert buckets.grant("acme", 3, 16) is GrantOutcome.TOO_LARGE
-    assert buckets.grant("acme", 3, 15) is GrantOutcome.GRANTED
-    assert server.client().hget(key, "g") == str(CREDITS_MAX - 10).encode()
-    assert buckets.grant("acme", 4, 1) is GrantOutcome.TOO_LARGE
-
-
-def test_l6_who_repaid_a_debt_is_read_from_a_bucket_that_is_still_there(server: Server, buckets: Buckets) -> None:
-    """Given a key of another type, or none, then nobody is known to have repaid."""
-    a_client(buckets)
-    a_client(buckets, 10, client_id="globex")
-    buckets.settle(a_settlement(a_run(), 30))
-    for grant_id, credits_ in ((1, 20), (2, 50)):
-        buckets.grant("acme", grant_id, credits_)
-    server.client().set(f"{{billing:{shard_of('spoiled', SHARDS)}}}:grants:spoiled", "text")
-    buckets.close(SHARD)
-    asked = {"acme": [2, 1, 7], "globex": [1], "spoiled": [1], "nobody": [], "lost": [4]}
-    assert buckets.repaid(asked) == {"acme": {2: 10, 1: 20}, "globex": {}, "spoiled": {}, "lost": {}}
 
 
 def test_a_bucket_that_is_missing_on_an_open_shard_is_rebuilt_alone(server: Server, buckets: Buckets) -> None:

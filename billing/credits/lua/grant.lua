@@ -60,7 +60,7 @@ local repays = pays_debt and min(owed, credits) or 0
 local added = ' ' .. grant .. ':' .. digits(credits - repays) .. ':0:0' .. suffix
 
 -- What is used up leaves the burn order: nothing can come back to a grant that has neither credits nor holds.
-local usable, left, cold = '', 0, { 'g:' .. grant, digits(credits), 'g', digits(granted + credits) }
+local usable, left, cold = '', 0, { 'g:' .. grant, digits(credits) }
 local _, finish = find(bucket, '^[^!]*', grants)
 for other, available, held, spent, rest in gmatch(sub(bucket, grants, finish), ' (%d+):(%d+):(%d+):(%d+)([^ ]*)') do
   if available == '0' and held == '0' then
@@ -78,6 +78,8 @@ end
 if left >= tonumber(ARGV[3]) then
   return 'TOO_MANY'
 end
+cold[#cold + 1] = 'g'
+cold[#cold + 1] = digits(granted + credits)
 if repays > 0 then
   cold[#cold + 1] = 'r:' .. grant
   cold[#cold + 1] = digits(repays)
