@@ -12,9 +12,10 @@
 -- Burn order: priority, then expiry (never is last), then id. Debt is what was settled though nothing covered it; room
 -- is what holds were lent of the overdraft. Both are owed; while they are above the limit, nothing is admitted.
 --
--- The hash `grants` is the rest: g all that was granted, g:<grant> granted, s:<grant> spent by a grant that is used up and has left the string,
+-- The hash `grants` is the rest: g:<grant> granted, s:<grant> spent by a grant that is used up and has left the string,
 -- r:<grant> spent on repaying debt, x:<grant> expired, v:<grant> voided, j:<grant> adjusted away; `s:0` is all that
--- nothing covered when it was settled, `j:0` when it was adjusted away; a:<adjustment> is what each took, as shares.
+-- nothing covered when it was settled, `j:0` when it was adjusted away; a:<adjustment> is what each took, as shares;
+-- `g` is the sum of all g:<grant>.
 -- A missing number is 0. Every verb keeps (L2):
 --   per grant   granted = available + held + spent + repaid + expired + voided + adjusted
 --   per client  debt = s:0 + j:0 - sum(r);  debt > 0 implies that no unrestricted grant has anything to use: what comes
