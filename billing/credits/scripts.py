@@ -103,15 +103,18 @@ class Scripts:
                 self._refuse(error)
         return self.run_all([command])[0]
 
-    def run_all(self, commands: Sequence[Command]) -> list[Any]:
-        """Send commands in one round trip, answers in order. Raises the first failure once all others are done."""
-        answers = self.run_each(commands)
+    def run_all(self, commands: Sequence[Command], *, any_type: bool = False) -> list[Any]:
+        """Send commands in one round trip, answers in order. Raises the first failure once all others are done.
+
+        With `any_type` the answer of a key that holds something of another type is None.
+        """
+        answers = self.run_each(commands, any_type=any_type)
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
         return answers
 
-    def run_each(self, commands: Sequence[Command]) -> list[Any]:
+    def run_each(self, commands: Sequence[Command], *, any_type: bool = False) -> list[Any]:
         """Send commands in one round trip, answers in order, in the place of each that failed its error (L10).
 
         Those that a server did not know are sent again, once it has been given the library.
@@ -122,6 +125,8 @@ class Scripts:
             again = self._send_anew([commands[index] for index in unknown])
             for index, answer in zip(unknown, again, strict=True):
                 answers[index] = answer
+        if any_type:
+            answers = [None if _of_another_type(answer) else answer for answer in answers]
         return [self._told(answer) if isinstance(answer, Exception) else answer for answer in answers]
 
     def node_of(self, key: str) -> str:
@@ -188,6 +193,10 @@ def _wrong(text: str) -> str:
     if "wrongtype" in lower or "wrong kind of value" in lower:
         return "a key of billing holds something that billing did not write"
     return "the server refuses a command"
+
+
+def _of_another_type(answer: object) -> bool:
+    return isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE")
 
 
 def _unknown_function(answer: object) -> bool:

@@ -93,8 +93,6 @@ class GrantOutcome(Enum):
     TOO_LARGE = "TOO_LARGE"
     #: The same grant id came before with another amount.
     CONFLICT = "CONFLICT"
-    #: The client is closed.
-    CLOSED = "CLOSED"
     CORRUPT = "CORRUPT"
 
 

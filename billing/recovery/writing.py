@@ -31,7 +31,7 @@ def write_shard(runtime: Runtime, shard: int) -> None:
     with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
         locks.lock_shard_exclusive(connection, shard)
         began = facts.database_time(connection)
-        clients = facts.begin_epoch(connection, shard, buckets.epochs, buckets.time_ms())
+        clients = facts.begin_epoch(connection, shard, buckets.epochs, buckets.time_ms(), buckets.repaid)
         held = buckets.held(None, shard)
         logged = facts.logged_runs(connection, [hold.run_id for hold in held])
         for hold in held:

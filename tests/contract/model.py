@@ -107,8 +107,6 @@ class Model:
             return "UNKNOWN_CLIENT"
         if grant_id in bucket.granted:
             return "ALREADY" if bucket.granted[grant_id] == credits_ else "CONFLICT"
-        if bucket.client.state is ClientState.CLOSED:
-            return "CLOSED"
         bucket.granted[grant_id] = credits_
         bucket.terms[grant_id] = terms or GrantTerms()
         accounts = (bucket.available, bucket.held, bucket.spent, bucket.repaid, bucket.expired, bucket.voided)

@@ -74,6 +74,16 @@ def test_a_settle_is_7_commands_in_one_round_trip(server: Server, buckets: Bucke
     assert round_trips_of(server, lambda buckets: buckets.settle(a_settlement(a_run(task_id="t2"), 5))) == 1
 
 
+def test_grants_debt_and_adjustments_never_read_all_that_a_client_ever_had(server: Server, buckets: Buckets) -> None:
+    """L9: the sum of a bucket is kept, however many adjustments it remembers."""
+    a_client(buckets, 10)
+    adjusted = commands_of(server, lambda: buckets.adjust("acme", 1, 100))
+    assert adjusted == {"fcall": 1, "get": 2, "hmget": 1, "hget": 1, "hincrby": 2, "hset": 1, "set": 1}
+    assert "hgetall" not in commands_of(server, lambda: buckets.grant("acme", 2, 5))
+    assert "hgetall" not in commands_of(server, lambda: buckets.settle(a_settlement(a_run(), 7)))
+    assert "hgetall" not in commands_of(server, lambda: buckets.void("acme", 2))
+
+
 def test_the_removal_of_confirmed_events_rides_along_in_the_same_round_trip(server: Server, buckets: Buckets) -> None:
     a_client(buckets, 100)
     entries = [buckets.settle(a_settlement(a_run(task_id=str(number)), 1)).entry_id for number in range(3)]

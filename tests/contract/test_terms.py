@@ -246,15 +246,16 @@ def test_a_suspended_client_reserves_nothing_and_what_runs_is_settled(buckets: B
     assert buckets.reserve(a_hold(a_run(task_id="new"), 1)).outcome is ReserveOutcome.HELD
 
 
-def test_a_closed_client_reserves_nothing_and_gets_nothing(buckets: Buckets) -> None:
+def test_a_closed_client_reserves_nothing_and_a_grant_that_the_ledger_has_goes_in(buckets: Buckets) -> None:
     a_client(buckets, 100)
     run = a_run()
     buckets.reserve(a_hold(run, 10))
     buckets.set_terms("acme", ClientTerms(state=ClientState.CLOSED))
     assert buckets.reserve(a_hold(a_run(task_id="new"), 1)).outcome is ReserveOutcome.CLOSED
-    assert buckets.grant("acme", 2, 5) is GrantOutcome.CLOSED
+    assert buckets.grant("acme", 2, 5) is GrantOutcome.GRANTED
     assert buckets.grant("acme", 1, 100) is GrantOutcome.ALREADY
     assert buckets.settle(a_settlement(run, 10)).outcome is SettleOutcome.SETTLED
+    assert (balance_of(buckets).available, balance_of(buckets).terms.state) == (95, ClientState.CLOSED)
 
 
 def test_a_bucket_without_terms_stays_as_short_as_it_was(buckets: Buckets, server: Server) -> None:

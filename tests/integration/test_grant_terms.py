@@ -125,6 +125,27 @@ def test_given_a_hold_on_a_grant_that_ended_when_rebuilt_then_it_keeps_its_share
     assert (balance_of(business).available, balance_of(business).owed) == (50, 0)
 
 
+def test_given_debt_repaid_by_grants_that_then_ended_or_burn_later_when_rebuilt_then_each_has_repaid_what_it_had(
+    business: Business,
+) -> None:
+    """L6: the log does not know who repaid a debt, and the ledger no end before no hold refers to the grant."""
+    with business.consuming():
+        business.settle("acme", 60, "debt")
+        grant(business, 30, "never ends")
+        ends = datetime.now(UTC) + timedelta(seconds=3)
+        grant(business, 100, "ends", expires_at=ends)
+        business.hold("acme", 20, "a")
+        grant(business, 40, "burns first", priority=1)
+        wait_until(lambda: balance_of(business).expired == 50, "it has ended")
+        before = balance_of(business)
+        assert ([one.repaid for one in before.grants], before.owed, before.available) == ([30, 30, 0], 0, 40)
+        until_rows(business.settings, 1)
+        business.close_shard("acme")
+        assert business.rebuilder.step() == 1
+        after = balance_of(business)
+    assert (after.grants, after.owed, after.available) == (before.grants, 0, 40)
+
+
 def test_given_room_and_restricted_grants_when_redis_is_emptied_then_holds_and_balances_are_as_before(
     business: Business,
 ) -> None:
