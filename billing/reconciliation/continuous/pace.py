@@ -1,0 +1,56 @@
+"""How fast the continuous reconciler goes: evenly over a pass, and never beyond its share of one core. Pure.
+
+What it does is one thing after the other, on whichever server, so that the time it is at work bounds what it costs all
+servers together (L9). Where that share is too small for a pass, the pass takes longer. Times are monotonic seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Work, in seconds, that may be saved up while there was nothing to do.
+_SAVED_MAX: Final = 1.0
+
+
+class Schedule:
+    """Spreads the clients of a pass evenly over its length."""
+
+    def __init__(self, pass_seconds: float) -> None:
+        self._pass_seconds = pass_seconds
+        self._began: float | None = None
+        self._clients = 0
+
+    def begin(self, now: float, clients: int) -> None:
+        """Begin a pass over about so many clients."""
+        self._began, self._clients = now, clients
+
+    def may_begin(self, now: float) -> bool:
+        """Return whether the next pass may begin: one pass length after the last one did."""
+        return self._began is None or now - self._began >= self._pass_seconds
+
+    def due(self, now: float, done: int) -> bool:
+        """Return whether more than the `done` clients of this pass should have been read by now."""
+        elapsed = 0.0 if self._began is None else now - self._began
+        return done * self._pass_seconds <= self._clients * elapsed
+
+
+class Share:
+    """Holds the time at work to a share of all time."""
+
+    def __init__(self, percent: int) -> None:
+        self._share = percent / 100
+        self._saved, self._saved_at = _SAVED_MAX * self._share, 0.0
+
+    def is_left(self, now: float) -> bool:
+        """Return whether the share allows any work now."""
+        self._earn(now)
+        return self._saved > 0
+
+    def worked(self, now: float, seconds: float) -> None:
+        """Take work from what is saved up. A slice that was long is paid for by a longer pause."""
+        self._earn(now)
+        self._saved -= seconds
+
+    def _earn(self, now: float) -> None:
+        earned = max(0.0, now - self._saved_at) * self._share
+        self._saved, self._saved_at = min(_SAVED_MAX, self._saved + earned), now
