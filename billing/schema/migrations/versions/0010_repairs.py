@@ -7,7 +7,7 @@ from typing import Final
 from alembic import op
 
 revision = "0010_repairs"
-down_revision = "0006_grant_terms"
+down_revision = "0009_postings"
 
 _DISCREPANCY: Final = """
 ALTER TABLE reconciliation_run ADD COLUMN continuous boolean NOT NULL DEFAULT false;
