@@ -16,7 +16,7 @@ from billing.admin.quotes import quote
 from billing.admin.reading import all_usage, balance, usage, usage_totals
 from billing.admin.rebuilding import Rebuilding, rebuild
 from billing.admin.receipts import open_receipt, receipt
-from billing.admin.reconciling import reconcile
+from billing.admin.reconciling import reconcile, reconciler_status
 from billing.admin.stripe import (
     customers,
     link_client,
@@ -56,6 +56,7 @@ __all__ = [
     "rebuild",
     "receipt",
     "reconcile",
+    "reconciler_status",
     "remove_webhook",
     "rotate_webhook",
     "set_client_state",

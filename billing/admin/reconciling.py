@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from billing.admin.access import runtime_for
 from billing.core.settings import Settings
 from billing.reconciliation import reconcile as reconciliation
+from billing.reconciliation.continuous.status import Status, read_status
 from billing.reconciliation.report import Report
 
 
@@ -17,3 +18,8 @@ def reconcile(settings: Settings, client_ids: Sequence[str] | None = None, *, st
     part of the report.
     """
     return reconciliation.reconcile(runtime_for(settings), client_ids=client_ids, stripe=stripe)
+
+
+def reconciler_status(settings: Settings) -> Status:
+    """Return how the continuous reconciler of the fulfillment worker stands. Raises `Unreachable`."""
+    return read_status(runtime_for(settings))

@@ -18,11 +18,11 @@ class Schedule:
     def __init__(self, pass_seconds: float) -> None:
         self._pass_seconds = pass_seconds
         self._began: float | None = None
-        self._clients = 0
+        self._clients = self._done = 0
 
-    def begin(self, now: float, clients: int) -> None:
-        """Begin a pass over about so many clients."""
-        self._began, self._clients = now, clients
+    def begin(self, now: float, clients: int, *, done: int = 0) -> None:
+        """Begin a pass over about so many clients, or go on with one of which another worker has `done` a part."""
+        self._began, self._clients, self._done = now, clients, done
 
     def may_begin(self, now: float) -> bool:
         """Return whether the next pass may begin: one pass length after the last one did."""
@@ -31,7 +31,7 @@ class Schedule:
     def due(self, now: float, done: int) -> bool:
         """Return whether more than the `done` clients of this pass should have been read by now."""
         elapsed = 0.0 if self._began is None else now - self._began
-        return done * self._pass_seconds <= self._clients * elapsed
+        return (done - self._done) * self._pass_seconds <= self._clients * elapsed
 
 
 class Share:

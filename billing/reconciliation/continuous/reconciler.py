@@ -144,7 +144,7 @@ class _Tour:
         return True
 
     def _begin_pass(self, now: float) -> None:
-        self._buckets_schedule.begin(now, self._walk.clients())
+        self._buckets_schedule.begin(now, self._walk.clients(), done=self.place.clients)
         if not self._resumed:
             started_at = self._clock.now()
             self.place = dataclasses.replace(self.place, started_at=started_at)
