@@ -34,7 +34,7 @@ bench: .venv/.installed rabbitmq ## Measure, as ratios to plain Celery, Redis an
 	@exec $(BIN)/python -m benchmarks $(ARGS)
 
 reconciler: .venv/.installed servers ## Find one credit among 10,000 clients beside a fleet at work, and say how fast
-	@RECONCILER_CLIENTS=10000 exec $(BIN)/python -m pytest -s tests/integration/test_reconciler_load.py $(ARGS)
+	@RECONCILER_CLIENTS=10000 exec $(BIN)/python -m pytest -s -o timeout=3600 tests/integration/test_reconciler_load.py $(ARGS)
 
 lock: .venv/.installed ## Write the locked requirements anew (ARGS=--upgrade for newer versions)
 	tools/lock $(ARGS)

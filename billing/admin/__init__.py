@@ -16,7 +16,7 @@ from billing.admin.quotes import quote
 from billing.admin.reading import all_usage, balance, usage, usage_totals
 from billing.admin.rebuilding import Rebuilding, rebuild
 from billing.admin.receipts import open_receipt, receipt
-from billing.admin.reconciling import reconcile, reconciler_status
+from billing.admin.reconciling import plan_repair, reconcile, reconciler_status, repair
 from billing.admin.stripe import (
     customers,
     link_client,
@@ -51,6 +51,7 @@ __all__ = [
     "grant",
     "link_client",
     "open_receipt",
+    "plan_repair",
     "prices",
     "quote",
     "rebuild",
@@ -58,6 +59,7 @@ __all__ = [
     "reconcile",
     "reconciler_status",
     "remove_webhook",
+    "repair",
     "rotate_webhook",
     "set_client_state",
     "set_overdraft",

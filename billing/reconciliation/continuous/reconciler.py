@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from datetime import datetime
@@ -111,15 +112,14 @@ class _Tour:
         began, turns = self._clock.monotonic(), (self._chase_on, self._walk_on, self._sum_on)
         turn = idle = read = 0
         while idle < len(turns) and not stopped():
-            now, before = self._clock.monotonic(), self.place.clients
+            now, computed, before = self._clock.monotonic(), time.thread_time(), self.place.clients
             if now - began > STEP_SECONDS_MAX or not self._share.is_left(now):
                 break
             worked = turns[turn % len(turns)](now)
             turn, idle = turn + 1, 0 if worked else idle + 1
             read += max(0, self.place.clients - before)
-            after = self._clock.monotonic()
-            self._busy += after - now
-            self._share.worked(after, after - now)
+            after, computed = self._clock.monotonic(), time.thread_time() - computed
+            self._busy += self._share.worked(after, computed=computed, waited=max(0.0, after - now - computed))
         return read
 
     def _chase_on(self, now: float) -> bool:
