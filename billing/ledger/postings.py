@@ -116,7 +116,7 @@ def waiting(connection: Connection, limit: int, *, after: str = "") -> list[Clie
 
 
 def mark_applied(connection: Connection, applied: ClientPostings) -> None:
-    """Note that the bucket has these versions. Idempotent; a version that is older than what is noted changes nothing."""
+    """Note that the bucket has these versions. Idempotent; an older version than what is noted changes nothing."""
     values = {
         "client_id": applied.client_id,
         "epoch": applied.epoch,

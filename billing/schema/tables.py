@@ -116,7 +116,6 @@ ledger_entry: Final = Table(
         "ledger_entry_ended_idx",
         "grant_id",
         "kind",
-        unique=True,
         postgresql_where=text("kind IN ('expire', 'void')"),
     ),
     Index(

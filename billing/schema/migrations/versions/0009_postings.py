@@ -39,7 +39,14 @@ CREATE TABLE settlement_returned (
 COMMENT ON TABLE settlement_returned IS 'what a bucket took a second time for a run, and was told to give back, once';
 """
 
+#: What is given back to a grant after its end was entered is entered too, as a row more.
+_ENDINGS: Final = """
+DROP INDEX ledger_entry_ended_idx;
+CREATE INDEX ledger_entry_ended_idx ON ledger_entry (grant_id, kind) WHERE kind IN ('expire', 'void');
+"""
+
 
 def upgrade() -> None:
     """Make the tables."""
     op.execute(_POSTINGS)
+    op.execute(_ENDINGS)
