@@ -2,7 +2,7 @@
 # can be had without a question. PYTHON=… chooses the interpreter.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test lint matrix bench lock clean rabbitmq servers
+.PHONY: help demo up test lint matrix bench reconciler lock clean rabbitmq servers
 
 export PYTHON
 BIN := .venv/bin
@@ -32,6 +32,9 @@ matrix: .venv-5.6/.installed servers ## Run all tests with the other Celery vers
 
 bench: .venv/.installed rabbitmq ## Measure, as ratios to plain Celery, Redis and PostgreSQL
 	@exec $(BIN)/python -m benchmarks $(ARGS)
+
+reconciler: .venv/.installed servers ## Find one credit among 10,000 clients beside a fleet at work, and say how fast
+	@RECONCILER_CLIENTS=10000 exec $(BIN)/python -m pytest -s -o timeout=3600 tests/integration/test_reconciler_load.py $(ARGS)
 
 lock: .venv/.installed ## Write the locked requirements anew (ARGS=--upgrade for newer versions)
 	tools/lock $(ARGS)

@@ -16,7 +16,7 @@ from billing.admin.quotes import quote
 from billing.admin.reading import all_usage, balance, usage, usage_totals
 from billing.admin.rebuilding import Rebuilding, rebuild
 from billing.admin.receipts import open_receipt, receipt
-from billing.admin.reconciling import reconcile
+from billing.admin.reconciling import plan_repair, reconcile, reconciler_status, repair
 from billing.admin.stripe import (
     customers,
     link_client,
@@ -51,12 +51,15 @@ __all__ = [
     "grant",
     "link_client",
     "open_receipt",
+    "plan_repair",
     "prices",
     "quote",
     "rebuild",
     "receipt",
     "reconcile",
+    "reconciler_status",
     "remove_webhook",
+    "repair",
     "rotate_webhook",
     "set_client_state",
     "set_overdraft",

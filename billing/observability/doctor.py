@@ -16,7 +16,7 @@ from billing.core.settings import without_password
 from billing.events import topology
 from billing.fulfillment.dead_letters import count_dead_letters
 from billing.observability.doctor_clocks import examine_clocks
-from billing.observability.doctor_reconciliation import examine_reconciliation
+from billing.observability.doctor_reconciliation import examine_reconciler, examine_reconciliation
 from billing.observability.doctor_redis import examine_redis
 from billing.observability.doctor_stripe import examine_stripe
 from billing.observability.finding import Finding, fail, ok, warn
@@ -43,6 +43,7 @@ def examine(runtime: Runtime, app: Any = None) -> list[Finding]:
         ("broker", _broker),
         ("Stripe", examine_stripe),
         ("reconciliation", examine_reconciliation),
+        ("reconciler", examine_reconciler),
     )
     for part, check in parts:
         findings += _guarded(part, check, runtime)

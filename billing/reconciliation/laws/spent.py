@@ -53,7 +53,12 @@ def differences(balance: Balance, ledger: LedgerFacts, at_ms: int) -> Iterator[D
             found = f"{name}: Redis says {said:,}, the log's grant_spent says {high:,}"
             row = {"table": "grant_spent", "client_id": balance.client_id, "grant_id": grant_id, "at this moment": high}
             yield Discrepancy(
-                law=Law.SPENT.value, client_id=balance.client_id, grant_id=grant_id, found=found, rows=(row,)
+                law=Law.SPENT.value,
+                client_id=balance.client_id,
+                grant_id=grant_id,
+                found=found,
+                rows=(row,),
+                differs_by=said - high if low == high else None,
             )
 
 
