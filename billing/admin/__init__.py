@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from billing.admin.access import close
 from billing.admin.alerts import AlertRow, Webhook, alerts, remove_webhook, rotate_webhook, set_webhook, webhook
+from billing.admin.allowances import add_allowance, allowances, end_allowance
 from billing.admin.changes import adjust_credits, set_client_state, set_overdraft, void
 from billing.admin.clients import ClientView, add_client, client, clients
 from billing.admin.grants import grant
@@ -37,10 +38,12 @@ __all__ = [
     "Rebuilding",
     "Terms",
     "Webhook",
+    "add_allowance",
     "add_client",
     "adjust_credits",
     "alerts",
     "all_usage",
+    "allowances",
     "balance",
     "balance_at",
     "check_terms",
@@ -48,6 +51,7 @@ __all__ = [
     "clients",
     "close",
     "customers",
+    "end_allowance",
     "grant",
     "link_client",
     "open_receipt",

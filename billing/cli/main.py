@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "grant": "billing.cli.money:grant",
     "void": "billing.cli.money:void",
     "adjust": "billing.cli.money:adjust",
+    "allowance": "billing.cli.allowances:allowance",
     "balance": "billing.cli.money:balance",
     "quote": "billing.cli.quote:quote",
     "usage": "billing.cli.money:usage",

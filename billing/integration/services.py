@@ -21,6 +21,7 @@ from billing.fulfillment.batch import Received
 from billing.fulfillment.consumer import AfterCommit, Consumer
 from billing.fulfillment.usage_log import UsageLog
 from billing.integration.loops import Loop
+from billing.recovery.allowances import grant_allowances
 from billing.recovery.changes import apply_changes
 from billing.recovery.grants import apply_grants
 from billing.recovery.lapsing import lapse_grants
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 _RELAY_SECONDS: Final = 1.0
 _GRANTS_SECONDS: Final = 2.0
 _ENDINGS_SECONDS: Final = 5.0
+_ALLOWANCES_SECONDS: Final = 5.0
 _RECOVERY_SECONDS: Final = 1.0
 _ALERTS_SECONDS: Final = 1.0
 #: Sweeps per lease: a hold whose worker died is resolved within its lease plus one of these (L5).
@@ -61,6 +63,7 @@ class Services:
             Loop("reaper", sweep_seconds, reaper.sweep),
             Loop("grants", _GRANTS_SECONDS, lambda: apply_grants(self._runtime)),
             Loop("changes", _GRANTS_SECONDS, lambda: apply_changes(self._runtime)),
+            Loop("allowances", _ALLOWANCES_SECONDS, lambda: grant_allowances(self._runtime)),
             Loop("endings", _ENDINGS_SECONDS, lambda: lapse_grants(self._runtime)),
             Loop("recovery", _RECOVERY_SECONDS, self._rebuilder.step),
             Loop("alerts", _ALERTS_SECONDS, lambda: record_and_announce(self._runtime)),
