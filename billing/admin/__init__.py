@@ -27,6 +27,7 @@ from billing.admin.stripe import (
     sync_push,
     sync_status,
 )
+from billing.admin.top_ups import TopUp, answer_top_up, remove_top_up, set_top_up, top_up
 from billing.ledger.grant_terms import Terms, check_terms
 from billing.task.quoting import Quote
 
@@ -37,6 +38,7 @@ __all__ = [
     "Quote",
     "Rebuilding",
     "Terms",
+    "TopUp",
     "Webhook",
     "add_allowance",
     "add_client",
@@ -44,6 +46,7 @@ __all__ = [
     "alerts",
     "all_usage",
     "allowances",
+    "answer_top_up",
     "balance",
     "balance_at",
     "check_terms",
@@ -60,17 +63,20 @@ __all__ = [
     "rebuild",
     "receipt",
     "reconcile",
+    "remove_top_up",
     "remove_webhook",
     "rotate_webhook",
     "set_client_state",
     "set_overdraft",
     "set_price",
+    "set_top_up",
     "set_webhook",
     "stripe_setup",
     "sync_confirm",
     "sync_plan",
     "sync_push",
     "sync_status",
+    "top_up",
     "usage",
     "usage_totals",
     "void",

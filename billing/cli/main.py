@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "void": "billing.cli.money:void",
     "adjust": "billing.cli.money:adjust",
     "allowance": "billing.cli.allowances:allowance",
+    "top-up": "billing.cli.top_ups:top_up",
     "balance": "billing.cli.money:balance",
     "quote": "billing.cli.quote:quote",
     "usage": "billing.cli.money:usage",

@@ -36,11 +36,22 @@ class AlertStream(Calling):
             self._scripts.run_all(unreadable)
         return entries
 
+    def ends_told(self, client_ids: Sequence[str]) -> set[str]:
+        """Return those of these clients whose end was told since a grant last left them something: one round trip."""
+        commands: list[Command] = [("GET", self._keys_of(client_id).bucket + client_id) for client_id in client_ids]
+        buckets = self._scripts.run_all(commands) if commands else []
+        return {client_id for client_id, bucket in zip(client_ids, buckets, strict=True) if _end_told(bucket)}
+
     def forget_alerts(self, entries: Sequence[AlertEntry]) -> None:
         """Remove exactly these entries, in one round trip."""
         if entries:
             commands: list[Command] = [("XDEL", self._keys[entry.shard].alerts, entry.entry_id) for entry in entries]
             self._scripts.run_all(commands)
+
+
+def _end_told(bucket: bytes | None) -> bool:
+    """Whether a bucket's marks say so, as `end_alerted` of lua/marks.lua reads them."""
+    return bucket is not None and b"!" in bucket and b":0,/" not in bucket
 
 
 def _entry(shard: int, entry_id: str, fields: Mapping[bytes, bytes] | Sequence[bytes]) -> AlertEntry:

@@ -29,6 +29,7 @@ from billing.recovery.rebuild import Rebuilder
 from billing.task.attachment import attachment_of
 from billing.task.reaper import Reaper, StoredResult
 from billing.task.runtime import Runtime
+from billing.top_ups.asking import TopUps
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Services:
         relay = make_relay(self._runtime)
         self._rebuilder = Rebuilder(self._runtime)
         self._deliveries = Deliveries(self._runtime)
+        self._top_ups = TopUps(self._runtime)
         sweep_seconds = min(_SWEEP_SECONDS_MAX, settings.lease_seconds / _SWEEPS_PER_LEASE)
         self._loops = (
             Loop("relay", _RELAY_SECONDS, relay.sweep),
@@ -67,6 +69,7 @@ class Services:
             Loop("endings", _ENDINGS_SECONDS, lambda: lapse_grants(self._runtime)),
             Loop("recovery", _RECOVERY_SECONDS, self._rebuilder.step),
             Loop("alerts", _ALERTS_SECONDS, lambda: record_and_announce(self._runtime)),
+            Loop("top-ups", _ALERTS_SECONDS, self._top_ups.step),
             Loop("webhooks", _ALERTS_SECONDS, self._deliveries.step),
         )
 

@@ -75,6 +75,12 @@ def register_tasks(app: celery.Celery) -> None:
 
         return grant_allowances(attachment_of(app).runtime)
 
+    def run_due_top_ups() -> None:
+        """Ask for the credits of clients that are short, in case no fulfillment worker's loop did."""
+        from billing.top_ups.asking import run_top_ups  # noqa: PLC0415 - not for task workers' memory
+
+        run_top_ups(attachment_of(app).runtime)
+
     def plan_increments() -> dict[str, int]:
         """Plan the increments of all usage that has none."""
         from billing.sinks.stripe import scheduled  # noqa: PLC0415 - the SDK of Stripe is not for task workers' memory
@@ -92,6 +98,7 @@ def register_tasks(app: celery.Celery) -> None:
         ("billing.partitions.make", make_months),
         ("billing.alerts.deliver", deliver_alerts),
         ("billing.allowances.grant", grant_due_allowances),
+        ("billing.top_ups.run", run_due_top_ups),
         ("billing.reconcile.run", reconcile_books),
         ("billing.stripe.plan", plan_increments),
         ("billing.stripe.push", push_increments),

@@ -11,12 +11,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-import psycopg
-from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError
 
 from billing.connections import postgres
-from billing.core.errors import Rejected, Retryable
+from billing.core.errors import Rejected
 from billing.core.shards import shard_of
 from billing.ledger import locks
 from billing.ledger.grants import GrantRow
@@ -29,12 +27,6 @@ logger = logging.getLogger(__name__)
 SCHEDULES_MAX: Final = 500
 #: Grants that one look at an allowance writes: more are due only after a long pause (L9).
 PERIODS_MAX: Final = 8
-#: How long one allowance waits for the locks of its client and shard before the others go on.
-_LOCK_TIMEOUT: Final = text("SET LOCAL lock_timeout = '2s'")
-
-
-class _Locked(Retryable):
-    """The client's row or its shard was not to be had in time."""
 
 
 def grant_allowances(runtime: Runtime) -> int:
@@ -53,7 +45,7 @@ def grant_allowance(runtime: Runtime, schedule_id: int, client_id: str) -> Seque
             if not written:
                 break
             made += written
-    except (Rejected, IntegrityError, _Locked) as error:
+    except (Rejected, IntegrityError, locks.Locked) as error:
         reason = type(error.orig).__name__ if isinstance(error, IntegrityError) else str(error)
         logger.warning("billing: allowance %d of client %s is put off: %s", schedule_id, client_id, reason)
         with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
@@ -62,13 +54,7 @@ def grant_allowance(runtime: Runtime, schedule_id: int, client_id: str) -> Seque
 
 
 def _grant_next(runtime: Runtime, schedule_id: int, client_id: str, now: datetime) -> Sequence[GrantRow]:
-    with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
-        connection.execute(_LOCK_TIMEOUT)
-        try:
-            # Apart from a rebuild, as every grant: it reads either this one or leaves it to be applied.
-            locks.lock_shards_shared(connection, [shard_of(client_id, runtime.settings.shards)])
-            return grant_due(connection, schedule_id, client_id, now)
-        except OperationalError as error:
-            if isinstance(error.orig, psycopg.errors.LockNotAvailable | psycopg.errors.DeadlockDetected):
-                raise _Locked("its client or shard is locked") from error
-            raise
+    with postgres.reaching(runtime.settings), runtime.engine.begin() as connection, locks.waiting_briefly(connection):
+        # Apart from a rebuild, as every grant: it reads either this one or leaves it to be applied.
+        locks.lock_shards_shared(connection, [shard_of(client_id, runtime.settings.shards)])
+        return grant_due(connection, schedule_id, client_id, now)

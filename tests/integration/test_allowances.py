@@ -213,7 +213,7 @@ def test_l10_a_client_that_is_locked_keeps_nobody_waiting(office: Office, sessio
     with session.transaction():
         session.execute("SELECT FROM client WHERE client_id = 'acme' FOR UPDATE")
         assert grant_allowances(office.runtime) == 1
-    assert office.row(held.schedule_id).reason == "its client or shard is locked"
+    assert office.row(held.schedule_id).reason == "somebody else has locked it"
     assert [len(office.grants(name)) for name in ("acme", "globex")] == [0, 1]
 
     office.clock.at += timedelta(minutes=1)
