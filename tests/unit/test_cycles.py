@@ -126,5 +126,5 @@ def test_a_start_is_in_utc_to_the_millisecond() -> None:
 def test_what_no_calendar_needs_is_refused(field: str, value: object) -> None:
     arguments: dict[str, object] = {"starts_at": LEAP, field: value}
     with pytest.raises(InvalidValue, match=rf"^{field}: [^\n]*: must be") as refused:
-        check_cycle(**arguments)  # type: ignore[arg-type]
+        check_cycle(**arguments)
     assert refused.value.field == field
