@@ -17,7 +17,7 @@ from billing.ledger.schedules import ScheduleRow
 
 _FOR_EVER: Final = "forever"
 _COLUMNS: Final = (
-    *("allowance", "client", "state", "every", "start (UTC)", "end (UTC)", "next (UTC)", "rollover", "why"),
+    *("allowance", "client", "state", "every", "rollover", "next (UTC)", "end (UTC)", "why"),
     "credits",
 )
 
@@ -89,7 +89,7 @@ def add(  # noqa: PLR0913 - one argument per option
         rollover=rollover,
         terms=admin.check_terms(kind=kind, priority=priority, skus=skus),
     )
-    said = f"{row.credits:,} credits for {row.client_id} {row.cycle}"
+    said = f": {row.credits:,} credits for {row.client_id} {row.cycle}"
     _print(row, f"{said}; {'added' if created else 'is there already'}", as_json=as_json)
 
 
@@ -100,7 +100,7 @@ def add(  # noqa: PLR0913 - one argument per option
 def end(schedule_id: int, key: str | None, as_json: bool) -> None:  # noqa: FBT001 - click gives flags by name
     """Grant nothing more of an allowance. What it has granted stays."""
     row = admin.end_allowance(settings(), schedule_id, key=key)
-    _print(row, f"of {row.client_id}: ended", as_json=as_json)
+    _print(row, f" of {row.client_id}: ended", as_json=as_json)
 
 
 @allowance.command(name="list", epilog="Example: billing allowance list --client acme")
@@ -120,12 +120,12 @@ def list_(client_id: str | None, ended: bool, limit: int, as_json: bool) -> None
 def _cells(row: ScheduleRow) -> tuple[object, ...]:
     following = row.next_at if row.state == "open" else None
     rollover = _FOR_EVER if row.rollover is None else str(row.rollover)
-    head = (str(row.schedule_id), row.client_id, row.state, row.every, row.starts_at, row.ends_at)
-    return (*head, following, rollover, row.reason, row.credits)
+    head = (str(row.schedule_id), row.client_id, row.state, row.every, rollover)
+    return (*head, following, row.ends_at, row.reason, row.credits)
 
 
 def _print(row: ScheduleRow, said: str, *, as_json: bool) -> None:
     if as_json:
         emit_json(row)
     else:
-        click.echo(f"allowance {row.schedule_id}: {said}")
+        click.echo(f"allowance {row.schedule_id}{said}")

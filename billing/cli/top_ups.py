@@ -14,7 +14,7 @@ from billing.top_ups.request import RequestRow
 from billing.top_ups.rule import Rule
 
 _COLUMNS: Final = (
-    *("request", "state", "short", "made (UTC)", "asked (UTC)", "ended (UTC)", "why"),
+    *("request", "state", "short", "asked (UTC)", "ended (UTC)", "why"),
     *("available", "credits"),
 )
 
@@ -103,7 +103,7 @@ def _said(rule: Rule) -> str:
 
 def _cells(row: RequestRow) -> tuple[object, ...]:
     state = f"{row.state} ({row.answer})" if row.answer else row.state
-    times = (row.created_at, row.asked_at, row.finished_at)
+    times = (row.asked_at, row.finished_at)
     return (str(row.request_id), state, row.shortfall, *times, row.reason, row.available, row.credits)
 
 

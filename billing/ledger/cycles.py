@@ -46,8 +46,9 @@ class Cycle:
 
     def __str__(self) -> str:
         until = "" if self.ends_at is None else f" until {self.ends_at.isoformat()}"
-        rollover = "for ever" if self.rollover is None else f"for {self.rollover} periods"
-        return f"each {self.every} from {self.starts_at.isoformat()}{until}, rolled over {rollover}"
+        said = {None: "rolled over for ever", 0: "not rolled over", 1: "rolled over once"}
+        rollover = said.get(self.rollover, f"rolled over {self.rollover} times")
+        return f"each {self.every} from {self.starts_at.isoformat()}{until}, {rollover}"
 
     def start_of(self, number: int) -> datetime:
         """Return the instant at which a period begins."""

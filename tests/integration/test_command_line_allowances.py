@@ -46,7 +46,7 @@ def test_an_allowance_is_added_listed_and_ended(shop: Terminal) -> None:
     made = shop.type(*command)
     assert made.code == 0
     assert made.out == (
-        "allowance 1: 50 credits for acme each month from 2026-01-31T00:00:00+00:00, rolled over for 1 periods; added\n"
+        "allowance 1: 50 credits for acme each month from 2026-01-31T00:00:00+00:00, rolled over once; added\n"
     )
     assert shop.type(*command).out.endswith("is there already\n")
     assert shop.type("balance", "acme", "--json").json()["available"] == 150
@@ -61,7 +61,7 @@ def test_an_allowance_is_added_listed_and_ended(shop: Terminal) -> None:
     assert "2 open, none put off" in shop.type("doctor").out
 
     for schedule in ("1", str(forever["schedule_id"])):
-        assert shop.type("allowance", "end", schedule).out == f"allowance {schedule}: of acme: ended\n"
+        assert shop.type("allowance", "end", schedule).out == f"allowance {schedule} of acme: ended\n"
         assert shop.type("allowance", "end", schedule, "--json").json()["state"] == "ended"
     assert shop.type("allowance", "list", "--json").json() == []
     assert len(shop.type("allowance", "list", "--ended", "--json").json()) == 2
