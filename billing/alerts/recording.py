@@ -15,6 +15,7 @@ from billing.alerts.statements import ANNOUNCED, ANNOUNCES, PRUNE, RECORD, UNANN
 from billing.connections import postgres
 from billing.core.clock import from_milliseconds
 from billing.task.runtime import Runtime
+from billing.top_ups.looking import make_due
 
 #: Entries taken from a shard, and signals sent, at a time (L9).
 _BATCH: Final = 200
@@ -40,6 +41,8 @@ def record(runtime: Runtime) -> int:
     }
     with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
         connection.execute(RECORD, given)
+    # Before the entries go: whoever dies here leaves them to the next, who has their balances looked at.
+    make_due(runtime, [entry.client_id for entry in entries])
     runtime.buckets.forget_alerts(entries)
     return len(entries)
 

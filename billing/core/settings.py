@@ -13,7 +13,19 @@ from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from billing.core.errors import InvalidValue
-from billing.core.parsers import Parser, choice, event_name, flag, name, percents, seconds, stripe_key, url, whole
+from billing.core.parsers import (
+    Parser,
+    choice,
+    event_name,
+    flag,
+    name,
+    percents,
+    reference,
+    seconds,
+    stripe_key,
+    url,
+    whole,
+)
 from billing.core.redis_address import redis_url, shown_nodes
 
 OnExhausted = Literal["fail"]
@@ -104,6 +116,15 @@ class Settings:
     )
     webhook_timeout_seconds: float = _setting(5.0, seconds(0.1, 60), "bound on one call of a client's webhook")
     webhook_attempts_max: int = _setting(8, whole(1, 20), "calls of a webhook before its alert is given up")
+    top_up_hook: str = _setting(
+        "", reference, "module:function that is asked to buy credits for a client; none: nobody"
+    )
+    top_up_timeout_seconds: float = _setting(
+        30.0, seconds(1, 3_600), "how long a call of that hook may take before its request is tried again"
+    )
+    top_up_pending_seconds: float = _setting(
+        86_400.0, seconds(60, 31 * 86_400), "how long a request may stay unanswered before it lapses"
+    )
     unavailable_retry_seconds: float = _setting(5.0, seconds(0.1, 3_600), "how long such a task waits each time")
 
 

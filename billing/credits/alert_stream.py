@@ -40,6 +40,12 @@ class AlertStream(Calling):
             self._answered(unreadable)
         return entries
 
+    def ends_told(self, client_ids: Sequence[str]) -> set[str]:
+        """Return those of these clients whose end was told since a grant last left them something: one round trip."""
+        commands: list[Command] = [("GET", self._keys_of(client_id).bucket + client_id) for client_id in client_ids]
+        buckets = self._scripts.run_all(commands) if commands else []
+        return {client_id for client_id, bucket in zip(client_ids, buckets, strict=True) if _end_told(bucket)}
+
     def forget_alerts(self, entries: Sequence[AlertEntry]) -> None:
         """Remove exactly these entries, in one round trip. Those of a shard that falls silent are read once more."""
         if entries:
@@ -55,6 +61,11 @@ class AlertStream(Calling):
                 raise failed[0]
             logger.warning("billing: the alerts of %d shards wait: %s", len(failed), failed[0])
         return [() if isinstance(answer, Exception) else answer for answer in answers]
+
+
+def _end_told(bucket: bytes | None) -> bool:
+    """Whether a bucket's marks say so, as `end_alerted` of lua/marks.lua reads them."""
+    return bucket is not None and b"!" in bucket and b":0,/" not in bucket
 
 
 def _entry(shard: int, entry_id: str, fields: Mapping[bytes, bytes] | Sequence[bytes]) -> AlertEntry:

@@ -22,6 +22,7 @@ from billing.fulfillment.consumer import AfterCommit, Consumer
 from billing.fulfillment.usage_log import UsageLog
 from billing.integration.loops import Loop
 from billing.reconciliation.continuous.reconciler import Reconciler
+from billing.recovery.allowances import grant_allowances
 from billing.recovery.changes import apply_changes
 from billing.recovery.grants import apply_grants
 from billing.recovery.lapsing import lapse_grants
@@ -30,6 +31,7 @@ from billing.recovery.rebuild import Rebuilder
 from billing.task.attachment import attachment_of
 from billing.task.reaper import Reaper, StoredResult
 from billing.task.runtime import Runtime
+from billing.top_ups.asking import TopUps
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,7 @@ _RELAY_SECONDS: Final = 1.0
 _GRANTS_SECONDS: Final = 2.0
 _POSTINGS_SECONDS: Final = 1.0
 _ENDINGS_SECONDS: Final = 5.0
+_ALLOWANCES_SECONDS: Final = 5.0
 _RECOVERY_SECONDS: Final = 1.0
 _ALERTS_SECONDS: Final = 1.0
 _RECONCILER_SECONDS: Final = 1.0
@@ -60,6 +63,7 @@ class Services:
         self._rebuilder = Rebuilder(self._runtime)
         self._deliveries = Deliveries(self._runtime)
         self._reconciler = Reconciler(self._runtime)
+        self._top_ups = TopUps(self._runtime)
         sweep_seconds = min(_SWEEP_SECONDS_MAX, settings.lease_seconds / _SWEEPS_PER_LEASE)
         self._loops = (
             Loop("relay", _RELAY_SECONDS, relay.sweep),
@@ -67,9 +71,11 @@ class Services:
             Loop("grants", _GRANTS_SECONDS, lambda: apply_grants(self._runtime)),
             Loop("changes", _GRANTS_SECONDS, lambda: apply_changes(self._runtime)),
             Loop("postings", _POSTINGS_SECONDS, lambda: apply_postings(self._runtime)),
+            Loop("allowances", _ALLOWANCES_SECONDS, lambda: grant_allowances(self._runtime)),
             Loop("endings", _ENDINGS_SECONDS, lambda: lapse_grants(self._runtime)),
             Loop("recovery", _RECOVERY_SECONDS, self._rebuilder.step),
             Loop("alerts", _ALERTS_SECONDS, lambda: record_and_announce(self._runtime)),
+            Loop("top-ups", _ALERTS_SECONDS, self._top_ups.step),
             Loop("webhooks", _ALERTS_SECONDS, self._deliveries.step),
             Loop("reconciler", _RECONCILER_SECONDS, self._reconciler.step),
         )

@@ -21,6 +21,7 @@ from billing.core.identifiers import check_client_id
 from billing.core.limits import UNAPPLIED_OF_ONE_CLIENT_MAX
 from billing.ledger.bounds import check_adjustment
 from billing.ledger.keys import check_key
+from billing.schema.allowances import grant_schedule
 from billing.schema.tables import client, client_change, credit_grant, ledger_entry
 
 STATES: Final = ("active", "suspended", "closed")
@@ -90,13 +91,20 @@ def take_credits(
 def set_state(
     connection: Connection, client_id: object, state: str, key: object, *, reason: str = ""
 ) -> tuple[ChangeRow, bool]:
-    """Let a client work (active), or reserve nothing (suspended), nor be granted anything either (closed)."""
+    """Let a client work (active), or reserve nothing (suspended), nor be granted anything either (closed).
+
+    Closing ends the client's allowances for good; a suspended client's go on.
+    """
     if state not in STATES:
         raise InvalidValue("state", state, f"must be one of {', '.join(STATES)}")
     checked_id = lock_client(connection, client_id)
     row, created = _add(connection, checked_id, key, reason, kind="state", state=state)
     if created:
         connection.execute(update(client).where(client.c.client_id == checked_id).values(state=state))
+    if created and state == "closed":
+        open_ = and_(grant_schedule.c.client_id == checked_id, grant_schedule.c.state == "open")
+        ended = {"state": "ended", "ended_at": row.created_at, "reason": "the client was closed"}
+        connection.execute(update(grant_schedule).where(open_).values(ended))
     return row, created
 
 
