@@ -31,7 +31,7 @@ matrix: .venv-5.6/.installed servers ## Run all tests with the other Celery vers
 	@exec .venv-5.6/bin/python -m pytest $(ARGS)
 
 loss: .venv/.installed servers ## Lose billing's Redis under 10,000 clients and 1,000 open holds, and count every credit
-	@FULL_SIZE=1 exec $(BIN)/python -m pytest -s tests/chaos/test_lost_redis.py -k full $(ARGS)
+	@LOSS_SIZE=full exec $(BIN)/python -m pytest -s tests/chaos/test_lost_redis.py $(ARGS)
 
 bench: .venv/.installed rabbitmq ## Measure, as ratios to plain Celery, Redis and PostgreSQL
 	@exec $(BIN)/python -m benchmarks $(ARGS)

@@ -33,11 +33,11 @@ class Losing:
     def _data(self) -> Path:
         return self._server.directory / "data"
 
-    def note_seconds(self) -> None:
-        """Have the append-only file tell the seconds, in one file that is not written anew."""
+    def note_seconds(self, *, noted: bool = True) -> None:
+        """Have the append-only file tell the seconds, in one file that is not written anew; or as it was."""
         with self._client() as client:
-            client.config_set("aof-timestamp-enabled", "yes")
-            client.config_set("auto-aof-rewrite-percentage", "0")
+            client.config_set("aof-timestamp-enabled", "yes" if noted else "no")
+            client.config_set("auto-aof-rewrite-percentage", "0" if noted else "100")
 
     def keep_snapshot(self) -> None:
         """Keep a snapshot of all the data, as it is now."""

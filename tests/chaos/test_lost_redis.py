@@ -7,23 +7,19 @@ servers. Its holds stay open through every loss and are charged at the end. `mak
 
 from __future__ import annotations
 
-import uuid
+import os
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 
-import psycopg
 import pytest
-import redis
-from psycopg import sql
 
 from billing import admin
 from billing.embedded.stack import Stack
+from tests.chaos.conftest import LOSS_SIZE
 from tests.chaos.loaded import LoadedFleet, Size
 from tests.chaos.losing import Losing
 from tests.chaos.wave import Wave
-from tests.fleet.fixtures import make_fleet
-
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+from tests.fleet.fixtures import make_fleet, module_servers
 
 SMALL = Size(clients=300, blocks=56, gated=4, tasks=240, shards=8, lease_seconds=6, block_processes=2, wait_seconds=120)
 FULL = Size(
@@ -36,55 +32,32 @@ FULL = Size(
     block_processes=4,
     wait_seconds=1_800,
 )
-FULL_SIZE = (pytest.mark.full_size, pytest.mark.timeout(3 * FULL.wait_seconds))
+SIZE = {"small": SMALL, "full": FULL}[os.environ.get(LOSS_SIZE, "small")]
 
-
-@pytest.fixture(
-    scope="module", params=[pytest.param(SMALL, id="small"), pytest.param(FULL, id="full", marks=FULL_SIZE)]
-)
-def loaded(
-    request: pytest.FixtureRequest, stack: Stack, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[LoadedFleet]:
-    """Run a fleet with all its holds open."""
-    if stack.rabbitmq is None:
-        pytest.skip("RabbitMQ is not installed")
-    size: Size = request.param
-    name = f"loaded-{uuid.uuid4().hex[:12]}"
-    administration = stack.postgres.url_of("postgres")
-    with psycopg.connect(administration, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    for url in (stack.endpoints.redis_url, stack.endpoints.result_url):
-        with redis.Redis.from_url(url) as client:
-            client.flushall()
-    servers = {
-        "BILLING_REDIS_URL": stack.endpoints.redis_url,
-        "BILLING_RESULT_URL": stack.endpoints.result_url,
-        "BILLING_BROKER_URL": stack.rabbitmq.add_virtual_host(name),
-        "BILLING_DATABASE_URL": stack.postgres.url_of(name),
-    }
-    try:
-        with make_fleet(servers | size.environment, tmp_path_factory.mktemp("loaded")) as fleet:
-            made = LoadedFleet(fleet, size)
-            try:
-                made.start()
-                yield made
-            finally:
-                made.stop()
-    finally:
-        stack.rabbitmq.remove_virtual_host(name)
-        with psycopg.connect(administration, autocommit=True) as connection:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(3 * SIZE.wait_seconds)]
+Lose = Callable[..., Wave]
 
 
 @pytest.fixture(scope="module")
-def losing(loaded: LoadedFleet, stack: Stack) -> Losing:
+def loaded(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadedFleet]:
+    """Run a fleet with all its holds open."""
+    directory = tmp_path_factory.mktemp("loaded")
+    with module_servers(stack) as servers, make_fleet(servers | SIZE.environment, directory) as fleet:
+        made = LoadedFleet(fleet, SIZE)
+        try:
+            made.start()
+            yield made
+        finally:
+            made.stop()
+
+
+@pytest.fixture(scope="module")
+def losing(loaded: LoadedFleet, stack: Stack) -> Iterator[Losing]:
     """Give what the fleet's Redis can lose, a snapshot of its beginnings kept."""
     losing = Losing(stack.valkey)
     losing.keep_snapshot()
-    return losing
-
-
-Lose = Callable[..., Wave]
+    yield losing
+    losing.note_seconds(noted=False)
 
 
 @pytest.fixture
@@ -111,7 +84,7 @@ def lose(loaded: LoadedFleet, losing: Losing) -> Lose:
 
 
 def holds_of(loaded: LoadedFleet) -> dict[str, tuple[object, ...]]:
-    """Return who holds what under which run id, of the holds that the test knows; each is lent all that it asked for."""
+    """Return who holds what under which run id, of the holds in the books; each is lent all that it asked for."""
     stored = loaded.stored_holds()
     assert stored.keys() >= loaded.books.open.keys()
     found: dict[str, tuple[object, ...]] = {}
@@ -157,7 +130,7 @@ def test_a_killed_redis_without_its_last_second(losing: Losing, lose: Lose) -> N
     assert b"bucket:client-" in cut[0]
 
 
-@pytest.mark.full_size
+@pytest.mark.every_loss
 def test_a_lost_bucket(loaded: LoadedFleet, losing: Losing, lose: Lose) -> None:
     """Given a client with an open hold whose bucket alone is lost, then it waits for a rebuild, and no other does."""
     victim = next(hold.client_id for hold in loaded.books.open.values() if hold.client_id in loaded.short)
@@ -167,7 +140,7 @@ def test_a_lost_bucket(loaded: LoadedFleet, losing: Losing, lose: Lose) -> None:
     assert risen == {loaded.shard_of(victim)}
 
 
-@pytest.mark.full_size
+@pytest.mark.every_loss
 def test_an_old_snapshot(losing: Losing, lose: Lose) -> None:
     """Given a Redis that comes back as it was waves ago, then none of its old balances and holds count (L1, L6)."""
 
