@@ -1,7 +1,7 @@
 """A loaded fleet: many clients, many open holds, waves of tasks, and the books that are kept beside it.
 
 Holds are of both kinds: tasks that run in worker processes, and blocks of `billing.reserve` in processes without
-Celery. One client in ten is short of credits: what it may still do after a loss is known to the task.
+Celery. Some clients are short of credits: how many tasks they can still pay for after a loss is known to the unit.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import collections
 import dataclasses
 import itertools
 import random
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import psycopg
@@ -39,6 +40,8 @@ class Size:
     """How large the fleet is, and how long one waits for it at most."""
 
     clients: int
+    #: Of them, those that are short of credits.
+    short: int
     blocks: int
     gated: int
     tasks: int
@@ -70,7 +73,7 @@ class LoadedFleet:
     def __init__(self, fleet: Fleet, size: Size) -> None:
         self.fleet, self.size, self.books = fleet, size, Books()
         names = [f"client-{number:05}" for number in range(size.clients)]
-        self.short, self.rich = names[::10], [name for number, name in enumerate(names) if number % 10]
+        self.short, self.rich = names[: size.short], names[size.short :]
         self.probes = list(_one_of_each_shard(size.shards))
         self.prober = Prober(fleet.settings, self.probes)
         self.orders: list[Order] = []
@@ -138,16 +141,27 @@ class LoadedFleet:
 
     def wait_ended(self, ids: Sequence[str], *, share: float = 1.0) -> None:
         """Wait until so many of some tasks have ended."""
-        wanted = int(share * len(ids))
+        wanted, left = int(share * len(ids)), list(ids)
 
         def ended() -> bool:
-            return len(ids) - self.states(ids)[states.PENDING] >= wanted
+            left[:] = [task_id for task_id, state in self.states_of(left).items() if state == states.PENDING]
+            return len(ids) - len(left) >= wanted
 
         self.wait(ended, f"{wanted} of {len(ids)} tasks ended")
 
-    def wait(self, condition: Any, what: str) -> None:
-        """Wait for a condition as long as this size may take."""
-        wait_until(condition, what, timeout_seconds=self.size.wait_seconds)
+    def wait(self, condition: Callable[[], object], what: str) -> None:
+        """Wait for a condition as long as this size may take, and take a small part of a core to look at it."""
+        resting = [time.monotonic()]
+
+        def rested() -> bool:
+            began = time.monotonic()
+            if began < resting[0]:
+                return False
+            found = bool(condition())
+            resting[0] = time.monotonic() + 10 * (time.monotonic() - began)
+            return found
+
+        wait_until(rested, what, timeout_seconds=self.size.wait_seconds)
 
     def left(self, gate: str) -> dict[str, str]:
         """Return the blocks that have left at a gate, with their outcomes."""

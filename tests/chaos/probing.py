@@ -27,7 +27,8 @@ from billing.task.runtime import Runtime
 from tests.fleet.tasks import SKU
 
 UNREACHABLE: Final = "UNREACHABLE"
-_ROUND_SECONDS: Final = 0.02
+#: So that it takes a small part of a core.
+_ROUND_SECONDS: Final = 0.2
 #: What is left behind where a release met the loss: it expires soon.
 _LEASE_SECONDS: Final = 2.0
 

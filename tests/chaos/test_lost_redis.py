@@ -21,12 +21,15 @@ from tests.chaos.losing import Losing
 from tests.chaos.wave import Wave
 from tests.fleet.fixtures import make_fleet, module_servers
 
-SMALL = Size(clients=300, blocks=56, gated=4, tasks=240, shards=8, lease_seconds=6, block_processes=2, wait_seconds=120)
+SMALL = Size(
+    clients=300, short=30, blocks=56, gated=4, tasks=240, shards=8, lease_seconds=6, block_processes=2, wait_seconds=120
+)
 FULL = Size(
     clients=10_000,
+    short=250,
     blocks=992,
     gated=8,
-    tasks=6_000,
+    tasks=3_000,
     shards=64,
     lease_seconds=15,
     block_processes=4,
