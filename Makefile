@@ -2,7 +2,7 @@
 # can be had without a question. PYTHON=… chooses the interpreter.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test lint matrix bench reconciler lock clean rabbitmq servers
+.PHONY: help demo up test lint matrix loss bench reconciler lock clean rabbitmq servers
 
 export PYTHON
 BIN := .venv/bin
@@ -29,6 +29,9 @@ lint: .venv/.installed ## Check style, types and the direction of imports
 
 matrix: .venv-5.6/.installed servers ## Run all tests with the other Celery version (5.6)
 	@exec .venv-5.6/bin/python -m pytest $(ARGS)
+
+loss: .venv/.installed servers ## Lose billing's Redis under 10,000 clients and 1,000 open holds, and count every credit
+	@LOSS_SIZE=full exec $(BIN)/python -m pytest -s tests/chaos/test_lost_redis.py $(ARGS)
 
 bench: .venv/.installed rabbitmq ## Measure, as ratios to plain Celery, Redis and PostgreSQL
 	@exec $(BIN)/python -m benchmarks $(ARGS)

@@ -132,6 +132,10 @@ class Fleet:
         wait_until(lambda: len(self.rows(client_id)) >= count, f"{count} rows", timeout_seconds=timeout_seconds)
         return self.rows(client_id)
 
+    def run_module(self, name: str, module: str, *arguments: str) -> Child:
+        """Start another process of the fleet: `python -m module`, with the fleet's servers in its environment."""
+        return self._run(name, module, *arguments)
+
     def stop(self) -> None:
         """Stop every process, all at once."""
         with ThreadPoolExecutor(max(1, len(self._children))) as pool:
@@ -140,9 +144,12 @@ class Fleet:
         admin.close(self.settings)
 
     def _spawn(self, name: str, command: str, *options: str, environment: Mapping[str, str] | None = None) -> Child:
+        return self._run(name, "celery", "-A", "tests.fleet.worker", command, *options, environment=environment)
+
+    def _run(self, name: str, module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Child:
         child = Child.spawn(
             name,
-            [sys.executable, "-m", "celery", "-A", "tests.fleet.worker", command, *options],
+            [sys.executable, "-m", module, *arguments],
             environ={**os.environ, **self._environment, "PYTHONPATH": str(ROOT), **(environment or {})},
             cwd=self.directory,
             log=self.directory / f"{name}.log",
