@@ -37,6 +37,9 @@ def make_app(environment: Mapping[str, str]) -> celery.Celery:
         broker_connection_retry_on_startup=True,
         worker_cancel_long_running_tasks_on_connection_loss=True,
         task_publish_retry=True,
+        # By default an event that a monitor has not read for five seconds is dropped, which a busy machine may need.
+        event_queue_ttl=600.0,
+        event_queue_expires=1_200.0,
     )
     app.set_default()
     billing.setup(app)

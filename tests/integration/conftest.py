@@ -24,14 +24,13 @@ TEMPLATE = "test_template"
 
 @pytest.fixture(scope="session")
 def migrated_at() -> datetime:
-    """Return when the tests' database was migrated: the months that it has count from then."""
+    """Return the moment before the tests' database is migrated: the months that it has count from then."""
     return datetime.now(UTC)
 
 
 @pytest.fixture(scope="session")
 def database_template(stack: Stack, migrated_at: datetime) -> str:
     """Make a migrated database that nobody is connected to."""
-    assert migrated_at
     with psycopg.connect(stack.postgres.url_of("postgres"), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {TEMPLATE}")
     migrate(Settings(database_url=stack.postgres.url_of(TEMPLATE)))

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.integration
 def received(broker_url: str) -> Iterator[tuple[list[dict[str, Any]], Callable[[], None]]]:
     """Yield the events that a monitor has received so far, and what has it look for more."""
     app = celery.Celery("monitor", broker=broker_url, set_as_current=False)
+    app.conf.update(event_queue_ttl=600.0, event_queue_expires=1_200.0)  # else what is not read for 5 s is dropped
     events: list[dict[str, Any]] = []
     with app.connection_for_read() as connection:
         receiver = app.events.Receiver(connection, handlers={"task-billed": events.append})
