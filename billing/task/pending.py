@@ -112,20 +112,23 @@ class Pending:
     def _settle_all(self) -> None:
         """Try every settle once, but for those of a node that did not answer: it is waited for once, and last (L9)."""
         silent: set[str] = set()
+        refusing: set[int] = set()
         for late in (False, True):
             for _ in range(len(self._settles)):
                 kept = self._settles.popleft()
                 node = self._node_of(kept.shard)
-                if node in silent or (node in self._silent) is not late or not self._is_paid(kept, node, silent):
+                out = node in silent or kept.shard in refusing or (node in self._silent) is not late
+                if out or not self._is_paid(kept, node, silent, refusing):
                     # Whoever is kept goes to the end, so that their order stays.
                     self._settles.append(kept)
         self._silent = frozenset(silent)
 
-    def _is_paid(self, kept: _Kept, node: str, silent: set[str]) -> bool:
-        """Try a settle; return whether nothing is owed any more. Adds its node to those that do not answer."""
+    def _is_paid(self, kept: _Kept, node: str, silent: set[str], refusing: set[int]) -> bool:
+        """Try a settle; return whether nothing is owed any more. Notes a node that is silent, a shard that refuses."""
         try:
             kept.settle()
         except Refusing:
+            refusing.add(kept.shard)
             return False
         except Unreachable:
             silent.add(node)

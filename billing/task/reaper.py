@@ -78,10 +78,14 @@ class Reaper:
 
     def _sweep_shard(self, shard: int) -> int:
         try:
-            overdue = self._buckets.overdue(shard, self._settings.sweep_batch)
+            return self._resolve_overdue(shard)
         except Unreachable as error:
             logger.warning("billing: shard %d cannot be swept: %s", shard, error)
             raise
+
+    def _resolve_overdue(self, shard: int) -> int:
+        try:
+            overdue = self._buckets.overdue(shard, self._settings.sweep_batch)
         except Retryable:
             raise
         except Exception:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
 import redis
 
 from billing.connections.redis import connect
+from billing.core.clock import SystemClock
 from billing.core.errors import Refusing, Unreachable
+from billing.core.settings import Settings
 from billing.core.shards import shard_of
 from billing.credits.buckets import Buckets
-from billing.credits.values import RenewOutcome, ReserveOutcome, SettleOutcome
+from billing.credits.values import Overdue, RenewOutcome, ReserveOutcome, SettleOutcome
+from billing.task.reaper import Reaper
 from tests.contract.clusters import ClusterServer, cluster_started
 from tests.contract.conftest import binary_or_skip
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
@@ -32,15 +35,28 @@ def cluster() -> Iterator[ClusterServer]:
 
 @pytest.fixture
 def buckets(cluster: ClusterServer) -> Iterator[Buckets]:
-    """Return buckets with a client of 100 credits on each shard, on an empty cluster, bounded as in production."""
+    """Return buckets with a client of 100 credits on each shard, on an empty cluster, with time to answer."""
     until(cluster.healthy, "the cluster is whole", 30)
     cluster.client().flushall()
-    client = connect(cluster.settings(redis_timeout_seconds=1.0))
-    made = cluster.buckets(client=client)
-    for client_id in CLIENTS.values():
-        a_client(made, 100, client_id=client_id)
-    yield made
-    client.close()
+    with closing(connect(cluster.settings())) as client:
+        made = cluster.buckets(client=client)
+        for client_id in CLIENTS.values():
+            a_client(made, 100, client_id=client_id)
+        yield made
+
+
+@pytest.fixture
+def hasty(cluster: ClusterServer) -> Iterator[Buckets]:
+    """Return buckets that soon give a node up, for questions to one that hangs."""
+    with closing(connect(cluster.settings(redis_timeout_seconds=0.2))) as client:
+        yield cluster.buckets(client=client, verified=False)
+
+
+@pytest.fixture
+def patient(cluster: ClusterServer) -> Iterator[Buckets]:
+    """Return buckets that wait once, for questions to nodes of which one hangs."""
+    with closing(connect(cluster.settings(redis_timeout_seconds=3.0, redis_retries=0))) as client:
+        yield cluster.buckets(client=client, verified=False)
 
 
 @contextmanager
@@ -98,7 +114,7 @@ def settled(buckets: Buckets, shard: int, task_id: str = "done") -> tuple[int, s
 
 
 def test_l10_a_reserve_does_not_wait_for_the_removals_of_a_node_that_hangs(
-    cluster: ClusterServer, buckets: Buckets
+    cluster: ClusterServer, buckets: Buckets, hasty: Buckets
 ) -> None:
     """Given confirmed events of a hanging node, when another node's client reserves, then it holds, they are left."""
     bad, (there, *_), (here, *_) = shards_of(cluster)
@@ -107,9 +123,9 @@ def test_l10_a_reserve_does_not_wait_for_the_removals_of_a_node_that_hangs(
     with hanging(bad):
         reply = buckets.reserve(hold, forget=[entry, own])
         assert (reply.outcome, reply.left) == (ReserveOutcome.HELD, [entry])
-        assert buckets.forget_reached([entry, own]) == [entry]
+        assert hasty.forget_reached([entry]) == [entry]
         with pytest.raises(Unreachable):
-            buckets.forget([entry])
+            hasty.forget([entry])
     assert buckets.forget_reached([entry, own]) == []
     assert (buckets.outbox_depth(there), buckets.outbox_depth(here)) == (0, 0)
 
@@ -163,18 +179,19 @@ def test_l10_alerts_of_the_other_nodes_are_read_and_removed(
 
 def test_l10_the_functions_are_loaded_wherever_they_can_be(cluster: ClusterServer, buckets: Buckets) -> None:
     """Given a node whose memory is full, when a new library is to be loaded, then the other nodes have it (L9)."""
-    others = [CLIENTS[shard] for shard in range(SHARDS)]
+    nodes = [cluster.primary_of(shard) for shard in range(SHARDS)]
+    admin = cluster.client()
     # Whichever node is asked first: each is the bad one once.
-    for bad in {cluster.primary_of(shard).port: cluster.primary_of(shard) for shard in range(SHARDS)}.values():
-        cluster.client().function_flush("SYNC")
+    for bad in {node.port: node for node in nodes}.values():
+        admin.function_flush("SYNC")
         with configured(bad, "maxmemory", "1"):
-            for shard, client_id in enumerate(others):
-                if cluster.primary_of(shard).port == bad.port:
+            for shard, node in enumerate(nodes):
+                if node.port == bad.port:
                     with pytest.raises(Refusing, match="lost billing's functions"):
-                        buckets.balance(client_id)
+                        buckets.balance(CLIENTS[shard])
                 else:
-                    assert buckets.balance(client_id) is not None
-        assert buckets.balances(others).keys() == {*others}, "and there as soon as it can be"
+                    assert buckets.balance(CLIENTS[shard]) is not None
+        assert buckets.balances([*CLIENTS.values()]).keys() == {*CLIENTS.values()}, "and there as soon as it can be"
 
 
 def test_l10_where_nobody_says_who_has_which_slot_what_was_answered_counts(
@@ -193,6 +210,36 @@ def test_l10_where_nobody_says_who_has_which_slot_what_was_answered_counts(
         outcomes = buckets.renew_each([(CLIENTS[there], run, None), (CLIENTS[here], run, None)])
     assert isinstance(outcomes[0], Unreachable)
     assert outcomes[1] is RenewOutcome.RENEWED
+
+
+def test_l10_a_sweep_asks_a_node_that_hangs_for_one_of_its_shards_and_sweeps_the_others(
+    cluster: ClusterServer,
+    buckets: Buckets,
+    patient: Buckets,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Given a node with two shards that hangs, when the reaper sweeps, then it has one wait, and all others' sweeps."""
+    ports = [cluster.primary_of(shard).port for shard in range(SHARDS)]
+    here, _ = next((a, b) for a in range(SHARDS) for b in range(a) if ports[a] == ports[b])
+    bad = cluster.primary_of(here)
+    others = {shard for shard in range(SHARDS) if ports[shard] != bad.port}
+    nothing: Any = None
+    reaper = Reaper(Settings(shards=SHARDS), patient, nothing, nothing, SystemClock())
+    assert reaper.sweep() == 0
+    asked: list[int] = []
+    overdue = patient.overdue
+
+    def counted(shard: int, count: int) -> Overdue:
+        asked.append(shard)
+        return overdue(shard, count)
+
+    monkeypatch.setattr(patient, "overdue", counted)
+    with hanging(bad):
+        assert reaper.sweep() == 0
+        assert (len(asked), len({*asked} - others), others - {*asked}) == (len(others) + 1, 1, set())
+    asked.clear()
+    assert reaper.sweep() == 0
+    assert sorted(asked) == [*range(SHARDS)], "and all, once it answers"
 
 
 def test_a_shard_says_which_node_has_it_without_asking(
