@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Literal
 
 import pytest
@@ -27,7 +27,7 @@ from billing.recovery.lapsing import lapse_grants
 from billing.schema.tables import client_change
 from billing.task.refusals import refusal
 from tests.integration.consuming import until_rows
-from tests.integration.granting import balance_of, entries, grant, rebuild
+from tests.integration.granting import balance_of, entries, grant, let_end, rebuild
 from tests.integration.recovering import SHARDS, Business, a_hold, business_on
 from tests.waiting import wait_until
 
@@ -210,8 +210,7 @@ def test_given_a_past_instant_when_asked_then_the_balance_is_that_of_ledger_and_
         return admin.balance_at(business.settings, "acme", instants[credits_]).left
 
     instants = {0: datetime.now(UTC)}
-    ends = datetime.now(UTC) + timedelta(seconds=3)
-    grant(business, 100, "k", expires_at=ends)
+    ending = grant(business, 100, "k", expires_at=FUTURE)
     row = grant(business, 40, "l")
     instants[1] = datetime.now(UTC)
     with business.consuming():
@@ -220,7 +219,7 @@ def test_given_a_past_instant_when_asked_then_the_balance_is_that_of_ledger_and_
     instants[2] = datetime.now(UTC)
     admin.void(business.settings, row.grant_id)
     instants[3] = datetime.now(UTC)
-    wait_until(lambda: datetime.now(UTC) > ends, "it has ended")
+    let_end(business, ending)
     wait_until(lambda: sum(map(lapse_grants, [business.runtime])) == 0 and len(entries(business)) == 4, "it has ended")
     instants[4] = datetime.now(UTC)
     assert [at(number) for number in range(5)] == [0, 140, 110, 70, 0]
@@ -245,12 +244,11 @@ def test_given_debt_when_a_past_balance_is_asked_then_what_a_grant_had_repaid_ha
         business.settle("acme", 60, "a")
         until_rows(business.settings, 1)
         assert now() == (0, 60, 0, 0, -60)
-        ends = datetime.now(UTC) + timedelta(seconds=2)
-        grant(business, 100, "ends", kind="promo", expires_at=ends)
+        ending = grant(business, 100, "ends", kind="promo", expires_at=FUTURE)
         voided = grant(business, 70, "voided", skus=["image"])
         admin.adjust_credits(business.settings, "acme", -50, key="minus")
         assert (now(), balance_of(business).owed) == ((170, 60, 0, 50, 60), 0)
-        wait_until(lambda: datetime.now(UTC) > ends, "it has ended")
+        let_end(business, ending)
         admin.void(business.settings, voided.grant_id)
         admin.adjust_credits(business.settings, "acme", -5, key="more")
         taken = balance_of(business)

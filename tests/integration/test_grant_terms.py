@@ -17,7 +17,7 @@ from billing.core.shards import shard_of
 from billing.credits.values import ReserveOutcome
 from billing.recovery.lapsing import lapse_grants
 from tests.integration.consuming import until_rows
-from tests.integration.granting import balance_of, entries, grant, rebuild
+from tests.integration.granting import balance_of, entries, grant, let_end, rebuild
 from tests.integration.recovering import SHARDS, Business, a_hold, business_on
 from tests.waiting import wait_until
 
@@ -80,10 +80,10 @@ def test_given_a_grant_that_ends_when_swept_then_the_ledger_has_its_one_entry_an
     business: Business,
 ) -> None:
     """L7: once per grant, however often it is swept, and whoever died before the index was cleaned."""
-    ends = datetime.now(UTC) + timedelta(seconds=0.7)
-    grant(business, 100, "k", expires_at=ends)
+    row = grant(business, 100, "k", expires_at=FUTURE)
     business.settle("acme", 30, "a")
     assert lapse_grants(business.runtime) == 0
+    let_end(business, row)
     wait_until(lambda: lapse_grants(business.runtime) == 1, "it has ended")
     assert entries(business) == [("grant", 100), ("expire", -70)]
     assert (balance_of(business).expired, balance_of(business).available) == (70, 0)
@@ -100,11 +100,11 @@ def test_given_a_hold_on_a_grant_that_ended_when_rebuilt_then_it_keeps_its_share
     business: Business,
 ) -> None:
     """L6: also what expired, and what a hold was lent before, comes back to the same values."""
-    ends = datetime.now(UTC) + timedelta(seconds=2)
-    grant(business, 100, "k", priority=1, expires_at=ends)
+    row = grant(business, 100, "k", priority=1, expires_at=FUTURE)
     grant(business, 50, "l")
     business.hold("acme", 40, "a")
-    wait_until(lambda: balance_of(business).expired == 60, "it has ended")
+    let_end(business, row)
+    assert balance_of(business).expired == 60
     before = balance_of(business)
     business.close_shard("acme")
     with business.consuming():
@@ -128,11 +128,10 @@ def test_given_debt_repaid_by_grants_that_then_ended_or_burn_later_when_rebuilt_
     with business.consuming():
         business.settle("acme", 60, "debt")
         grant(business, 30, "never ends")
-        ends = datetime.now(UTC) + timedelta(seconds=3)
-        grant(business, 100, "ends", expires_at=ends)
+        row = grant(business, 100, "ends", expires_at=FUTURE)
         business.hold("acme", 20, "a")
         grant(business, 40, "burns first", priority=1)
-        wait_until(lambda: balance_of(business).expired == 50, "it has ended")
+        let_end(business, row)
         before = balance_of(business)
         assert ([one.repaid for one in before.grants], before.owed, before.available) == ([30, 30, 0], 0, 40)
         until_rows(business.settings, 1)
@@ -180,12 +179,12 @@ def test_given_all_that_terms_bring_about_when_reconciled_then_every_law_holds_a
     business: Business,
 ) -> None:
     """L2 with what expired, was voided, adjusted, lent as room, and is reserved to some SKUs beside debt."""
-    ends = datetime.now(UTC) + timedelta(seconds=1)
-    ended = grant(business, 100, "ends", expires_at=ends)
+    ended = grant(business, 100, "ends", expires_at=FUTURE)
     voided = grant(business, 50, "voided")
     with business.consuming():
         business.settle("acme", 20, "a")
         admin.void(business.settings, voided.grant_id)
+        let_end(business, ended)
         wait_until(lambda: lapse_grants(business.runtime) >= 0 and len(entries(business)) == 4, "both have ended")
         admin.adjust_credits(business.settings, "acme", -5, key="minus")
         grant(business, 70, "image", skus=["image"])
