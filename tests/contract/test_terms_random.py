@@ -87,7 +87,7 @@ class TermsWalk(Walk):
         known = [*self.model.buckets[client_id].adjustments]
         self.adjustments += 1
         adjustment = self.random.choice(known) if known and self.random.random() < 0.3 else self.adjustments
-        credits_ = self.random.choice((1, 20, 200))
+        credits_ = self.random.choice((1, 20, 200, 2_000))
         reply = self.buckets.adjust(client_id, adjustment, credits_)
         assert (reply.outcome.value, reply.grants) == self.model.adjust(client_id, adjustment, credits_)
         return f"adjust {reply.outcome.value}{' debt' if 0 in reply.grants else ''}"
