@@ -7,8 +7,9 @@ from typing import Final
 from uuid import UUID
 
 from billing.core.errors import InvalidValue
+from billing.credits.posting import Posted
 from billing.credits.terms import ORDINARY, ClientState, ClientTerms, GrantTerms, read_terms
-from billing.credits.values import Balance, GrantBalance, Hold, Posted, StoredHold
+from billing.credits.values import Balance, GrantBalance, Hold, StoredHold
 
 _HEADER_FIELDS: Final = 11
 
