@@ -102,7 +102,7 @@ def read_balance(client_id: str, bucket: bytes, flat: Sequence[bytes], now_ms: i
         room=int(room),
         terms=ClientTerms(state=ClientState(state), overdraft_limit=int(limit)),
         grant_terms=terms,
-        beyond={int(name[2:]): credits_ for name, credits_ in fields.items() if name.startswith("m:")},
+        beyond={int(name[2:]): credits_ for name, credits_ in fields.items() if credits_ and name.startswith("m:")},
         posted={int(name[2:]): _read_posted(text) for name, text in texts.items() if name.startswith("p:")},
     )
 

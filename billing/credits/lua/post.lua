@@ -206,7 +206,6 @@ for i = 1, #order do
   local grant = order[i]
   local entry = entries[grant]
   if not entry.used and entry.available > 0 then
-    call('HDEL', KEYS[2], 's:' .. grant, 't:' .. grant)
     local own = terms and terms.grants[grant]
     if own and own.expires > 0 then
       call('ZADD', KEYS[5], own.expires, grant .. ' ' .. client)
@@ -219,11 +218,7 @@ for i = 1, #order do
   end
 end
 for field in pairs(changed) do
-  if fields[field] == '0' then
-    call('HDEL', KEYS[2], field)
-  else
-    call('HSET', KEYS[2], field, fields[field])
-  end
+  call('HSET', KEYS[2], field, fields[field])
 end
 bucket = write_bucket(epoch, owed, terms, text .. sub(bucket, #unmarked + 1))
 if received then
