@@ -134,7 +134,6 @@ def test_given_a_posting_when_redis_is_lost_before_or_after_it_was_applied_then_
         assert apply_postings(business.runtime) == 1
         rebuild(business)
     assert sums(assert_at_work(business, epoch=3)) == (0, 0, 35, 5)
-    apply_postings(business.runtime)
     assert query(business.settings, "SELECT count(*) FROM posting") == [(0,)]
 
 

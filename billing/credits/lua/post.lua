@@ -202,6 +202,16 @@ if not covered then
   return 'UNCOVERED'
 end
 
+bucket = write_bucket(epoch, owed, terms, text .. sub(bucket, #unmarked + 1))
+if received then
+  bucket = rearm(bucket, terms)
+end
+if taken then
+  place = find(bucket, ' ', find(bucket, ' ', 1, true) + 1, true) or #bucket + 1
+  if below_mark(bucket, place, 0, terms) then
+    bucket = alert(KEYS[4], client, bucket, false, terms)
+  end
+end
 for i = 1, #order do
   local grant = order[i]
   local entry = entries[grant]
@@ -219,16 +229,6 @@ for i = 1, #order do
 end
 for field in pairs(changed) do
   call('HSET', KEYS[2], field, fields[field])
-end
-bucket = write_bucket(epoch, owed, terms, text .. sub(bucket, #unmarked + 1))
-if received then
-  bucket = rearm(bucket, terms)
-end
-if taken then
-  place = find(bucket, ' ', find(bucket, ' ', 1, true) + 1, true) or #bucket + 1
-  if below_mark(bucket, place, 0, terms) then
-    bucket = alert(KEYS[4], client, bucket, false, terms)
-  end
 end
 call('SET', KEYS[1], bucket)
 return 'POSTED'
