@@ -19,9 +19,10 @@ from billing.reconciliation.laws import sums
 from billing.reconciliation.report import ROWS_MAX, Discrepancy, Law
 from billing.task.runtime import Runtime
 
-#: A slice that takes longer than the first makes the next one smaller, one that takes less than the second larger.
+#: A slice that takes longer than the first makes the next one smaller, to a minimum (a busy machine is slow as well);
+#: one that takes less than the second makes it larger.
 _LONG_SECONDS, _SHORT_SECONDS = 0.2, 0.05
-_SLICE_MAX: Final = 1_000
+_SLICE_MAX, _SLICE_MIN = 1_000, 100
 
 
 class Sums:
@@ -29,7 +30,7 @@ class Sums:
 
     def __init__(self, runtime: Runtime, engine: sqlalchemy.Engine, docket: Docket) -> None:
         self._runtime, self._engine, self._docket = runtime, engine, docket
-        self._size = _SLICE_MAX // 4
+        self._size = 2 * _SLICE_MIN
         self._after = ""
         self.clients = 0
 
@@ -46,7 +47,7 @@ class Sums:
             return True
         took = clock.monotonic() - began
         if took > _LONG_SECONDS:
-            self._size = max(1, self._size // 2)
+            self._size = max(min(self._size, _SLICE_MIN), self._size // 2)
         elif took < _SHORT_SECONDS:
             self._size = min(_SLICE_MAX, self._size * 2)
         if not ids:
