@@ -7,8 +7,9 @@ from typing import Final
 from uuid import UUID
 
 from billing.core.errors import InvalidValue
+from billing.credits.posting import Posted
 from billing.credits.terms import ORDINARY, ClientState, ClientTerms, GrantTerms, read_terms
-from billing.credits.values import Balance, GrantBalance, Hold, Posted, StoredHold
+from billing.credits.values import Balance, GrantBalance, Hold, StoredHold
 
 _HEADER_FIELDS: Final = 11
 
@@ -101,7 +102,7 @@ def read_balance(client_id: str, bucket: bytes, flat: Sequence[bytes], now_ms: i
         room=int(room),
         terms=ClientTerms(state=ClientState(state), overdraft_limit=int(limit)),
         grant_terms=terms,
-        beyond={int(name[2:]): credits_ for name, credits_ in fields.items() if name.startswith("m:")},
+        beyond={int(name[2:]): credits_ for name, credits_ in fields.items() if credits_ and name.startswith("m:")},
         posted={int(name[2:]): _read_posted(text) for name, text in texts.items() if name.startswith("p:")},
     )
 

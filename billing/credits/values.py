@@ -13,6 +13,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from billing.credits.posting import Posted
 from billing.credits.terms import ORDINARY, ClientTerms, GrantTerms
 
 
@@ -223,15 +224,6 @@ class GrantBalance:
     repaid: int = 0
     expired: int = 0
     voided: int = 0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Posted:
-    """What was posted to a grant of a bucket: absolute totals, and the version that they are of."""
-
-    version: int
-    credits: int
-    restored: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,6 +19,7 @@ from billing.core.shards import shard_of
 from billing.credits import permissions
 from billing.credits.buckets import Buckets
 from billing.credits.granting import AdjustOutcome, TermsOutcome, VoidOutcome
+from billing.credits.posting import Posting, PostOutcome
 from billing.credits.rebuilding import plan_bucket
 from billing.credits.terms import ClientTerms
 from billing.credits.values import (
@@ -102,6 +103,8 @@ def whole_life(buckets: Buckets, brief: Buckets) -> None:
     alerts = buckets.alerts(count=10)
     assert [alert.percent for alert in alerts] == [0]
     buckets.forget_alerts(alerts)
+    rows = [Posting(grant_id=1, version=1, credits=-5), Posting(grant_id=2, version=1, credits=1)]
+    assert buckets.post("acme", 1, rows) is PostOutcome.POSTED
     assert buckets.void("acme", 2) is VoidOutcome.VOIDED
     buckets.forget_lapsed(buckets.lapse(SHARD, 10))
     assert buckets.audit(["acme"])["acme"].balance == buckets.balance("acme")
