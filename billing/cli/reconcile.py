@@ -149,7 +149,7 @@ def _show_status(*, as_json: bool) -> None:
         for reason, one in status.last_pass.not_compared.items() if status.last_pass else ():
             click.echo(f"not compared: {one['clients']:,} clients ({', '.join(one['named'][:3])}): {reason}")
         click.echo(_status_line(status))
-    if not status.ok:
+    if not status.ok or not status.on:
         click.get_current_context().exit(1)
 
 
@@ -161,7 +161,7 @@ def _status_line(status: Status) -> str:
         return "no pass has ended yet: a worker with --fulfillment compares every bucket, over and over"
     took = (last.finished_at - last.started_at).total_seconds()
     if status.standing:
-        verdict = f"{status.standing:,} discrepancies stand"
+        verdict = f"{status.standing:,} discrepanc{'y stands' if status.standing == 1 else 'ies stand'}"
     elif status.not_compared:
         verdict = f"nothing differs; {status.not_compared:,} were not compared"
     else:

@@ -109,7 +109,7 @@ class Settings:
         20.0, seconds(0, 86_400), "time in which the fulfillment worker compares every bucket, over and over; 0: never"
     )
     reconcile_load_percent: int = _setting(
-        25, whole(1, 100), "share of one core that this may take; where it does not suffice, passes take longer"
+        40, whole(1, 100), "share of one core that this may take; where it does not suffice, passes take longer"
     )
     alert_percents: tuple[int, ...] = _setting(
         (20, 5), percents, "shares of what was granted at which a client's low balance is alerted"

@@ -14,9 +14,7 @@ from billing.reconciliation.facts import Charged, GrantFacts, LedgerFacts
 from billing.reconciliation.repair.corrections import Correction, Posted, correction
 
 
-def _reading(
-    *, debt: int = 0, owed: int | None = None, lent: Mapping[int, int] | None = None, **grant: int
-) -> BucketReading:
+def _reading(debt: int = 0, owed: int | None = None, **grant: int) -> BucketReading:
     """Read a bucket with one grant of 100, of which 10 are spent unless told otherwise."""
     own = GrantBalance(**{"grant_id": 7, "granted": 100, "available": 90, "spent": 10, **grant})
     balance = Balance(
@@ -33,7 +31,7 @@ def _reading(
         expired=own.expired,
         voided=own.voided,
     )
-    return BucketReading(client_id="acme", shard=3, at_ms=1_000, balance=balance, lent=lent or {})
+    return BucketReading(client_id="acme", shard=3, at_ms=1_000, balance=balance, lent={})
 
 
 def _ledger(spent: Mapping[int, int] | None = None, **changes: object) -> LedgerFacts:

@@ -38,16 +38,16 @@ class Place:
 def lead(connection: Connection, me: uuid.UUID, now: datetime) -> Place | None:
     """Return the place to go on from, if this worker is the one that leads until the transaction ends; else None."""
     lock = select(func.pg_try_advisory_xact_lock(Guard.RECONCILER, 0))
-    if not connection.execute(lock).scalar_one():
+    if _is_led(connection, me) or not connection.execute(lock).scalar_one() or _is_led(connection, me):
         return None
-    row = connection.execute(select(reconciler, func.clock_timestamp().label("present"))).one_or_none()
-    if row is None:
-        return Place(leader=me, stepped_at=now, started_at=now)
-    place = _place(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented way to a row's mapping
-    # By the database's clock on both sides.
-    if place.leader != me and row.present - place.stepped_at < SILENT_MAX:
-        return None
-    return place
+    return place_of(connection) or Place(leader=me, stepped_at=now, started_at=now)
+
+
+def _is_led(connection: Connection, me: uuid.UUID) -> bool:
+    """Return whether another worker leads and is not silent, by the database's clock on both sides."""
+    recently = reconciler.c.stepped_at > func.clock_timestamp() - SILENT_MAX
+    query = select(reconciler.c.leader).where(reconciler.c.leader != me, recently)
+    return connection.execute(query).first() is not None
 
 
 def keep(connection: Connection, place: Place) -> None:
@@ -60,7 +60,7 @@ def keep(connection: Connection, place: Place) -> None:
 def place_of(connection: Connection) -> Place | None:
     """Return where the reconciler is; None: it has never begun."""
     row = connection.execute(select(reconciler)).one_or_none()
-    return None if row is None else _place(row._mapping)  # noqa: SLF001 - see above
+    return None if row is None else _place(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented way to a row's mapping
 
 
 def standing(connection: Connection, limit: int = DISCREPANCIES_MAX) -> list[Standing]:

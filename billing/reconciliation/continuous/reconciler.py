@@ -66,10 +66,10 @@ class Reconciler:
             with postgres.reaching(settings), self._engine.begin() as connection:
                 place = keeping.lead(connection, self._me, self._runtime.clock.now())
                 if place is None:
-                    self._tour = None
+                    # Another worker leads, or is just looking whether it may.
                     return 0
                 connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-                tour = self._on_tour(connection, place)
+                tour = self._on_tour(connection, self._engine, place)
                 read = tour.step(connection, self._stopped.is_set)
                 keeping.keep(connection, tour.place)
         except BaseException:
@@ -79,9 +79,9 @@ class Reconciler:
         tour.docket.tell()
         return read
 
-    def _on_tour(self, connection: Connection, place: Place) -> _Tour:
-        if self._tour is None or place.leader != self._me or self._engine is None:
-            engine = self._engine or postgres.engine(self._runtime.settings)
+    def _on_tour(self, connection: Connection, engine: sqlalchemy.Engine, place: Place) -> _Tour:
+        """Return what this leader has in hand, or begin with what stands and the place that was reached."""
+        if self._tour is None or place.leader != self._me:
             standing = StandingBook(keeping.standing(connection))
             docket = Docket(standing, connection, place.started_at)
             self._tour = _Tour(self._runtime, engine, docket, dataclasses.replace(place, leader=self._me))

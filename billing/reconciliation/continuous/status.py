@@ -22,7 +22,7 @@ SHOWN_MAX: Final = 50
 class Pass:
     """A pass that came to an end. `not_compared`: reason → how many clients, for several passes in a row, and whom.
 
-    `busy_seconds` is what it cost (`pace.py` says how that is counted). `sums_at`: when all rollups' sums were last compared.
+    `busy_seconds` is what it cost, as `pace.py` counts it. `sums_at`: when all rollups' sums were last compared.
     """
 
     started_at: datetime

@@ -19,7 +19,6 @@ from billing.credits.auditing import BucketReading
 from billing.reconciliation import reading
 from billing.reconciliation.continuous.arrivals import Arrivals
 from billing.reconciliation.continuous.audit import SILENT, audit
-from billing.reconciliation.facts import LedgerFacts
 from billing.reconciliation.repair.corrections import Correction, Posted, correction
 from billing.task.runtime import Runtime
 
@@ -78,34 +77,36 @@ class Confirming:
         with reading.snapshot(runtime.settings, runtime.engine) as connection:
             ledger = reading.ledger_facts(connection, since)
             posted = _posted(connection, list(shards))
-        found = {}
+        found: dict[str, Correction] = {}
+        unproven: dict[int, int] = {}
         for client_id, shard in shards.items():
-            if client_id in ledger:
-                decided = self._decide(kept[client_id], ledger[client_id], posted[client_id])
-            else:
-                decided = Correction(client_id=client_id, shard=shard, epoch=0, unknown="PostgreSQL has no such client")
-            if decided is None and last:
-                of_last = [correction(one, ledger[client_id], posted[client_id]) for one in kept[client_id][-1:]]
-                reason = of_last[0].unknown or NO_PROOF if of_last else SILENT
-                decided = Correction(client_id=client_id, shard=shard, epoch=ledger[client_id].epoch, unknown=reason)
+            of_client, facts = kept[client_id], ledger.get(client_id)
+            if facts is None:
+                gone = "PostgreSQL has no such client"
+                found[client_id] = Correction(client_id=client_id, shard=shard, epoch=0, unknown=gone)
+                continue
+            made = [correction(one, facts, posted[client_id]) for one in of_client]
+            decided = self._decide(made)
             if decided is not None:
                 found[client_id] = decided
-        self._arrivals.ask({one.shard: one.at_ms for one in readings.values() if one.at_ms})
+            elif last:
+                reason = made[-1].unknown or NO_PROOF if made else SILENT
+                found[client_id] = Correction(client_id=client_id, shard=shard, epoch=facts.epoch, unknown=reason)
+            elif made and made[-1].needs_proof:
+                unproven[shard] = max(unproven.get(shard, 0), made[-1].at_ms)
+        self._arrivals.ask(unproven)
         return found
 
-    def _decide(
-        self, readings: Sequence[BucketReading], ledger: LedgerFacts, posted: Mapping[int, Posted]
-    ) -> Correction | None:
-        """Return what is confirmed of a client; None while it is not."""
-        seen: list[Correction] = []
-        for made in (correction(one, ledger, posted) for one in readings):
+    def _decide(self, seen: Sequence[Correction]) -> Correction | None:
+        """Return what is confirmed of a client by its readings, the oldest first; None while nothing is."""
+        sure: list[Correction] = []
+        for made in seen:
             if made.is_nothing or made.asked is not None or made.doubt is not None:
                 return made
-            sure = made.unknown is None and (not made.needs_proof or self._arrivals.proven(made.shard, made.at_ms))
-            if sure and seen.count(made) == _TWICE - 1:
-                return made
-            if sure:
-                seen.append(made)
+            if made.unknown is None and (not made.needs_proof or self._arrivals.proven(made.shard, made.at_ms)):
+                if sure.count(made) == _TWICE - 1:
+                    return made
+                sure.append(made)
         return None
 
 

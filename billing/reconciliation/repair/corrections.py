@@ -7,14 +7,13 @@ that is gone) has no such sum: then the shard is rebuilt from ledger and log.
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from billing.credits.auditing import BucketReading
 from billing.credits.values import Balance, GrantBalance
-from billing.reconciliation.facts import DEBT, LedgerFacts
+from billing.reconciliation.facts import LedgerFacts
 from billing.reconciliation.laws import bucket, grants, holds, spent
 
 
@@ -111,7 +110,7 @@ def _rebuilds(reading: BucketReading, ledger: LedgerFacts) -> Iterator[str]:
 def _postings(
     balance: Balance, ledger: LedgerFacts, at_ms: int, posted: Mapping[int, Posted]
 ) -> tuple[GrantCorrection, ...]:
-    of_log, of_bucket = spent.cut(ledger, at_ms).spent, said(balance)
+    of_log, of_bucket = spent.cut(ledger, at_ms).spent, spent.of_bucket(balance)
     made = []
     by_id = {grant.grant_id: grant for grant in balance.grants}
     for grant_id in sorted(of_log.keys() | of_bucket.keys() | by_id.keys() | posted.keys()):
@@ -124,14 +123,6 @@ def _postings(
             found = {"log": in_log, "waiting": waits.credits, "bucket": in_bucket} | _amounts(grant)
             made.append(GrantCorrection(grant_id=grant_id, credits=credits_, restored=restored, found=found))
     return tuple(made)
-
-
-def said(balance: Balance) -> dict[int, int]:
-    """Return what a bucket says that each grant has paid, as the log counts it."""
-    found = collections.Counter({grant.grant_id: grant.spent for grant in balance.grants})
-    found.update(balance.beyond)
-    found[DEBT] = balance.debt - sum(balance.beyond.values())
-    return dict(found)
 
 
 def _residual(grant: GrantBalance) -> int:
