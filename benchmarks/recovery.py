@@ -15,10 +15,9 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-import msgspec
 import redis
 
-from benchmarks.buckets import CLIENT, some_work
+from benchmarks.buckets import some_holds
 from benchmarks.rows import Row
 from benchmarks.servers import Servers
 from billing.connections import postgres
@@ -26,7 +25,7 @@ from billing.core.errors import Retryable
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
 from billing.credits.buckets import Buckets
-from billing.credits.values import Hold, ReserveOutcome
+from billing.credits.values import ReserveOutcome
 from billing.fulfillment.consumer import Consumer
 from billing.fulfillment.usage_log import UsageLog
 from billing.integration.loops import Loop
@@ -73,8 +72,8 @@ def add_clients(settings: Settings, ids: Sequence[str]) -> None:
             "INSERT INTO client (client_id, shard) SELECT * FROM unnest(%s::text[], %s::int[])", [list(ids), shards]
         )
         connection.execute(
-            "INSERT INTO credit_grant (client_id, credits, key, applied_at)"
-            " SELECT client_id, %s, key, now() FROM unnest(%s::text[]) AS c(client_id), unnest(ARRAY['a', 'b']) AS k(key)",
+            "INSERT INTO credit_grant (client_id, credits, key, applied_at) SELECT client_id, %s, key, now()"
+            " FROM unnest(%s::text[]) AS clients(client_id), unnest(ARRAY['first', 'second']) AS keys(key)",
             [GRANTED, list(ids)],
         )
         connection.execute(
@@ -139,7 +138,7 @@ def _served_after_a_loss(runtime: Runtime, ids: Sequence[str]) -> float:
         client.flushall()
     started = time.perf_counter()
     while time.perf_counter() - started < BOUND_SECONDS:
-        for client_id, hold in zip(one_of_each, _holds(one_of_each), strict=True):
+        for client_id, hold in zip(one_of_each, some_holds(one_of_each), strict=True):
             if buckets.reserve(hold).outcome is ReserveOutcome.HELD:
                 seconds = time.perf_counter() - started
                 buckets.release(client_id, hold.run_id, hold.token)
@@ -188,19 +187,8 @@ def _wait_open(runtime: Runtime) -> None:
     raise RuntimeError(message)
 
 
-def _holds(ids: Sequence[str]) -> list[Hold]:
-    """Return what runs of these clients ask for."""
-    return [_renamed(hold, client_id) for client_id, (hold, _) in zip(ids, some_work(len(ids)), strict=True)]
-
-
-def _renamed(hold: Hold, client_id: str) -> Hold:
-    return msgspec.structs.replace(
-        hold, client_id=client_id, head=hold.head.replace(CLIENT.encode(), client_id.encode())
-    )
-
-
 def _assert_holds(buckets: Buckets, ids: Sequence[str]) -> None:
-    for hold in _holds(ids[::HOLDS_EVERY]):
+    for hold in some_holds(ids[::HOLDS_EVERY]):
         buckets.assert_hold(hold)
 
 

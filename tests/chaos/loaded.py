@@ -22,6 +22,7 @@ from billing.core.shards import shard_of
 from billing.credits.values import Balance, StoredHold
 from billing.events.usage_event import decode_head
 from billing.ledger import rebuilds
+from billing.recovery.flush import Flush
 from tests.chaos.books import Books, Charge, Held, Work, mixed
 from tests.chaos.probing import Prober
 from tests.fleet.harness import PRICES, Fleet
@@ -204,6 +205,13 @@ class LoadedFleet:
         with psycopg.connect(self.fleet.settings.database_url) as connection:
             found = connection.execute("SELECT count(*) FROM usage_history").fetchone()
         return int(found[0]) if found else 0
+
+    def wait_quiet(self) -> None:
+        """Wait until nothing is on its way any more, in the queues neither: a marker has come through each."""
+        self.wait(self.is_quiet, "nothing is on its way any more")
+        flush = Flush(self.fleet.runtime, time.sleep, marker_seconds=self.size.wait_seconds)
+        assert set(flush.arrived(range(self.size.shards), outboxes=False)) == set(range(self.size.shards))
+        self.wait(self.is_quiet, "nothing came of what was in the queues")
 
     def is_quiet(self) -> bool:
         """Whether nothing is on its way: no shard closed, no rebuild wanted, no event waits, no hold but the known."""

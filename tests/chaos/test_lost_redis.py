@@ -75,7 +75,7 @@ def lose(loaded: LoadedFleet, losing: Losing) -> Lose:
         with loaded.prober.also(only) if only else nullcontext():
             wave.lose(loss)
             wave.end()
-        loaded.wait(loaded.is_quiet, "nothing is on its way any more")
+        loaded.wait_quiet()
         print(f"{dict(wave.put_off())}, {len(loaded.books.charges())} lines charged")  # noqa: T201
         assert wave.admitted_while_closed(only) == []
         after = holds_of(loaded)
@@ -167,6 +167,6 @@ def test_the_holds_are_charged_after_all(loaded: LoadedFleet) -> None:
     books.close([key for key in kept if blocks.get(key, True)], succeeded=True)
     books.close([key for key in kept if not blocks.get(key, True)], succeeded=False)
 
-    loaded.wait(loaded.is_quiet, "nothing is on its way any more")
+    loaded.wait_quiet()
     assert all(hold.client_id in loaded.probes for hold in loaded.stored_holds().values())
     assert_books(loaded)

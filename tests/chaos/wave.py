@@ -86,7 +86,7 @@ class Wave:
         tries = [found for found in loaded.prober.tries if found.began_ns >= self.lost_ns]
         tries = [found for found in tries if only in (None, found.client_id)]
         until = closed_until(tries, self.lost_ns)
-        assert until, "nobody tried while it was closed"
+        assert until, "nobody was shut out after the loss"
         early: list[object] = [found for found in tries if found.admitted and not self._is_later(found)]
         closed = {loaded.shard_of(name): moment for name, moment in until.items()}
         for answer in admissions.answers(loaded.fleet.directory):
