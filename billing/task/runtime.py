@@ -19,6 +19,7 @@ from billing.connections.per_process import PerProcess
 from billing.core.clock import Clock, SystemClock
 from billing.core.settings import Settings
 from billing.credits.buckets import Buckets
+from billing.credits.verbs import Verbs
 from billing.events.publisher import Publisher
 from billing.schema.fleet import check_fleet
 
@@ -46,8 +47,8 @@ class Runtime:
         return self._engine.get()
 
     @property
-    def buckets(self) -> Buckets:
-        """The credit buckets in Redis."""
+    def buckets(self) -> Verbs:
+        """The credit buckets: in Redis, or in memory under test."""
         return self._buckets.get()
 
     @property

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import redis
 
@@ -109,6 +110,26 @@ class ClusterServer:
         client = connect(self.settings(redis_url=url, redis_retries=retries))
         client.__class__ = ClusterClient
         return client
+
+    def flush(self) -> None:
+        """Lose everything."""
+        self.client().flushall()
+
+    def lose_bucket(self, client_id: str) -> None:
+        """Lose one client's bucket; the holds that it lent to stay."""
+        Server.lose_bucket(self, client_id)  # type: ignore[arg-type]
+
+    def end_lease(self, client_id: str, run_id: UUID) -> None:
+        """Let a hold's deadline have passed, in a shard that is swept without a pause, without waiting for either."""
+        Server.end_lease(self, client_id, run_id)  # type: ignore[arg-type]
+
+    def end_grant(self, client_id: str, grant_id: int) -> None:
+        """Let the time of a grant that has an end be over, without waiting for it: nothing was swept since."""
+        Server.end_grant(self, client_id, grant_id)  # type: ignore[arg-type]
+
+    def contents(self) -> dict[object, object]:
+        """Return everything that it holds."""
+        return Server.contents(self)  # type: ignore[arg-type]
 
     def buckets(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import socket
@@ -12,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import util
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import redis
 from redis.backoff import NoBackoff
@@ -19,10 +22,13 @@ from redis.retry import Retry
 
 from billing.connections.redis import Client, connect
 from billing.core.settings import Settings
+from billing.core.shards import shard_of
 from billing.credits.buckets import Buckets
 
 SHARDS = 4
 LEASE_SECONDS = 60.0
+#: Long after any test.
+FUTURE_MS = 4_000_000_000_000
 
 
 def _valkey() -> str | None:
@@ -115,6 +121,32 @@ class Server:
             retry=Retry(NoBackoff(), retries),
         )
 
+    def flush(self) -> None:
+        """Lose everything."""
+        self.client().flushall()
+
+    def lose_bucket(self, client_id: str) -> None:
+        """Lose one client's bucket; the holds that it lent to stay."""
+        self.client().delete(f"{_tag_of(client_id)}bucket:{client_id}")
+
+    def end_lease(self, client_id: str, run_id: UUID) -> None:
+        """Let a hold's deadline have passed, in a shard that is swept without a pause, without waiting for either."""
+        client: Any = self.client()
+        client.zadd(f"{_tag_of(client_id)}leases", {run_id.hex: 1})
+        client.hset(f"{_tag_of(client_id)}swept", mapping={"at": FUTURE_MS, "grace": 0})
+
+    def end_grant(self, client_id: str, grant_id: int) -> None:
+        """Let the time of a grant that has an end be over, without waiting for it: nothing was swept since."""
+        client: Any = self.client()
+        key = f"{_tag_of(client_id)}bucket:{client_id}"
+        client.set(key, re.sub(rf"( {grant_id}:[\d:]+@\d+),\d+,", r"\1,1,", client.get(key).decode()))
+        client.zadd(f"{_tag_of(client_id)}expiries", {f"{grant_id} {client_id}": 1})
+
+    def contents(self) -> dict[object, object]:
+        """Return everything that it holds."""
+        client = self.client()
+        return {key: client.dump(key) for key in client.scan_iter(count=1_000)}
+
     def buckets(
         self,
         *,
@@ -144,6 +176,10 @@ class Server:
             return bool(self.client().ping())
         except (redis.ConnectionError, redis.exceptions.BusyLoadingError):
             return False
+
+
+def _tag_of(client_id: str) -> str:
+    return f"{{billing:{shard_of(client_id, SHARDS)}}}:"
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from uuid import UUID
 import pytest
 
 from billing.core.shards import shard_of
-from billing.credits.buckets import Buckets
 from billing.credits.values import (
     ExpireOutcome,
     GrantBalance,
@@ -17,6 +16,7 @@ from billing.credits.values import (
     ReserveOutcome,
     SettleOutcome,
 )
+from billing.credits.verbs import Verbs
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
 from tests.contract.servers import SHARDS, Server, until
 
@@ -25,14 +25,14 @@ LEASE_SECONDS = 0.3
 
 
 @pytest.fixture
-def brief(server: Server, buckets: Buckets) -> Buckets:
+def brief(server: Server, buckets: Verbs) -> Verbs:
     """Return buckets with a short lease, with a client and a first sweep done (which begins the grace)."""
     brief = server.buckets(lease_seconds=LEASE_SECONDS)
     a_client(buckets, 100)
     return brief
 
 
-def swept(buckets: Buckets) -> list[UUID]:
+def swept(buckets: Verbs) -> list[UUID]:
     """Sweep, as often as a reaper does, until the pause is over."""
     found: list[Overdue] = []
 
@@ -44,7 +44,7 @@ def swept(buckets: Buckets) -> list[UUID]:
     return [hold.run_id for hold in found[-1].held]
 
 
-def test_l2_release_gives_back_to_exactly_the_grants_that_lent(buckets: Buckets) -> None:
+def test_l2_release_gives_back_to_exactly_the_grants_that_lent(buckets: Verbs) -> None:
     a_client(buckets, 30, 20)
     run = a_run()
     buckets.reserve(a_hold(run, 40))
@@ -58,7 +58,7 @@ def test_l2_release_gives_back_to_exactly_the_grants_that_lent(buckets: Buckets)
     )
 
 
-def test_l4_a_stale_attempt_cannot_free_a_live_ones_hold(buckets: Buckets) -> None:
+def test_l4_a_stale_attempt_cannot_free_a_live_ones_hold(buckets: Verbs) -> None:
     a_client(buckets, 100)
     run = a_run()
     buckets.reserve(a_hold(run, 40))
@@ -71,7 +71,7 @@ def test_l4_a_stale_attempt_cannot_free_a_live_ones_hold(buckets: Buckets) -> No
     assert buckets.release("acme", run, "second") is ReleaseOutcome.RELEASED
 
 
-def test_l4_a_released_run_may_be_held_again(buckets: Buckets) -> None:
+def test_l4_a_released_run_may_be_held_again(buckets: Verbs) -> None:
     a_client(buckets, 100)
     run = a_run()
     buckets.reserve(a_hold(run, 40))
@@ -79,7 +79,7 @@ def test_l4_a_released_run_may_be_held_again(buckets: Buckets) -> None:
     assert buckets.reserve(a_hold(run, 50, token="second")).outcome is ReserveOutcome.HELD
 
 
-def test_l5_renew_moves_deadlines_forward_and_never_back(buckets: Buckets) -> None:
+def test_l5_renew_moves_deadlines_forward_and_never_back(buckets: Verbs) -> None:
     a_client(buckets, 100)
     held, gone, settled = (a_run(task_id=name) for name in ("held", "gone", "settled"))
     buckets.reserve(a_hold(held, 10))
@@ -97,7 +97,7 @@ def test_l5_renew_moves_deadlines_forward_and_never_back(buckets: Buckets) -> No
     assert buckets.renew([]) == []
 
 
-def test_l5_a_dead_workers_hold_expires_after_its_lease_and_not_before(brief: Buckets) -> None:
+def test_l5_a_dead_workers_hold_expires_after_its_lease_and_not_before(brief: Verbs) -> None:
     run = a_run()
     brief.overdue(SHARD, 1)
     brief.reserve(a_hold(run, 40))
@@ -111,7 +111,7 @@ def test_l5_a_dead_workers_hold_expires_after_its_lease_and_not_before(brief: Bu
     assert brief.settle(a_settlement(run, 40)).late
 
 
-def test_l5_a_renewed_hold_does_not_expire_though_it_was_named_overdue(brief: Buckets) -> None:
+def test_l5_a_renewed_hold_does_not_expire_though_it_was_named_overdue(brief: Verbs) -> None:
     run = a_run()
     brief.reserve(a_hold(run, 40))
     assert swept(brief) == [run]
@@ -119,7 +119,8 @@ def test_l5_a_renewed_hold_does_not_expire_though_it_was_named_overdue(brief: Bu
     assert brief.expire("acme", run) is ExpireOutcome.NOT_DUE
 
 
-def test_l5_after_a_pause_in_sweeping_nothing_expires_for_one_lease(brief: Buckets, server: Server) -> None:
+@pytest.mark.raw("sets the time of the last sweep back")
+def test_l5_after_a_pause_in_sweeping_nothing_expires_for_one_lease(brief: Verbs, server: Server) -> None:
     run = a_run()
     brief.reserve(a_hold(run, 40))
     assert swept(brief) == [run]
@@ -136,7 +137,7 @@ def test_l5_after_a_pause_in_sweeping_nothing_expires_for_one_lease(brief: Bucke
     assert brief.expire("acme", run) is ExpireOutcome.EXPIRED
 
 
-def test_l9_a_sweep_names_at_most_so_many_oldest_first(brief: Buckets) -> None:
+def test_l9_a_sweep_names_at_most_so_many_oldest_first(brief: Verbs) -> None:
     runs = [a_run(task_id=str(number)) for number in range(5)]
     for run in runs:
         brief.reserve(a_hold(run, 1))
@@ -146,11 +147,12 @@ def test_l9_a_sweep_names_at_most_so_many_oldest_first(brief: Buckets) -> None:
     assert [hold.run_id for hold in held] == sorted(runs, key=lambda run: _deadline(brief, run))[:3]
 
 
-def _deadline(buckets: Buckets, run: UUID) -> tuple[int, str]:
+def _deadline(buckets: Verbs, run: UUID) -> tuple[int, str]:
     return next((hold.deadline_ms, run.hex) for hold in buckets.held("acme") if hold.run_id == run)
 
 
-def test_a_settled_run_leaves_no_lease_behind(brief: Buckets, server: Server) -> None:
+@pytest.mark.raw("counts the members of a key")
+def test_a_settled_run_leaves_no_lease_behind(brief: Verbs, server: Server) -> None:
     run = a_run()
     brief.reserve(a_hold(run, 40))
     assert brief.settle(a_settlement(run, 40)).outcome is SettleOutcome.SETTLED
@@ -158,7 +160,8 @@ def test_a_settled_run_leaves_no_lease_behind(brief: Buckets, server: Server) ->
     assert server.client().zcard(f"{{billing:{SHARD}}}:leases") == 0
 
 
-def test_l5_leases_without_a_hold_do_not_keep_a_real_one_from_expiring(brief: Buckets, server: Server) -> None:
+@pytest.mark.raw("leases that billing did not write")
+def test_l5_leases_without_a_hold_do_not_keep_a_real_one_from_expiring(brief: Verbs, server: Server) -> None:
     """Given more dangling leases than a sweep takes, when it sweeps, then they are gone and the hold is named."""
     client, leases = server.client(), f"{{billing:{SHARD}}}:leases"
     settled, wrong, run = (a_run(task_id=name) for name in ("settled", "wrong", "real"))
@@ -174,7 +177,8 @@ def test_l5_leases_without_a_hold_do_not_keep_a_real_one_from_expiring(brief: Bu
     assert client.zrange(leases, 0, -1) == [run.hex.encode()]
 
 
-def test_l9_one_sweep_removes_a_bounded_number_of_dangling_leases(brief: Buckets, server: Server) -> None:
+@pytest.mark.raw("leases that billing did not write")
+def test_l9_one_sweep_removes_a_bounded_number_of_dangling_leases(brief: Verbs, server: Server) -> None:
     client, leases = server.client(), f"{{billing:{SHARD}}}:leases"
     client.zadd(leases, {a_run(task_id=str(number)).hex: 1 for number in range(45)})
     until(lambda: not brief.overdue(SHARD, 2).paused, "the grace is over")
@@ -183,8 +187,9 @@ def test_l9_one_sweep_removes_a_bounded_number_of_dangling_leases(brief: Buckets
     assert client.zcard(leases) == 0
 
 
+@pytest.mark.raw("a record that billing did not write")
 def test_l5_a_record_that_cannot_be_read_lets_the_others_have_their_turn(
-    brief: Buckets, server: Server, caplog: pytest.LogCaptureFixture
+    brief: Verbs, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = server.client()
     broken, run = a_run(task_id="broken"), a_run(task_id="real")

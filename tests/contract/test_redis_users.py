@@ -40,6 +40,8 @@ from tests.contract.conftest import binary_or_skip
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
 from tests.contract.servers import SHARDS, Server, free_port, started, until
 
+pytestmark = pytest.mark.raw("a server's users")
+
 DOCUMENT = Path(__file__).parents[2] / "docs" / "redis.md"
 SHARD = shard_of("acme", SHARDS)
 LOGIN = ("billing", "hunter2")

@@ -14,7 +14,7 @@ import psycopg
 
 from billing import admin
 from billing.core.settings import Settings
-from billing.credits.buckets import Buckets
+from billing.credits.verbs import Verbs
 from billing.credits.values import Balance, StoredHold
 from billing.embedded.process import Child
 from billing.task.runtime import Runtime
@@ -51,7 +51,7 @@ class Fleet:
         self._children: list[Child] = []
 
     @property
-    def buckets(self) -> Buckets:
+    def buckets(self) -> Verbs:
         """The buckets, as an administrator sees them."""
         return self.runtime.buckets
 
