@@ -111,6 +111,11 @@ class ClusterServer:
         client.__class__ = ClusterClient
         return client
 
+    @functools.cached_property
+    def hand(self) -> Any:
+        """A client for what a test does to the cluster itself."""
+        return self.client()
+
     def flush(self) -> None:
         """Lose everything."""
         self.client().flushall()
@@ -120,11 +125,11 @@ class ClusterServer:
         Server.lose_bucket(self, client_id)  # type: ignore[arg-type]
 
     def end_lease(self, client_id: str, run_id: UUID) -> None:
-        """Let a hold's deadline have passed, in a shard that is swept without a pause, without waiting for either."""
+        """Let a hold's deadline have passed, in a shard that is swept without a pause."""
         Server.end_lease(self, client_id, run_id)  # type: ignore[arg-type]
 
     def end_grant(self, client_id: str, grant_id: int) -> None:
-        """Let the time of a grant that has an end be over, without waiting for it: nothing was swept since."""
+        """Let the time be over of a grant that has an end and is in use: nothing was swept since."""
         Server.end_grant(self, client_id, grant_id)  # type: ignore[arg-type]
 
     def contents(self) -> dict[object, object]:

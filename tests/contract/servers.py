@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 import signal
@@ -73,6 +74,10 @@ def buckets_at(url: str) -> Buckets:
     )
 
 
+#: The marks of a bucket, (credits, percent) each: those that are armed, and those that were alerted.
+Marks = tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]
+
+
 class Server:
     """A server process that can be killed and started again on the same port and directory."""
 
@@ -121,26 +126,34 @@ class Server:
             retry=Retry(NoBackoff(), retries),
         )
 
+    @functools.cached_property
+    def hand(self) -> Any:
+        """A client for what a test does to the server itself."""
+        return self.client()
+
     def flush(self) -> None:
         """Lose everything."""
         self.client().flushall()
 
     def lose_bucket(self, client_id: str) -> None:
         """Lose one client's bucket; the holds that it lent to stay."""
-        self.client().delete(f"{_tag_of(client_id)}bucket:{client_id}")
+        tag = _tag_of(client_id)
+        self.hand.delete(f"{tag}bucket:{client_id}", f"{tag}grants:{client_id}")
 
     def end_lease(self, client_id: str, run_id: UUID) -> None:
-        """Let a hold's deadline have passed, in a shard that is swept without a pause, without waiting for either."""
-        client: Any = self.client()
-        client.zadd(f"{_tag_of(client_id)}leases", {run_id.hex: 1})
+        """Let a hold's deadline have passed, in a shard that is swept without a pause."""
+        client = self.hand
+        client.zadd(f"{_tag_of(client_id)}leases", {run_id.hex: 1}, xx=True)
         client.hset(f"{_tag_of(client_id)}swept", mapping={"at": FUTURE_MS, "grace": 0})
 
     def end_grant(self, client_id: str, grant_id: int) -> None:
-        """Let the time of a grant that has an end be over, without waiting for it: nothing was swept since."""
-        client: Any = self.client()
+        """Let the time be over of a grant that has an end and is in use: nothing was swept since."""
+        client = self.hand
         key = f"{_tag_of(client_id)}bucket:{client_id}"
-        client.set(key, re.sub(rf"( {grant_id}:[\d:]+@\d+),\d+,", r"\1,1,", client.get(key).decode()))
-        client.zadd(f"{_tag_of(client_id)}expiries", {f"{grant_id} {client_id}": 1})
+        text, ended = re.subn(rf"( {grant_id}:[\d:]+@\d+),[1-9]\d*,", r"\1,1,", (client.get(key) or b"").decode())
+        if ended:
+            client.set(key, text)
+            client.zadd(f"{_tag_of(client_id)}expiries", {f"{grant_id} {client_id}": 1})
 
     def contents(self) -> dict[object, object]:
         """Return everything that it holds."""
@@ -176,6 +189,17 @@ class Server:
             return bool(self.client().ping())
         except (redis.ConnectionError, redis.exceptions.BusyLoadingError):
             return False
+
+
+def read_marks(text: str) -> Marks:
+    """Read the marks "30:20,8:5,/1:0,": first those that are armed, then those that were alerted."""
+    armed, alerted = text.split("/")
+    return _pairs(armed), _pairs(alerted)
+
+
+def _pairs(text: str) -> tuple[tuple[int, int], ...]:
+    pairs = (mark.split(":") for mark in text.split(",") if mark)
+    return tuple((int(credits_), int(percent)) for credits_, percent in pairs)
 
 
 def _tag_of(client_id: str) -> str:

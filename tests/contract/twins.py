@@ -11,14 +11,15 @@ from billing.core.clock import Clock
 from billing.core.shards import shard_of
 from billing.credits.twin.buckets import Twin
 from billing.credits.twin.memory import Memory, Shard
-from tests.contract.servers import FUTURE_MS, LEASE_SECONDS, SHARDS
+from tests.contract.servers import FUTURE_MS, LEASE_SECONDS, SHARDS, Marks
 
 
 class TwinServer:
     """A memory, as `Server` is a process. Keys, commands and connections it has not: see the mark `raw`."""
 
-    def __init__(self, clock: Clock | None = None) -> None:
+    def __init__(self, clock: Clock | None = None, *, shards: int = SHARDS) -> None:
         self.memory = Memory(clock)
+        self._shards = shards
 
     def client(self) -> Memory:
         """Return what takes a connection's place; all of them are one."""
@@ -30,20 +31,30 @@ class TwinServer:
 
     def lose_bucket(self, client_id: str) -> None:
         """Lose one client's bucket; the holds that it lent to stay."""
-        self.memory.lose_bucket(client_id, SHARDS)
+        self.memory.lose_bucket(client_id, self._shards)
 
     def end_lease(self, client_id: str, run_id: UUID) -> None:
-        """Let a hold's deadline have passed, in a shard that is swept without a pause, without waiting for either."""
+        """Let a hold's deadline have passed, in a shard that is swept without a pause."""
         shard = self._shard_of(client_id)
-        shard.leases[run_id] = 1
+        if run_id in shard.leases:
+            shard.leases[run_id] = 1
         shard.swept_ms, shard.grace_ms = FUTURE_MS, 0
 
     def end_grant(self, client_id: str, grant_id: int) -> None:
-        """Let the time of a grant that has an end be over, without waiting for it: nothing was swept since."""
+        """Let the time be over of a grant that has an end and is in use: nothing was swept since."""
         shard = self._shard_of(client_id)
-        account = shard.books[client_id].accounts[grant_id]
-        account.terms = dataclasses.replace(account.terms, expires_ms=1)
-        shard.endings[grant_id, client_id] = 1
+        book = shard.books.get(client_id)
+        account = book.accounts.get(grant_id) if book else None
+        if account is not None and book is not None and account in book.order and account.terms.expires_ms:
+            account.terms = dataclasses.replace(account.terms, expires_ms=1)
+            shard.endings[grant_id, client_id] = 1
+
+    def marks(self, client_id: str) -> Marks | None:
+        """Return the marks of a bucket; None where it has none."""
+        book = self._shard_of(client_id).books.get(client_id)
+        if book is None or book.marks is None:
+            return None
+        return tuple(map(tuple, book.marks.armed)), tuple(map(tuple, book.marks.alerted))
 
     def contents(self) -> dict[object, object]:
         """Return everything that it holds."""
@@ -62,16 +73,16 @@ class TwinServer:
         """Return buckets in this memory, its shards verified."""
         twin = Twin(
             client or self.memory,
-            shards=SHARDS,
+            shards=self._shards,
             lease_seconds=lease_seconds,
             settled_retention_seconds=settled_retention_seconds,
             outbox_entries_max=outbox_entries_max,
             alert_percents=alert_percents,
         )
         if verified:
-            for shard in range(SHARDS):
+            for shard in range(self._shards):
                 assert twin.verify(shard, expected=None)
         return twin
 
     def _shard_of(self, client_id: str) -> Shard:
-        return self.memory.shards[shard_of(client_id, SHARDS)]
+        return self.memory.shards[shard_of(client_id, self._shards)]
