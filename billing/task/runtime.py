@@ -22,6 +22,7 @@ from billing.credits.buckets import Buckets
 from billing.credits.verbs import Verbs
 from billing.events.publisher import Publisher
 from billing.schema.fleet import check_fleet
+from billing.task.records import Records, StoredRecords
 
 
 class Runtime:
@@ -50,6 +51,11 @@ class Runtime:
     def buckets(self) -> Verbs:
         """The credit buckets: in Redis, or in memory under test."""
         return self._buckets.get()
+
+    @property
+    def records(self) -> Records:
+        """What runs ask of PostgreSQL."""
+        return StoredRecords(self)
 
     @property
     def prices(self) -> PriceCache:
