@@ -45,6 +45,8 @@ class ClusterClient(Cluster):
 class ClusterServer:
     """Six nodes: the first three are primaries at first, each of the others the replica of one."""
 
+    shards = SHARDS
+
     def __init__(self, binary: str, folder: str) -> None:
         self.nodes: list[Server] = []
         for number in range(2 * PRIMARIES):
@@ -115,6 +117,10 @@ class ClusterServer:
     def hand(self) -> Any:
         """A client for what a test does to the cluster itself."""
         return self.client()
+
+    def tag_of(self, client_id: str) -> str:
+        """Return what the keys of a client's shard begin with."""
+        return Server.tag_of(self, client_id)  # type: ignore[arg-type]
 
     def flush(self) -> None:
         """Lose everything."""

@@ -20,7 +20,7 @@ from billing.core.shards import shard_of
 from billing.credits.auditing import BucketReading
 from billing.credits.rebuilding import BucketPlan, LedgerTerms, plan_bucket
 from billing.credits.twin.book import NONE
-from billing.credits.values import AlertEntry, Balance, Overdue, SettleReply, StoredHold
+from billing.credits.values import AlertEntry, Balance, Overdue, SettleOutcome, SettleReply, StoredHold
 from billing.credits.verbs import Verbs
 from tests.contract.laws import assert_laws
 from tests.contract.operations import Operation
@@ -58,15 +58,7 @@ class Difference(AssertionError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Side:
-    """What keeps some buckets, and the buckets."""
-
-    keeper: Any
-    buckets: Verbs
-
-
-@dataclass(frozen=True, slots=True)
-class _Rebuild:
+class Rebuild:
     """A rebuild that is the same for both: `closed` says whether its shard is closed before."""
 
     epoch: int
@@ -79,14 +71,12 @@ class Pair:
 
     def __init__(self, keeper: Any, clients: Sequence[str], *, shards: int = SHARDS, **changes: Any) -> None:
         options = {**OPTIONS, **changes}
-        buckets = keeper.buckets(**options)
-        self._server = _Side(keeper, buckets)
-        self._reader = ServerReader(buckets)
+        self._keeper, self._buckets = keeper, keeper.buckets(**options)
+        self._reader = ServerReader(self._buckets)
         self._clock = SetClock()
-        self._clock.ms = buckets.time_ms()
+        self._clock.ms = self._buckets.time_ms()
         self._memory = TwinServer(self._clock, shards=shards)
         self.twin = self._memory.buckets(**options)
-        self._ours = _Side(self._memory, self.twin)
         self._our_reader = TwinReader(self._memory, self.twin)
         #: The longest from one step's end to the next one's: so far apart are the two sides' moments.
         self._slack_ms = 0
@@ -99,9 +89,9 @@ class Pair:
         """Do an operation to both and compare the replies, then all that its client has. Raises `Difference`."""
         rebuild = self._rebuild(operation) if operation.verb == "rebuild_as" else None
         before_ms = self._clock.ms
-        theirs = _apply(self._server, operation, rebuild)
-        self._clock.ms = _moment(theirs, before_ms)
-        ours = _apply(self._ours, operation, rebuild)
+        theirs = apply(self._keeper, self._buckets, operation, rebuild)
+        self._clock.ms = moment(theirs, before_ms)
+        ours = apply(self._memory, self.twin, operation, rebuild)
         self.done[f"{operation.verb} {_outcome(ours)}"] += 1
         self.compare(operation.client_id, (theirs, ours))
 
@@ -112,13 +102,13 @@ class Pair:
         now_ms, theirs = self._reader.read(client_id, list(ours.holds))
         self._slack_ms = max(self._slack_ms, now_ms - before_ms)
         self._clock.ms = now_ms
-        self._same("reply", *replies)
+        same("reply", *replies, self._slack_ms)
         for what in Snapshot.__slots__:
-            self._same(what, getattr(theirs, what), getattr(ours, what))
+            same(what, getattr(theirs, what), getattr(ours, what), self._slack_ms)
         if ours.reading.balance is not None:
             assert_laws(ours.reading.balance)
 
-    def _rebuild(self, operation: Operation) -> _Rebuild:
+    def _rebuild(self, operation: Operation) -> Rebuild:
         """Plan a bucket of what the twin's has: as good as any, and the same for both."""
         client_id, later = operation.arguments
         epoch = max(1, self.twin.epochs([client_id])[client_id] + later)
@@ -139,31 +129,36 @@ class Pair:
                 claims={hold.run_id: (hold.sku, hold.created_ms) for hold in holds},
             ),
         )
-        return _Rebuild(epoch, plan, operation.keywords["closed"])
-
-    def _same(self, what: str, theirs: object, ours: object) -> None:
-        their_moments: list[int] = []
-        our_moments: list[int] = []
-        same = _timeless(theirs, their_moments) == _timeless(ours, our_moments)
-        apart = [their - our for their, our in zip(their_moments, our_moments, strict=False)]
-        if not same or not all(0 <= ms <= self._slack_ms for ms in apart):
-            message = f"{what}, moments {apart} within {self._slack_ms} ms:\n  buckets {theirs!r}\n  twin    {ours!r}"
-            raise Difference(message)
+        return Rebuild(epoch, plan, operation.keywords["closed"])
 
 
-def _apply(side: _Side, operation: Operation, rebuild: _Rebuild | None) -> object:
+def same(what: str, theirs: object, ours: object, slack_ms: int | None = None) -> None:
+    """Compare two values; a moment of the server's is the twin's or after it, by the slack at most, if one is told.
+
+    Raises `Difference`.
+    """
+    their_moments: list[int] = []
+    our_moments: list[int] = []
+    equal = _timeless(theirs, their_moments) == _timeless(ours, our_moments)
+    apart = [their - our for their, our in zip(their_moments, our_moments, strict=False)]
+    if not equal or any(ms < 0 or (slack_ms is not None and ms > slack_ms) for ms in apart):
+        message = f"{what}, moments {apart} within {slack_ms} ms:\n  buckets {theirs!r}\n  twin    {ours!r}"
+        raise Difference(message)
+
+
+def apply(keeper: Any, buckets: Verbs, operation: Operation, rebuild: Rebuild | None = None) -> object:
     """Do an operation; what it raises is an answer too."""
-    verb, arguments, buckets = operation.verb, operation.arguments, side.buckets
+    verb, arguments = operation.verb, operation.arguments
     try:
         if rebuild is not None:
             return _rebuilt(buckets, operation.client_id, rebuild)
         if verb == "forget_oldest":
-            return _forget_oldest(side, *arguments)
+            return _forget_oldest(buckets, *arguments)
         if verb == "lapse":
             lapsed = sorted(buckets.lapse(*arguments), key=repr)
             buckets.forget_lapsed(lapsed[::2])
             return lapsed
-        found: object = getattr(side.keeper if verb in _HANDS else buckets, verb)(*arguments, **operation.keywords)
+        found: object = getattr(keeper if verb in _HANDS else buckets, verb)(*arguments, **operation.keywords)
     except BillingError as error:
         return type(error), str(error)
     if isinstance(found, Overdue):
@@ -171,7 +166,7 @@ def _apply(side: _Side, operation: Operation, rebuild: _Rebuild | None) -> objec
     return found
 
 
-def _rebuilt(buckets: Verbs, client_id: str, rebuild: _Rebuild) -> object:
+def _rebuilt(buckets: Verbs, client_id: str, rebuild: Rebuild) -> object:
     shard = shard_of(client_id, buckets.shards)
     if rebuild.closed:
         buckets.close(shard)
@@ -181,16 +176,17 @@ def _rebuilt(buckets: Verbs, client_id: str, rebuild: _Rebuild) -> object:
     return outcome, buckets.verify(shard, expected=server, asserts=asserts)
 
 
-def _forget_oldest(side: _Side, shard: int, count: int) -> list[bytes]:
-    found = side.buckets.outbox(shard, older_than_ms=0, count=count)
-    side.buckets.forget([(shard, entry.entry_id) for entry in found])
+def _forget_oldest(buckets: Verbs, shard: int, count: int) -> list[bytes]:
+    found = buckets.outbox(shard, older_than_ms=0, count=count)
+    buckets.forget([(shard, entry.entry_id) for entry in found])
     return [entry.event for entry in found]
 
 
-def _moment(reply: object, before_ms: int) -> int:
-    """Return when the server did a step: an event says it, else it was after the moment before."""
-    event = reply.event if isinstance(reply, SettleReply) else None
-    return before_ms if event is None else int(json.loads(event)["occurred_at"])
+def moment(reply: object, before_ms: int) -> int:
+    """Return when the server did a step: a charge says it, else it was at the moment before or later."""
+    if isinstance(reply, SettleReply) and reply.outcome is SettleOutcome.SETTLED:
+        return int(json.loads(reply.event or b"")["occurred_at"])
+    return before_ms
 
 
 def _outcome(reply: object) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
@@ -39,19 +39,30 @@ class Operation:
 class Operations:
     """An endless walk over some clients, by one seed. It knows what it has asked, never what was answered.
 
-    The first client is the rich one: some of its amounts are next to the largest that there are. Holds and grants only
-    become more: a walk of some thousand steps is followed by another with new clients.
+    The first client is the rich one, if there is to be one: some of its amounts are next to the largest that there are.
+    Holds and grants only become more: a walk of some thousand steps is followed by another with new clients. The ids of
+    grants begin at `first_id`.
     """
 
     def __init__(
-        self, seed: int, clients: Sequence[str], *, terms: bool = True, losses: bool = True, shards: int = SHARDS
+        self,
+        seed: int,
+        clients: Sequence[str],
+        *,
+        terms: bool = True,
+        losses: bool = True,
+        shards: int = SHARDS,
+        rich: bool = True,
+        without: Collection[str] = (),
+        first_id: int = 0,
     ) -> None:
         self.seed = seed
         self.random = random.Random(seed)
         self._clients = list(clients)
+        self._rich = self._clients[0] if rich else None
         self._shards = shards
         self._name = f"{seed:x}"
-        self._count = 0
+        self._count = first_id
         self._runs: list[tuple[str, UUID]] = []
         self._skus: dict[UUID, str] = {}
         self._due: deque[Operation] = deque()
@@ -60,12 +71,15 @@ class Operations:
         self._adjustments: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
         self._terms = terms
         chosen = _WEIGHTS | (_TERMS if terms else {}) | (_LOSSES if losses else {})
+        chosen = {name: weight for name, weight in chosen.items() if name not in without}
         self._makers: list[Callable[[str], Operation]] = [getattr(self, f"_{name}") for name in chosen]
         self._weights = list(chosen.values())
 
     def __iter__(self) -> Iterator[Operation]:
         """Open the clients, then go on for ever."""
-        for client_id in self._clients[1:]:
+        for client_id in self._clients:
+            if client_id == self._rich:  # it is opened late, by chance
+                continue
             yield Operation("open_client", client_id, (client_id,))
         while True:
             yield self.next()
@@ -79,7 +93,7 @@ class Operations:
         return maker(self.random.choice(self._clients))
 
     def _amount(self, client_id: str) -> int:
-        if client_id == self._clients[0] and self.random.random() < 0.005:
+        if client_id == self._rich and self.random.random() < 0.005:
             return self.random.choice((CREDITS_MAX, CREDITS_MAX - 7, 2**52))
         return self.random.choice((0, 1, *[self.random.randint(1, 60) for _ in range(9)], 400))
 
@@ -171,7 +185,7 @@ class Operations:
                 skus=self.random.choice(((), (), ("page",), ("image", "sku-0"))),
             )
         credits_ = self.random.choice((30, 100, 500, 2_000))
-        if client_id == self._clients[0] and self.random.random() < 0.1:
+        if client_id == self._rich and self.random.random() < 0.1:
             credits_ = CREDITS_MAX // 2
         self._grants[client_id].append((self._count, credits_, terms))
         return Operation("grant", client_id, (client_id, self._count, credits_, terms))

@@ -81,7 +81,10 @@ Marks = tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]
 class Server:
     """A server process that can be killed and started again on the same port and directory."""
 
-    def __init__(self, binary: str, folder: str, *, port: int = 0, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self, binary: str, folder: str, *, port: int = 0, options: Sequence[str] = (), shards: int = SHARDS
+    ) -> None:
+        self.shards = shards
         self._binary = binary
         self._folder = folder
         self._options = options
@@ -131,29 +134,33 @@ class Server:
         """A client for what a test does to the server itself."""
         return self.client()
 
+    def tag_of(self, client_id: str) -> str:
+        """Return what the keys of a client's shard begin with."""
+        return f"{{billing:{shard_of(client_id, self.shards)}}}:"
+
     def flush(self) -> None:
         """Lose everything."""
         self.client().flushall()
 
     def lose_bucket(self, client_id: str) -> None:
         """Lose one client's bucket; the holds that it lent to stay."""
-        tag = _tag_of(client_id)
+        tag = self.tag_of(client_id)
         self.hand.delete(f"{tag}bucket:{client_id}", f"{tag}grants:{client_id}")
 
     def end_lease(self, client_id: str, run_id: UUID) -> None:
         """Let a hold's deadline have passed, in a shard that is swept without a pause."""
         client = self.hand
-        client.zadd(f"{_tag_of(client_id)}leases", {run_id.hex: 1}, xx=True)
-        client.hset(f"{_tag_of(client_id)}swept", mapping={"at": FUTURE_MS, "grace": 0})
+        client.zadd(f"{self.tag_of(client_id)}leases", {run_id.hex: 1}, xx=True)
+        client.hset(f"{self.tag_of(client_id)}swept", mapping={"at": FUTURE_MS, "grace": 0})
 
     def end_grant(self, client_id: str, grant_id: int) -> None:
         """Let the time be over of a grant that has an end and is in use: nothing was swept since."""
         client = self.hand
-        key = f"{_tag_of(client_id)}bucket:{client_id}"
+        key = f"{self.tag_of(client_id)}bucket:{client_id}"
         text, ended = re.subn(rf"( {grant_id}:[\d:]+@\d+),[1-9]\d*,", r"\1,1,", (client.get(key) or b"").decode())
         if ended:
             client.set(key, text)
-            client.zadd(f"{_tag_of(client_id)}expiries", {f"{grant_id} {client_id}": 1})
+            client.zadd(f"{self.tag_of(client_id)}expiries", {f"{grant_id} {client_id}": 1})
 
     def contents(self) -> dict[object, object]:
         """Return everything that it holds."""
@@ -173,14 +180,14 @@ class Server:
         """Return buckets on this server, its shards verified."""
         buckets = Buckets(
             client or self.client(),
-            shards=SHARDS,
+            shards=self.shards,
             lease_seconds=lease_seconds,
             settled_retention_seconds=settled_retention_seconds,
             outbox_entries_max=outbox_entries_max,
             alert_percents=alert_percents,
         )
         if verified:
-            for shard in range(SHARDS):
+            for shard in range(self.shards):
                 assert buckets.verify(shard, expected=None)
         return buckets
 
@@ -200,10 +207,6 @@ def read_marks(text: str) -> Marks:
 def _pairs(text: str) -> tuple[tuple[int, int], ...]:
     pairs = (mark.split(":") for mark in text.split(",") if mark)
     return tuple((int(credits_), int(percent)) for credits_, percent in pairs)
-
-
-def _tag_of(client_id: str) -> str:
-    return f"{{billing:{shard_of(client_id, SHARDS)}}}:"
 
 
 @contextmanager

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
+import msgspec
 import pytest
 
+from billing.credits.values import SettleReply
 from tests.contract.differential import Difference, Pair
+from tests.contract.hot import HotClient, check
 from tests.contract.operations import Operation, Operations
 from tests.contract.servers import Server
 
@@ -50,11 +55,33 @@ def test_they_agree_on_ordinary_grants_and_alerts(server: Server, seed: int, per
 
 
 def test_a_difference_is_found_in_the_step_that_made_it(server: Server) -> None:
-    """Given a credit that only the server has lost, when its client is compared, then the walk ends there."""
+    """Given a bucket that only the server has lost, when its client is compared, then the walk ends there."""
     server.flush()
     pair = Pair(server, CLIENTS)
-    walked(pair, Operations(1, CLIENTS), 100)
-    pair.twin.open_client("acme")
-    server.lose_bucket("acme")
+    walked(pair, Operations(1, CLIENTS, losses=False), 100)
+    server.lose_bucket("globex")
     with pytest.raises(Difference, match="reading"):
-        pair.step(Operation("endings_due", "acme"))
+        pair.step(Operation("endings_due", "globex"))
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_one_client_of_many_connections_is_as_if_each_operation_came_alone(server: Server, seed: int) -> None:
+    """Given 4 connections that work on one client at once, then a twin answers the same in the server's order."""
+    server.flush()
+    hot = [HotClient(server, "acme", 10 * seed + number, number) for number in range(4)]
+
+    def work(one: HotClient) -> None:
+        for _ in range(150):
+            one.step()
+
+    with ThreadPoolExecutor(len(hot)) as threads:
+        list(threads.map(work, hot))
+    done = [one for client in hot for one in client.done]
+    assert check(server, "acme", done) == 600
+
+    with pytest.raises(Difference, match="in nobody's log"):
+        check(server, "acme", done[1:])
+    charge, reply = next((one, one.reply) for one in done if isinstance(one.reply, SettleReply) and one.reply.debt)
+    lied = replace(charge, reply=msgspec.structs.replace(reply, debt=reply.debt + 1))
+    with pytest.raises(Difference, match=f"operation {charge.number}"):
+        check(server, "acme", [lied if one is charge else one for one in done])

@@ -10,6 +10,7 @@ from uuid import UUID
 from billing.core.clock import Clock
 from billing.core.shards import shard_of
 from billing.credits.twin.buckets import Twin
+from billing.credits.twin.marks import Mark
 from billing.credits.twin.memory import Memory, Shard
 from tests.contract.servers import FUTURE_MS, LEASE_SECONDS, SHARDS, Marks
 
@@ -54,7 +55,7 @@ class TwinServer:
         book = self._shard_of(client_id).books.get(client_id)
         if book is None or book.marks is None:
             return None
-        return tuple(map(tuple, book.marks.armed)), tuple(map(tuple, book.marks.alerted))
+        return tuple(map(_pair, book.marks.armed)), tuple(map(_pair, book.marks.alerted))
 
     def contents(self) -> dict[object, object]:
         """Return everything that it holds."""
@@ -86,3 +87,7 @@ class TwinServer:
 
     def _shard_of(self, client_id: str) -> Shard:
         return self.memory.shards[shard_of(client_id, self._shards)]
+
+
+def _pair(mark: Mark) -> tuple[int, int]:
+    return mark.credits, mark.percent

@@ -14,8 +14,8 @@ import psycopg
 
 from billing import admin
 from billing.core.settings import Settings
-from billing.credits.verbs import Verbs
 from billing.credits.values import Balance, StoredHold
+from billing.credits.verbs import Verbs
 from billing.embedded.process import Child
 from billing.task.runtime import Runtime
 from tests.fleet.tasks import OTHER_SKU, SKU
