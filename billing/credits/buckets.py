@@ -13,15 +13,15 @@ from uuid import UUID
 from msgspec import structs
 
 from billing.connections.redis import Client
-from billing.core.credits import CREDITS_MAX, check_amount
-from billing.core.errors import Conflict, Corrupt, InvalidValue, Recovering
+from billing.core.credits import check_amount
+from billing.core.errors import Conflict, Corrupt, Recovering
 from billing.core.shards import shard_of
 from billing.credits.alert_stream import AlertStream
 from billing.credits.auditing import Auditing
 from billing.credits.granting import Granting
 from billing.credits.keys import ShardKeys, shard_keys
 from billing.credits.outbox import Outbox
-from billing.credits.records import claim_of, read_balance, read_hold
+from billing.credits.records import check_settlement, claim_of, read_balance, read_hold
 from billing.credits.scripts import Command, Scripts
 from billing.credits.values import (
     Balance,
@@ -142,18 +142,10 @@ class Buckets(Verification, Granting, Outbox, Auditing, AlertStream):
         return SettleReply(outcome=SettleOutcome(word.decode()))
 
     def _settle_command(self, settlement: Settlement) -> Command:
-        amounts = settlement.amounts
-        if not amounts or len(amounts) != len(settlement.fragments):
-            raise InvalidValue("amounts", amounts, "must be one per line, and at least one")
-        for amount in amounts:
-            check_amount("credits", amount, minimum=0)
-        if sum(amounts) > CREDITS_MAX:
-            raise InvalidValue("credits", sum(amounts), f"must be at most {CREDITS_MAX} over all lines")
-        if not settlement.settlement_id.isalnum():
-            raise InvalidValue("settlement_id", settlement.settlement_id, "must be letters and digits")
+        check_settlement(settlement)
         keys = self._keys[shard_of(settlement.client_id, self.shards)]
         run_id = settlement.run_id.hex
-        lines = [part for line in zip(settlement.fragments, amounts, strict=True) for part in line]
+        lines = [part for line in zip(settlement.fragments, settlement.amounts, strict=True) for part in line]
         return (
             "FCALL",
             self._functions["settle"],

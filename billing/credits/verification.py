@@ -13,11 +13,11 @@ from typing import Any, Final
 from uuid import UUID
 
 from billing.core.credits import check_amount
-from billing.core.errors import Conflict, InvalidValue
+from billing.core.errors import Conflict
 from billing.core.shards import shard_of
 from billing.credits.calling import Calling
 from billing.credits.rebuilding import BucketPlan
-from billing.credits.records import claim_of, read_hold
+from billing.credits.records import check_logged, claim_of, read_hold
 from billing.credits.values import AssertOutcome, Hold, RebuildOutcome, StoredHold
 
 _SLICE: Final = 500
@@ -105,8 +105,7 @@ class Verification(Calling):
         For a rebuild, before it plans; no bucket is touched, so that it works while the shard is recovering. A hold
         that an open bucket lent to is left alone: a settle ends it. Raises `Conflict` for a run of another client.
         """
-        if not settlement_id.isprintable() or not settlement_id or " " in settlement_id:
-            raise InvalidValue("settlement_id", settlement_id, "must be printable text without spaces")
+        check_logged(settlement_id)
         keys = self._keys_of(client_id)
         run_keys = (keys.bucket + client_id, keys.run + run_id.hex, keys.leases, keys.server)
         answer = self._call("mark_logged", run_keys, run_id.hex, client_id, settlement_id, self._retention_ms)

@@ -41,7 +41,7 @@ from billing.task.keeping import keep_holds
 from billing.task.outcome import Outcome
 from billing.task.pending import Pending
 from billing.task.putting_off import put_off
-from billing.task.refusals import refusal, without_bucket
+from billing.task.refusals import refusal
 from billing.task.renewal import Renewal
 from billing.task.run import Run, attach_run, prepare
 from billing.task.usage import Recorder
@@ -223,7 +223,7 @@ class Lifecycle:
         if reply.outcome is SettleOutcome.RECOVERING:
             raise Recovering(f"client {settlement.client_id!r}: its shard is being rebuilt")
         if reply.outcome in (SettleOutcome.UNKNOWN_CLIENT, SettleOutcome.CORRUPT):
-            raise without_bucket(self.runtime, settlement.client_id, missing=True)
+            raise self.runtime.records.without_bucket(settlement.client_id, missing=True)
         if reply.outcome is SettleOutcome.TOO_LARGE:
             rule = "would lift the client's debt above what can be counted"
             raise InvalidValue("credits", sum(settlement.amounts), rule)

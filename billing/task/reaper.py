@@ -22,8 +22,8 @@ from billing.core.errors import Rejected, Retryable, Unreachable
 from billing.core.ids import new_settlement_id
 from billing.core.rounds import Rounds
 from billing.core.settings import Settings
-from billing.credits.buckets import Buckets
 from billing.credits.values import ExpireOutcome, Settlement, SettleOutcome, SettleReply, StoredHold
+from billing.credits.verbs import Verbs
 from billing.events.usage_event import decode_draft, decode_head, encode_fragment
 from billing.task import outside
 
@@ -53,7 +53,7 @@ class Reaper:
     """Sweeps every shard's lease index, a bounded number of holds at a time."""
 
     def __init__(
-        self, settings: Settings, buckets: Buckets, read_state: ReadState, publish: PublishEvent, clock: Clock
+        self, settings: Settings, buckets: Verbs, read_state: ReadState, publish: PublishEvent, clock: Clock
     ) -> None:
         self._settings = settings
         self._buckets = buckets

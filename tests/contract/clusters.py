@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import redis
 
@@ -44,6 +45,8 @@ class ClusterClient(Cluster):
 
 class ClusterServer:
     """Six nodes: the first three are primaries at first, each of the others the replica of one."""
+
+    shards = SHARDS
 
     def __init__(self, binary: str, folder: str) -> None:
         self.nodes: list[Server] = []
@@ -124,6 +127,35 @@ class ClusterServer:
         client = connect(self.settings(redis_url=url, redis_retries=retries))
         client.__class__ = ClusterClient
         return client
+
+    @functools.cached_property
+    def hand(self) -> Any:
+        """A client for what a test does to the cluster itself."""
+        return self.client()
+
+    def tag_of(self, client_id: str) -> str:
+        """Return what the keys of a client's shard begin with."""
+        return Server.tag_of(self, client_id)  # type: ignore[arg-type]
+
+    def flush(self) -> None:
+        """Lose everything."""
+        self.client().flushall()
+
+    def lose_bucket(self, client_id: str) -> None:
+        """Lose one client's bucket; the holds that it lent to stay."""
+        Server.lose_bucket(self, client_id)  # type: ignore[arg-type]
+
+    def end_lease(self, client_id: str, run_id: UUID) -> None:
+        """Let a hold's deadline have passed, in a shard that is swept without a pause."""
+        Server.end_lease(self, client_id, run_id)  # type: ignore[arg-type]
+
+    def end_grant(self, client_id: str, grant_id: int) -> None:
+        """Let the time be over of a grant that has an end and is in use: nothing was swept since."""
+        Server.end_grant(self, client_id, grant_id)  # type: ignore[arg-type]
+
+    def contents(self) -> dict[object, object]:
+        """Return everything that it holds."""
+        return Server.contents(self)  # type: ignore[arg-type]
 
     def buckets(
         self,

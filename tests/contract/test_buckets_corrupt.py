@@ -20,6 +20,8 @@ from billing.credits.values import (
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
 from tests.contract.servers import SHARDS, Server
 
+pytestmark = pytest.mark.raw("buckets that billing did not write")
+
 SHARD = shard_of("acme", SHARDS)
 OTHER = next(name for name in map(str, range(1_000)) if shard_of(name, SHARDS) == SHARD)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from billing.core.shards import shard_of
 from billing.credits.buckets import Buckets
 from billing.credits.values import ExpireOutcome
@@ -12,6 +14,7 @@ from tests.contract.servers import SHARDS, Server, until
 
 #: One server's own counts; test_cluster.py counts a cluster's.
 ON_CLUSTER = False
+pytestmark = pytest.mark.raw("counts a server's commands and round trips")
 SHARD = shard_of("acme", SHARDS)
 LEASE_SECONDS = 0.3
 

@@ -7,7 +7,6 @@ from uuid import UUID
 import pytest
 
 from billing.core.shards import shard_of
-from billing.credits.buckets import Buckets
 from billing.credits.keys import shard_keys
 from billing.credits.values import (
     ExpireOutcome,
@@ -17,6 +16,7 @@ from billing.credits.values import (
     ReserveOutcome,
     SettleOutcome,
 )
+from billing.credits.verbs import Verbs
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
 from tests.contract.passing import Sweeping, pass_time
 from tests.contract.servers import LEASE_SECONDS, SHARDS, Server
@@ -25,14 +25,14 @@ SHARD = shard_of("acme", SHARDS)
 
 
 @pytest.fixture
-def leased(buckets: Buckets) -> Buckets:
+def leased(buckets: Verbs) -> Verbs:
     """Return buckets with a client."""
     a_client(buckets, 100)
     return buckets
 
 
 @pytest.fixture
-def sweeping(server: Server, leased: Buckets) -> Sweeping:
+def sweeping(server: Server, leased: Verbs) -> Sweeping:
     """Return what sweeps the client's shard while time passes by hand."""
     return Sweeping(server.client(), leased, SHARD)
 
@@ -42,7 +42,7 @@ def due(sweeping: Sweeping) -> list[UUID]:
     return [hold.run_id for hold in sweeping.until(lambda found: bool(found.held), "a hold is overdue").held]
 
 
-def test_l2_release_gives_back_to_exactly_the_grants_that_lent(buckets: Buckets) -> None:
+def test_l2_release_gives_back_to_exactly_the_grants_that_lent(buckets: Verbs) -> None:
     a_client(buckets, 30, 20)
     run = a_run()
     buckets.reserve(a_hold(run, 40))
@@ -56,7 +56,7 @@ def test_l2_release_gives_back_to_exactly_the_grants_that_lent(buckets: Buckets)
     )
 
 
-def test_l4_a_stale_attempt_cannot_free_a_live_ones_hold(buckets: Buckets) -> None:
+def test_l4_a_stale_attempt_cannot_free_a_live_ones_hold(buckets: Verbs) -> None:
     a_client(buckets, 100)
     run = a_run()
     buckets.reserve(a_hold(run, 40))
@@ -69,7 +69,7 @@ def test_l4_a_stale_attempt_cannot_free_a_live_ones_hold(buckets: Buckets) -> No
     assert buckets.release("acme", run, "second") is ReleaseOutcome.RELEASED
 
 
-def test_l4_a_released_run_may_be_held_again(buckets: Buckets) -> None:
+def test_l4_a_released_run_may_be_held_again(buckets: Verbs) -> None:
     a_client(buckets, 100)
     run = a_run()
     buckets.reserve(a_hold(run, 40))
@@ -77,7 +77,7 @@ def test_l4_a_released_run_may_be_held_again(buckets: Buckets) -> None:
     assert buckets.reserve(a_hold(run, 50, token="second")).outcome is ReserveOutcome.HELD
 
 
-def test_l5_renew_moves_deadlines_forward_and_never_back(buckets: Buckets) -> None:
+def test_l5_renew_moves_deadlines_forward_and_never_back(buckets: Verbs) -> None:
     a_client(buckets, 100)
     held, gone, settled = (a_run(task_id=name) for name in ("held", "gone", "settled"))
     buckets.reserve(a_hold(held, 10))
@@ -96,7 +96,7 @@ def test_l5_renew_moves_deadlines_forward_and_never_back(buckets: Buckets) -> No
 
 
 def test_l5_a_dead_workers_hold_expires_after_its_lease_and_not_before(
-    server: Server, leased: Buckets, sweeping: Sweeping
+    server: Server, leased: Verbs, sweeping: Sweeping
 ) -> None:
     run = a_run()
     leased.overdue(SHARD, 1)
@@ -112,7 +112,7 @@ def test_l5_a_dead_workers_hold_expires_after_its_lease_and_not_before(
     assert leased.settle(a_settlement(run, 40)).late
 
 
-def test_l5_a_renewed_hold_does_not_expire_though_it_was_named_overdue(leased: Buckets, sweeping: Sweeping) -> None:
+def test_l5_a_renewed_hold_does_not_expire_though_it_was_named_overdue(leased: Verbs, sweeping: Sweeping) -> None:
     run = a_run()
     leased.reserve(a_hold(run, 40))
     assert due(sweeping) == [run]
@@ -120,8 +120,9 @@ def test_l5_a_renewed_hold_does_not_expire_though_it_was_named_overdue(leased: B
     assert leased.expire("acme", run) is ExpireOutcome.NOT_DUE
 
 
+@pytest.mark.raw("reads the time of the last sweep")
 def test_l5_after_a_pause_in_sweeping_nothing_expires_for_one_lease(
-    server: Server, leased: Buckets, sweeping: Sweeping
+    server: Server, leased: Verbs, sweeping: Sweeping
 ) -> None:
     run = a_run()
     leased.reserve(a_hold(run, 40))
@@ -139,7 +140,7 @@ def test_l5_after_a_pause_in_sweeping_nothing_expires_for_one_lease(
     assert leased.expire("acme", run) is ExpireOutcome.EXPIRED
 
 
-def test_l9_a_sweep_names_at_most_so_many_oldest_first(leased: Buckets, sweeping: Sweeping) -> None:
+def test_l9_a_sweep_names_at_most_so_many_oldest_first(leased: Verbs, sweeping: Sweeping) -> None:
     runs = [a_run(task_id=str(number)) for number in range(5)]
     for run in runs:
         leased.reserve(a_hold(run, 1))
@@ -148,11 +149,12 @@ def test_l9_a_sweep_names_at_most_so_many_oldest_first(leased: Buckets, sweeping
     assert [hold.run_id for hold in held] == sorted(runs, key=lambda run: _deadline(leased, run))[:3]
 
 
-def _deadline(buckets: Buckets, run: UUID) -> tuple[int, str]:
+def _deadline(buckets: Verbs, run: UUID) -> tuple[int, str]:
     return next((hold.deadline_ms, run.hex) for hold in buckets.held("acme") if hold.run_id == run)
 
 
-def test_a_settled_run_leaves_no_lease_behind(leased: Buckets, server: Server) -> None:
+@pytest.mark.raw("counts the members of a key")
+def test_a_settled_run_leaves_no_lease_behind(leased: Verbs, server: Server) -> None:
     run = a_run()
     leased.reserve(a_hold(run, 40))
     assert leased.settle(a_settlement(run, 40)).outcome is SettleOutcome.SETTLED
@@ -160,8 +162,9 @@ def test_a_settled_run_leaves_no_lease_behind(leased: Buckets, server: Server) -
     assert server.client().zcard(f"{{billing:{SHARD}}}:leases") == 0
 
 
+@pytest.mark.raw("leases that billing did not write")
 def test_l5_leases_without_a_hold_do_not_keep_a_real_one_from_expiring(
-    leased: Buckets, server: Server, sweeping: Sweeping
+    leased: Verbs, server: Server, sweeping: Sweeping
 ) -> None:
     """Given more dangling leases than a sweep takes, when it sweeps, then they are gone and the hold is named."""
     client, leases = server.client(), f"{{billing:{SHARD}}}:leases"
@@ -176,8 +179,9 @@ def test_l5_leases_without_a_hold_do_not_keep_a_real_one_from_expiring(
     assert client.zrange(leases, 0, -1) == [run.hex.encode()]
 
 
+@pytest.mark.raw("leases that billing did not write")
 def test_l9_one_sweep_removes_a_bounded_number_of_dangling_leases(
-    leased: Buckets, server: Server, sweeping: Sweeping
+    leased: Verbs, server: Server, sweeping: Sweeping
 ) -> None:
     client, leases = server.client(), f"{{billing:{SHARD}}}:leases"
     client.zadd(leases, {a_run(task_id=str(number)).hex: 1 for number in range(45)})
@@ -187,8 +191,9 @@ def test_l9_one_sweep_removes_a_bounded_number_of_dangling_leases(
     assert client.zcard(leases) == 0
 
 
+@pytest.mark.raw("a record that billing did not write")
 def test_l5_a_record_that_cannot_be_read_lets_the_others_have_their_turn(
-    leased: Buckets, server: Server, sweeping: Sweeping, caplog: pytest.LogCaptureFixture
+    leased: Verbs, server: Server, sweeping: Sweeping, caplog: pytest.LogCaptureFixture
 ) -> None:
     broken, run = a_run(task_id="broken"), a_run(task_id="real")
     leased.reserve(a_hold(broken, 1))

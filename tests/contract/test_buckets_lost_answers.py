@@ -21,13 +21,14 @@ from billing.credits.values import (
     SettleOutcome,
 )
 from tests.contract.forgetful import Forgetful, forgetful
+from tests.contract.laws import assert_laws
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
-from tests.contract.model import assert_laws
 from tests.contract.passing import Sweeping
 from tests.contract.servers import SHARDS, Server
 
 #: A door in front of one server.
 ON_CLUSTER = False
+pytestmark = pytest.mark.raw("loses a connection's answers")
 SHARD = shard_of("acme", SHARDS)
 
 

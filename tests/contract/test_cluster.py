@@ -27,8 +27,8 @@ from billing.credits.values import (
 from billing.task.runtime import Runtime
 from tests.contract.clusters import ClusterServer, cluster_started
 from tests.contract.conftest import binary_or_skip
+from tests.contract.laws import assert_laws
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
-from tests.contract.model import assert_laws
 from tests.contract.servers import LEASE_SECONDS, SHARDS, Server, until
 
 #: A client of each shard.

@@ -16,6 +16,8 @@ from billing.task.runtime import Runtime
 from tests.contract.clusters import PRIMARIES, ClusterServer
 from tests.contract.servers import Server
 
+pytestmark = pytest.mark.raw("a server's configuration")
+
 OK, WARN, FAIL = Verdict.OK, Verdict.WARN, Verdict.FAIL
 
 

@@ -43,6 +43,8 @@ from tests.contract.making import a_client, a_hold, a_run, a_settlement
 from tests.contract.passing import Sweeping
 from tests.contract.servers import SHARDS, Server, started
 
+pytestmark = pytest.mark.raw("a server's users")
+
 DOCUMENT = Path(__file__).parents[2] / "docs" / "redis.md"
 SHARD = shard_of("acme", SHARDS)
 LOGIN = ("billing", "hunter2")

@@ -9,7 +9,6 @@ from uuid import UUID
 import pytest
 
 from billing.core.shards import shard_of
-from billing.credits.buckets import Buckets
 from billing.credits.granting import AdjustOutcome, TermsOutcome, VoidOutcome
 from billing.credits.terms import ClientState, ClientTerms, GrantTerms
 from billing.credits.values import (
@@ -20,8 +19,9 @@ from billing.credits.values import (
     ReserveOutcome,
     SettleOutcome,
 )
+from billing.credits.verbs import Verbs
+from tests.contract.laws import assert_laws
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
-from tests.contract.model import assert_laws
 from tests.contract.passing import end_grant
 from tests.contract.servers import SHARDS, Server
 
@@ -29,13 +29,7 @@ SHARD = shard_of("acme", SHARDS)
 FUTURE_MS = 4_000_000_000_000
 
 
-def now_ms(server: Server) -> int:
-    """Return the server's time."""
-    seconds, microseconds = server.client().time()
-    return int(seconds) * 1_000 + int(microseconds) // 1_000
-
-
-def balance_of(buckets: Buckets) -> Balance:
+def balance_of(buckets: Verbs) -> Balance:
     """Read a balance and hold it to the laws."""
     balance = buckets.balance("acme")
     assert balance is not None
@@ -43,7 +37,7 @@ def balance_of(buckets: Buckets) -> Balance:
     return balance
 
 
-def grants_of(buckets: Buckets, run: UUID) -> dict[int, int]:
+def grants_of(buckets: Verbs, run: UUID) -> dict[int, int]:
     """Return what each grant lent to a hold."""
     return next(dict(hold.grants) for hold in buckets.held("acme") if hold.run_id == run)
 
@@ -56,13 +50,13 @@ def paid_by(event: bytes | None) -> list[dict[str, int]]:
     ]
 
 
-def will_end(buckets: Buckets) -> None:
+def will_end(buckets: Verbs) -> None:
     """Give a grant of 100 that ends when the test says so, by `end_grant`."""
     buckets.open_client("acme")
     assert buckets.grant("acme", 1, 100, GrantTerms(expires_ms=FUTURE_MS)) is GrantOutcome.GRANTED
 
 
-def test_burn_order_is_priority_then_expiry_then_id(buckets: Buckets) -> None:
+def test_burn_order_is_priority_then_expiry_then_id(buckets: Verbs) -> None:
     buckets.open_client("acme")
     for grant_id, priority, expires_ms in (
         (1, 100, 0),
@@ -81,7 +75,7 @@ def test_burn_order_is_priority_then_expiry_then_id(buckets: Buckets) -> None:
 
 
 def test_l1_a_grant_pays_until_the_millisecond_of_its_expiry_and_nothing_after(
-    buckets: Buckets, server: Server
+    buckets: Verbs, server: Server
 ) -> None:
     will_end(buckets)
     assert buckets.reserve(a_hold(a_run(task_id="in time"), 10)).outcome is ReserveOutcome.HELD
@@ -92,7 +86,7 @@ def test_l1_a_grant_pays_until_the_millisecond_of_its_expiry_and_nothing_after(
     assert (balance.available, balance.held, balance.expired) == (0, 10, 90), "before lapse has run, too"
 
 
-def test_a_hold_keeps_what_it_was_lent_and_gives_the_rest_back_as_expired(buckets: Buckets, server: Server) -> None:
+def test_a_hold_keeps_what_it_was_lent_and_gives_the_rest_back_as_expired(buckets: Verbs, server: Server) -> None:
     will_end(buckets)
     used, freed = a_run(task_id="used"), a_run(task_id="freed")
     for run in (used, freed):
@@ -106,7 +100,8 @@ def test_a_hold_keeps_what_it_was_lent_and_gives_the_rest_back_as_expired(bucket
     assert (grant.available, grant.held, grant.spent, grant.expired) == (0, 0, 20, 80)
 
 
-def test_lapse_names_the_final_amount_again_and_again_until_it_is_forgotten(buckets: Buckets, server: Server) -> None:
+@pytest.mark.raw("brings a grant's next turn forward by hand")
+def test_lapse_names_the_final_amount_again_and_again_until_it_is_forgotten(buckets: Verbs, server: Server) -> None:
     will_end(buckets)
     buckets.settle(a_settlement(a_run(), 40))
     assert buckets.lapse(SHARD, 10) == [], "its time is not over"
@@ -122,7 +117,7 @@ def test_lapse_names_the_final_amount_again_and_again_until_it_is_forgotten(buck
     assert balance_of(buckets).expired == 60
 
 
-def test_what_comes_back_to_a_grant_that_has_ended_pays_no_debt(buckets: Buckets, server: Server) -> None:
+def test_what_comes_back_to_a_grant_that_has_ended_pays_no_debt(buckets: Verbs, server: Server) -> None:
     will_end(buckets)
     run = a_run(task_id="held")
     buckets.reserve(a_hold(run, 100))
@@ -132,7 +127,7 @@ def test_what_comes_back_to_a_grant_that_has_ended_pays_no_debt(buckets: Buckets
     assert (balance_of(buckets).owed, balance_of(buckets).expired) == (7, 100)
 
 
-def test_a_restricted_grant_pays_its_skus_alone(buckets: Buckets) -> None:
+def test_a_restricted_grant_pays_its_skus_alone(buckets: Verbs) -> None:
     buckets.open_client("acme")
     buckets.grant("acme", 1, 50, GrantTerms(skus=("image", "video")))
     buckets.grant("acme", 2, 10)
@@ -146,7 +141,7 @@ def test_a_restricted_grant_pays_its_skus_alone(buckets: Buckets) -> None:
     assert balance_of(buckets).available == 12
 
 
-def test_a_restricted_grant_pays_no_debt_and_a_later_one_for_every_sku_does(buckets: Buckets) -> None:
+def test_a_restricted_grant_pays_no_debt_and_a_later_one_for_every_sku_does(buckets: Verbs) -> None:
     buckets.open_client("acme")
     assert buckets.settle(a_settlement(a_run(), 20)).debt == 20
     buckets.grant("acme", 1, 50, GrantTerms(skus=("image",)))
@@ -157,7 +152,7 @@ def test_a_restricted_grant_pays_no_debt_and_a_later_one_for_every_sku_does(buck
     assert buckets.reserve(a_hold(a_run(task_id="t2"), 50, sku="image")).outcome is ReserveOutcome.HELD
 
 
-def test_a_void_takes_what_is_available_and_leaves_holds_alone(buckets: Buckets) -> None:
+def test_a_void_takes_what_is_available_and_leaves_holds_alone(buckets: Verbs) -> None:
     a_client(buckets, 100, 10)
     used, freed = a_run(task_id="used"), a_run(task_id="freed")
     for run in (used, freed):
@@ -173,7 +168,7 @@ def test_a_void_takes_what_is_available_and_leaves_holds_alone(buckets: Buckets)
     assert balance_of(buckets).voided == 70
 
 
-def test_a_voided_grant_lapses_too(buckets: Buckets) -> None:
+def test_a_voided_grant_lapses_too(buckets: Verbs) -> None:
     a_client(buckets, 100)
     buckets.settle(a_settlement(a_run(), 1))
     buckets.void("acme", 1)
@@ -181,7 +176,7 @@ def test_a_voided_grant_lapses_too(buckets: Buckets) -> None:
     assert (lapsed.expired, lapsed.voided) == (0, 99)
 
 
-def test_an_adjustment_takes_in_burn_order_once_and_the_rest_is_debt(buckets: Buckets) -> None:
+def test_an_adjustment_takes_in_burn_order_once_and_the_rest_is_debt(buckets: Verbs) -> None:
     a_client(buckets, 10, 20)
     first = buckets.adjust("acme", 1, 15)
     assert (first.outcome, first.grants) == (AdjustOutcome.ADJUSTED, {1: 10, 2: 5})
@@ -194,7 +189,7 @@ def test_an_adjustment_takes_in_burn_order_once_and_the_rest_is_debt(buckets: Bu
     assert (balance_of(buckets).available, balance_of(buckets).owed) == (3, 0)
 
 
-def test_l1_the_overdraft_is_lent_up_to_its_limit_and_given_back(buckets: Buckets) -> None:
+def test_l1_the_overdraft_is_lent_up_to_its_limit_and_given_back(buckets: Verbs) -> None:
     a_client(buckets, 10)
     assert buckets.set_terms("acme", ClientTerms(overdraft_limit=50)) is TermsOutcome.SET
     run = a_run(task_id="one")
@@ -208,7 +203,7 @@ def test_l1_the_overdraft_is_lent_up_to_its_limit_and_given_back(buckets: Bucket
     assert (balance_of(buckets).owed, balance_of(buckets).available) == (0, 10)
 
 
-def test_a_settle_turns_its_room_back_and_takes_what_has_arrived_meanwhile(buckets: Buckets) -> None:
+def test_a_settle_turns_its_room_back_and_takes_what_has_arrived_meanwhile(buckets: Verbs) -> None:
     a_client(buckets)
     buckets.set_terms("acme", ClientTerms(overdraft_limit=50))
     run = a_run(task_id="one")
@@ -220,7 +215,7 @@ def test_a_settle_turns_its_room_back_and_takes_what_has_arrived_meanwhile(bucke
     assert (balance_of(buckets).owed, balance_of(buckets).room) == (15, 0)
 
 
-def test_l1_debt_up_to_the_limit_admits_and_above_it_blocks(buckets: Buckets) -> None:
+def test_l1_debt_up_to_the_limit_admits_and_above_it_blocks(buckets: Verbs) -> None:
     a_client(buckets)
     buckets.set_terms("acme", ClientTerms(overdraft_limit=50))
     buckets.settle(a_settlement(a_run(task_id="debt"), 50))
@@ -229,7 +224,7 @@ def test_l1_debt_up_to_the_limit_admits_and_above_it_blocks(buckets: Buckets) ->
     assert buckets.reserve(a_hold(a_run(task_id="refused"), 0)).outcome is ReserveOutcome.INSUFFICIENT
 
 
-def test_a_suspended_client_reserves_nothing_and_what_runs_is_settled(buckets: Buckets) -> None:
+def test_a_suspended_client_reserves_nothing_and_what_runs_is_settled(buckets: Verbs) -> None:
     a_client(buckets, 100)
     runs = [a_run(task_id=name) for name in ("settled", "released", "again")]
     for run in runs:
@@ -246,7 +241,7 @@ def test_a_suspended_client_reserves_nothing_and_what_runs_is_settled(buckets: B
     assert buckets.reserve(a_hold(a_run(task_id="new"), 1)).outcome is ReserveOutcome.HELD
 
 
-def test_a_closed_client_reserves_nothing_and_a_grant_that_the_ledger_has_goes_in(buckets: Buckets) -> None:
+def test_a_closed_client_reserves_nothing_and_a_grant_that_the_ledger_has_goes_in(buckets: Verbs) -> None:
     a_client(buckets, 100)
     run = a_run()
     buckets.reserve(a_hold(run, 10))
@@ -258,7 +253,8 @@ def test_a_closed_client_reserves_nothing_and_a_grant_that_the_ledger_has_goes_i
     assert (balance_of(buckets).available, balance_of(buckets).terms.state) == (95, ClientState.CLOSED)
 
 
-def test_a_bucket_without_terms_stays_as_short_as_it_was(buckets: Buckets, server: Server) -> None:
+@pytest.mark.raw("how a bucket is written")
+def test_a_bucket_without_terms_stays_as_short_as_it_was(buckets: Verbs, server: Server) -> None:
     a_client(buckets, 100)
     before = server.client().get(f"{{billing:{SHARD}}}:bucket:acme")
     buckets.set_terms("acme", ClientTerms(state=ClientState.SUSPENDED, overdraft_limit=5))
@@ -268,14 +264,14 @@ def test_a_bucket_without_terms_stays_as_short_as_it_was(buckets: Buckets, serve
 
 
 @pytest.fixture(scope="module")
-def crowd(server: Server) -> list[Buckets]:
+def crowd(server: Server) -> list[Verbs]:
     """Return buckets with a hundred clients of their own, which connect once for this module."""
     return [server.buckets(client=server.client(), verified=False) for _ in range(100)]
 
 
 @pytest.mark.parametrize("case", ["plain", "expired", "overdraft", "restricted"])
 def test_l1_of_100_connections_that_reserve_75_of_500_at_once_exactly_6_are_admitted(
-    buckets: Buckets, server: Server, crowd: list[Buckets], case: str
+    buckets: Verbs, server: Server, crowd: list[Verbs], case: str
 ) -> None:
     """Given 500 usable credits, however they come about, when 100 connections want 75 each, then 6 get them."""
     buckets.open_client("acme")
@@ -283,7 +279,7 @@ def test_l1_of_100_connections_that_reserve_75_of_500_at_once_exactly_6_are_admi
         case "plain":
             buckets.grant("acme", 1, 500)
         case "expired":
-            buckets.grant("acme", 1, 9_000, GrantTerms(priority=1, expires_ms=now_ms(server) - 1))
+            buckets.grant("acme", 1, 9_000, GrantTerms(priority=1, expires_ms=buckets.time_ms() - 1))
             buckets.grant("acme", 2, 500, GrantTerms(expires_ms=FUTURE_MS))
         case "overdraft":
             buckets.grant("acme", 1, 300)

@@ -15,8 +15,8 @@ import psycopg
 
 from billing import admin
 from billing.core.settings import Settings
-from billing.credits.buckets import Buckets
 from billing.credits.values import Balance, StoredHold
+from billing.credits.verbs import Verbs
 from billing.embedded.process import Child
 from billing.task.runtime import Runtime
 from tests.fleet.tasks import OTHER_SKU, SKU
@@ -53,7 +53,7 @@ class Fleet:
         self._starting: list[str] = []
 
     @property
-    def buckets(self) -> Buckets:
+    def buckets(self) -> Verbs:
         """The buckets, as an administrator sees them."""
         return self.runtime.buckets
 

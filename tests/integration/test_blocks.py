@@ -177,7 +177,7 @@ def test_a_key_is_charged_once_for_ever(shop: Fleet, monkeypatch: pytest.MonkeyP
             pytest.fail("the block began")
         return error.value.args == ("hazel", "order-1")
 
-    monkeypatch.setattr("billing.task.block.is_charged", lambda *_: False)
+    monkeypatch.setattr("billing.task.records.is_charged", lambda *_: False)
     assert refused()
     monkeypatch.undo()
     with redis.Redis.from_url(shop.settings.redis_url) as client:

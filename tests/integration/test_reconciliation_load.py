@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from billing.core.shards import shard_of
+from billing.credits.buckets import Buckets
 from billing.credits.keys import shard_keys
 from billing.reconciliation.reconcile import reconcile
 from tests.fleet.harness import Fleet
@@ -78,4 +79,6 @@ def _move_one_credit(fleet: Fleet, client_id: str) -> None:
             .. string.format('%d', spent - 1) .. tail
         return redis.call('SET', KEYS[1], bucket)
     """
-    fleet.buckets._scripts.client.execute_command("EVAL", moved, 1, key)
+    buckets = fleet.buckets
+    assert isinstance(buckets, Buckets)
+    buckets._scripts.client.execute_command("EVAL", moved, 1, key)

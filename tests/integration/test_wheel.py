@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from billing.embedded.process import Child
+from tests.documents import blocks
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -106,6 +107,16 @@ def test_the_wheel_ships_billing_alone_and_all_of_it(wheel: Path) -> None:
         assert kind in shipped
     assert any(name.endswith(".dist-info/entry_points.txt") for name in names)
     assert any(name.endswith("/licenses/LICENSE") for name in names)
+
+
+def test_a_foreign_apps_own_tests_run_on_the_twin_without_a_server(environment: Path, tmp_path: Path) -> None:
+    """Given the wheel, when the tests of docs/testing.md are run, then its entry point brings the fixtures."""
+    for name, text in blocks("testing.md").items():
+        (tmp_path / name).write_text(text)
+    options = ("-p", "no:valkey", "-p", "no:cacheprovider", "-W", "error", "-q", "--rootdir", str(tmp_path))
+    told = run([environment / "bin" / "python", "-m", "pytest", *options], tmp_path)
+
+    assert "5 passed" in told
 
 
 def test_the_environment_has_the_wheel_and_not_the_checkout(environment: Path) -> None:
