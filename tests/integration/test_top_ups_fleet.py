@@ -32,7 +32,7 @@ def test_a_client_that_runs_low_is_topped_up_and_an_allowance_is_granted_once(fl
     for _ in range(9):
         fleet.send("ok", client).get(timeout=60)
 
-    wait_until(lambda: admin.balance(fleet.settings, client).available == 510, "it is topped up", timeout_seconds=60)
+    wait_until(lambda: admin.balance(fleet.settings, client).available == 510, "it is topped up", timeout_seconds=120)
     fleet.send("ok", client).get(timeout=60)
     (row,) = admin.top_up(fleet.settings, client).requests
     assert (row.state, row.credits, row.attempts) == ("granted", 500, 1)
