@@ -43,7 +43,7 @@ def examine(runtime: Runtime, app: Any = None) -> list[Finding]:
         ("broker", _broker),
         ("Stripe", examine_stripe),
         ("reconciliation", examine_reconciliation),
-        ("reconciler", examine_reconciler),
+        ("reconciliation", examine_reconciler),
     )
     for part, check in parts:
         findings += _guarded(part, check, runtime)
