@@ -63,7 +63,7 @@ class _Numbered(Scripts):
         self.at_ms = int(time[0]) * 1_000 + int(time[1]) // 1_000
         return answer
 
-    def run_all(self, commands: Sequence[Command]) -> list[Any]:
+    def run_each(self, commands: Sequence[Command], *, any_type: bool = False) -> list[Any]:
         """Send the commands one by one: a renewal is one."""
         return [self.run(command) for command in commands]
 

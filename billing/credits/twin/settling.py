@@ -70,7 +70,7 @@ class Settling(Reserving):
         if charge.taken or charge.debt:
             self._tell(shard, client_id, book, now_ms)
         else:
-            _rearm(book, now_ms)
+            book.rearm(now_ms)
         event = _event(settlement, charge, epoch=book.epoch, late=run is None, now_ms=now_ms)
         entry_id = shard.outbox.add(event, now_ms)
         shard.runs[run_id] = SettledRun(
@@ -110,6 +110,10 @@ class Settling(Reserving):
     def renew(self, items: Sequence[tuple[str, UUID, float | None]]) -> list[RenewOutcome]:
         """Move the deadlines of running attempts: (client id, run id, lease in seconds or None)."""
         return [self._renew(self._of(client_id), run_id, seconds) for client_id, run_id, seconds in items]
+
+    def renew_each(self, items: Sequence[tuple[str, UUID, float | None]]) -> list[RenewOutcome | Exception]:
+        """Do the same: a memory fails for none of them."""
+        return list(self.renew(items))
 
     def _renew(self, shard: Shard, run_id: UUID, lease_seconds: float | None) -> RenewOutcome:
         now_ms = self._memory.now_ms()
@@ -250,11 +254,6 @@ def _drop(shard: Shard, run: HeldRun, now_ms: int) -> None:
         held = run.grants_lent_by(book)
         book.room -= run.lent_by(book).get(NONE, 0)
         _give_back(book, held, held, now_ms)
-        _rearm(book, now_ms)
+        book.rearm(now_ms)
     del shard.runs[run.hold.run_id]
     shard.leases.pop(run.hold.run_id, None)
-
-
-def _rearm(book: Book, now_ms: int) -> None:
-    if book.marks is not None:
-        book.marks = book.marks.rearmed(book.usable(now_ms), book.brought(now_ms))
