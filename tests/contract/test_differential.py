@@ -43,6 +43,7 @@ def test_buckets_and_twin_agree_after_each_random_operation(server: Server, seed
     assert {"settle SETTLED", "settle SETTLED late", "settle SETTLED debt", "settle ALREADY"} <= seen
     assert {"release RELEASED", "release STALE", "expire EXPIRED", "grant GRANTED", "void VOIDED"} <= seen
     assert {"adjust ADJUSTED", "adjust ALREADY", "lapse True", "assert_hold ASSERTED"} <= seen
+    assert {"post POSTED", "post ALREADY", "post STALE", "post UNCOVERED"} <= seen
     assert {"rebuild_as REBUILT", "reserve RECOVERING", "settle UNKNOWN_CLIENT"} <= seen
 
 
