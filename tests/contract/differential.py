@@ -69,9 +69,11 @@ class Rebuild:
 class Pair:
     """Buckets on a server and their twin, for clients whose shards nobody else touches meanwhile."""
 
-    def __init__(self, keeper: Any, clients: Sequence[str], *, shards: int = SHARDS, **changes: Any) -> None:
+    def __init__(
+        self, keeper: Any, clients: Sequence[str], *, shards: int = SHARDS, verified: bool = True, **changes: Any
+    ) -> None:
         options = {**OPTIONS, **changes}
-        self._keeper, self._buckets = keeper, keeper.buckets(**options)
+        self._keeper, self._buckets = keeper, keeper.buckets(**options, verified=verified)
         self._reader = ServerReader(self._buckets)
         self._clock = SetClock()
         self._clock.ms = self._buckets.time_ms()

@@ -69,6 +69,7 @@ def test_a_difference_is_found_in_the_step_that_made_it(server: Server) -> None:
 def test_one_client_of_many_connections_is_as_if_each_operation_came_alone(server: Server, seed: int) -> None:
     """Given 4 connections that work on one client at once, then a twin answers the same in the server's order."""
     server.flush()
+    server.buckets()
     hot = [HotClient(server, "acme", 10 * seed + number, number) for number in range(4)]
 
     def work(one: HotClient) -> None:

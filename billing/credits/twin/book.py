@@ -109,6 +109,10 @@ class Book:
         """Return what the usable grants brought, less what of it paid debt: marks are shares of it."""
         return sum(account.available + account.held + account.spent for account in self.paying(now_ms))
 
+    def has_lent(self, shares: Mapping[int, int]) -> bool:
+        """Whether the bucket has all grants that a hold names; one that was lost and opened anew has not."""
+        return shares.keys() <= {account.grant_id for account in self.order}
+
     def add(self, account: Account) -> None:
         """Give a grant its place in the burn order; what is used up leaves it."""
         self.accounts[account.grant_id] = account
