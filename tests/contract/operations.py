@@ -238,8 +238,8 @@ class Operations:
 
     def _posting(self, client_id: str, grant: int) -> Posting:
         """Return totals that stay near 0, whatever was posted before: else all that is given back is soon too much."""
-        credits_ = self.random.choice((0, 5, 40, 200, -1, -8, -30))
-        if client_id == self._rich and self.random.random() < 0.03:
+        credits_ = self.random.choice((0, 2, 5, 20, 60, -1, -5, -20))
+        if client_id == self._rich and self.random.random() < 0.1:
             credits_ = self.random.choice((CREDITS_MAX, -CREDITS_MAX))
         restored = self.random.choice((*[0] * 8, 6, -6)) if grant else 0
         return Posting(grant_id=grant, version=self._count, credits=credits_, restored=restored)
