@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from billing.core.credits import check_amount
@@ -100,6 +100,18 @@ class Trust(InMemory):
         return {client_id: 0 if book is None else book.epoch for client_id, book in books.items()}
 
     @atomic
+    def repaid(self, grants: Mapping[str, Sequence[int]]) -> dict[str, dict[int, int]]:
+        """Return how much debt each of some clients' grants has repaid, as far as a bucket that is there says so."""
+        found = {}
+        for client_id, ids in grants.items():
+            book = self._of(client_id).books.get(client_id)
+            accounts = book.accounts if book else {}
+            if ids:
+                known = [accounts[grant] for grant in ids if grant in accounts]
+                found[client_id] = {account.grant_id: account.repaid for account in known if account.repaid}
+        return found
+
+    @atomic
     def rebuild(self, client_id: str, epoch: int, plan: BucketPlan, *, server: str, asserts: int) -> RebuildOutcome:
         """Write a client's bucket and what it lends to the surviving holds, from a plan (`plan_bucket`).
 
@@ -136,17 +148,16 @@ def _surviving(shard: Shard, plan: BucketPlan, now_ms: int) -> list[HeldRun] | N
 
 
 def book_of(plan: BucketPlan, epoch: int) -> Book:
-    """Return the bucket of a plan. A grant that is not in its burn order has nothing left, and no terms."""
+    """Return the bucket of a plan."""
     adjusted: dict[int, int] = {}
     for shares in plan.adjusted.values():
         for grant, credits_ in shares.items():
             adjusted[grant] = adjusted.get(grant, 0) + credits_
-    usable = set(plan.order)
     accounts = {
         grant.grant_id: Account(
             grant_id=grant.grant_id,
             granted=grant.granted,
-            terms=plan.terms.get(grant.grant_id, ORDINARY) if grant.grant_id in usable else ORDINARY,
+            terms=plan.terms.get(grant.grant_id, ORDINARY),
             available=grant.available,
             held=grant.held,
             spent=grant.spent,
@@ -167,4 +178,5 @@ def book_of(plan: BucketPlan, epoch: int) -> Book:
         debt_adjusted=adjusted.get(NONE, 0),
         terms=plan.client,
         adjustments=dict(plan.adjusted),
+        beyond=dict(plan.beyond),
     )
