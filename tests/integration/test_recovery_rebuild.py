@@ -148,6 +148,7 @@ def test_given_a_rebuilder_that_is_killed_on_the_way_then_nothing_is_admitted_an
 ) -> None:
     """L6: whatever a dead rebuilder left, the shard stays closed until another has rebuilt it from the start."""
     business.client("acme", 100)
+    business.client(NEIGHBOUR, 50)
     with business.consuming():
         hold = business.hold("acme", 40, "a")
         business.settle("acme", 25, "b")
@@ -158,12 +159,17 @@ def test_given_a_rebuilder_that_is_killed_on_the_way_then_nothing_is_admitted_an
         died = subprocess.run([sys.executable, "-m", killed_rebuilder.__name__, given, point], check=False, cwd=ROOT)
         assert died.returncode == -9
         assert not business.is_open("acme")
+        written = [epoch == 2 for epoch in business.runtime.buckets.epochs(["acme", NEIGHBOUR]).values()]
+        assert sum(written) == {"closed": 0, "between two slices": 1, "committed": 2}[point]
         wait_until(lambda: rebuilt(business), "the dead leader's lock is free, and the shard rebuilt")
     balance = business.balance("acme")
     assert (balance.available, balance.held, balance.spent) == (35, 40, 25)
+    assert business.balance(NEIGHBOUR).available == 50
 
 
 ROOT = Path(__file__).parents[2]
+#: A client of the same shard.
+NEIGHBOUR = next(name for name in map(str, range(1_000)) if shard_of(name, SHARDS) == shard_of("acme", SHARDS))
 
 
 def rebuilt(business: Business) -> bool:
