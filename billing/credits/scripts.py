@@ -60,9 +60,8 @@ _LISTS: Final = frozenset({"audit", "balance", "lapse", "overdue"})
 #: A command as redis-py takes it.
 Command = tuple[str | bytes | int, ...]
 
-#: About how many bytes of commands one round trip carries, and what a number counts.
+#: About how many bytes of commands one round trip carries; a number counts for none.
 _SLICE_BYTES_MAX: Final = 1 << 20
-_NUMBER_BYTES: Final = 8
 
 #: How a server answers that is there but takes no writes for now: redis-py gives some of them a class, not all.
 _REFUSING: Final = (OutOfMemoryError, ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError)
@@ -193,7 +192,7 @@ def slices(commands: Iterable[Command], count: int) -> Iterator[list[Command]]:
     part: list[Command] = []
     length = 0
     for command in commands:
-        own = sum(len(word) if isinstance(word, str | bytes) else _NUMBER_BYTES for word in command)
+        own = sum([len(word) for word in command if not isinstance(word, int)])
         if part and (len(part) == count or length + own > _SLICE_BYTES_MAX):
             yield part
             part, length = [], 0

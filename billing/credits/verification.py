@@ -7,6 +7,7 @@ ledger) is the caller's work; a bucket of a newer epoch is never overwritten.
 
 from __future__ import annotations
 
+import collections
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -126,14 +127,19 @@ class Verification(Calling):
 
     def epochs(self, client_ids: Sequence[str]) -> dict[str, int]:
         """Return the epoch of each client's bucket, 0 where there is none; works on a recovering shard too."""
+        by_shard: dict[int, list[str]] = collections.defaultdict(list)
+        for client_id in client_ids:
+            by_shard[shard_of(client_id, self.shards)].append(client_id)
         epochs: dict[str, int] = {}
-        for start in range(0, len(client_ids), _SLICE):
-            part = client_ids[start : start + _SLICE]
-            # To MGET a key of another type is no error: like any bucket that billing did not write, it has no epoch.
-            commands = [("MGET", self._keys_of(client_id).bucket + client_id) for client_id in part]
-            for client_id, (bucket,) in zip(part, self._scripts.run_all(commands), strict=True):
-                epoch = (bucket or b"").partition(b" ")[0]
-                epochs[client_id] = int(epoch) if epoch.isdigit() else 0
+        for shard, members in by_shard.items():
+            prefix = self._keys[shard].bucket
+            for start in range(0, len(members), _SLICE):
+                part = members[start : start + _SLICE]
+                # A key of another type has no value for MGET: like any bucket that billing did not write, no epoch.
+                found = self._scripts.run(("MGET", *(prefix + client_id for client_id in part)))
+                for client_id, bucket in zip(part, found, strict=True):
+                    epoch = (bucket or b"").partition(b" ")[0]
+                    epochs[client_id] = int(epoch) if epoch.isdigit() else 0
         return epochs
 
     def repaid(self, grants: Mapping[str, Sequence[int]]) -> dict[str, dict[int, int]]:
