@@ -119,7 +119,7 @@ def epochs_of_shard(connection: Connection, shard: int) -> dict[str, int]:
     """Return the epoch of each client of a shard."""
     rows = connection.execute(select(client.c.client_id, client.c.epoch).where(client.c.shard == shard))
     # All at once and unpacked: a shard has thousands, and to fetch each by itself, and its columns by name, is slow.
-    return dict(rows.tuples().all())
+    return dict(rows.all())
 
 
 def mark_grants_applied(connection: Connection, shard: int) -> None:

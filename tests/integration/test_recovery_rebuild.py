@@ -16,6 +16,7 @@ import pytest
 from billing.core.errors import Retryable
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
+from billing.credits.buckets import Buckets
 from billing.credits.values import SettleOutcome
 from billing.recovery.rebuild import assertion_seconds
 from billing.task.runtime import Runtime
@@ -118,6 +119,29 @@ def test_given_a_postgresql_that_was_restored_to_an_older_state_when_rebuilt_the
         business.close_shard("acme")
         assert business.rebuilder.step() == 1
     assert business.balance("acme").epoch == 5
+
+
+def test_given_a_server_that_is_lost_in_the_middle_of_a_look_then_all_of_its_shards_are_rebuilt_in_one_round(
+    business: Business, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L6: the shard that was looked at before the loss waits for no second renewal."""
+    clients = ("acme", "bolt", "core")
+    shards = {shard_of(business.client(client_id, 10), SHARDS) for client_id in clients}
+    assert len(shards) == 3
+    look, looked = Buckets.server_of, []
+
+    def losing(self: Buckets, shard: int) -> tuple[str | None, str]:
+        looked.append(shard)
+        if looked == sorted(shards)[:2]:
+            business.lose()
+        return look(self, shard)
+
+    rebuilder = business.rebuilder
+    monkeypatch.setattr(Buckets, "server_of", losing)
+    with business.consuming():
+        assert rebuilder.step() == 3
+    assert rebuilder.waits.count(assertion_seconds(business.settings)) == 1
+    assert [business.balance(client_id).available for client_id in clients] == [10, 10, 10]
 
 
 def test_given_two_rebuilders_at_once_when_a_server_is_lost_then_one_leads_and_the_epoch_rises_once(
