@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, and_, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, func, insert, select, text, update
 
 from billing.core.credits import check_amount
 from billing.core.errors import Conflict, InvalidValue
@@ -24,10 +24,22 @@ from billing.ledger.bounds import UsedUp, nobody_asked
 from billing.ledger.changes import lock_client, refuse_changes
 from billing.ledger.grant_terms import ORDINARY, Terms, bucket_terms, check_in_future
 from billing.ledger.keys import check_key
-from billing.schema.tables import client, credit_grant, grant_spent, ledger_entry
+from billing.schema.tables import client, credit_grant, ledger_entry
 
-#: Burn order: priority, then expiry, then creation; what never expires burns last.
-BURN_ORDER: Final = (credit_grant.c.priority, credit_grant.c.expires_at.asc().nulls_last(), credit_grant.c.grant_id)
+#: In burn order: priority, then expiry, then creation; what never expires burns last. A shard is a small part of the
+#: fleet: `OFFSET 0` makes PostgreSQL look each client up, where it would read the whole table for every shard.
+_OF_SHARD: Final = text("""
+SELECT own.client_id, grant_id, credits
+FROM client, LATERAL (SELECT * FROM credit_grant WHERE client_id = client.client_id OFFSET 0) AS own
+WHERE shard = :shard ORDER BY priority, expires_at NULLS LAST, grant_id
+""")
+
+_SPENT_OF_SHARD: Final = text("""
+SELECT own.client_id, grant_id, credits
+FROM client, LATERAL (SELECT * FROM grant_spent WHERE client_id = client.client_id OFFSET 0) AS own
+WHERE shard = :shard
+""")
+
 #: The "grant" under which the log sums what nothing covered when it was settled.
 DEBT: Final = 0
 
@@ -121,27 +133,19 @@ def mark_applied(connection: Connection, grant_id: int) -> None:
 
 def grants_of_shard(connection: Connection, shard: int) -> dict[str, list[tuple[int, int]]]:
     """Return (grant id, credits) of each client of a shard that has grants, in burn order."""
-    columns = (credit_grant.c.client_id, credit_grant.c.grant_id, credit_grant.c.credits)
-    mine = select(*columns).where(credit_grant.c.client_id.in_(_clients_of(shard))).order_by(*BURN_ORDER)
     grants: dict[str, list[tuple[int, int]]] = collections.defaultdict(list)
     # All at once and unpacked, here and below: a shard may have hundreds of thousands.
-    for client_id, grant_id, credits_ in connection.execute(mine).all():
+    for client_id, grant_id, credits_ in connection.execute(_OF_SHARD, {"shard": shard}).all():
         grants[client_id].append((grant_id, credits_))
     return grants
 
 
 def spent_of_shard(connection: Connection, shard: int) -> dict[str, dict[int, int]]:
     """Return what the log says each grant of each client of a shard has paid; 0 is debt: nothing had covered it."""
-    columns = (grant_spent.c.client_id, grant_spent.c.grant_id, grant_spent.c.credits)
     spent: dict[str, dict[int, int]] = collections.defaultdict(dict)
-    mine = select(*columns).where(grant_spent.c.client_id.in_(_clients_of(shard)))
-    for client_id, grant_id, credits_ in connection.execute(mine).all():
+    for client_id, grant_id, credits_ in connection.execute(_SPENT_OF_SHARD, {"shard": shard}).all():
         spent[client_id][grant_id] = credits_
     return spent
-
-
-def _clients_of(shard: int) -> Select[str]:
-    return select(client.c.client_id).where(client.c.shard == shard)
 
 
 def same_grant(found: GrantRow, amount: int, terms: Terms) -> GrantRow:

@@ -18,11 +18,11 @@ WHERE shard = :shard AND (state <> 'active' OR overdraft_limit > 0)
 """)
 
 _GRANTS = text("""
-SELECT client_id, grant_id, priority, expires_at, skus, voided_at,
+SELECT own.client_id, own.grant_id, priority, expires_at, skus, voided_at,
        -sum(entry.credits) FILTER (WHERE entry.kind = 'expire') AS expired,
        -sum(entry.credits) FILTER (WHERE entry.kind = 'void') AS voided
-FROM credit_grant JOIN client USING (client_id)
-     LEFT JOIN ledger_entry AS entry USING (client_id, grant_id)
+FROM client, LATERAL (SELECT * FROM credit_grant WHERE client_id = client.client_id OFFSET 0) AS own
+     LEFT JOIN ledger_entry AS entry ON entry.client_id = own.client_id AND entry.grant_id = own.grant_id
 WHERE shard = :shard
   AND (priority <> 100 OR expires_at IS NOT NULL OR skus <> '{}' OR voided_at IS NOT NULL)
 GROUP BY 1, 2, 3, 4, 5, 6
