@@ -6,6 +6,7 @@ applies it again.
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -149,11 +150,17 @@ class Granting(Calling):
         return lapsed
 
     def forget_lapsed(self, grants: Sequence[Lapsed]) -> None:
-        """Look at these grants no more: the ledger has their final amounts."""
-        if grants:
-            self._scripts.run_all(
-                [("ZREM", self._keys[one.shard].expiries, f"{one.grant_id} {one.client_id}") for one in grants]
-            )
+        """Look at these grants no more, the ledger having these amounts; one that has got more since is named again."""
+        entered: dict[int, list[str | int]] = collections.defaultdict(list)
+        for one in grants:
+            entered[one.shard] += (f"{one.grant_id} {one.client_id}", one.expired, one.voided)
+        commands = []
+        for shard, amounts in entered.items():
+            keys = self._keys[shard]
+            lapse_keys = (keys.expiries, keys.server, keys.bucket, keys.grants)
+            commands.append(self._command("lapse", lapse_keys, 0, self._lease_ms, *amounts))
+        if commands:
+            self._scripts.run_all(commands)
 
 
 def _score(found: list[Any]) -> float:

@@ -10,6 +10,7 @@ import logging
 from typing import Final
 
 from billing.connections import postgres
+from billing.core.errors import InvalidValue
 from billing.core.shards import shard_of
 from billing.credits.posting import PostOutcome
 from billing.ledger import postings
@@ -46,7 +47,11 @@ def apply_postings(runtime: Runtime) -> int:
 
 def apply_posting(runtime: Runtime, row: ClientPostings) -> bool:
     """Apply what waits for one client; return whether its bucket has it now."""
-    outcome = runtime.buckets.post(row.client_id, row.epoch, row.rows)
+    try:
+        outcome = runtime.buckets.post(row.client_id, row.epoch, row.rows)
+    except InvalidValue:
+        # Events add up to a total that no script could read: it waits, and keeps no other client's waiting (L10).
+        outcome = PostOutcome.TOO_LARGE
     with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
         if outcome in _DONE:
             postings.mark_applied(connection, row)

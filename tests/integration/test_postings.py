@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from billing.core.credits import CREDITS_MAX
 from billing.core.settings import Settings
 from billing.ledger import postings, rebuilds
 from billing.ledger.postings import ClientPostings
@@ -220,3 +221,20 @@ def test_given_a_posting_to_a_grant_that_is_on_its_way_when_applied_then_it_wait
     execute(business.settings, "UPDATE credit_grant SET applied_at = now()")
     with business.runtime.engine.connect() as connection:
         assert [row.grant_id for row in postings.waiting(connection, 10)[0].rows] == [late.grant_id]
+
+
+def test_given_direct_events_that_no_bucket_could_count_when_applied_then_other_clients_have_their_turn(
+    business: Business,
+) -> None:
+    """L10: what is above 2^53 - 1 waits, with a line in the log, and for itself."""
+    business.client("beta", 100)
+    with business.consuming():
+        publish(business, direct(CREDITS_MAX, "a"))
+        publish(business, direct(CREDITS_MAX, "b"))
+        until_rows(business.settings, 2)
+    with business.runtime.engine.begin() as connection:
+        postings.add(connection, "beta", 1, {0: 5})
+    assert apply_postings(business.runtime) == 1
+    assert business.balance("beta").debt == 5
+    with business.runtime.engine.connect() as connection:
+        assert [row.client_id for row in postings.waiting(connection, 10)] == ["acme"]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 import redis
+from sqlalchemy import Connection
 
 from billing import admin
 from billing.core.settings import Settings
+from billing.credits.granting import Lapsed
+from billing.credits.posting import Posting, PostOutcome
+from billing.ledger import endings
 from billing.ledger.changes import take_credits
+from billing.recovery import lapsing
 from billing.recovery.changes import apply_changes
 from billing.recovery.lapsing import lapse_grants
 from billing.recovery.postings import apply_postings
@@ -52,6 +57,29 @@ def test_given_what_was_given_back_after_a_grant_had_ended_then_the_ledger_enter
         rebuild(business)
     assert lapse_grants(business.runtime) == 0
     assert sums(assert_at_work(business, epoch=2)) == (49, 0, 31, 0)
+
+
+def test_given_what_is_given_back_while_the_ledger_enters_a_grants_end_then_a_further_entry_has_it(
+    business: Business, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L2, L7: the posting comes after the bucket named its final amount, and before that grant is forgotten."""
+    row = grant(business, 100, "k")
+    business.settle("acme", 30, "a", publish=False)
+    admin.void(business.settings, row.grant_id)
+
+    def entered(connection: Connection, lapsed: Sequence[Lapsed]) -> list[Lapsed]:
+        found = endings.enter_endings(connection, lapsed)
+        back = Posting(grant_id=row.grant_id, version=1, credits=-30)
+        assert business.runtime.buckets.post("acme", 1, [back]) is PostOutcome.POSTED
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lapsing, "enter_endings", entered)
+        assert lapse_grants(business.runtime) == 1
+    assert lapse_grants(business.runtime) == 1
+    assert entries(business)[1:] == [("void", -70), ("void", -30)]
+    with redis.Redis.from_url(business.settings.redis_url) as client:
+        assert client.zcard(f"{{billing:{SHARD}}}:expiries") == 0, "it is forgotten then"
 
 
 def test_given_an_adjustment_that_died_before_its_entry_and_a_grant_that_ends_when_redis_is_lost_then_it_takes_once(

@@ -3,14 +3,23 @@
 -- KEYS   1 expiries (zset: "<grant> <client>" by the time in ms at which it is to be looked at)  2 server (string)
 --        3 what the keys of buckets begin with  4 the same of grants
 -- ARGV   1 grants at most  2 ms until a grant that was looked at has its next turn
+--        then per grant whose end the ledger has: member, expired, voided, which are forgotten if they are these still
 -- Reply  {'RECOVERING'} | {'OK', looked at, member, expired, voided, …}: the grants that have ended and that no hold
 --        refers to, so that these amounts are final
--- A member stays until the ledger has its final amount and the caller removes it: who dies in between repeats it. What
--- comes back to an ended grant while a hold still refers to it is counted by the step that gives it back.
+-- A member stays until a later call says that the ledger has its final amount: who dies in between repeats it. What
+-- comes back to an ended grant is counted by the step that gives it back; where that came after the ledger's entry (a
+-- posting), the member stays, for a further one.
 -- Atomic because what is moved must not be lent meanwhile. Idempotent: there is nothing left to move.
 
 if recovering(KEYS[2]) then
   return { 'RECOVERING' }
+end
+for i = 3, #ARGV, 3 do
+  local grant, client = match(ARGV[i], '^(%d+) (.*)$')
+  local found = redis.pcall('HMGET', KEYS[4] .. client, 'x:' .. grant, 'v:' .. grant)
+  if not found.err and (found[1] or '0') == ARGV[i + 1] and (found[2] or '0') == ARGV[i + 2] then
+    call('ZREM', KEYS[1], ARGV[i])
+  end
 end
 local now, reply = now_ms(), { 'OK', 0 }
 local due = call('ZRANGEBYSCORE', KEYS[1], '-inf', digits(now), 'LIMIT', 0, ARGV[1])
