@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import Final
 
 from billing.connections import postgres
-from billing.core.errors import InvalidValue, Rejected
+from billing.core.errors import InvalidValue, Rejected, Retryable
 from billing.ledger.locks import Locked, waiting_briefly
 from billing.task.runtime import Runtime
 from billing.top_ups.finishing import decline_request, drop_request, grant_request
@@ -92,10 +92,10 @@ class TopUps:
             decline_request(self._runtime, request.request_id, reason="", attempts=request.attempts)
 
     def _grant(self, request: Request) -> None:
-        """Write the grant. What was paid for and is refused by the ledger stays open, and is tried for ever, slowly."""
+        """Write the grant. What was paid for and cannot be granted now stays open, and is tried for ever, slowly."""
         try:
             grant_request(self._runtime, request.request_id)
-        except (Rejected, Locked) as error:
+        except (Rejected, Retryable) as error:
             logger.error("billing: request %d was paid for, and is not granted: %s", request.request_id, error)  # noqa: TRY400 - one line
             self._note(request, Answer.GRANTED.value, str(error), pause_after(request.attempts))
 

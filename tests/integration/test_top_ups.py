@@ -419,6 +419,17 @@ def test_what_was_paid_for_and_is_refused_stays_open_until_it_is_granted(market:
     assert len(market.shop.calls) == 1
 
 
+def test_grants_that_repaid_debt_leave_room_for_what_was_paid_for(market: Market) -> None:
+    """Given 64 grants of which nothing is left, since they repaid debt, when more was paid for, then it is granted."""
+    market.topping_up("acme", left=100, below_credits=500, below_percent=None)
+    admin.adjust_credits(market.settings, "acme", -100 - USABLE_GRANTS_MAX, key="debt", reason="a chargeback")
+    for number in range(USABLE_GRANTS_MAX):
+        admin.grant(market.settings, "acme", 1, key=f"k-{number}")
+    assert (admin.balance(market.settings, "acme").owed, market.available()) == (0, 0)
+    market.work()
+    assert (market.requests(), market.available()) == ([("granted", "low")], 500)
+
+
 def test_nothing_is_asked_for_a_client_that_may_not_work(market: Market) -> None:
     market.topping_up("acme")
     admin.set_client_state(market.settings, "acme", "suspended")
