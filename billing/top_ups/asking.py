@@ -12,8 +12,8 @@ import logging
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from datetime import timedelta
-from typing import Final
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from billing.connections import postgres
 from billing.core.errors import InvalidValue, Rejected, Retryable
@@ -111,12 +111,7 @@ class TopUps:
 
     def _finish_paid_and_lapsed(self) -> None:
         runtime, now = self._runtime, self._runtime.clock.now()
-        given = {
-            "now": now,
-            "attempts_max": ATTEMPTS_MAX,
-            "asked_before": now - timedelta(seconds=runtime.settings.top_up_pending_seconds),
-            "count": CALLS_MAX,
-        }
+        given = {"now": now, **self._bounds(now), "count": CALLS_MAX}
         with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
             paid = list(connection.execute(PAID, {"count": CALLS_MAX}).scalars())
             lapsed = connection.execute(LAPSED, given).all()
@@ -127,6 +122,11 @@ class TopUps:
             reason = "no answer came" if row.answer else "was asked too often, or for too long"
             with _tolerating_locks():
                 decline_request(runtime, row.request_id, state="lapsed", reason=reason)
+
+    def _bounds(self, now: datetime) -> dict[str, Any]:
+        """Return beyond what a request is not asked again, but lapses (L9)."""
+        asked_before = now - timedelta(seconds=self._runtime.settings.top_up_pending_seconds)
+        return {"attempts_max": ATTEMPTS_MAX, "asked_before": asked_before}
 
     def _begin(self) -> None:
         runtime, settings, now = self._runtime, self._runtime.settings, self._runtime.clock.now()
@@ -140,6 +140,7 @@ class TopUps:
             "now": now,
             "claimed_until": now + timedelta(seconds=settings.top_up_timeout_seconds) + _CLAIM_MARGIN,
             "wanted": wanted,
+            **self._bounds(now),
             "busy": busy,
             "asking": hook is not None,
             "count": CALLS_MAX if hook is None else CALLS_MAX - len(busy),

@@ -354,6 +354,28 @@ def test_a_pending_request_without_an_answer_lapses_and_may_be_paid_for_yet(mark
     assert admin.top_up(market.settings, "acme").declines == 0
 
 
+@pytest.mark.parametrize("answer", ["pending", "doubtful"])
+def test_l9_a_request_that_is_to_lapse_is_not_asked_again_while_it_cannot(
+    market: Market, session: psycopg.Connection[Any], answer: str
+) -> None:
+    """Given a pending request whose time is over, or one in doubt after all its attempts, and that is locked, then it
+    lapses when it can; the hook is not called once more.
+    """
+    market.shop.answer = lambda _: answer
+    market.topping_up("acme")
+    for _ in range(1 if answer == "pending" else ATTEMPTS_MAX):
+        market.work(steps=1)
+        market.later(86_399 if answer == "pending" else HOUR)
+    asked = len(market.shop.calls)
+    assert asked == (1 if answer == "pending" else ATTEMPTS_MAX)
+    market.later(1)
+    with session.transaction():
+        session.execute("SELECT FROM top_up_rule WHERE client_id = 'acme' FOR UPDATE")
+        market.work(steps=1)
+    market.work(steps=1)
+    assert (market.requests(), len(market.shop.calls)) == ([("lapsed", "low")], asked)
+
+
 def test_a_grant_under_the_requests_key_is_its_answer(market: Market) -> None:
     """Given an application that grants by itself and then also says so, then there is one grant."""
 
