@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, Update, and_, func, insert, select, upda
 
 from billing.core.credits import check_amount
 from billing.core.errors import Conflict, InvalidValue
+from billing.ledger.bounds import UsedUp, nobody_asked
 from billing.ledger.changes import lock_client
 from billing.ledger.cycles import Cycle, Period, due_periods
 from billing.ledger.grant_terms import Terms
@@ -158,11 +159,13 @@ def due_schedules(connection: Connection, now: datetime, limit: int) -> Sequence
     return [(row.schedule_id, row.client_id) for row in connection.execute(found)]
 
 
-def grant_due(connection: Connection, schedule_id: int, client_id: str, now: datetime) -> Sequence[GrantRow]:
+def grant_due(
+    connection: Connection, schedule_id: int, client_id: str, now: datetime, used_up: UsedUp = nobody_asked
+) -> Sequence[GrantRow]:
     """Write the next grant that an allowance is due for, if any, and move it on; return it if it is new.
 
     One at a time: a client that takes no more keeps those that it could take. Under the client's row lock, so that of
-    two who do it at once the second one finds nothing due.
+    two who do it at once the second one finds nothing due. `used_up` is as in `add_grant`.
     """
     lock_client(connection, client_id)
     due = and_(
@@ -177,7 +180,9 @@ def grant_due(connection: Connection, schedule_id: int, client_id: str, now: dat
     for period in periods:
         key, terms = key_of(schedule_id, period), found.terms_of(period)
         reason = f"allowance {schedule_id}"
-        grant, created = add_grant(connection, client_id, found.credits, key, reason=reason, terms=terms)
+        grant, created = add_grant(
+            connection, client_id, found.credits, key, reason=reason, terms=terms, used_up=used_up
+        )
         made += [grant] if created else []
     values: dict[str, Any] = {"following": following, "failures": 0, "reason": ""}
     if found.cycle.has(following):

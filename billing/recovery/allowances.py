@@ -6,6 +6,7 @@ keeps no other one waiting (L10). Any number of processes may do it at the same 
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,11 +15,12 @@ from typing import Final
 from sqlalchemy.exc import IntegrityError
 
 from billing.connections import postgres
-from billing.core.errors import Rejected
+from billing.core.errors import Rejected, Retryable
 from billing.core.shards import shard_of
 from billing.ledger import locks
 from billing.ledger.grants import GrantRow
 from billing.ledger.schedules import due_schedules, grant_due, put_off
+from billing.recovery.grants import used_up
 from billing.task.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -45,7 +47,7 @@ def grant_allowance(runtime: Runtime, schedule_id: int, client_id: str) -> Seque
             if not written:
                 break
             made += written
-    except (Rejected, IntegrityError, locks.Locked) as error:
+    except (Rejected, IntegrityError, Retryable) as error:
         reason = type(error.orig).__name__ if isinstance(error, IntegrityError) else str(error)
         logger.warning("billing: allowance %d of client %s is put off: %s", schedule_id, client_id, reason)
         with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
@@ -57,4 +59,4 @@ def _grant_next(runtime: Runtime, schedule_id: int, client_id: str, now: datetim
     with postgres.reaching(runtime.settings), runtime.engine.begin() as connection, locks.waiting_briefly(connection):
         # Apart from a rebuild, as every grant: it reads either this one or leaves it to be applied.
         locks.lock_shards_shared(connection, [shard_of(client_id, runtime.settings.shards)])
-        return grant_due(connection, schedule_id, client_id, now)
+        return grant_due(connection, schedule_id, client_id, now, functools.partial(used_up, runtime))

@@ -12,11 +12,11 @@ import logging
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from datetime import timedelta
-from typing import Final
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from billing.connections import postgres
-from billing.core.errors import InvalidValue, Rejected
+from billing.core.errors import InvalidValue, Rejected, Retryable
 from billing.ledger.locks import Locked, waiting_briefly
 from billing.task.runtime import Runtime
 from billing.top_ups.finishing import decline_request, drop_request, grant_request
@@ -92,10 +92,10 @@ class TopUps:
             decline_request(self._runtime, request.request_id, reason="", attempts=request.attempts)
 
     def _grant(self, request: Request) -> None:
-        """Write the grant. What was paid for and is refused by the ledger stays open, and is tried for ever, slowly."""
+        """Write the grant. What was paid for and cannot be granted now stays open, and is tried for ever, slowly."""
         try:
             grant_request(self._runtime, request.request_id)
-        except (Rejected, Locked) as error:
+        except (Rejected, Retryable) as error:
             logger.error("billing: request %d was paid for, and is not granted: %s", request.request_id, error)  # noqa: TRY400 - one line
             self._note(request, Answer.GRANTED.value, str(error), pause_after(request.attempts))
 
@@ -111,12 +111,7 @@ class TopUps:
 
     def _finish_paid_and_lapsed(self) -> None:
         runtime, now = self._runtime, self._runtime.clock.now()
-        given = {
-            "now": now,
-            "attempts_max": ATTEMPTS_MAX,
-            "asked_before": now - timedelta(seconds=runtime.settings.top_up_pending_seconds),
-            "count": CALLS_MAX,
-        }
+        given = {"now": now, **self._bounds(now), "count": CALLS_MAX}
         with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
             paid = list(connection.execute(PAID, {"count": CALLS_MAX}).scalars())
             lapsed = connection.execute(LAPSED, given).all()
@@ -127,6 +122,11 @@ class TopUps:
             reason = "no answer came" if row.answer else "was asked too often, or for too long"
             with _tolerating_locks():
                 decline_request(runtime, row.request_id, state="lapsed", reason=reason)
+
+    def _bounds(self, now: datetime) -> dict[str, Any]:
+        """Return beyond what a request is not asked again, but lapses (L9)."""
+        asked_before = now - timedelta(seconds=self._runtime.settings.top_up_pending_seconds)
+        return {"attempts_max": ATTEMPTS_MAX, "asked_before": asked_before}
 
     def _begin(self) -> None:
         runtime, settings, now = self._runtime, self._runtime.settings, self._runtime.clock.now()
@@ -140,6 +140,7 @@ class TopUps:
             "now": now,
             "claimed_until": now + timedelta(seconds=settings.top_up_timeout_seconds) + _CLAIM_MARGIN,
             "wanted": wanted,
+            **self._bounds(now),
             "busy": busy,
             "asking": hook is not None,
             "count": CALLS_MAX if hook is None else CALLS_MAX - len(busy),

@@ -7,6 +7,7 @@ since it says that money was paid; nothing comes after a grant.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from billing.core.errors import InvalidValue, Retryable
 from billing.core.shards import shard_of
 from billing.ledger import locks
 from billing.ledger.grants import GrantRow, add_grant
-from billing.recovery.grants import apply_grant
+from billing.recovery.grants import apply_grant, used_up
 from billing.schema.tables import credit_grant
 from billing.schema.top_ups import top_up_request
 from billing.task.runtime import Runtime
@@ -34,13 +35,14 @@ def grant_request(runtime: Runtime, request_id: int) -> None:
     """Write the grant of a request that was paid for. Its rule cools off, and forgets its declines.
 
     A grant that the application wrote under the request's key itself is taken for it. Raises `Rejected` where the
-    ledger refuses the grant, say of a closed client, and `Locked`.
+    ledger refuses the grant, say of a closed client, `Locked`, and `Retryable` where the bucket of a client that may
+    have too many grants cannot be asked.
     """
     now = runtime.clock.now()
     with postgres.reaching(runtime.settings), runtime.engine.begin() as connection, locks.waiting_briefly(connection):
         request = read_request(connection, request_id)
         locks.lock_shards_shared(connection, [shard_of(request.client_id, runtime.settings.shards)])
-        grant = _grant(connection, request)
+        grant = _grant(runtime, connection, request)
         held = _lock_rule(connection, request_id)
         finished = _finish(connection, request_id, "granted", _NOT_GRANTED, now, grant_id=grant.grant_id)
         if finished and held is not None:
@@ -93,13 +95,14 @@ class _Held:
     declines: int
 
 
-def _grant(connection: Connection, request: RequestRow) -> GrantRow:
+def _grant(runtime: Runtime, connection: Connection, request: RequestRow) -> GrantRow:
     mine = (credit_grant.c.client_id == request.client_id, credit_grant.c.key == request.key)
     found = connection.execute(select(credit_grant).where(*mine)).one_or_none()
     if found is not None:
         return GrantRow(**found._mapping)  # noqa: SLF001 - SQLAlchemy's documented way to a row's mapping
     reason = f"top-up request {request.request_id}"
-    return add_grant(connection, request.client_id, request.credits, request.key, reason=reason)[0]
+    known = functools.partial(used_up, runtime)
+    return add_grant(connection, request.client_id, request.credits, request.key, reason=reason, used_up=known)[0]
 
 
 def _lock_rule(connection: Connection, request_id: int) -> _Held | None:

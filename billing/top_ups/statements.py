@@ -94,14 +94,16 @@ LAPSED: Final = text("""
 """)
 
 #: Take requests for long enough to ask for them, or, paid ones, to grant them; those of clients that a call is under
-#: way for are left alone. A claim that no answer follows is due again when it has run out.
+#: way for are left alone, and so are those that are to lapse: more may be than one step lets, or one may be locked. A
+#: claim that no answer follows is due again when it has run out.
 CLAIM: Final = text("""
     WITH claimed AS MATERIALIZED (
         SELECT request_id FROM top_up_request
         WHERE next_at <= :now AND (
             state = 'asked' AND answer = 'granted'
             OR :asking AND client_id <> ALL(CAST(:busy AS text[]))
-               AND (state = 'asked' OR state = 'wanted' AND request_id = ANY(CAST(:wanted AS bigint[])))
+               AND (state = 'asked' AND answer = '' AND attempts < :attempts_max AND asked_at > :asked_before
+                    OR state = 'wanted' AND request_id = ANY(CAST(:wanted AS bigint[])))
         )
         ORDER BY next_at, request_id LIMIT :count FOR UPDATE SKIP LOCKED
     )

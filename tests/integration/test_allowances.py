@@ -209,6 +209,15 @@ def test_l10_a_client_that_takes_no_more_keeps_nobody_waiting_and_gets_its_grant
     assert (done.failures, done.reason, done.next_at) == (0, "", FEBRUARY)
 
 
+def test_grants_that_repaid_debt_leave_room_for_an_allowance(office: Office) -> None:
+    """Given 64 grants of which nothing is left, since they repaid debt, when a period begins, then it is granted."""
+    admin.adjust_credits(office.settings, "acme", -USABLE_GRANTS_MAX, key="debt", reason="a chargeback")
+    for number in range(USABLE_GRANTS_MAX):
+        admin.grant(office.settings, "acme", 1, key=f"k-{number}")
+    office.add("acme")
+    assert grant_allowances(office.runtime) == 1
+
+
 def test_l10_a_client_that_is_locked_keeps_nobody_waiting(office: Office, session: psycopg.Connection[Any]) -> None:
     """Given a client's row that somebody locked for long, then its allowance is put off, and others are granted."""
     office.client("globex")

@@ -354,6 +354,28 @@ def test_a_pending_request_without_an_answer_lapses_and_may_be_paid_for_yet(mark
     assert admin.top_up(market.settings, "acme").declines == 0
 
 
+@pytest.mark.parametrize("answer", ["pending", "doubtful"])
+def test_l9_a_request_that_is_to_lapse_is_not_asked_again_while_it_cannot(
+    market: Market, session: psycopg.Connection[Any], answer: str
+) -> None:
+    """Given a pending request whose time is over, or one in doubt after all its attempts, and that is locked, then it
+    lapses when it can; the hook is not called once more.
+    """
+    market.shop.answer = lambda _: answer
+    market.topping_up("acme")
+    for _ in range(1 if answer == "pending" else ATTEMPTS_MAX):
+        market.work(steps=1)
+        market.later(86_399 if answer == "pending" else HOUR)
+    asked = len(market.shop.calls)
+    assert asked == (1 if answer == "pending" else ATTEMPTS_MAX)
+    market.later(1)
+    with session.transaction():
+        session.execute("SELECT FROM top_up_rule WHERE client_id = 'acme' FOR UPDATE")
+        market.work(steps=1)
+    market.work(steps=1)
+    assert (market.requests(), len(market.shop.calls)) == ([("lapsed", "low")], asked)
+
+
 def test_a_grant_under_the_requests_key_is_its_answer(market: Market) -> None:
     """Given an application that grants by itself and then also says so, then there is one grant."""
 
@@ -417,6 +439,17 @@ def test_what_was_paid_for_and_is_refused_stays_open_until_it_is_granted(market:
     market.work()
     assert market.requests() == [("granted", "low")]
     assert len(market.shop.calls) == 1
+
+
+def test_grants_that_repaid_debt_leave_room_for_what_was_paid_for(market: Market) -> None:
+    """Given 64 grants of which nothing is left, since they repaid debt, when more was paid for, then it is granted."""
+    market.topping_up("acme", left=100, below_credits=500, below_percent=None)
+    admin.adjust_credits(market.settings, "acme", -100 - USABLE_GRANTS_MAX, key="debt", reason="a chargeback")
+    for number in range(USABLE_GRANTS_MAX):
+        admin.grant(market.settings, "acme", 1, key=f"k-{number}")
+    assert (admin.balance(market.settings, "acme").owed, market.available()) == (0, 0)
+    market.work()
+    assert (market.requests(), market.available()) == ([("granted", "low")], 500)
 
 
 def test_nothing_is_asked_for_a_client_that_may_not_work(market: Market) -> None:
