@@ -3,8 +3,8 @@
 Each operation goes to the server in a transaction with the increment of a counter, so that its number is its place in
 the server's own order, and with the time. All that was done is then done to a twin in that order: every reply, event
 and alert must be the twin's, and so must all that the client has at the end. That is linearizability of the verbs of
-runs, grants, adjustments, postings and terms on one bucket, for the interleavings that came about. Not in it: sweeps (`overdue`,
-`lapse`), ends by time, and losses, which the step-by-step walks have.
+runs, grants, adjustments, postings and terms on one bucket, for the interleavings that came about. Not in it: sweeps
+(`overdue`, `lapse`), ends by time, and losses, which the step-by-step walks have.
 """
 
 from __future__ import annotations
