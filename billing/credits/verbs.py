@@ -5,7 +5,7 @@ Both have the same arguments, outcomes, values, errors and event bytes; `tests/c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -197,6 +197,10 @@ class TrustVerbs(Protocol):
         """Turn a hold that survived into a settled run, since the log has it."""
         ...
 
+    def mark_all_logged(self, runs: Sequence[tuple[str, UUID, str]]) -> None:
+        """Do so for (client id, run id, settlement id) of many."""
+        ...
+
     def epochs(self, client_ids: Sequence[str]) -> Mapping[str, int]:
         """Return the epoch of each client's bucket, 0 where there is none."""
         ...
@@ -207,6 +211,10 @@ class TrustVerbs(Protocol):
 
     def rebuild(self, client_id: str, epoch: int, plan: BucketPlan, *, server: str, asserts: int) -> RebuildOutcome:
         """Write a client's bucket, and what it lends to the surviving holds, from a plan."""
+        ...
+
+    def rebuild_all(self, plans: Iterable[tuple[str, int, BucketPlan]], *, server: str, asserts: int) -> RebuildOutcome:
+        """Do so for (client id, epoch, plan) of a shard; end at the first outcome that is another than `REBUILT`."""
         ...
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
 from billing.core.credits import check_amount
@@ -93,6 +93,11 @@ class Trust(InMemory):
         )
         shard.leases.pop(run_id, None)
 
+    def mark_all_logged(self, runs: Sequence[tuple[str, UUID, str]]) -> None:
+        """Do so for (client id, run id, settlement id) of many."""
+        for run in runs:
+            self.mark_logged(*run)
+
     @atomic
     def epochs(self, client_ids: Sequence[str]) -> dict[str, int]:
         """Return the epoch of each client's bucket, 0 where there is none; works on a recovering shard too."""
@@ -138,6 +143,11 @@ class Trust(InMemory):
         for run in runs:
             run.lent, run.epoch = dict(plan.holds[run.hold.run_id]), epoch
         return RebuildOutcome.REBUILT
+
+    def rebuild_all(self, plans: Iterable[tuple[str, int, BucketPlan]], *, server: str, asserts: int) -> RebuildOutcome:
+        """Do so for (client id, epoch, plan) of a shard; end at the first outcome that is another than `REBUILT`."""
+        outcomes = (self.rebuild(*each, server=server, asserts=asserts) for each in plans)
+        return next((outcome for outcome in outcomes if outcome is not RebuildOutcome.REBUILT), RebuildOutcome.REBUILT)
 
 
 def _surviving(shard: Shard, plan: BucketPlan, now_ms: int) -> list[HeldRun] | None:
