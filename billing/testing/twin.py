@@ -71,10 +71,14 @@ class BillingTwin:
         skus: Sequence[str] = (),
     ) -> int:
         """Grant credits and return the grant's id. Raises what `billing grant` would refuse."""
+        balance = self.runtime.twin.balance(self._known(client_id))
+        if balance is not None and balance.terms.state is ClientState.CLOSED:
+            # A bucket takes what the ledger has: it is the ledger that refuses.
+            raise InvalidValue("client_id", client_id, "is closed: it is granted nothing (see: billing client resume)")
         grant_id = next(self._ids)
         expires_ms = 0 if expires_at is None else to_milliseconds(expires_at)
         terms = GrantTerms(priority=priority, expires_ms=expires_ms, skus=tuple(skus))
-        outcome = self.runtime.twin.grant(self._known(client_id), grant_id, credits, terms)
+        outcome = self.runtime.twin.grant(client_id, grant_id, credits, terms)
         if outcome is not GrantOutcome.GRANTED:
             raise BillingError(f"grant: client {client_id!r}: {outcome.value.lower()}")
         return grant_id
