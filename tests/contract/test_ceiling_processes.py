@@ -90,7 +90,7 @@ def test_what_has_expired_admits_nobody(server: Server, buckets: Buckets, forks:
 
 
 def test_overdraft_admits_up_to_its_limit(server: Server, buckets: Buckets, forks: ForkServerContext) -> None:
-    """Given 300 credits and 200 that may be owed, when 100 processes reserve 75, then 6 are admitted, 150 of it owed."""
+    """Given 300 credits and 200 that may be owed, when 100 processes reserve 75, then 6 are admitted."""
     buckets.open_client("acme")
     buckets.grant("acme", 1, 300)
     buckets.set_terms("acme", ClientTerms(overdraft_limit=200))
@@ -101,7 +101,7 @@ def test_overdraft_admits_up_to_its_limit(server: Server, buckets: Buckets, fork
 
 
 def test_a_restricted_grant_admits_its_skus_alone(server: Server, buckets: Buckets, forks: ForkServerContext) -> None:
-    """Given 300 credits for pages and 200 for all, when 50 processes want each, then 6 are admitted, 2 others at most."""
+    """Given 300 credits for pages and 200 for all, when 50 processes want each, then 2 images at most, 6 in all."""
     buckets.open_client("acme")
     buckets.grant("acme", 1, 300, GrantTerms(skus=("page",)))
     buckets.grant("acme", 2, 200)
