@@ -1,4 +1,4 @@
-"""Run simulations: `python -m tests.simulation [--seed N] [--steps N] [--runs N]`; a failing one prints how to replay it."""
+"""Runs simulations (`make simulate`); a failing one prints the line that replays it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def main() -> int:
         try:
             world = run(seed, arguments.steps)
         except LawBroken as broken:
-            sys.stdout.write(f"seed {seed}: {broken}" + "\n")
+            sys.stdout.write(f"seed {seed}: {broken}\n")
             return 1
         counts.update(world.counts)
         counts.update(
@@ -37,7 +37,7 @@ def main() -> int:
         f"every law held: {arguments.runs} x {arguments.steps:,} steps from seed {first}, {seconds:.0f} s" + "\n"
     )
     for name, number in sorted(counts.items()):
-        sys.stdout.write(f"  {name.replace('_', ' '):<24}{number:>12,}" + "\n")
+        sys.stdout.write(f"  {name.replace('_', ' '):<24}{number:>12,}\n")
     return 0
 
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from billing.core.errors import Unreachable
 from billing.events.links import Outgoing
 from billing.events.publisher import PartlyPublished
-from billing.core.errors import Unreachable
 
 
 @dataclass(kw_only=True, eq=False)

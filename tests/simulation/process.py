@@ -6,6 +6,7 @@ Every step may be the last one. What the process owes and renews lives in it and
 from __future__ import annotations
 
 import inspect
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from billing.core.limits import RENEWALS_PER_LEASE
 from billing.core.settings import Settings
 from billing.task.definition import Definition
 from billing.task.headers import identify
+from billing.task.outcome import Outcome
 from billing.task.lifecycle import Lifecycle
 from billing.task.pending import Pending
 from billing.task.reaper import StoredResult
@@ -93,17 +95,22 @@ class Process:
         self._world = world
         self.number = number
         self.clock = MachineClock(world.clock)
-        self.clock.offset_ms = world.chance.one_of((0, 0, 0, 600_000, -600_000))
+        self.clock.offset_ms = world.chance.whole(-400, 400)
         buckets = Wire(world.observed, world.chance, world.rates, is_up=lambda: world.redis_up)
         broker = Wire(world.broker, world.chance, world.rates, is_up=world.broker.is_up)
         self._lifecycle = _Lifecycle(_Runtime(world.settings, self.clock, buckets, Publishing(broker), world.book))
         self._running: list[_Delivery] = []
-        self._renew_at = self._pay_at = 0
+        self._runs: dict[uuid.UUID, Run] = {}
+        self._renew_at = self._pay_at = self.stalled_until_ms = 0
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing runs here, and nothing is owed."""
         return not self._running and not self._lifecycle.pending._settles
+
+    def owed(self) -> list[uuid.UUID]:
+        """Return the runs whose settle is kept here."""
+        return [run.identity.run_id for run in self._runs.values() if run.outcome is Outcome.PENDING]
 
     def step(self) -> None:
         """Do one thing; raises `Killed`."""
@@ -144,13 +151,14 @@ class Process:
             world.refused(message, refused)
             world.ack(message)
             return
+        world.tell(run.identity.run_id, f"runs in process {self.number}, attempt {message.retries}")
         yield
         if message.recorded is not None:
-            run.recorder.record(message.recorded)
+            self._record(run, message)
             yield
         match message.outcomes[min(message.retries, len(message.outcomes) - 1)]:
             case "success":
-                world.succeeded(run, message)
+                world.succeeded(run, message, self.clock.now())
                 yield
                 lifecycle.succeed(run)
                 yield
@@ -169,6 +177,11 @@ class Process:
         yield
         world.ack(message)
 
+    def _record(self, run: Run, message: Message) -> None:
+        run.recorder.record(message.recorded or 0)
+        price = self._world.book.lookup(message.sku, self._world.clock.ms).credits_per_unit
+        self._world.observed.unstaged[run.identity.run_id] = message.quantity * price
+
     def _begin(self, message: Message) -> Run:
         definition = Definition(
             task="simulated",
@@ -181,6 +194,7 @@ class Process:
         identity = identify(message, message.client_id, definition.task)
         run = self._lifecycle.prepare_run(definition, identity, message, ((), {}))
         self._lifecycle.hold(run)
+        self._runs[run.identity.run_id] = run
         return run
 
 

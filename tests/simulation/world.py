@@ -13,6 +13,7 @@ import logging
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Final
 
 from celery.states import FAILURE, SUCCESS
@@ -42,7 +43,10 @@ PROCESSES: Final = 3
 _PRICES: Final = {"search": 3, "page": 1, "tokens": 7}
 #: A world that is not at rest after so many quiet steps never will be.
 _QUIET_STEPS_MAX: Final = 40_000
-_MARGIN_MS: Final = 1_000
+_LOOK_EVERY: Final = 20
+#: Under which what happened to all runs is told.
+_EVERYBODY: Final = uuid.UUID(int=0)
+_TOLD_MAX: Final = 40
 
 
 class World:
@@ -51,7 +55,9 @@ class World:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.chance, self.clock, self.rates = Chance(seed), SimulatedClock(), Rates()
-        self.settings = Settings(shards=4, usage_queues=2, lease_seconds=60.0, settled_retention_seconds=600.0)
+        self.settings = Settings(
+            shards=4, usage_queues=2, lease_seconds=60.0, settled_retention_seconds=600.0, hold_age_max_seconds=900.0
+        )
         begun = from_milliseconds(BEGINNING_MS - 86_400_000)
         prices = [
             Price(sku=sku, version=number, credits_per_unit=price, unit="unit", effective_at=begun)
@@ -68,14 +74,15 @@ class World:
         #: Batches that a consumer has taken and not acked, by queue.
         self.batches: list[list[bytes]] = [[] for _ in range(self.settings.usage_queues)]
         self.counts: collections.Counter[str] = collections.Counter()
-        self._stories: dict[str, list[str]] = collections.defaultdict(list)
+        self._stories: dict[str, list[tuple[int, str]]] = collections.defaultdict(list)
+        self._due = dict.fromkeys(_LOOPS, 0)
         self._tasks = 0
         for number in range(CLIENTS):
             self.log.add_client(f"client-{number}")
             self.redis.buckets.open_client(f"client-{number}")
         for shard in range(self.settings.shards):
             self.redis.buckets.verify(shard, expected=None)
-        self._processes = [Process(self, number) for number in range(PROCESSES)]
+        self.processes = [Process(self, number) for number in range(PROCESSES)]
         self._rebuilders = [Rebuilder(self), Rebuilder(self)]
         self._relay, self._reaper = self._make_relay(), self._make_reaper()
 
@@ -83,7 +90,7 @@ class World:
 
     def step(self) -> None:
         """Let one thing happen."""
-        self.clock.advance(self.chance.whole(0, 400))
+        self._pass(400)
         name: str = self.chance.weighted(_STEPS)
         self.counts[name] += 1
         getattr(self, f"_{name}")()
@@ -93,16 +100,24 @@ class World:
         before = vars(self.rates).copy()
         self.rates.calm()
         self.redis_up = self.broker.up = True
-        for _ in range(_QUIET_STEPS_MAX):
-            self.clock.advance(self.chance.whole(0, 2_000))
-            getattr(self, f"_{self.chance.weighted(_QUIET_STEPS)}")()
-            if self._at_rest():
+        for step in range(_QUIET_STEPS_MAX):
+            self._pass(2_000)
+            getattr(self, f"_{self.chance.weighted(_WORKING)}")()
+            if step % _LOOK_EVERY == 0 and not self._unrest():
                 break
         else:
             raise LawBroken(f"L9: not at rest after {_QUIET_STEPS_MAX} quiet steps: {self._unrest()}")
         self.observed.check()
         vars(self.rates).update(before)
         self.counts["quiescent points"] += 1
+
+    def _pass(self, most_ms: int) -> None:
+        """Let some time pass, and the loops come round."""
+        self.clock.advance(self.chance.whole(0, most_ms))
+        for name, interval_ms in _LOOPS.items():
+            if self.clock.elapsed_ms >= self._due[name]:
+                self._due[name] = self.clock.elapsed_ms + interval_ms
+                getattr(self, f"_{name}")()
 
     def _submit(self) -> None:
         self._tasks += 1
@@ -127,15 +142,17 @@ class World:
 
     def _work(self) -> None:
         number = self.chance.whole(0, PROCESSES - 1)
+        if self.processes[number].stalled_until_ms > self.clock.elapsed_ms:
+            return
         try:
-            self._processes[number].step()
+            self.processes[number].step()
         except Killed:
             self._kill(number)
 
     def _grant(self) -> None:
         client_id = f"client-{self.chance.whole(0, CLIENTS - 1)}"
         if shard_of(client_id, self.settings.shards) not in self.log.locked and self.chance.once_in(3):
-            self.log.add_grant(client_id, self.chance.whole(1, 120))
+            self.log.add_grant(client_id, self.chance.whole(1, 400))
 
     def _apply_grants(self) -> None:
         for row in self.log.grants.values():
@@ -196,16 +213,28 @@ class World:
     def _kill_a_process(self) -> None:
         self._kill(self.chance.whole(0, PROCESSES - 1))
 
+    def _stall_a_process(self) -> None:
+        """Let a process stand still, perhaps until its leases have run out."""
+        self.chance.one_of(self.processes).stalled_until_ms = self.clock.elapsed_ms + self.chance.whole(0, 200_000)
+
     def _redeploy(self) -> None:
         number = self.chance.whole(0, PROCESSES - 1)
-        process = self._processes[number]
+        process = self.processes[number]
+        owed = process.owed()
         with contextlib.suppress(Killed):
             process.stop()
+        self.observed.excuse(owed, "neither Redis nor the broker answered a process that ended")
         self._kill(number)
 
     def _lose_redis(self) -> None:
+        """Lose it, unless a finished run rests on it alone: a second fault on top of that is a stated limit."""
+        if self.observed.rest_on_redis():
+            self.counts["losses put off"] += 1
+            return
+        self.counts["losses"] += 1
         self.chance.one_of((self.redis.flush, self.redis.restart, self.redis.restart_from_snapshot))()
         self.observed.redis_lost()
+        self.tell(_EVERYBODY, "Redis lost")
 
     def _lose_a_bucket(self) -> None:
         self.redis.lose_bucket(f"client-{self.chance.whole(0, CLIENTS - 1)}")
@@ -226,8 +255,8 @@ class World:
             self.broker.tasks.append(replace(message))
 
     def _set_a_clock(self) -> None:
-        process = self.chance.one_of(self._processes)
-        process.clock.offset_ms = self.chance.whole(-600_000, 600_000)
+        process = self.chance.one_of(self.processes)
+        process.clock.offset_ms = self.chance.whole(-400, 400)
 
     def _publish_twice(self) -> None:
         if self.log.history and self.chance.once_in(2):
@@ -255,12 +284,12 @@ class World:
         """Be done with a message."""
         self.unacked.discard(message)
 
-    def succeeded(self, run: Run, message: Message) -> None:
+    def succeeded(self, run: Run, message: Message, now: datetime) -> None:
         """Store the result of a body that has come to its end."""
         quantity = message.quantity if message.recorded is None else message.recorded
         self.observed.succeeded[run.identity.run_id] = quantity * _PRICES[message.sku]
-        self._tell(run.identity.run_id, f"{message.task_id} succeeded")
-        self.results.store(message.task_id, StoredResult(state=SUCCESS, stored_at=self.clock.now()))
+        self.tell(run.identity.run_id, f"{message.task_id} succeeded")
+        self.results.store(message.task_id, StoredResult(state=SUCCESS, stored_at=now))
 
     def store(self, message: Message, state: str) -> None:
         """Store a result that is no success."""
@@ -287,24 +316,27 @@ class World:
 
     def story(self, run_id: uuid.UUID) -> str:
         """Return what is known of a run."""
-        return "; ".join(self._stories.get(str(run_id), ["nothing is known of it"]))
+        told = self._stories[str(run_id)] + self._stories[str(_EVERYBODY)]
+        return "; ".join(what for _, what in sorted(told))
 
     # Below: the parts.
 
-    def _tell(self, run_id: uuid.UUID, what: str) -> None:
+    def tell(self, run_id: uuid.UUID, what: str) -> None:
+        """Remember what happened to a run, for whoever has to find out."""
         told = self._stories[str(run_id)]
-        if len(told) < 20:
-            told.append(f"{self.clock.elapsed_ms} ms: {what}")
+        if len(told) < _TOLD_MAX:
+            told.append((self.clock.elapsed_ms, f"{self.clock.elapsed_ms} ms: {what}"))
 
     def _kill(self, number: int) -> None:
         self.counts["killed processes"] += 1
-        process = self._processes[number]
+        process = self.processes[number]
+        self.observed.excuse(process.owed(), "killed while Redis was lost, before the hold was asserted")
         for message in process.unacked():
             # Another delivery of it may have been acked: then it is not given back, as with any broker.
             if message in self.unacked:
                 self.unacked.discard(message)
                 self.broker.tasks.append(message)
-        self._processes[number] = Process(self, number)
+        self.processes[number] = Process(self, number)
 
     def _wire(self) -> Any:
         return Wire(self.observed, self.chance, self.rates, is_up=lambda: self.redis_up)
@@ -334,16 +366,13 @@ class World:
     def _faulty(self) -> bool:
         return self.rates.killed > 0 and self.chance.once_in(self.rates.killed // 3)
 
-    def _at_rest(self) -> bool:
-        return not self._unrest()
-
     def _unrest(self) -> str:
         """Return what is still going on, an empty text if nothing is."""
         buckets, shards = self.redis.buckets, range(self.settings.shards)
         found = {
             "tasks": len(self.broker.tasks) + len(self.unacked),
             "events": sum(map(len, self.broker.usage)) + sum(map(len, self.batches)),
-            "processes": sum(not process.is_idle for process in self._processes),
+            "processes": sum(not process.is_idle for process in self.processes),
             "grants": sum(not row.applied for row in self.log.grants.values()),
             "rebuilds": len(self.log.rebuilds) + len(self.log.locked),
         }
@@ -368,11 +397,9 @@ _WORKING: Final = (
     (40, "work"),
     (12, "consume"),
     (8, "rebuild"),
-    (4, "apply_grants"),
-    (2, "relay_outboxes"),
-    (2, "reap"),
 )
-_QUIET_STEPS: Final = _WORKING
+#: The loops of the fulfillment worker, and their intervals in ms. Each comes when it is due, or a little later.
+_LOOPS: Final = {"apply_grants": 2_000, "relay_outboxes": 2_000, "reap": 5_000}
 _STEPS: Final = (
     *((weight * 20, name) for weight, name in _WORKING),
     (160, "submit"),
@@ -382,6 +409,7 @@ _STEPS: Final = (
     (5, "set_a_clock"),
     (4, "take_a_snapshot"),
     (3, "kill_a_process"),
+    (3, "stall_a_process"),
     (2, "redeploy"),
     (2, "lose_redis"),
     (1, "lose_a_bucket"),
