@@ -19,6 +19,7 @@ from billing.credits.auditing import Auditing
 from billing.credits.granting import Granting
 from billing.credits.keys import ShardKeys, shard_keys
 from billing.credits.outbox import Outbox
+from billing.credits.posting import PostingScript
 from billing.credits.records import claim_of, read_balance, read_hold
 from billing.credits.scripts import Command, Scripts
 from billing.credits.values import (
@@ -40,7 +41,7 @@ from billing.credits.verification import Verification
 logger = logging.getLogger(__name__)
 
 
-class Buckets(Verification, Granting, Outbox, Auditing, AlertStream):
+class Buckets(Verification, Granting, PostingScript, Outbox, Auditing, AlertStream):
     """The buckets on one Redis client. Threads may share it; processes may not."""
 
     def __init__(

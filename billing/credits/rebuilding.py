@@ -36,8 +36,9 @@ class LedgerTerms:
 class BucketPlan:
     """A bucket as it is to be written: usable grants in burn order, and what each surviving hold is lent.
 
-    `owed` is debt alone. `adjusted` is what each adjustment took, those of the plan included; `endings` are the grants
-    that `lapse` is to look at, and when.
+    `owed` is debt alone. `beyond` is the part of `debt` that the log counts as paid by a grant which had no more.
+    `adjusted` is what each adjustment took, those of the plan included; `endings` are the grants that `lapse` is to
+    look at, and when.
     """
 
     grants: tuple[GrantBalance, ...]
@@ -50,6 +51,7 @@ class BucketPlan:
     terms: Mapping[int, GrantTerms] = field(default_factory=dict)
     adjusted: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
     endings: Mapping[int, int] = field(default_factory=dict)
+    beyond: Mapping[int, int] = field(default_factory=dict)
 
     def bucket(self) -> str:
         """Return the bucket's string, its epoch apart."""
@@ -69,6 +71,7 @@ class BucketPlan:
         """Return the fields of the grants' hash; numbers that are 0 are left out."""
         taken = _sums(self.adjusted)
         numbers = {"s:0": self.debt, "j:0": taken.get(_NONE, 0)}
+        numbers |= {f"m:{grant}": credits_ for grant, credits_ in self.beyond.items()}
         usable = set(self.order)
         for grant in self.grants:
             adjusted = taken.get(grant.grant_id, 0)
@@ -83,6 +86,10 @@ class BucketPlan:
             f"a:{adjustment}": " ".join(f"{grant}:{part}" for grant, part in shares.items())
             for adjustment, shares in self.adjusted.items()
         }
+        # A posting may give something back to a grant that is not in the string.
+        texts |= {
+            f"t:{grant}": text for grant, terms in self.terms.items() if (text := terms.text()) and grant not in usable
+        }
         return {name: number for name, number in numbers.items() if number} | texts
 
 
@@ -92,8 +99,16 @@ class _Books:
     def __init__(self, grants: Sequence[tuple[int, int]], spent: Mapping[int, int], known: LedgerTerms) -> None:
         self.known = known
         self.granted = dict(grants)
-        self.paid = {grant: min(credits_, spent.get(grant, 0)) for grant, credits_ in grants}
+        # The ledger's entries never change: what was adjusted away or has ended cannot have paid for anything.
+        taken = _sums(known.adjustments)
+        left = {g: credits_ - taken.get(g, 0) - sum(known.final.get(g, (0, 0))) for g, credits_ in grants}
+        self.paid = {grant: max(0, min(credits_, spent.get(grant, 0))) for grant, credits_ in left.items()}
         self.debt = sum(spent.values()) - sum(self.paid.values())
+        self.beyond = {
+            grant: credits_ - self.paid.get(grant, 0)
+            for grant, credits_ in spent.items()
+            if grant != _NONE and credits_ > self.paid.get(grant, 0)
+        }
         self.available = {grant: credits_ - self.paid[grant] for grant, credits_ in grants}
         self.held, self.repaid, self.expired, self.voided = (dict.fromkeys(self.granted, 0) for _ in range(4))
         self.adjusted: dict[int, Mapping[int, int]] = {}
@@ -167,6 +182,13 @@ class _Books:
             if grant not in self.known.final and terms.ended_at(self.known.now_ms):
                 self.move(grant, self.available[grant], self.voided if terms.voided_ms else self.expired)
 
+    def is_entered(self, grant: int) -> bool:
+        """Whether the ledger has all of a grant's end: what was given back to it since is not in its entry."""
+        if grant not in self.known.final:
+            return False
+        adjusted = _sums(self.adjusted).get(grant, 0)
+        return self.expired[grant] + self.voided[grant] - adjusted <= sum(self.known.final[grant])
+
     def take(self, adjustment: int, credits_: int) -> None:
         """Apply an adjustment that no bucket has seen, as the script does: in burn order."""
         shares, left = {}, credits_
@@ -203,7 +225,8 @@ def plan_bucket(
     covered. `holds`: (run id, credits) of the surviving holds, oldest run first; `lent`: what they say that each grant
     lent them, which comes before any other: a restricted grant that one of them has is no use to the next. Holds come
     before debt, as they do in a live bucket; what then remains pays debt, in burn order. What the log says beyond a
-    grant's amount, or of a grant that is not in the ledger, is debt: the sum of what was spent is never changed.
+    grant's amount, less what was adjusted away or has ended, or of a grant that is not in the ledger, is debt: the sum
+    of what was spent is never changed.
     """
     known = known or LedgerTerms()
     books = _Books(grants, spent, known)
@@ -232,7 +255,7 @@ def plan_bucket(
         )
         for grant, credits_ in grants
     )
-    own = {grant: books.terms(grant) for grant in books.granted if grant not in known.final}
+    own = {grant: books.terms(grant) for grant in books.granted if not books.is_entered(grant)}
     return BucketPlan(
         grants=balances,
         order=tuple(grant for grant in books.granted if books.available[grant] or books.held[grant]),
@@ -244,6 +267,7 @@ def plan_bucket(
         terms=known.grants,
         adjusted=books.adjusted,
         endings={grant: terms.voided_ms or terms.expires_ms for grant, terms in own.items() if terms.ends},
+        beyond=books.beyond,
     )
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from billing.core.errors import InvalidValue
 from billing.credits.terms import ORDINARY, ClientState, ClientTerms, GrantTerms, read_terms
-from billing.credits.values import Balance, GrantBalance, Hold, StoredHold
+from billing.credits.values import Balance, GrantBalance, Hold, Posted, StoredHold
 
 _HEADER_FIELDS: Final = 11
 
@@ -66,7 +66,7 @@ def read_balance(client_id: str, bucket: bytes, flat: Sequence[bytes], now_ms: i
     # The last entry may be the marks at which the client is alerted.
     usable, terms = _read_entries([entry for entry in rest if not entry.startswith("!")])
     texts = {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
-    fields = {name: int(text) for name, text in texts.items() if not name.startswith("a:")}
+    fields = {name: int(text) for name, text in texts.items() if not name.startswith(("a:", "p:", "t:"))}
     grants = []
     for grant_id in sorted(int(name[2:]) for name in fields if name.startswith("g:")):
         available, held, spent = usable.get(grant_id, (0, 0, fields.get(f"s:{grant_id}", 0)))
@@ -101,7 +101,14 @@ def read_balance(client_id: str, bucket: bytes, flat: Sequence[bytes], now_ms: i
         room=int(room),
         terms=ClientTerms(state=ClientState(state), overdraft_limit=int(limit)),
         grant_terms=terms,
+        beyond={int(name[2:]): credits_ for name, credits_ in fields.items() if name.startswith("m:")},
+        posted={int(name[2:]): _read_posted(text) for name, text in texts.items() if name.startswith("p:")},
     )
+
+
+def _read_posted(text: bytes) -> Posted:
+    version, credits_, restored = map(int, text.split())
+    return Posted(version=version, credits=credits_, restored=restored)
 
 
 def _read_entries(entries: Sequence[str]) -> tuple[dict[int, tuple[int, int, int]], dict[int, GrantTerms]]:

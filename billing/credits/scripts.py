@@ -38,6 +38,7 @@ VERBS: Final = {
     "mark_logged": True,
     "open": False,
     "overdue": True,
+    "post": True,
     "rebuild": False,
     "release": True,
     "renew": True,

@@ -226,11 +226,21 @@ class GrantBalance:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Posted:
+    """What was posted to a grant of a bucket: absolute totals, and the version that they are of."""
+
+    version: int
+    credits: int
+    restored: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Balance:
     """A bucket: `granted + owed = available + held + spent + expired + voided` (L2).
 
     `debt` is all that nothing covered when it was settled, ever; it is part of `spent`. `adjusted_debt` is the same of
     adjustments, and part of `voided`. `room` is what holds were lent of the overdraft; it is part of `held` and `owed`.
+    `beyond` is the part of `debt` that the log counts as paid by a grant which had no more; `posted` what was posted.
     """
 
     client_id: str
@@ -249,6 +259,8 @@ class Balance:
     room: int = 0
     terms: ClientTerms = ClientTerms()
     grant_terms: Mapping[int, GrantTerms] = field(default_factory=dict)
+    beyond: Mapping[int, int] = field(default_factory=dict)
+    posted: Mapping[int, Posted] = field(default_factory=dict)
 
     def usable(self, sku: str) -> int:
         """Return what a reserve for this SKU could have, overdraft included; nothing while too much is owed."""

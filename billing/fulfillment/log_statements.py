@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from billing.fulfillment.usage_rows import COLUMNS
+from billing.ledger.postings import ADD
 from billing.schema.advisory import Guard
 
 #: Once per connection: every wait has a bound (L9), and what is acked after a commit must be on disk.
@@ -59,7 +60,35 @@ further AS ({_TO_HISTORY} JOIN owned USING (run_id) WHERE line > 0 ORDER BY run_
 SELECT run_id FROM owned
 """  # noqa: S608 - constants of this file
 
-READ_SETTLEMENTS: Final = "SELECT run_id, settlement_id FROM usage_history WHERE run_id = ANY(%s::uuid[]) AND line = 0"
+READ_SETTLEMENTS: Final = """
+SELECT run_id, settlement_id, epoch FROM usage_history WHERE run_id = ANY(%s::uuid[]) AND line = 0
+"""
+
+#: What the ledger has left of each grant, in burn order: what has ended or was adjusted away is not there any more.
+READ_GRANTS_LEFT: Final = """
+SELECT client_id, grant_id, priority, expires_at, skus, voided_at, credits_left
+FROM (SELECT client_id, grant_id, priority, expires_at, skus, voided_at,
+             (granted.credits - coalesce(spent.credits, 0) - coalesce(entered.credits, 0))::bigint AS credits_left
+      FROM credit_grant AS granted LEFT JOIN grant_spent AS spent USING (client_id, grant_id)
+           LEFT JOIN LATERAL (SELECT -sum(credits) AS credits FROM ledger_entry
+                              WHERE grant_id = granted.grant_id AND client_id = granted.client_id AND kind <> 'grant'
+                             ) AS entered ON true
+      WHERE client_id = ANY(%s::text[])) AS known
+WHERE credits_left > 0
+ORDER BY client_id, priority, expires_at NULLS LAST, grant_id
+"""
+
+#: Remember which settlements are given back; answers those that were not before.
+RETURN_SETTLEMENTS: Final = """
+INSERT INTO settlement_returned (run_id, settlement_id, epoch, client_id)
+SELECT * FROM unnest(%s::uuid[], %s::text[], %s::integer[], %s::text[])
+     AS returned (run_id, settlement_id, epoch, client_id) ORDER BY 1, 2, 3
+ON CONFLICT DO NOTHING
+RETURNING run_id, settlement_id, epoch
+"""
+
+#: Add to what the buckets are to be told, in key order.
+ADD_POSTINGS: Final = ADD.format(added="unnest(%s::text[], %s::integer[], %s::bigint[], %s::bigint[], %s::bigint[])")
 
 #: Add to the rollups, in key order.
 ADD_ROLLUPS: Final = """

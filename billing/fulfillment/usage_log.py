@@ -21,9 +21,9 @@ from psycopg import IsolationLevel
 from billing.core.errors import Rejected, Retryable, Unreachable
 from billing.core.shards import shard_of
 from billing.events.usage_event import UsageEvent
-from billing.fulfillment import dead_letters, log_statements, usage_rows, verdicts
+from billing.fulfillment import dead_letters, doubts, log_statements, usage_rows, verdicts
 from billing.fulfillment.delivery import Delivered
-from billing.fulfillment.verdicts import KnownClient, Sorting
+from billing.fulfillment.verdicts import KnownClient, Settled, Sorting
 
 Cursor = psycopg.Cursor[tuple[Any, ...]]
 Connect = Callable[[], psycopg.Connection[tuple[Any, ...]]]
@@ -48,6 +48,8 @@ class BatchReport:
     markers: int = 0
     #: Shards whose buckets may differ from the log now; a rebuild of each was requested in the same transaction.
     rebuilds: tuple[int, ...] = ()
+    #: Clients whose buckets are to be told something: their postings are of the same transaction.
+    postings: tuple[str, ...] = ()
 
 
 class UsageLog:
@@ -119,7 +121,7 @@ class UsageLog:
     def _write(self, cursor: Cursor, batch: Sequence[Delivered]) -> BatchReport:
         """Run every statement of the batch's transaction but its commit."""
         sorting = verdicts.sort(batch)
-        inserted, rebuilds = self._write_events(cursor, sorting) if sorting.events else ([], ())
+        inserted, rebuilds, postings = self._write_events(cursor, sorting) if sorting.events else ([], (), ())
         if sorting.letters:
             dead_letters.keep(cursor, sorting.letters)
         if sorting.markers:
@@ -132,23 +134,28 @@ class UsageLog:
             dead_letters=len(sorting.letters),
             markers=len(sorting.markers),
             rebuilds=rebuilds,
+            postings=postings,
         )
 
-    def _write_events(self, cursor: Cursor, sorting: Sorting) -> tuple[list[UsageEvent], tuple[int, ...]]:
-        """Insert what is new; return it, and the shards for which a rebuild was requested."""
+    def _write_events(
+        self, cursor: Cursor, sorting: Sorting
+    ) -> tuple[list[UsageEvent], tuple[int, ...], tuple[str, ...]]:
+        """Insert what is new; return it, the shards for which a rebuild was requested, and the clients posted to."""
         clients = self._read_clients(cursor, sorting)
+        doubts.allot_direct(cursor, sorting)
         first = verdicts.first_of_each_run(sorting)
         if not first:
-            return [], ()
+            return [], (), ()
         inserted = _insert(cursor, first)
         if inserted:
             cursor.execute(log_statements.ADD_ROLLUPS, usage_rows.rollups(inserted), prepare=True)
             cursor.execute(log_statements.ADD_SPENT, usage_rows.spent(inserted), prepare=True)
-        settlements: dict[uuid.UUID, str] = {}
+        stored: dict[uuid.UUID, Settled] = {}
         if len(inserted) < len(sorting.events):
             cursor.execute(log_statements.READ_SETTLEMENTS, [list(first)], prepare=True)
-            settlements.update(cursor.fetchall())
-        found = verdicts.consequences(sorting, clients, inserted, settlements)
+            stored.update((run_id, Settled(settlement_id, epoch)) for run_id, settlement_id, epoch in cursor.fetchall())
+        found = verdicts.consequences(sorting, clients, inserted, stored)
+        postings = doubts.post(cursor, found, {client_id: known.epoch for client_id, known in clients.items()})
         if found.epochs:
             cursor.execute(log_statements.RAISE_EPOCHS, [list(found.epochs), list(found.epochs.values())])
         rebuilds = tuple(sorted(found.rebuilds))
@@ -156,7 +163,7 @@ class UsageLog:
             cursor.execute(
                 log_statements.REQUEST_REBUILDS, [list(rebuilds), [found.rebuilds[shard] for shard in rebuilds]]
             )
-        return inserted, rebuilds
+        return inserted, rebuilds, postings
 
     def _read_clients(self, cursor: Cursor, sorting: Sorting) -> dict[str, KnownClient]:
         """Lock the shards of the batch's clients, read the clients, and refuse what cannot be written."""

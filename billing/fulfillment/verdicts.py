@@ -2,21 +2,24 @@
 
 The bucket has paid an event of the client's own epoch. With E the client's epoch in PostgreSQL:
 
-    | the event is                         | of epoch E | older   | newer than E                       |
-    |--------------------------------------|------------|---------|------------------------------------|
-    | new                                  | nothing    | rebuild | rebuild, at a later epoch than its |
-    | a duplicate of the stored settlement | nothing    | nothing | nothing                            |
-    | a duplicate with another settlement  | rebuild    | nothing | rebuild, at a later epoch than its |
+    | the event is                         | of epoch E | older, or direct | newer than E                       |
+    |--------------------------------------|------------|------------------|------------------------------------|
+    | new                                  | nothing    | take             | rebuild, at a later epoch than its |
+    | a duplicate of the stored settlement | nothing    | nothing          | nothing                            |
+    | a duplicate with another settlement  | give back  | nothing          | rebuild, at a later epoch than its |
 
-A rebuild is the slow, correct answer; it begins a new epoch, so the same message again asks for nothing.
+A settlement is known by its id and its epoch: the same id that a bucket of another epoch took is another settlement.
+What is to be taken, or given back once per settlement, becomes postings to the bucket of epoch E.
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import enum
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from billing.core.ids import LEGACY_MILLISECONDS, milliseconds_of
 from billing.events.usage_event import UsageEvent
@@ -35,6 +38,28 @@ class Sorting:
     letters: list[tuple[Delivered, str]] = dataclasses.field(default_factory=list)
 
 
+class Settled(NamedTuple):
+    """Which settlement an event is of: its id, and the epoch of the bucket that took it (0: none did)."""
+
+    settlement_id: str
+    epoch: int
+
+
+class Verdict(enum.Enum):
+    """What an event means for the client's bucket."""
+
+    NOTHING = enum.auto()
+    #: The bucket has not paid what the log says.
+    TAKE = enum.auto()
+    #: The bucket has paid what the log does not say.
+    GIVE_BACK = enum.auto()
+    REBUILD = enum.auto()
+
+
+#: Grant to credits: above 0 to be taken, below 0 to be given back.
+Grants = dict[int, int]
+
+
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Consequences:
     """What follows from a batch's events beyond their rows."""
@@ -43,6 +68,10 @@ class Consequences:
     rebuilds: dict[int, str] = dataclasses.field(default_factory=dict)
     #: Client to the newest epoch that its events carry, where it is newer than PostgreSQL's.
     epochs: dict[str, int] = dataclasses.field(default_factory=dict)
+    #: Client to what its bucket is to take.
+    taken: dict[str, Grants] = dataclasses.field(default_factory=lambda: collections.defaultdict(dict))
+    #: Run and settlement to the event whose charge is to be given back, unless it was before.
+    returned: dict[tuple[uuid.UUID, Settled], UsageEvent] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,29 +118,47 @@ def first_of_each_run(sorting: Sorting) -> dict[uuid.UUID, UsageEvent]:
     return first
 
 
+def judge(settled: Settled, epoch: int, stored: Settled | None) -> Verdict:
+    """Return what an event means for a client at an epoch; `stored` is what the log had of its run, None: nothing."""
+    if stored is None:
+        if settled.epoch == epoch:
+            return Verdict.NOTHING
+        return Verdict.TAKE if settled.epoch < epoch else Verdict.REBUILD
+    if stored == settled or settled.epoch < epoch:
+        return Verdict.NOTHING
+    return Verdict.GIVE_BACK if settled.epoch == epoch else Verdict.REBUILD
+
+
 def consequences(
     sorting: Sorting,
     clients: Mapping[str, KnownClient],
     inserted: Iterable[UsageEvent],
-    stored_settlements: Mapping[uuid.UUID, str],
+    stored: Mapping[uuid.UUID, Settled],
 ) -> Consequences:
     """Return what follows from the events of a batch.
 
-    `inserted` are those that are rows now, `stored_settlements` the settlements of the runs of all others.
+    `inserted` are those that are rows now, `stored` the settlements of the runs of all others.
     """
     found = Consequences()
     new = {id(event) for event in inserted}  # by identity: the same event may be in the batch twice
     for _, event in sorting.events:
-        known = clients[event.client_id]
-        if id(event) in new:
-            if event.epoch == known.epoch:
-                continue
-            reason = f"run {event.run_id} was settled in epoch {event.epoch}, the client is at epoch {known.epoch}"
-        else:
-            if event.epoch < known.epoch or event.settlement_id == stored_settlements[event.run_id]:
-                continue
-            reason = f"run {event.run_id} was settled twice"
-        found.rebuilds[known.shard] = reason
-        if event.epoch > known.epoch:
-            found.epochs[event.client_id] = max(event.epoch, found.epochs.get(event.client_id, 0))
+        known, settled = clients[event.client_id], Settled(event.settlement_id, event.epoch)
+        before = None if id(event) in new else stored[event.run_id]
+        match judge(settled, known.epoch, before):
+            case Verdict.TAKE:
+                add_shares(found.taken[event.client_id], event, 1)
+            case Verdict.GIVE_BACK:
+                found.returned[event.run_id, settled] = event
+            case Verdict.REBUILD:
+                found.rebuilds[known.shard] = (
+                    f"run {event.run_id} was settled in epoch {event.epoch}, the client is at epoch {known.epoch}"
+                )
+                found.epochs[event.client_id] = max(event.epoch, found.epochs.get(event.client_id, 0))
     return found
+
+
+def add_shares(grants: Grants, event: UsageEvent, sign: int) -> None:
+    """Add what each grant paid of an event, or take it off."""
+    for line in event.lines:
+        for share in line.grants:
+            grants[share.grant] = grants.get(share.grant, 0) + sign * share.credits

@@ -24,6 +24,7 @@ from billing.integration.loops import Loop
 from billing.recovery.changes import apply_changes
 from billing.recovery.grants import apply_grants
 from billing.recovery.lapsing import lapse_grants
+from billing.recovery.postings import apply_postings
 from billing.recovery.rebuild import Rebuilder
 from billing.task.attachment import attachment_of
 from billing.task.reaper import Reaper, StoredResult
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 _RELAY_SECONDS: Final = 1.0
 _GRANTS_SECONDS: Final = 2.0
+_POSTINGS_SECONDS: Final = 1.0
 _ENDINGS_SECONDS: Final = 5.0
 _RECOVERY_SECONDS: Final = 1.0
 _ALERTS_SECONDS: Final = 1.0
@@ -61,6 +63,7 @@ class Services:
             Loop("reaper", sweep_seconds, reaper.sweep),
             Loop("grants", _GRANTS_SECONDS, lambda: apply_grants(self._runtime)),
             Loop("changes", _GRANTS_SECONDS, lambda: apply_changes(self._runtime)),
+            Loop("postings", _POSTINGS_SECONDS, lambda: apply_postings(self._runtime)),
             Loop("endings", _ENDINGS_SECONDS, lambda: lapse_grants(self._runtime)),
             Loop("recovery", _RECOVERY_SECONDS, self._rebuilder.step),
             Loop("alerts", _ALERTS_SECONDS, lambda: record_and_announce(self._runtime)),

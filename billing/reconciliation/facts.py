@@ -42,7 +42,8 @@ class LedgerFacts:
     """What PostgreSQL has for a client's bucket, at one instant.
 
     `spent` is `grant_spent`. `tail` is the part of the log that is not older than the bucket's reading, `rebuild` the
-    reason why the client's shard waits for a rebuild, if it does.
+    reason why the client's shard waits for a rebuild, if it does. `posted` is what the bucket is to be told besides its
+    own settles: what of that it has, it says itself.
     """
 
     client_id: str
@@ -51,6 +52,7 @@ class LedgerFacts:
     spent: Mapping[int, int]
     tail: tuple[Charged, ...] = ()
     rebuild: str | None = None
+    posted: Mapping[int, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

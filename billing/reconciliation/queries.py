@@ -41,6 +41,12 @@ ORDER BY client_id, grant_id
 #: What the log's transactions have added up per grant.
 SPENT: Final = "SELECT client_id, grant_id, credits FROM grant_spent WHERE client_id = ANY(:ids)"
 
+#: What the bucket of a client's own epoch is to be told besides its settles. What of it the bucket has, it says itself.
+POSTINGS: Final = """
+SELECT client_id, grant_id, posting.credits FROM posting JOIN client USING (client_id, epoch)
+WHERE client_id = ANY(:ids)
+"""
+
 #: What the log charged not before the bucket was read: (client, since in ms) pairs. The index of (client_id,
 #: occurred_at) answers it without reading the rest of the history.
 TAIL: Final = """

@@ -75,6 +75,7 @@ def ledger_facts(connection: Connection, since_ms: Mapping[str, int]) -> dict[st
             ended=row.ended,
         )
     spent = _per_grant(_rows(connection, queries.SPENT, ids))
+    posted = _per_grant(_rows(connection, queries.POSTINGS, ids))
     tails: dict[str, dict[tuple[int, int], dict[int, int]]] = collections.defaultdict(dict)
     tail = text(queries.TAIL).bindparams(
         bindparam("ids", type_=ARRAY(Text)), bindparam("since", type_=ARRAY(BigInteger))
@@ -92,6 +93,7 @@ def ledger_facts(connection: Connection, since_ms: Mapping[str, int]) -> dict[st
                 for (at_ms, epoch), shares in tails.get(row.client_id, {}).items()
             ),
             rebuild=row.rebuild,
+            posted=posted.get(row.client_id, {}),
         )
         for row in _rows(connection, queries.EPOCHS, ids)
     }

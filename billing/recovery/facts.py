@@ -87,6 +87,12 @@ def _raise_to_buckets(
             connection.execute(update(client).where(client.c.client_id == client_id).values(epoch=epoch))
 
 
+def epochs_of_shard(connection: Connection, shard: int) -> dict[str, int]:
+    """Return the epoch of each client of a shard."""
+    rows = connection.execute(select(client.c.client_id, client.c.epoch).where(client.c.shard == shard))
+    return {row.client_id: row.epoch for row in rows}
+
+
 def mark_grants_applied(connection: Connection, shard: int) -> None:
     """Say of every grant, and change, of a shard that its bucket has it: the rebuild wrote it there."""
     of_shard = select(client.c.client_id).where(client.c.shard == shard)

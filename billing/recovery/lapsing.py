@@ -27,7 +27,6 @@ def _lapse_shard(runtime: Runtime, shard: int) -> int:
         # Apart from a rebuild: it would end the same grant by what it has read of the ledger.
         locks.lock_shards_shared(connection, [shard])
         lapsed = runtime.buckets.lapse(shard, GRANTS_MAX)
-        if lapsed:
-            enter_endings(connection, lapsed)
-    runtime.buckets.forget_lapsed(lapsed)
-    return len(lapsed)
+        entered = enter_endings(connection, lapsed) if lapsed else []
+    runtime.buckets.forget_lapsed(entered)
+    return len(entered)

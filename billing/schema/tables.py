@@ -116,7 +116,6 @@ ledger_entry: Final = Table(
         "ledger_entry_ended_idx",
         "grant_id",
         "kind",
-        unique=True,
         postgresql_where=text("kind IN ('expire', 'void')"),
     ),
     Index(
@@ -201,6 +200,37 @@ grant_spent: Final = Table(
         comment="0 is debt: what no grant covered when it was settled",
     ),
     amount("credits"),
+)
+
+posting: Final = Table(
+    "posting",
+    METADATA,
+    Column("client_id", Text, primary_key=True),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("grant_id", BigInteger, primary_key=True, autoincrement=False, comment="0 is debt"),
+    amount("credits", server_default=text("0"), comment="> 0: taken as spent from the bucket; < 0: given back to it"),
+    amount("restored", server_default=text("0"), comment="put into, or away from, what is available, without spending"),
+    Column("version", Integer, nullable=False, comment="rises with each change of the totals"),
+    Column(
+        "applied_version",
+        Integer,
+        nullable=False,
+        server_default=text("0"),
+        comment="the last version that the bucket is known to have",
+    ),
+    CheckConstraint("applied_version <= version", name="applied_version"),
+    Index("posting_waiting_idx", "client_id", postgresql_where=text("applied_version < version")),
+)
+
+settlement_returned: Final = Table(
+    "settlement_returned",
+    METADATA,
+    Column("run_id", Uuid, primary_key=True),
+    Column("settlement_id", Text, primary_key=True),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    words("client_id"),
+    instant("returned_at", default=NOW),
+    comment="what a bucket took a second time for a run, and was told to give back, once",
 )
 
 dead_letter: Final = Table(

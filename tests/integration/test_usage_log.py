@@ -55,6 +55,11 @@ def rebuilds(session: Session) -> list[int]:
     return [row[0] for row in session.execute("SELECT shard FROM shard_rebuild ORDER BY shard").fetchall()]
 
 
+def postings(session: Session) -> list[tuple[int, ...]]:
+    """Return (epoch, grant, credits, version) of each posting."""
+    return session.execute("SELECT epoch, grant_id, credits, version FROM posting ORDER BY 1, 2").fetchall()
+
+
 def test_given_an_event_when_written_then_every_field_is_in_its_row(
     session: Session, log: UsageLog, clients: Callable[..., None]
 ) -> None:
@@ -119,7 +124,7 @@ def test_given_a_committed_batch_when_it_is_redelivered_among_new_events_then_on
 
 
 @pytest.mark.parametrize("batches_used", [1, 2])
-def test_given_two_settlements_of_one_run_when_written_then_the_first_stands_whole_and_a_rebuild_is_requested(
+def test_given_two_settlements_of_one_run_when_written_then_the_first_stands_whole_and_the_other_is_given_back(
     session: Session, log: UsageLog, clients: Callable[..., None], batches_used: int
 ) -> None:
     """Two settlements never mix: the second one's further line is not added to the first."""
@@ -133,8 +138,11 @@ def test_given_two_settlements_of_one_run_when_written_then_the_first_stands_who
     reports = [log.write([delivered(event) for event in batch]) for batch in batches]
     assert sum(report.rows_inserted for report in reports) == 1
     assert sum(report.duplicates for report in reports) == 1
-    assert reports[-1].rebuilds == tuple(rebuilds(session))
-    assert len(rebuilds(session)) == 1
+    assert [report.postings for report in reports][-1] == ("acme",)
+    assert rebuilds(session) == []
+    assert postings(session) == [(1, 1, -30, 1)]
+    assert log.write([delivered(first), delivered(again)]).postings == ()
+    assert postings(session) == [(1, 1, -30, 1)], "once per settlement"
     assert session.execute("SELECT line, settlement_id FROM usage_history").fetchall() == [(0, first.settlement_id)]
     assert_sums_exact(session)
 
@@ -142,7 +150,7 @@ def test_given_two_settlements_of_one_run_when_written_then_the_first_stands_who
 def test_given_epochs_when_events_are_written_then_the_table_of_the_design_holds(
     session: Session, log: UsageLog, clients: Callable[..., None]
 ) -> None:
-    """L6: what the bucket of the client's epoch has paid needs nothing; all else needs a rebuild, and only once."""
+    """L6: what the bucket of the client's epoch has paid needs nothing; older is taken, twice is given back, once."""
     clients("acme")
     session.execute("UPDATE client SET epoch = 5")
 
@@ -157,19 +165,27 @@ def test_given_epochs_when_events_are_written_then_the_table_of_the_design_holds
         assert row is not None
         return int(row[0])
 
-    current, older = usage_event(task_id="current", epoch=5), usage_event(task_id="older", epoch=4)
+    shares = [paid_line("page", 1, [(1, 7), (0, 3)])]
+    current, older = usage_event(task_id="current", epoch=5), usage_event(task_id="older", lines=shares, epoch=4)
     assert not asks_for_a_rebuild([current])
-    assert asks_for_a_rebuild([older])
+    assert postings(session) == []
+    assert not asks_for_a_rebuild([older])
+    assert postings(session) == [(5, 0, 3, 1), (5, 1, 7, 1)]
     assert not asks_for_a_rebuild([current, older])  # duplicates of the stored settlements
     other = usage_event(run_id=current.run_id, epoch=5)
-    assert asks_for_a_rebuild([other])
-    assert not asks_for_a_rebuild([usage_event(run_id=current.run_id, epoch=4)])
+    assert not asks_for_a_rebuild([other, other])
+    assert postings(session) == [(5, 0, 3, 1), (5, 1, -3, 2)]
+    assert not asks_for_a_rebuild([usage_event(run_id=current.run_id, epoch=4), other])
+    again = usage_event(run_id=older.run_id, lines=shares, settlement_id=older.settlement_id, epoch=5)
+    assert not asks_for_a_rebuild([again])  # the same settlement, taken by the bucket of another epoch as well
+    assert postings(session) == [(5, 0, 0, 2), (5, 1, -10, 3)]
     assert epoch() == 5
     newer = usage_event(epoch=8)
     assert asks_for_a_rebuild([newer])
     assert epoch() == 8  # so that the rebuild begins epoch 9, later than any event's
     session.execute("UPDATE client SET epoch = 9")
     assert not asks_for_a_rebuild([newer, other, older])
+    assert [row for row in postings(session) if row[0] > 5] == []
     assert_sums_exact(session)
 
 

@@ -135,7 +135,8 @@ def test_given_a_rebuild_that_holds_the_shard_when_written_then_the_batch_sees_t
             wait_until(lambda: session.execute(WAITING).fetchall(), "the batch waits for its shard")
             rebuild.commit()
             report = writing.result(20)
-    assert report == BatchReport(events=1, rows_inserted=1, rebuilds=(shard_of("acme", 64),))
+    assert report == BatchReport(events=1, rows_inserted=1, postings=("acme",))
+    assert session.execute("SELECT client_id, epoch, grant_id, credits FROM posting").fetchall() == [("acme", 2, 1, 10)]
 
 
 def test_given_an_unmigrated_database_when_written_then_no_message_is_blamed(
@@ -164,9 +165,12 @@ def consumer_role(session: Session) -> Iterator[str]:
     """Make a role with no more rights than a consumer needs."""
     role = f"consumer_{uuid.uuid4().hex[:8]}"
     session.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'consumer'")
-    session.execute(f"GRANT SELECT, INSERT ON usage_history, recovery_marker, dead_letter TO {role}")
-    session.execute(f"GRANT SELECT, INSERT, UPDATE ON usage_rollup, grant_spent, shard_rebuild TO {role}")
+    session.execute(
+        f"GRANT SELECT, INSERT ON usage_history, recovery_marker, dead_letter, settlement_returned TO {role}"
+    )
+    session.execute(f"GRANT SELECT, INSERT, UPDATE ON usage_rollup, grant_spent, shard_rebuild, posting TO {role}")
     session.execute(f"GRANT SELECT, UPDATE (epoch) ON client TO {role}")
+    session.execute(f"GRANT SELECT ON credit_grant, ledger_entry TO {role}")
     yield role
     session.execute(f"DROP OWNED BY {role}")
     session.execute(f"DROP ROLE {role}")
@@ -178,10 +182,13 @@ def test_given_a_role_that_may_only_insert_when_written_then_it_is_enough_and_it
     clients("acme")
     url = database.database_url.split("@", 1)[1]
     log = UsageLog(lambda: psycopg.connect(f"postgresql://{consumer_role}:consumer@{url}"), shards=64)
-    older, newer = usage_event(epoch=1), usage_event(epoch=3)
-    report = log.write([delivered(older), delivered(newer), delivered(usage_event("stranger"))])
-    assert report.rows_inserted == 2
-    assert report.dead_letters == len(report.rebuilds) == 1
+    session.execute("UPDATE client SET epoch = 2")
+    direct, twice, newer = usage_event(epoch=0), usage_event(epoch=2), usage_event(epoch=3)
+    again = usage_event(run_id=twice.run_id, epoch=2)
+    batch = [direct, twice, again, newer, usage_event("stranger")]
+    report = log.write([delivered(event) for event in batch])
+    assert report.rows_inserted == 3
+    assert report.dead_letters == len(report.rebuilds) == len(report.postings) == 1
     log.close()
     session.execute("DROP TABLE usage_history_legacy")
     session.execute(f"SET ROLE {consumer_role}")

@@ -30,7 +30,8 @@ def test_a_hold_that_nothing_covers_any_more_is_kept_with_what_there_is() -> Non
 
 def test_what_the_log_says_beyond_a_grant_or_of_an_unknown_grant_is_debt() -> None:
     plan = plan_bucket(grants=[(1, 10), (2, 100)], spent={1: 15, 7: 3}, holds=[])
-    assert (plan.debt, plan.owed) == (8, 0)
+    assert (plan.debt, plan.owed, plan.beyond) == (8, 0, {1: 5, 7: 3})
+    assert (plan.fields()["m:1"], plan.fields()["m:7"]) == (5, 3)
     assert [(grant.available, grant.spent, grant.repaid) for grant in plan.grants] == [(0, 10, 0), (92, 0, 8)]
 
 
@@ -75,7 +76,7 @@ def test_a_hold_is_lent_by_the_grants_that_it_could_use_when_it_was_made_then_ro
     ]
     assert plan.bucket() == "0~15,15,s 1:0:15:5@100,900,0 3:40:0:0@100,0,0,image"
     assert plan.endings == {1: 900, 2: 400}
-    assert plan.fields() == {"g:1": 20, "g:2": 30, "x:2": 30, "g:3": 40}
+    assert plan.fields() == {"g:1": 20, "g:2": 30, "x:2": 30, "t:2": "@100,400,0", "g:3": 40}
 
 
 def test_l1_a_hold_has_what_it_was_lent_so_that_another_one_still_fits() -> None:
@@ -122,6 +123,23 @@ def test_of_a_grant_whose_end_is_entered_what_is_left_had_repaid_debt() -> None:
     plan = plan_bucket(grants=[(1, 100), (2, 50)], spent={1: 60, 0: 40}, holds=[], known=known)
     assert [(grant.expired, grant.repaid, grant.available) for grant in plan.grants] == [(25, 15, 0), (0, 25, 25)]
     assert (plan.owed, plan.endings) == (0, {})
+
+
+def test_the_ledgers_entries_come_before_what_the_log_says_beyond_them() -> None:
+    """Given a grant of which 25 were entered as expired and 15 adjusted away, then it has paid 60 of the log's 70."""
+    known = LedgerTerms(
+        now_ms=1_000, grants={1: GrantTerms(expires_ms=900)}, final={1: (25, 0)}, adjustments={7: {1: 15}}
+    )
+    plan = plan_bucket(grants=[(1, 100), (2, 50)], spent={1: 70}, holds=[], known=known)
+    assert [(grant.spent, grant.expired, grant.voided) for grant in plan.grants] == [(60, 25, 15), (0, 0, 0)]
+    assert (plan.beyond, plan.debt, plan.owed, plan.adjusted) == ({1: 10}, 10, 0, {7: {1: 15}})
+
+
+def test_what_an_ended_grant_got_back_since_its_entry_is_looked_at_again() -> None:
+    """Given an entry of 25 and a log that accounts for 60 of the other 75, then the grant is to be ended once more."""
+    known = LedgerTerms(now_ms=1_000, grants={1: GrantTerms(expires_ms=900)}, final={1: (25, 0)})
+    plan = plan_bucket(grants=[(1, 100)], spent={1: 60}, holds=[], known=known)
+    assert (plan.grants[0].expired, plan.endings) == (40, {1: 900})
 
 
 def test_adjustments_take_what_they_took_and_those_that_wait_take_what_there_is() -> None:
@@ -190,3 +208,7 @@ def test_l2_whatever_the_terms_a_plan_conserves(
     assert plan.room <= limit
     assert sum(sum(shares.values()) for shares in plan.adjusted.values()) == sum(taken.values()) + waiting
     assert plan.debt + sum(grant.spent for grant in plan.grants) == sum(spent.values())
+    of_log = {grant.grant_id: grant.spent + plan.beyond.get(grant.grant_id, 0) for grant in plan.grants}
+    assert of_log == {grant: spent.get(grant, 0) for grant in of_log}
+    assert all(spent[grant] == credits_ for grant, credits_ in plan.beyond.items() if grant not in of_log)
+    assert plan.debt - sum(plan.beyond.values()) == spent.get(0, 0)

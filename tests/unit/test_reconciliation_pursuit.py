@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import pytest
+
 from billing.credits.auditing import BucketReading
-from billing.credits.values import Balance, GrantBalance
+from billing.credits.values import Balance, GrantBalance, Posted
 from billing.reconciliation.facts import Charged, GrantFacts, LedgerFacts
 from billing.reconciliation.pursuit import EPOCH_BEGAN, RECOVERING, UNDECIDED, UNREADABLE, Pursuit
 
 
-def bucket(spent: int, *, at: int = 1_000, epoch: int = 1, debt: int = 0, granted: int = 100) -> BucketReading:
+def bucket(
+    spent: int,
+    *,
+    at: int = 1_000,
+    epoch: int = 1,
+    debt: int = 0,
+    granted: int = 100,
+    beyond: Mapping[int, int] | None = None,
+    posted: int = 0,
+) -> BucketReading:
     """Read a bucket with one grant."""
     grant = GrantBalance(grant_id=7, granted=granted, available=granted - spent, spent=spent)
     balance = Balance(
@@ -24,12 +35,19 @@ def bucket(spent: int, *, at: int = 1_000, epoch: int = 1, debt: int = 0, grante
         held=0,
         spent=spent + debt,
         granted=granted,
+        beyond=beyond or {},
+        posted={7: Posted(version=1, credits=posted, restored=0)} if posted else {},
     )
     return BucketReading(client_id="acme", shard=1, at_ms=at, balance=balance, lent={})
 
 
 def ledger(
-    spent: Mapping[int, int], *tail: tuple[int, int], epoch: int = 1, tail_epoch: int = 1, rebuild: str | None = None
+    spent: Mapping[int, int],
+    *tail: tuple[int, int],
+    epoch: int = 1,
+    tail_epoch: int = 1,
+    rebuild: str | None = None,
+    posted: int = 0,
 ) -> LedgerFacts:
     """Read PostgreSQL; `tail`: (when in ms, credits) of what grant 7 has paid since."""
     return LedgerFacts(
@@ -39,6 +57,7 @@ def ledger(
         spent=spent,
         tail=tuple(Charged(at_ms=at, epoch=tail_epoch, grants={7: credits_}) for at, credits_ in tail),
         rebuild=rebuild,
+        posted={7: posted} if posted else {},
     )
 
 
@@ -111,10 +130,22 @@ def test_events_of_older_epochs_count_whenever_they_were_settled() -> None:
     assert pursuit.agreed(ledger({7: 13}, (9_000, 3), epoch=2, tail_epoch=0)) is not None
 
 
+@pytest.mark.parametrize("posted", [30, -30])
+def test_what_is_not_posted_yet_is_no_difference_and_one_credit_more_is(posted: int) -> None:
+    """Given a posting that the bucket has not, then it agrees without it; with it, it agrees with the log."""
+    waits = ledger({7: 50}, posted=posted)
+    for spent, in_bucket in ((50 - posted, 0), (50, posted)):
+        pursuit = Pursuit("acme")
+        pursuit.read(bucket(spent + 1, posted=in_bucket))
+        assert pursuit.agreed(waits) is None
+        pursuit.read(bucket(spent, posted=in_bucket))
+        assert pursuit.agreed(waits) is not None
+
+
 def test_what_the_log_has_beyond_a_grant_is_debt_in_the_bucket() -> None:
     """A rebuild after losses cannot charge a grant more than it is worth; the sum is never changed."""
     pursuit = Pursuit("acme")
-    pursuit.read(bucket(100, debt=8))
+    pursuit.read(bucket(100, debt=8, beyond={7: 5}))
     assert pursuit.agreed(ledger({7: 105, 0: 3})) is not None
 
 

@@ -9,34 +9,54 @@ import pytest
 from billing.core.ids import LEGACY_MILLISECONDS
 from billing.fulfillment import verdicts
 from billing.fulfillment.delivery import Marker, Poison
-from billing.fulfillment.verdicts import KnownClient
-from tests.usage_events import delivered, usage_event
+from billing.fulfillment.verdicts import KnownClient, Settled
+from tests.usage_events import delivered, paid_line, usage_event
 
 CLIENTS = {"acme": KnownClient(shard=7, epoch=5)}
 
 
+SHARES = {3: 8, 0: 2}
+
+
 @pytest.mark.parametrize(
-    ("kind", "epoch", "rebuilds", "epochs"),
+    ("kind", "epoch", "rebuilds", "epochs", "taken", "returned"),
     [
-        ("new", 5, [], {}),
-        ("new", 4, [7], {}),
-        ("new", 6, [7], {"acme": 6}),
-        ("same settlement", 5, [], {}),
-        ("same settlement", 4, [], {}),
-        ("same settlement", 6, [], {}),
-        ("other settlement", 5, [7], {}),
-        ("other settlement", 4, [], {}),
-        ("other settlement", 6, [7], {"acme": 6}),
+        ("new", 5, [], {}, {}, 0),
+        ("new", 4, [], {}, {"acme": SHARES}, 0),
+        ("new", 0, [], {}, {"acme": SHARES}, 0),
+        ("new", 6, [7], {"acme": 6}, {}, 0),
+        ("same settlement", 5, [], {}, {}, 0),
+        ("same settlement", 4, [], {}, {}, 0),
+        ("same settlement", 6, [], {}, {}, 0),
+        ("same settlement, in epoch 3", 5, [], {}, {}, 1),
+        ("same settlement, in epoch 3", 4, [], {}, {}, 0),
+        ("same settlement, in epoch 3", 6, [7], {"acme": 6}, {}, 0),
+        ("other settlement", 5, [], {}, {}, 1),
+        ("other settlement", 4, [], {}, {}, 0),
+        ("other settlement", 0, [], {}, {}, 0),
+        ("other settlement", 6, [7], {"acme": 6}, {}, 0),
     ],
 )
 def test_given_an_event_when_judged_then_the_table_answers(
-    kind: str, epoch: int, rebuilds: list[int], epochs: dict[str, int]
+    kind: str, epoch: int, rebuilds: list[int], epochs: dict[str, int], taken: dict[str, dict[int, int]], returned: int
 ) -> None:
-    event = usage_event(epoch=epoch)
-    sorting = verdicts.sort([delivered(event)])
-    stored = {event.run_id: event.settlement_id if kind == "same settlement" else "another"}
-    found = verdicts.consequences(sorting, CLIENTS, [event] if kind == "new" else [], stored)
-    assert (list(found.rebuilds), found.epochs) == (rebuilds, epochs)
+    event = usage_event(lines=[paid_line("page", 1, [(3, 8), (0, 2)])], epoch=epoch)
+    sorting = verdicts.sort([delivered(event), delivered(event)][: 1 if kind == "new" else 2])
+    stored = {
+        "same settlement": Settled(event.settlement_id, epoch),
+        "same settlement, in epoch 3": Settled(event.settlement_id, 3),
+        "other settlement": Settled("another", epoch),
+    }
+    before = {event.run_id: stored[kind]} if kind in stored else {}
+    found = verdicts.consequences(sorting, CLIENTS, [] if before else [event], before)
+    assert (list(found.rebuilds), found.epochs, found.taken) == (rebuilds, epochs, taken)
+    assert found.returned == dict.fromkeys([(event.run_id, Settled(event.settlement_id, epoch))][:returned], event)
+
+
+def test_given_a_return_when_its_shares_are_added_then_they_are_taken_off() -> None:
+    grants = {3: 8}
+    verdicts.add_shares(grants, usage_event(lines=[paid_line("page", 1, [(3, 8), (0, 2)])]), -1)
+    assert grants == {3: 0, 0: -2}
 
 
 def test_given_several_newer_epochs_when_judged_then_the_newest_is_kept() -> None:

@@ -15,6 +15,8 @@
 -- The hash `grants` is the rest: g:<grant> granted, s:<grant> spent by a grant that is used up and has left the string,
 -- r:<grant> spent on repaying debt, x:<grant> expired, v:<grant> voided, j:<grant> adjusted away; `s:0` is all that
 -- nothing covered when it was settled, `j:0` when it was adjusted away; a:<adjustment> is what each took, as shares.
+-- t:<grant> are the terms of a grant that has left the string. m:<grant> is the part of `s:0` that the log counts as
+-- paid by that grant, though it had no more; p:<grant> is what was posted: "<version> <credits> <restored>" (post.lua).
 -- A missing number is 0. Every verb keeps (L2):
 --   per grant   granted = available + held + spent + repaid + expired + voided + adjusted
 --   per client  debt = s:0 + j:0 - sum(r);  debt > 0 implies that no unrestricted grant has anything to use: what comes
@@ -26,6 +28,32 @@ local TERMS = ' (%d+):[%d:]*@(%d+),(%d+),(%d+)([^ ]*)'
 
 -- The terms of a grant that says none.
 local ORDINARY = { priority = 100, expires = 0, voided = 0, skus = '' }
+
+-- The terms of a grant from what stands behind it.
+local function read_terms(suffix)
+  local priority, expires, voided, skus = match(suffix, '^@(%d+),(%d+),(%d+)(.*)$')
+  if not priority then
+    return nil
+  end
+  return { priority = tonumber(priority), expires = tonumber(expires), voided = tonumber(voided), skus = skus }
+end
+
+-- What a bucket without terms has, when the first come.
+local function no_terms()
+  return { limit = 0, room = 0, state = 'a', now = now_ms(), grants = {} }
+end
+
+-- Burn order: priority, expiry, id; what never expires burns last.
+local function before_in_order(terms, one, other)
+  local a, b = terms and terms.grants[one] or ORDINARY, terms and terms.grants[other] or ORDINARY
+  if a.priority ~= b.priority then
+    return a.priority < b.priority
+  end
+  if a.expires ~= b.expires then
+    return a.expires ~= 0 and (b.expires == 0 or a.expires < b.expires)
+  end
+  return tonumber(one) < tonumber(other)
+end
 
 -- The epoch of a bucket, its debt, where its grants begin, and its terms, nil if all are ordinary. `now`: Redis' time
 -- in ms, where it is known already.

@@ -37,23 +37,8 @@ if total + credits > CREDITS_MAX then
 end
 
 if suffix ~= '' then
-  terms = terms or { limit = 0, room = 0, state = 'a', now = now_ms(), grants = {} }
-  local priority, expires, voided, skus = match(suffix, '^@(%d+),(%d+),(%d+)(.*)$')
-  terms.grants[grant] = {
-    priority = tonumber(priority), expires = tonumber(expires), voided = tonumber(voided), skus = skus,
-  }
-end
-
--- Burn order: priority, expiry, id; what never expires burns last.
-local function before_in_order(one, other)
-  local a, b = terms and terms.grants[one] or ORDINARY, terms and terms.grants[other] or ORDINARY
-  if a.priority ~= b.priority then
-    return a.priority < b.priority
-  end
-  if a.expires ~= b.expires then
-    return a.expires ~= 0 and (b.expires == 0 or a.expires < b.expires)
-  end
-  return tonumber(one) < tonumber(other)
+  terms = terms or no_terms()
+  terms.grants[grant] = read_terms(suffix)
 end
 
 local own = terms and terms.grants[grant]
@@ -61,15 +46,19 @@ local pays_debt = not own or not ended(own, terms.now) and own.skus == ''
 local repays = pays_debt and min(owed, credits) or 0
 local added = ' ' .. grant .. ':' .. digits(credits - repays) .. ':0:0' .. suffix
 
--- What is used up leaves the burn order: nothing can come back to a grant that has neither credits nor holds.
+-- What is used up leaves the burn order: to a grant that has neither credits nor holds only a posting gives back.
 local usable, left, cold = '', 0, { 'g:' .. grant, digits(credits) }
 local _, finish = find(bucket, '^[^!]*', grants)
 for other, available, held, spent, rest in gmatch(sub(bucket, grants, finish), ' (%d+):(%d+):(%d+):(%d+)([^ ]*)') do
   if available == '0' and held == '0' then
     cold[#cold + 1] = 's:' .. other
     cold[#cold + 1] = spent
+    if rest ~= '' then
+      cold[#cold + 1] = 't:' .. other
+      cold[#cold + 1] = rest
+    end
   else
-    if added and before_in_order(grant, other) then
+    if added and before_in_order(terms, grant, other) then
       usable = usable .. added
       added = nil
     end

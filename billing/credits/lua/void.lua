@@ -24,24 +24,29 @@ total_of(KEYS[2])
 if not call('HGET', KEYS[2], 'g:' .. grant) then
   return 'UNKNOWN_GRANT'
 end
-terms = terms or { limit = 0, room = 0, state = 'a', now = now_ms(), grants = {} }
-local own = terms.grants[grant]
+terms = terms or no_terms()
+
+local first, last, available, held, spent = find(bucket, ' ' .. grant .. ':(%d+):(%d+):(%d+)[^ ]*', grants)
+-- A grant that is used up has left the string, but a posting may still give something back to it.
+local own = terms.grants[grant] or not first and read_terms(call('HGET', KEYS[2], 't:' .. grant) or '') or ORDINARY
 local ending = ended(own, terms.now)
 if ending == 'v' then
   return 'ALREADY'
 end
 
-local first, last, available, held, spent = find(bucket, ' ' .. grant .. ':(%d+):(%d+):(%d+)[^ ]*', grants)
--- A grant that is used up has left the string: nothing can come back to it. One whose time was over has expired.
-if first and not ending then
-  own = own or ORDINARY
-  local entry = ' ' .. grant .. ':0:' .. held .. ':' .. spent .. '@' .. digits(own.priority) .. ','
-    .. digits(own.expires) .. ',' .. digits(terms.now) .. own.skus
-  bucket = write_bucket(epoch, owed, terms, sub(bucket, grants, first - 1) .. entry .. sub(bucket, last + 1))
-  if available ~= '0' then
-    note(KEYS[2], { 'v:' .. grant, tonumber(available) })
+-- One whose time was over has expired.
+if not ending then
+  local suffix = '@' .. digits(own.priority) .. ',' .. digits(own.expires) .. ',' .. digits(terms.now) .. own.skus
+  if first then
+    local entry = ' ' .. grant .. ':0:' .. held .. ':' .. spent .. suffix
+    bucket = write_bucket(epoch, owed, terms, sub(bucket, grants, first - 1) .. entry .. sub(bucket, last + 1))
+    if available ~= '0' then
+      note(KEYS[2], { 'v:' .. grant, tonumber(available) })
+    end
+    call('SET', KEYS[1], bucket)
+  else
+    call('HSET', KEYS[2], 't:' .. grant, suffix)
   end
-  call('SET', KEYS[1], bucket)
 end
 call('ZADD', KEYS[4], terms.now, grant .. ' ' .. ARGV[2])
 return 'VOIDED'

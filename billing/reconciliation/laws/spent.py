@@ -27,7 +27,7 @@ class Cut:
 def cut(ledger: LedgerFacts, at_ms: int) -> Cut:
     """Return what the log says each grant had paid at a moment.
 
-    Events of older epochs, and direct ones, count whenever they were settled: a rebuild has put them into the bucket.
+    Events of older epochs, and direct ones, count whenever they were settled: a rebuild or a posting brings them.
     """
     spent, unsure = collections.Counter(ledger.spent), collections.Counter[int]()
     for charged in ledger.tail:
@@ -39,14 +39,15 @@ def cut(ledger: LedgerFacts, at_ms: int) -> Cut:
 
 
 def differences(balance: Balance, ledger: LedgerFacts, at_ms: int) -> Iterator[Discrepancy]:
-    """Yield the grants whose spending differs at a moment. Empty too if only that very millisecond is in question."""
-    of_log = cut(ledger, at_ms)
-    with_unsure = collections.Counter(of_log.spent)
-    with_unsure.update(of_log.unsure)
-    least, most = _as_bucket(of_log.spent, ledger), _as_bucket(with_unsure, ledger)
-    in_redis = {grant.grant_id: grant.spent for grant in balance.grants} | {DEBT: balance.debt}
-    for grant_id in sorted(in_redis.keys() | least.keys() | most.keys()):
-        said, low, high = (spent.get(grant_id, 0) for spent in (in_redis, least, most))
+    """Yield the grants whose spending differs at a moment. Empty too if only that very millisecond is in question.
+
+    A bucket says apart what the log has beyond what a grant had (`beyond`), and what was posted to it; what is still to
+    be posted is in the log, or was taken twice, and is no difference.
+    """
+    of_log, in_redis, waits = cut(ledger, at_ms), _of_bucket(balance), waiting(balance, ledger)
+    for grant_id in sorted(in_redis.keys() | of_log.spent.keys() | of_log.unsure.keys() | waits.keys()):
+        said, low = in_redis.get(grant_id, 0), of_log.spent[grant_id] - waits.get(grant_id, 0)
+        high = low + of_log.unsure[grant_id]
         if not min(low, high) <= said <= max(low, high):
             name = "debt" if grant_id == DEBT else "spent"
             found = f"{name}: Redis says {said:,}, the log's grant_spent says {high:,}"
@@ -56,11 +57,16 @@ def differences(balance: Balance, ledger: LedgerFacts, at_ms: int) -> Iterator[D
             )
 
 
-def _as_bucket(spent: Mapping[int, int], ledger: LedgerFacts) -> dict[int, int]:
-    """Return what a bucket says of this: what the log has beyond a grant's amount is debt in it, as in a rebuild."""
-    paid = {
-        grant_id: min(grant.credits, spent.get(grant_id, 0))
-        for grant_id, grant in ledger.grants.items()
-        if grant.credits is not None
-    }
-    return paid | {DEBT: sum(spent.values()) - sum(paid.values())}
+def waiting(balance: Balance, ledger: LedgerFacts) -> dict[int, int]:
+    """Return what is posted to each grant in PostgreSQL and not in the bucket."""
+    seen = {grant: posted.credits for grant, posted in balance.posted.items()}
+    waits = {grant: ledger.posted.get(grant, 0) - seen.get(grant, 0) for grant in ledger.posted.keys() | seen.keys()}
+    return {grant: credits_ for grant, credits_ in waits.items() if credits_}
+
+
+def _of_bucket(balance: Balance) -> dict[int, int]:
+    """Return what the bucket says that the log has of each grant."""
+    said = collections.Counter({grant.grant_id: grant.spent for grant in balance.grants})
+    said.update(balance.beyond)
+    said[DEBT] = balance.debt - sum(balance.beyond.values())
+    return said

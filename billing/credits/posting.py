@@ -1,0 +1,73 @@
+"""Postings: what the log says beyond a bucket's own settles, brought into it as absolute totals with a version.
+
+A bucket takes a posting of its own epoch alone, and each version once: applied late, twice or at once by two workers it
+comes to the same. What a grant has no more becomes debt, which is told apart (`Balance.beyond`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from billing.core.credits import CREDITS_MAX, check_amount
+from billing.core.errors import InvalidValue
+from billing.credits.calling import Calling
+
+#: Grants that one call posts to at most (L9).
+GRANTS_MAX: Final = 500
+
+
+class PostOutcome(Enum):
+    """What `post` did. `POSTED` and `ALREADY` mean that the bucket has every total."""
+
+    POSTED = "POSTED"
+    ALREADY = "ALREADY"
+    #: The bucket is of another epoch: a newer one has these credits in its sums.
+    STALE = "STALE"
+    UNKNOWN_CLIENT = "UNKNOWN_CLIENT"
+    RECOVERING = "RECOVERING"
+    #: A sum of the bucket would pass 2^53 - 1; nothing was changed.
+    TOO_LARGE = "TOO_LARGE"
+    #: More is given back than the bucket says was ever spent; nothing was changed.
+    UNCOVERED = "UNCOVERED"
+    CORRUPT = "CORRUPT"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Posting:
+    """The totals of one grant (0: debt). `credits`: to be taken as spent, below 0 given back.
+
+    `restored`: put back without having been spent, below 0 taken away; for repairs. It is of a grant, never of debt.
+    """
+
+    grant_id: int
+    version: int
+    credits: int
+    restored: int = 0
+
+
+class PostingScript(Calling):
+    """The postings to the buckets."""
+
+    def post(self, client_id: str, epoch: int, rows: Sequence[Posting]) -> PostOutcome:
+        """Bring a bucket of this epoch to these totals; what it has seen is skipped. No grant comes twice."""
+        check_amount("epoch", epoch)
+        if len(rows) > GRANTS_MAX or len({row.grant_id for row in rows}) < len(rows):
+            raise InvalidValue("rows", len(rows), f"must be at most {GRANTS_MAX}, of a grant each")
+        keys = self._keys_of(client_id)
+        bucket_keys = (keys.bucket + client_id, keys.grants + client_id, keys.server, keys.alerts, keys.expiries)
+        totals = [number for row in rows for number in _numbers(row)]
+        return PostOutcome(self._call("post", bucket_keys, client_id, epoch, *totals))
+
+
+def _numbers(row: Posting) -> tuple[int, int, int, int]:
+    check_amount("grant_id", row.grant_id, minimum=0)
+    check_amount("version", row.version)
+    for name, credits_ in (("credits", row.credits), ("restored", row.restored)):
+        if not -CREDITS_MAX <= credits_ <= CREDITS_MAX:
+            raise InvalidValue(name, credits_, f"must be within {CREDITS_MAX} either way")
+    if row.restored and not row.grant_id:
+        raise InvalidValue("restored", row.restored, "is of a grant, not of debt")
+    return row.grant_id, row.version, row.credits, row.restored

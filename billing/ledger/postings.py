@@ -1,0 +1,131 @@
+"""Postings in PostgreSQL: per client, epoch and grant one absolute total of what the bucket is to be told.
+
+A total is added to in the transaction of what causes it (a batch of the log, a repair), and its version rises. It is
+brought into the bucket afterwards, by anybody, any number of times: the bucket knows versions. Totals of an epoch below
+the client's are void: the rebuild that began the next one has read them in `grant_spent`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Final
+
+from sqlalchemy import ARRAY, BigInteger, Connection, Integer, bindparam, text
+
+from billing.credits.posting import GRANTS_MAX, Posting
+
+#: Add to totals; a new one has version 1. In the order of the key, so that two writers do not wait in a circle.
+ADD: Final = """
+INSERT INTO posting AS total (client_id, epoch, grant_id, credits, restored, version)
+SELECT client_id, epoch, grant_id, credits, restored, 1
+FROM {added} AS added (client_id, epoch, grant_id, credits, restored)
+ORDER BY client_id, epoch, grant_id
+ON CONFLICT (client_id, epoch, grant_id) DO UPDATE
+SET credits = total.credits + excluded.credits, restored = total.restored + excluded.restored,
+    version = total.version + 1
+"""
+
+_ADD = text(
+    ADD.format(
+        added="(SELECT CAST(:client_id AS text), CAST(:epoch AS integer), one.* "
+        "FROM unnest(:grants, :credits, :restored) AS one)"
+    )
+).bindparams(
+    bindparam("grants", type_=ARRAY(BigInteger)),
+    bindparam("credits", type_=ARRAY(BigInteger)),
+    bindparam("restored", type_=ARRAY(BigInteger)),
+)
+
+#: Those of the clients' own epoch that are not in their buckets, of as many clients; never a grant that is on its way.
+_WAITING = text("""
+SELECT waits.client_id, waits.epoch, grant_id, credits, restored, version
+FROM (SELECT DISTINCT client_id, epoch FROM posting JOIN client USING (client_id, epoch)
+      WHERE applied_version < version AND client_id > :after ORDER BY client_id LIMIT :limit) AS waits
+JOIN LATERAL (
+    SELECT * FROM posting AS own
+    WHERE own.client_id = waits.client_id AND own.epoch = waits.epoch AND own.applied_version < own.version
+      AND NOT EXISTS (SELECT FROM credit_grant WHERE grant_id = own.grant_id AND applied_at IS NULL)
+    ORDER BY grant_id LIMIT :grants
+) AS own ON true
+ORDER BY client_id, grant_id
+""")
+
+_MARK = text("""
+UPDATE posting SET applied_version = applied.version
+FROM unnest(:grants, :versions) AS applied (grant_id, version)
+WHERE client_id = :client_id AND epoch = :epoch AND posting.grant_id = applied.grant_id
+  AND applied_version < applied.version AND applied.version <= posting.version
+""").bindparams(bindparam("grants", type_=ARRAY(BigInteger)), bindparam("versions", type_=ARRAY(Integer)))
+
+_FORGET = text("""
+DELETE FROM posting USING (
+    SELECT client_id, posting.epoch, grant_id FROM posting JOIN client USING (client_id)
+    WHERE posting.epoch < client.epoch LIMIT :limit
+) AS void
+WHERE (posting.client_id, posting.epoch, posting.grant_id) = (void.client_id, void.epoch, void.grant_id)
+""")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ClientPostings:
+    """What waits for one client's bucket of an epoch: the totals of its grants."""
+
+    client_id: str
+    epoch: int
+    rows: tuple[Posting, ...]
+
+    def __str__(self) -> str:
+        return f"a posting to client {self.client_id}"
+
+
+def add(
+    connection: Connection,
+    client_id: str,
+    epoch: int,
+    grants: Mapping[int, int],
+    restored: Mapping[int, int] | None = None,
+) -> None:
+    """Add to the totals of a client's grants at an epoch: credits to take (below 0: give back), and to restore.
+
+    The caller holds the lock of the client's shard, shared, and has read the epoch under it.
+    """
+    put = restored or {}
+    ids = sorted({grant for grant, part in [*grants.items(), *put.items()] if part})
+    if ids:
+        values = {
+            "client_id": client_id,
+            "epoch": epoch,
+            "grants": ids,
+            "credits": [grants.get(grant, 0) for grant in ids],
+            "restored": [put.get(grant, 0) for grant in ids],
+        }
+        connection.execute(_ADD, values)
+
+
+def waiting(connection: Connection, limit: int, *, after: str = "") -> list[ClientPostings]:
+    """Return what waits of at most `limit` clients, in the order of their ids, those after `after`.
+
+    A total of a grant that is not in its bucket yet waits for the grant.
+    """
+    found: dict[tuple[str, int], list[Posting]] = {}
+    for row in connection.execute(_WAITING, {"limit": limit, "after": after, "grants": GRANTS_MAX}):
+        posting = Posting(grant_id=row.grant_id, version=row.version, credits=row.credits, restored=row.restored)
+        found.setdefault((row.client_id, row.epoch), []).append(posting)
+    return [ClientPostings(client_id=client, epoch=epoch, rows=tuple(rows)) for (client, epoch), rows in found.items()]
+
+
+def mark_applied(connection: Connection, applied: ClientPostings) -> None:
+    """Note that the bucket has these versions. Idempotent; an older version than what is noted changes nothing."""
+    values = {
+        "client_id": applied.client_id,
+        "epoch": applied.epoch,
+        "grants": [row.grant_id for row in applied.rows],
+        "versions": [row.version for row in applied.rows],
+    }
+    connection.execute(_MARK, values)
+
+
+def forget(connection: Connection, limit: int) -> int:
+    """Remove at most `limit` totals of epochs that are over; return how many."""
+    return connection.execute(_FORGET, {"limit": limit}).rowcount

@@ -1,0 +1,337 @@
+"""What the log says beyond a bucket's settles comes into it, once, while its shard works on (L2, L3, L6)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+import pytest
+import redis
+
+from billing import admin
+from billing.core.settings import Settings
+from billing.core.shards import queue_of, shard_of
+from billing.credits.values import Balance, SettleOutcome
+from billing.events.direct import encode_direct
+from billing.events.usage_event import UsageLine, decode_head
+from billing.ledger import postings, rebuilds
+from billing.ledger.changes import take_credits
+from billing.ledger.postings import ClientPostings
+from billing.reconciliation.reconcile import reconcile
+from billing.recovery.changes import apply_changes
+from billing.recovery.lapsing import lapse_grants
+from billing.recovery.postings import apply_posting, apply_postings
+from billing.task.runtime import Runtime
+from tests.integration import killed_consumer
+from tests.integration.consuming import execute, query, rows, until_rows
+from tests.integration.granting import balance_of, entries, grant, rebuild
+from tests.integration.recovering import QUEUES, SHARDS, Business, a_settlement, business_on, the_run
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+SHARD = shard_of("acme", SHARDS)
+
+
+@pytest.fixture
+def business(database: Settings, redis_url: str, broker_url: str) -> Iterator[Business]:
+    """Open a business with a client."""
+    with business_on(database, redis_url, broker_url) as business:
+        business.client("acme")
+        yield business
+
+
+def publish(business: Business, event: bytes) -> None:
+    """Put an event into its usage queue."""
+    queue = queue_of(SHARD, QUEUES)
+    business.runtime.publisher.publish(queue, event, shard=SHARD, entry_id=None)
+
+
+def settled(business: Business, credits_: int, task_id: str, *, settlement_id: str = "") -> bytes:
+    """Settle a run and return its event, which nobody has published."""
+    settlement = a_settlement("acme", credits_, task_id)
+    told = msgspec.structs.replace(settlement, settlement_id=settlement_id or settlement.settlement_id)
+    reply = business.runtime.buckets.settle(told)
+    assert reply.outcome is SettleOutcome.SETTLED
+    assert reply.event is not None
+    return reply.event
+
+
+def direct(
+    credits_: int, task_id: str, *, settlement_id: str = "direct", occurred_at: int = 1_790_000_000_005
+) -> bytes:
+    """Return the direct event of a run."""
+    head = decode_head(a_settlement("acme", credits_, task_id).head)
+    lines = [UsageLine(sku="page", quantity=1, credits=credits_)]
+    return encode_direct(head, lines, settlement_id=settlement_id, occurred_at=occurred_at)
+
+
+def forget_run(business: Business, task_id: str) -> None:
+    """Let the retention of a settled run be over."""
+    with redis.Redis.from_url(business.settings.redis_url) as client:
+        assert client.delete(f"{{billing:{SHARD}}}:run:{the_run('acme', task_id).hex}")
+
+
+def assert_at_work(business: Business, epoch: int = 1) -> Balance:
+    """Check that no shard was closed, no rebuild is asked for, and every law holds; return the balance."""
+    balance = balance_of(business)
+    assert balance.epoch == epoch
+    with business.runtime.engine.connect() as connection:
+        assert rebuilds.requested(connection) == {}
+        assert postings.waiting(connection, 10) == []
+    report = reconcile(business.runtime, stripe=False, record=False)
+    assert report.ok, report.findings()
+    return balance
+
+
+def sums(balance: Balance) -> tuple[int, int, int, int]:
+    """Return what is available, held, spent and owed."""
+    return balance.available, balance.held, balance.spent, balance.owed
+
+
+def test_given_a_late_direct_event_when_it_arrives_then_the_grants_pay_it_in_burn_order_while_the_shard_works_on(
+    business: Business,
+) -> None:
+    """L3: charged once, by grants that the log's row names, however often the event comes."""
+    first, second = grant(business, 30, "k", priority=1), grant(business, 100, "l")
+    business.hold("acme", 10, "other")
+    with business.consuming():
+        publish(business, direct(45, "a"))
+        until_rows(business.settings, 1)
+        publish(business, direct(45, "a"))
+        business.settle("acme", 1, "marks the end")
+        until_rows(business.settings, 2)
+        assert apply_postings(business.runtime) == 1
+        assert apply_postings(business.runtime) == 0
+    [(paid,)] = query(business.settings, "SELECT grants FROM usage_history WHERE epoch = 0")
+    assert paid == [{"grant": first.grant_id, "credits": 30}, {"grant": second.grant_id, "credits": 15}]
+    assert sums(assert_at_work(business)) == (74, 10, 46, 0)
+
+
+def test_given_a_client_with_restricted_grants_alone_when_a_direct_event_arrives_then_they_pay_it(
+    business: Business,
+) -> None:
+    grant(business, 30, "k", skus=["page"])
+    with business.consuming():
+        publish(business, direct(20, "a"))
+        until_rows(business.settings, 1)
+        assert apply_postings(business.runtime) == 1
+    assert sums(assert_at_work(business)) == (10, 0, 20, 0)
+
+
+def test_given_a_settlement_that_redis_took_though_its_answer_was_lost_when_the_direct_event_is_first_then_one_stands(
+    business: Business,
+) -> None:
+    """L3: both are of one settlement id; the bucket has taken it, and gives back what the log does not say."""
+    grant(business, 100, "k")
+    event = settled(business, 40, "a", settlement_id="same")
+    with business.consuming():
+        publish(business, direct(40, "a", settlement_id="same"))
+        until_rows(business.settings, 1)
+        assert apply_postings(business.runtime) == 1
+        assert sums(balance_of(business)) == (20, 0, 80, 0)
+        publish(business, event)
+        wait_until(lambda: apply_postings(business.runtime) == 1, "it is given back")
+    assert sums(assert_at_work(business)) == (60, 0, 40, 0)
+
+
+def test_given_a_run_that_is_settled_again_after_it_was_forgotten_then_its_second_charge_is_given_back_once(
+    business: Business,
+) -> None:
+    grant(business, 100, "k")
+    events = [settled(business, 30, "a")]
+    forget_run(business, "a")
+    events.append(settled(business, 25, "a"))
+    assert sums(balance_of(business)) == (45, 0, 55, 0)
+    with business.consuming():
+        for event in (*events, events[1], events[0]):
+            publish(business, event)
+        business.settle("acme", 1, "marks the end")
+        until_rows(business.settings, 2)
+        assert apply_postings(business.runtime) == 1
+    assert sums(assert_at_work(business)) == (69, 0, 31, 0)
+
+
+def test_given_an_event_of_an_epoch_that_is_over_when_it_arrives_then_its_grants_pay_without_another_rebuild(
+    business: Business,
+) -> None:
+    """L6: also where a run holds what it was to take: that is debt until the hold comes back."""
+    grant(business, 30, "k")
+    grant(business, 50, "l")
+    late = settled(business, 20, "late")
+    with business.consuming():
+        business.lose()
+        assert business.rebuilder.step() == 1
+        business.hold("acme", 25, "holder")
+        publish(business, late)
+        until_rows(business.settings, 1)
+        assert apply_postings(business.runtime) == 1
+    balance = assert_at_work(business, epoch=2)
+    assert sums(balance) == (35, 25, 20, 0)
+    assert list(balance.beyond.values()) == [15]
+
+
+def test_given_a_posting_when_redis_is_lost_before_or_after_it_was_applied_then_the_sums_are_the_same(
+    business: Business,
+) -> None:
+    """L6: a rebuild has the log; what was posted to an older epoch is void, and removed."""
+    grant(business, 30, "k")
+    with business.consuming():
+        publish(business, direct(20, "a"))
+        until_rows(business.settings, 1)
+        rebuild(business)
+        assert sums(balance_of(business)) == (10, 0, 20, 0)
+        assert apply_postings(business.runtime) == 0
+        publish(business, direct(15, "b"))
+        until_rows(business.settings, 2)
+        assert apply_postings(business.runtime) == 1
+        rebuild(business)
+    assert sums(assert_at_work(business, epoch=3)) == (0, 0, 35, 5)
+    apply_postings(business.runtime)
+    assert query(business.settings, "SELECT count(*) FROM posting") == [(0,)]
+
+
+def test_given_two_workers_and_a_dead_ones_old_total_when_they_apply_then_each_credit_is_taken_once(
+    business: Business,
+) -> None:
+    grant(business, 100, "k")
+    rivals = [Runtime(lambda: business.settings) for _ in range(2)]
+    with business.consuming():
+        publish(business, direct(20, "a"))
+        until_rows(business.settings, 1)
+        with business.runtime.engine.connect() as connection:
+            [old] = postings.waiting(connection, 10)
+        publish(business, direct(5, "b"))
+        until_rows(business.settings, 2)
+    start = threading.Barrier(3)
+
+    def apply(runtime: Runtime) -> int:
+        start.wait(10)
+        return apply_postings(runtime)
+
+    def apply_old(row: ClientPostings) -> bool:
+        start.wait(10)
+        return apply_posting(business.runtime, row)
+
+    with ThreadPoolExecutor(3) as pool:
+        done = [pool.submit(apply, runtime) for runtime in rivals]
+        pool.submit(apply_old, old).result()
+        assert {future.result() for future in done} <= {0, 1}
+    apply_posting(business.runtime, old)
+    for runtime in rivals:
+        runtime.close()
+    apply_postings(business.runtime)
+    assert sums(assert_at_work(business)) == (75, 0, 25, 0)
+
+
+@pytest.mark.parametrize("point", ["before commit", "after commit", "after ack"])
+def test_given_a_consumer_that_is_killed_around_its_commit_when_another_goes_on_then_the_charge_is_posted_once(
+    business: Business, point: str
+) -> None:
+    grant(business, 100, "k")
+    twice = [settled(business, 30, "a")]
+    forget_run(business, "a")
+    twice.append(settled(business, 30, "a"))
+    for event in (*twice, direct(20, "b")):
+        publish(business, event)
+    given = json.dumps(dataclasses.asdict(business.settings))
+    command = [sys.executable, "-m", killed_consumer.__name__, given, point, "1"]
+    assert subprocess.run(command, check=False, cwd=ROOT).returncode == -9
+    with business.consuming():
+        business.settle("acme", 1, "marks the end")
+        until_rows(business.settings, 3)
+        wait_until(lambda: apply_postings(business.runtime) == 0 and rows(business.settings) == 3, "it is applied")
+    assert sums(assert_at_work(business)) == (49, 0, 51, 0)
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_given_a_bucket_that_never_spent_what_is_given_back_when_posted_then_its_shard_is_rebuilt_from_the_log(
+    business: Business,
+) -> None:
+    """L6: a posting never takes a bucket below zero; the books decide."""
+    grant(business, 100, "k")
+    with business.runtime.engine.begin() as connection:
+        postings.add(connection, "acme", 1, {1: -5})
+    assert apply_postings(business.runtime) == 0
+    with business.runtime.engine.connect() as connection:
+        assert "uncovered" in rebuilds.requested(connection)[SHARD]
+    with business.consuming():
+        assert business.rebuilder.step() == 1
+    assert sums(assert_at_work(business, epoch=2)) == (100, 0, 0, 0)
+
+
+def test_given_a_posting_to_a_grant_that_is_on_its_way_when_applied_then_it_waits_for_the_grant(
+    business: Business,
+) -> None:
+    grant(business, 10, "k")
+    late = grant(business, 50, "l", skus=["page"])
+    execute(business.settings, f"UPDATE credit_grant SET applied_at = NULL WHERE grant_id = {late.grant_id}")
+    with business.runtime.engine.begin() as connection:
+        postings.add(connection, "acme", 1, {late.grant_id: 5})
+        assert postings.waiting(connection, 10) == []
+    execute(business.settings, "UPDATE credit_grant SET applied_at = now()")
+    with business.runtime.engine.connect() as connection:
+        assert [row.grant_id for row in postings.waiting(connection, 10)[0].rows] == [late.grant_id]
+
+
+def test_given_what_was_given_back_after_a_grant_had_ended_then_the_ledger_enters_that_too(
+    business: Business,
+) -> None:
+    """L7: the entry stays, a further one tells the rest; bucket, ledger and a rebuild say the same."""
+    row = grant(business, 100, "k")
+    grant(business, 50, "l")
+    events = [settled(business, 30, "a")]
+    forget_run(business, "a")
+    events.append(settled(business, 30, "a"))
+    admin.void(business.settings, row.grant_id)
+    assert lapse_grants(business.runtime) == 1
+    with business.consuming():
+        for event in events:
+            publish(business, event)
+        business.settle("acme", 1, "marks the end")
+        until_rows(business.settings, 2)
+        assert apply_postings(business.runtime) == 1
+        assert lapse_grants(business.runtime) == 1
+        assert entries(business)[2:] == [("void", -40), ("void", -30)]
+        assert sums(assert_at_work(business)) == (49, 0, 31, 0)
+        rebuild(business)
+    assert lapse_grants(business.runtime) == 0
+    assert sums(assert_at_work(business, epoch=2)) == (49, 0, 31, 0)
+
+
+def test_given_an_adjustment_that_died_before_its_entry_and_a_grant_that_ends_when_redis_is_lost_then_it_takes_once(
+    business: Business,
+) -> None:
+    """The end waits for the adjustment, which may have taken a part of the very grant."""
+    row = grant(business, 100, "k", priority=1)
+    grant(business, 50, "l")
+    with business.runtime.engine.begin() as connection:
+        change, _ = take_credits(connection, "acme", 10, "fix")
+    business.runtime.buckets.adjust("acme", change.change_id, 10)
+    admin.void(business.settings, row.grant_id)
+    assert lapse_grants(business.runtime) == 0, "its client has an open adjustment"
+    assert entries(business)[2:] == []
+    assert apply_changes(business.runtime) == 1
+    execute_lease_over(business)
+    assert lapse_grants(business.runtime) == 1
+    assert entries(business)[2:] == [("adjust", -10), ("void", -90)]
+    with business.consuming():
+        rebuild(business)
+    assert sums(assert_at_work(business, epoch=2)) == (50, 0, 0, 0)
+
+
+def execute_lease_over(business: Business) -> None:
+    """Let it be the turn of every grant that has ended."""
+    with redis.Redis.from_url(business.settings.redis_url) as client:
+        name = f"{{billing:{SHARD}}}:expiries"
+        for member in client.zrange(name, 0, -1):
+            client.zadd(name, {member: 1})
