@@ -2,14 +2,14 @@
 # can be had without a question. PYTHON=… chooses the interpreter.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test lint matrix bench lock clean rabbitmq servers
+.PHONY: help demo up test lint matrix loss operations bench reconciler lock clean rabbitmq servers
 
 export PYTHON
 BIN := .venv/bin
 SETUP := pyproject.toml tools/install-environment
 
 help: ## Show this text
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # `exec`: the command is then the child of make itself, and sees it when make is killed.
 demo: .venv/.installed rabbitmq ## Run a billed fleet on real work and check its books
@@ -30,8 +30,18 @@ lint: .venv/.installed ## Check style, types and the direction of imports
 matrix: .venv-5.6/.installed servers ## Run all tests with the other Celery version (5.6)
 	@exec .venv-5.6/bin/python -m pytest $(ARGS)
 
+loss: .venv/.installed servers ## Lose billing's Redis under 10,000 clients and 1,000 open holds, and count every credit
+	@LOSS_SIZE=full exec $(BIN)/python -m pytest -s tests/chaos/test_lost_redis.py $(ARGS)
+
+operations: .venv/.installed ## Compare buckets with their twin over random operations (OPERATIONS=1000000 SEED= PROCESSES=2)
+	@exec $(BIN)/python -m tests.contract.walking --operations $(or $(OPERATIONS),1000000) \
+		--processes $(or $(PROCESSES),2) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
 bench: .venv/.installed rabbitmq ## Measure, as ratios to plain Celery, Redis and PostgreSQL
 	@exec $(BIN)/python -m benchmarks $(ARGS)
+
+reconciler: .venv/.installed servers ## Find one credit among 10,000 clients beside a fleet at work, and say how fast
+	@RECONCILER_CLIENTS=10000 exec $(BIN)/python -m pytest -s -o timeout=3600 tests/integration/test_reconciler_load.py $(ARGS)
 
 lock: .venv/.installed ## Write the locked requirements anew (ARGS=--upgrade for newer versions)
 	tools/lock $(ARGS)

@@ -26,6 +26,7 @@ from billing.embedded.server import NotInstalled
 GROUPS: Final = {
     "import": "benchmarks.imports",
     "buckets": "benchmarks.buckets",
+    "recovery": "benchmarks.recovery",
     "usage-log": "benchmarks.usage_log",
     "consumer": "benchmarks.consumer",
     "tasks": "benchmarks.tasks",

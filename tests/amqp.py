@@ -24,6 +24,7 @@ def settings_for(broker_url: str, **changes: Any) -> Settings:
     """Return settings with an exchange of this test's own and two usage queues."""
     name = f"test-{uuid.uuid4().hex[:10]}"
     given: dict[str, Any] = {"broker_url": broker_url, "usage_exchange": name, "usage_queues": 2, "shards": 4}
+    given |= {"publish_timeout_seconds": 30.0, "redis_timeout_seconds": 60.0}
     return Settings(**(given | changes))
 
 
@@ -67,7 +68,7 @@ def messages(settings: Settings, number: int) -> list[Any]:
         count = channel.queue_declare(name, passive=True).message_count
         channel.basic_consume(name, no_ack=True, callback=found.append, consumer_tag="test")
         while len(found) < count:
-            channel.connection.client.drain_events(timeout=5)
+            channel.connection.client.drain_events(timeout=120)
     return found
 
 

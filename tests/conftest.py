@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator
 from typing import NoReturn
 
+import hypothesis
 import psycopg
 import pytest
 import redis
@@ -21,6 +22,15 @@ from billing.embedded.server import NotInstalled
 from billing.embedded.stack import BROKER_VARIABLE, Stack
 from tests.fleet.fixtures import fleet, fleet_settings, running_fleet
 from tests.stripe_sandbox import stripe_client, stripe_sandbox
+
+# No example fails for being slow, and under CI the examples are the same each time.
+hypothesis.settings.register_profile(
+    "steady",
+    deadline=None,
+    derandomize="CI" in os.environ,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("steady")
 
 # A shell that starts the tests in the background has SIGINT ignored, nohup SIGHUP; what they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

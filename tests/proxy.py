@@ -39,7 +39,8 @@ class Proxy:
 
     def shut(self) -> None:
         """End every connection, and every new one at once: the server is down."""
-        self._open.clear()
+        with self._lock:
+            self._open.clear()
         self.cut()
 
     def reopen(self) -> None:
@@ -54,21 +55,32 @@ class Proxy:
     def close(self) -> None:
         """End the proxy."""
         self._ended.set()
-        self.reopen()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes who waits in `accept`
         self._listener.close()
+        self.reopen()
         self.cut()
 
     def _accept(self) -> None:
         while not self._ended.is_set():
             try:
                 client, _ = self._listener.accept()
-                if not self._open.is_set():
-                    client.close()
-                    continue
-                server = socket.create_connection(self._target)
             except OSError:
                 continue
+            if not self._open.is_set():
+                client.close()
+                continue
+            try:
+                server = socket.create_connection(self._target)
+            except OSError:
+                client.close()
+                continue
             with self._lock:
+                # Looked at again, in one step with taking it in: none slips through while the proxy is being shut.
+                if not self._open.is_set() or self._ended.is_set():
+                    client.close()
+                    server.close()
+                    continue
                 self._pairs.append((client, server))
             threading.Thread(target=self._pass, args=(client, server), daemon=True).start()
 

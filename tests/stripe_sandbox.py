@@ -27,7 +27,7 @@ def stripe_sandbox(stack: Stack) -> Iterator[SandboxControl]:
 @pytest.fixture
 def stripe_client(stripe_sandbox: SandboxControl) -> Iterator[stripe.StripeClient]:
     """Yield the real SDK's client, pointed at the stand-in, without retries."""
-    http_client = stripe.RequestsClient(timeout=(3.05, 20))
+    http_client = stripe.RequestsClient(timeout=(60, 60))
     yield sdk_client(stripe_sandbox.url, http_client)
     http_client.close()  # type: ignore[no-untyped-call]
 

@@ -61,13 +61,13 @@ def receiving(*statuses: int, hanging: bool = False) -> Iterator[Receiver]:
         receiver.answers.set()
 
     class Handler(BaseHTTPRequestHandler):
-        timeout = 30
+        timeout = 120
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
             receiver.calls.append(Received(path=self.path, headers=headers, body=body))
-            receiver.answers.wait(30)
+            receiver.answers.wait(120)
             status = receiver.statuses.pop(0) if len(receiver.statuses) > 1 else receiver.statuses[0]
             self.send_response(status)
             if 300 <= status < 400:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from billing.admin.access import close
 from billing.admin.alerts import AlertRow, Webhook, alerts, remove_webhook, rotate_webhook, set_webhook, webhook
+from billing.admin.allowances import add_allowance, allowances, end_allowance
 from billing.admin.changes import adjust_credits, set_client_state, set_overdraft, void
 from billing.admin.clients import ClientView, add_client, client, clients
 from billing.admin.grants import grant
@@ -16,7 +17,7 @@ from billing.admin.quotes import quote
 from billing.admin.reading import all_usage, balance, usage, usage_totals
 from billing.admin.rebuilding import Rebuilding, rebuild
 from billing.admin.receipts import open_receipt, receipt
-from billing.admin.reconciling import reconcile
+from billing.admin.reconciling import plan_repair, reconcile, reconciler_status, repair
 from billing.admin.stripe import (
     customers,
     link_client,
@@ -26,6 +27,7 @@ from billing.admin.stripe import (
     sync_push,
     sync_status,
 )
+from billing.admin.top_ups import TopUp, answer_top_up, remove_top_up, set_top_up, top_up
 from billing.ledger.grant_terms import Terms, check_terms
 from billing.task.quoting import Quote
 
@@ -36,11 +38,15 @@ __all__ = [
     "Quote",
     "Rebuilding",
     "Terms",
+    "TopUp",
     "Webhook",
+    "add_allowance",
     "add_client",
     "adjust_credits",
     "alerts",
     "all_usage",
+    "allowances",
+    "answer_top_up",
     "balance",
     "balance_at",
     "check_terms",
@@ -48,25 +54,32 @@ __all__ = [
     "clients",
     "close",
     "customers",
+    "end_allowance",
     "grant",
     "link_client",
     "open_receipt",
+    "plan_repair",
     "prices",
     "quote",
     "rebuild",
     "receipt",
     "reconcile",
+    "reconciler_status",
+    "remove_top_up",
     "remove_webhook",
+    "repair",
     "rotate_webhook",
     "set_client_state",
     "set_overdraft",
     "set_price",
+    "set_top_up",
     "set_webhook",
     "stripe_setup",
     "sync_confirm",
     "sync_plan",
     "sync_push",
     "sync_status",
+    "top_up",
     "usage",
     "usage_totals",
     "void",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from billing.admin.access import runtime_for
@@ -19,7 +20,7 @@ from billing.credits.values import GrantOutcome
 from billing.ledger import locks
 from billing.ledger.grants import GrantRow
 from billing.ledger.many_grants import add_grants, mark_all_applied
-from billing.recovery.grants import apply_grant
+from billing.recovery.grants import apply_grant, used_up
 from billing.sinks.stripe import links
 from billing.task.runtime import Runtime
 
@@ -42,7 +43,7 @@ def add_clients(settings: Settings, client_ids: Sequence[str]) -> int:
 def grant_each(settings: Settings, client_ids: Sequence[str], credits_: int, *, key: str) -> int:
     """Grant the same credits to each of some clients under one key; return how many buckets have theirs already.
 
-    Raises `UnknownClient`, and `Conflict` if the key was used for another amount. A bucket that cannot take its grant
+    Raises `UnknownClient`, and `Conflict` if the key was used for anything else. A bucket that cannot take its grant
     now gets it from the fulfillment worker within seconds.
     """
     runtime = runtime_for(settings)
@@ -50,7 +51,7 @@ def grant_each(settings: Settings, client_ids: Sequence[str], credits_: int, *, 
     for part in _slices(client_ids):
         with postgres.reaching(settings), runtime.engine.begin() as connection:
             locks.lock_shards_shared(connection, [shard_of(client_id, settings.shards) for client_id in part])
-            rows = add_grants(connection, part, credits_, key)
+            rows = add_grants(connection, part, credits_, key, partial(used_up, runtime))
         applied += _apply(runtime, rows)
     return applied
 

@@ -11,10 +11,11 @@ from typing import Final
 
 from billing.alerts.alert import LOW_BALANCE, Alert, kind_of, source_of
 from billing.alerts.signals import exhausted, low_balance
-from billing.alerts.statements import ANNOUNCED, PRUNE, RECORD, UNANNOUNCED
+from billing.alerts.statements import ANNOUNCED, ANNOUNCES, PRUNE, RECORD, UNANNOUNCED
 from billing.connections import postgres
 from billing.core.clock import from_milliseconds
 from billing.task.runtime import Runtime
+from billing.top_ups.looking import make_due
 
 #: Entries taken from a shard, and signals sent, at a time (L9).
 _BATCH: Final = 200
@@ -40,13 +41,20 @@ def record(runtime: Runtime) -> int:
     }
     with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
         connection.execute(RECORD, given)
+    # Before the entries go: whoever dies here leaves them to the next, who has their balances looked at.
+    make_due(runtime, [entry.client_id for entry in entries])
     runtime.buckets.forget_alerts(entries)
     return len(entries)
 
 
 def announce(runtime: Runtime) -> int:
-    """Send the signals of alerts that have had none; return how many. A receiver that raises is logged by Celery."""
+    """Send the signals of alerts that have had none; return how many: 0 while another worker does the same.
+
+    A receiver that raises is logged by Celery.
+    """
     with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
+        if not connection.execute(ANNOUNCES).scalar_one():
+            return 0
         waiting = [Alert(**row) for row in connection.execute(UNANNOUNCED, {"count": _BATCH}).mappings()]
         for alert in waiting:
             signal = low_balance if alert.kind == LOW_BALANCE else exhausted
@@ -66,9 +74,11 @@ def announce(runtime: Runtime) -> int:
 
 
 def record_and_announce(runtime: Runtime) -> None:
-    """Do both, as the fulfillment worker does each second."""
-    record(runtime)
-    announce(runtime)
+    """Do both, as the fulfillment worker does each second: what is recorded is announced also while Redis is away."""
+    try:
+        record(runtime)
+    finally:
+        announce(runtime)
 
 
 def prune(runtime: Runtime) -> None:

@@ -6,6 +6,8 @@ from typing import Final
 
 from sqlalchemy import TextClause, text
 
+from billing.schema.advisory import Guard
+
 _COLUMNS: Final = "client_id, kind, threshold_percent, available, granted, occurred_at"
 
 #: Write alerts as they come from the streams; one that is there already stays as it is.
@@ -23,10 +25,13 @@ RECORD: Final = text(f"""
     ON CONFLICT (source) DO NOTHING
 """)  # noqa: S608 - columns of our own
 
-#: Take alerts whose signal nobody has sent yet, keeping them from others who look at the same time.
+#: Be the one who announces, until the transaction ends. No row is locked: receivers are anybody's code and may take
+#: their time, while webhooks are delivered and alerts are closed (L10).
+ANNOUNCES: Final = text(f"SELECT pg_try_advisory_xact_lock({int(Guard.ANNOUNCE)}, 0)")
+
+#: Alerts whose signal nobody has sent yet; to be read by the one who announces, after that is settled.
 UNANNOUNCED: Final = text(f"""
-    SELECT alert_id, {_COLUMNS} FROM alert WHERE announced_at IS NULL
-    ORDER BY alert_id LIMIT :count FOR UPDATE SKIP LOCKED
+    SELECT alert_id, {_COLUMNS} FROM alert WHERE announced_at IS NULL ORDER BY alert_id LIMIT :count
 """)  # noqa: S608 - see above
 
 #: Note that their signals are sent.

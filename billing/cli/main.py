@@ -25,6 +25,8 @@ COMMANDS: Final = {
     "grant": "billing.cli.money:grant",
     "void": "billing.cli.money:void",
     "adjust": "billing.cli.money:adjust",
+    "allowance": "billing.cli.allowances:allowance",
+    "top-up": "billing.cli.top_ups:top_up",
     "balance": "billing.cli.money:balance",
     "quote": "billing.cli.quote:quote",
     "usage": "billing.cli.money:usage",

@@ -51,7 +51,7 @@ def grant(
 @click.option("--reason", default="", help="Why, for the ledger.")
 @json_option
 def void(grant_id: int, key: str | None, reason: str, as_json: bool) -> None:  # noqa: FBT001
-    """Take a grant back. What runs were lent of it stays theirs; what they give back is voided too."""
+    """Take a grant back. What it has paid stays paid, debt too; what runs were lent is voided as they give it back."""
     row, applied = admin.void(settings(), grant_id, key=key, reason=reason)
     print_change(row, f"grant {grant_id} of {row.client_id} is voided", applied=applied, as_json=as_json)
 

@@ -18,7 +18,6 @@ from redis.exceptions import (
     AuthenticationError,
     ClusterDownError,
     MaxConnectionsError,
-    ReadOnlyError,
     RedisClusterException,
 )
 
@@ -81,7 +80,11 @@ class Cluster:
         for turn in range(self._retries + 1):
             if turn:
                 time.sleep(self._retry_wait_seconds)
-                self._look_again()
+                try:
+                    self._look_again()
+                except redis.RedisError:
+                    # What was lost stays so; what other nodes have answered counts all the same (L10).
+                    break
             topology = self._topology()
             ask(topology, commands, keys, waiting, answers)
             follow(topology, commands, keys, waiting, answers)
@@ -90,6 +93,16 @@ class Cluster:
             if not waiting:
                 break
         return answers
+
+    def node_of(self, key: str) -> str | None:
+        """Return the name of the node that has a key, as far as it is known: nobody is asked, nor waited for."""
+        made: Any = self._made
+        if made is None:
+            return None
+        try:
+            return str(made.get_node_from_key(key).name)
+        except RedisClusterException:  # nobody has its slot
+            return None
 
     def close(self) -> None:
         """Close what is open; the next command connects again."""
@@ -119,13 +132,13 @@ class Cluster:
             raise told(error) from error
 
     def _everywhere(self, command: Command) -> Any:
-        """Run a command on every primary that answers. What is missing on one that does not is missed later."""
+        """Run a command on every primary that takes it. What is missing on one that does not is missed later (L10)."""
         answers: list[Any] = []
         server: Any
         for server in self.primaries():
             try:
                 answers.append(server.execute_command(*command))
-            except (*_LOST, ReadOnlyError) as error:
+            except redis.RedisError as error:
                 answers.append(error)
         given = [answer for answer in answers if not isinstance(answer, Exception)]
         if not given:

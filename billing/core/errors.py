@@ -31,6 +31,10 @@ class Unreachable(Retryable):
     """A server did not answer within its bound. The message never contains a password."""
 
 
+class Refusing(Unreachable):
+    """A server answers, at once, and takes no writes for now: no other call need wait for it."""
+
+
 class Recovering(Retryable):
     """The shard's Redis lost or may have lost something; nothing is admitted until it is rebuilt (L6)."""
 

@@ -15,6 +15,7 @@ from billing.core.errors import InvalidValue
 Parser = Callable[[str, object], Any]
 
 _EVENT_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
+_REFERENCE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _PERCENTS_MAX: Final = 8
 _API_KEY: Final = re.compile(r"(sk|rk)_(test|live)_[A-Za-z0-9]{8,}")
 
@@ -125,6 +126,15 @@ def percents(key: str, value: object) -> tuple[int, ...]:
     if len(set(found)) != len(value) or not all(1 <= part <= 99 for part in found):  # noqa: PLR2004 - percent
         raise InvalidValue(key, value, rule)
     return tuple(sorted(found, reverse=True))
+
+
+def reference(key: str, value: object) -> str:
+    """Return the name of a function, as `shop.payments:buy`, or "" for none. It is imported when it is needed."""
+    if value is None or value == "":
+        return ""
+    if not isinstance(value, str) or not _REFERENCE.fullmatch(value):
+        raise InvalidValue(key, value, "must be a function's name, as package.module:function")
+    return value
 
 
 def stripe_key(key: str, value: object) -> str:

@@ -13,7 +13,19 @@ from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from billing.core.errors import InvalidValue
-from billing.core.parsers import Parser, choice, event_name, flag, name, percents, seconds, stripe_key, url, whole
+from billing.core.parsers import (
+    Parser,
+    choice,
+    event_name,
+    flag,
+    name,
+    percents,
+    reference,
+    seconds,
+    stripe_key,
+    url,
+    whole,
+)
 from billing.core.redis_address import redis_url, shown_nodes
 
 OnExhausted = Literal["fail"]
@@ -93,11 +105,26 @@ class Settings:
     reconcile_wait_seconds: float = _setting(
         30.0, seconds(0, 600), "how long reconciliation waits for events on their way before it calls them missing"
     )
+    reconcile_pass_seconds: float = _setting(
+        20.0, seconds(0, 86_400), "time in which the fulfillment worker compares every bucket, over and over; 0: never"
+    )
+    reconcile_load_percent: int = _setting(
+        40, whole(1, 100), "share of one core that this may take; where it does not suffice, passes take longer"
+    )
     alert_percents: tuple[int, ...] = _setting(
         (20, 5), percents, "shares of what was granted at which a client's low balance is alerted"
     )
     webhook_timeout_seconds: float = _setting(5.0, seconds(0.1, 60), "bound on one call of a client's webhook")
     webhook_attempts_max: int = _setting(8, whole(1, 20), "calls of a webhook before its alert is given up")
+    top_up_hook: str = _setting(
+        "", reference, "module:function that is asked to buy credits for a client; none: nobody"
+    )
+    top_up_timeout_seconds: float = _setting(
+        30.0, seconds(1, 3_600), "how long a call of that hook may take before its request is tried again"
+    )
+    top_up_pending_seconds: float = _setting(
+        86_400.0, seconds(60, 31 * 86_400), "how long a request may stay unanswered before it lapses"
+    )
     unavailable_retry_seconds: float = _setting(5.0, seconds(0.1, 3_600), "how long such a task waits each time")
 
 

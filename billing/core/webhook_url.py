@@ -7,12 +7,16 @@ show. Where the host leads to is not judged: only the operator sets it, never th
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Final
 from urllib.parse import urlsplit
 
 from billing.core.errors import InvalidValue
 
 _LENGTH_MAX: Final = 2_000
+#: DNS (RFC 1035): a name, and each of its labels.
+_NAME_LENGTH_MAX: Final = 253
+_LABEL: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 
 
 def check_webhook_url(value: object, *, insecure: bool = False) -> str:
@@ -21,9 +25,12 @@ def check_webhook_url(value: object, *, insecure: bool = False) -> str:
         raise InvalidValue("url", value, f"must be a URL of at most {_LENGTH_MAX} printable characters without spaces")
     try:
         parts = urlsplit(value)
-        host, _ = parts.hostname, parts.port
+        host, port = parts.hostname, parts.port
+        possible = port != 0 and (not host or _is_address(host) or _is_name(host))
     except ValueError:
-        raise InvalidValue("url", "…", "must be a URL with a valid host and port") from None
+        possible = False
+    if not possible:
+        raise InvalidValue("url", "…", "must be a URL with a valid host and port")
     if parts.username is not None or parts.password is not None:
         raise InvalidValue("url", "…", "must hold no user or password: the call is signed instead")
     if parts.scheme not in ("http", "https") or not host:
@@ -33,6 +40,23 @@ def check_webhook_url(value: object, *, insecure: bool = False) -> str:
     if parts.scheme == "http" and not insecure and not _is_loopback(host):
         raise InvalidValue("url", value, "must begin with https://, or be allowed by --insecure")
     return value
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_name(host: str) -> bool:
+    """Whether a host may be looked up: labels of letters, digits, - and _, which some name their containers with.
+
+    Raises `ValueError` for other letters that no name can have.
+    """
+    name = host.removesuffix(".").encode("idna").decode()
+    return len(name) <= _NAME_LENGTH_MAX and all(map(_LABEL.fullmatch, name.split(".")))
 
 
 def _is_loopback(host: str) -> bool:

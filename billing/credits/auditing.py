@@ -87,6 +87,18 @@ class Auditing(Calling):
             waiting[shard] = (int(depth), age_ms)
         return waiting
 
+    def outboxes_since_ms(self, shards: Sequence[int]) -> dict[int, int | None]:
+        """Return of each shard when the oldest entry of its outbox was written, by its own clock; None: it is empty."""
+        answers = (
+            self._scripts.run_all([("XRANGE", self._keys[shard].outbox, "-", "+", "COUNT", 1) for shard in shards])
+            if shards
+            else []
+        )
+        return {
+            shard: int(first[0][0].split(b"-")[0]) if first else None
+            for shard, first in zip(shards, answers, strict=True)
+        }
+
     def _audit(self, shard: int, client_ids: Sequence[str]) -> Command:
         keys = self._keys[shard]
         audit_keys = (keys.server, keys.leases, keys.run, keys.bucket, keys.grants)

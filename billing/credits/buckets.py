@@ -10,17 +10,18 @@ import logging
 from collections.abc import Sequence
 from uuid import UUID
 
+from msgspec import structs
+
 from billing.connections.redis import Client
-from billing.core.credits import CREDITS_MAX, check_amount
-from billing.core.errors import Conflict, Corrupt, InvalidValue, Recovering
+from billing.core.credits import check_amount
+from billing.core.errors import Conflict, Corrupt, Recovering
 from billing.core.shards import shard_of
 from billing.credits.alert_stream import AlertStream
 from billing.credits.auditing import Auditing
 from billing.credits.granting import Granting
 from billing.credits.keys import ShardKeys, shard_keys
 from billing.credits.outbox import Outbox
-from billing.credits.posting import PostingScript
-from billing.credits.records import claim_of, read_balance, read_hold
+from billing.credits.records import check_settlement, claim_of, read_balance, read_hold
 from billing.credits.scripts import Command, Scripts
 from billing.credits.values import (
     Balance,
@@ -41,7 +42,7 @@ from billing.credits.verification import Verification
 logger = logging.getLogger(__name__)
 
 
-class Buckets(Verification, Granting, PostingScript, Outbox, Auditing, AlertStream):
+class Buckets(Verification, Granting, Outbox, Auditing, AlertStream):
     """The buckets on one Redis client. Threads may share it; processes may not."""
 
     def __init__(
@@ -64,7 +65,10 @@ class Buckets(Verification, Granting, PostingScript, Outbox, Auditing, AlertStre
         self._percents = ",".join(map(str, alert_percents))
 
     def reserve(self, hold: Hold, *, forget: Sequence[tuple[int, str]] = ()) -> ReserveReply:
-        """Hold credits for an attempt. `forget`: confirmed outbox entries whose removal rides along, one round trip."""
+        """Hold credits for an attempt. `forget`: confirmed outbox entries whose removal rides along, one round trip.
+
+        Those of other nodes do not ride, and one whose removal fails decides nothing: the reply names what is left.
+        """
         credits_ = check_amount("credits", hold.credits, minimum=0)
         keys = self._keys[shard_of(hold.client_id, self.shards)]
         lease_ms = self._milliseconds(hold.lease_seconds)
@@ -81,9 +85,13 @@ class Buckets(Verification, Granting, PostingScript, Outbox, Auditing, AlertStre
             keys.alerts,
             request,
         )
-        answer: bytes | list[bytes] = (
-            self._scripts.run_all([*self._removals(forget), command])[-1] if forget else self._scripts.run(command)
-        )
+        if not forget:
+            return self._reserved(hold, self._scripts.run(command))
+        answer, left = self._run_with_riders(command, shard_of(hold.client_id, self.shards), forget)
+        return structs.replace(self._reserved(hold, answer), left=left)
+
+    def _reserved(self, hold: Hold, answer: bytes | list[bytes]) -> ReserveReply:
+        credits_ = hold.credits
         if answer == b"HELD":
             return ReserveReply(
                 outcome=ReserveOutcome.HELD, required=credits_, held=credits_, price_version=hold.price_version
@@ -134,18 +142,10 @@ class Buckets(Verification, Granting, PostingScript, Outbox, Auditing, AlertStre
         return SettleReply(outcome=SettleOutcome(word.decode()))
 
     def _settle_command(self, settlement: Settlement) -> Command:
-        amounts = settlement.amounts
-        if not amounts or len(amounts) != len(settlement.fragments):
-            raise InvalidValue("amounts", amounts, "must be one per line, and at least one")
-        for amount in amounts:
-            check_amount("credits", amount, minimum=0)
-        if sum(amounts) > CREDITS_MAX:
-            raise InvalidValue("credits", sum(amounts), f"must be at most {CREDITS_MAX} over all lines")
-        if not settlement.settlement_id.isalnum():
-            raise InvalidValue("settlement_id", settlement.settlement_id, "must be letters and digits")
+        check_settlement(settlement)
         keys = self._keys[shard_of(settlement.client_id, self.shards)]
         run_id = settlement.run_id.hex
-        lines = [part for line in zip(settlement.fragments, amounts, strict=True) for part in line]
+        lines = [part for line in zip(settlement.fragments, settlement.amounts, strict=True) for part in line]
         return (
             "FCALL",
             self._functions["settle"],
@@ -173,13 +173,26 @@ class Buckets(Verification, Granting, PostingScript, Outbox, Auditing, AlertStre
         return ReleaseOutcome(self._call("release", run_keys, run_id.hex, token))
 
     def renew(self, items: Sequence[tuple[str, UUID, float | None]]) -> list[RenewOutcome]:
-        """Move the deadlines of running attempts: (client id, run id, lease in seconds or None). One round trip."""
+        """Move the deadlines of running attempts: (client id, run id, lease in seconds or None). One round trip.
+
+        Raises the first failure, once all others are renewed.
+        """
+        outcomes: list[RenewOutcome] = []
+        for outcome in self.renew_each(items):
+            if isinstance(outcome, Exception):
+                raise outcome
+            outcomes.append(outcome)
+        return outcomes
+
+    def renew_each(self, items: Sequence[tuple[str, UUID, float | None]]) -> list[RenewOutcome | Exception]:
+        """Do the same, and return the error of each that failed in its place: none hides another's outcome (L10)."""
         commands = []
         for client_id, run_id, lease_seconds in items:
             keys = self._keys_of(client_id)
             run_keys = (keys.run + run_id.hex, keys.leases, keys.server)
             commands.append(self._command("renew", run_keys, run_id.hex, self._milliseconds(lease_seconds)))
-        return [RenewOutcome(answer.decode()) for answer in self._scripts.run_all(commands)] if commands else []
+        answers = self._scripts.run_each(commands) if commands else []
+        return [answer if isinstance(answer, Exception) else RenewOutcome(answer.decode()) for answer in answers]
 
     def stage(self, client_id: str, run_id: UUID, token: str, lines: bytes, *, head: bytes = b"") -> bool:
         """Replace the draft lines of a held run (and its head, if given); False if this attempt has no hold."""

@@ -22,6 +22,10 @@ class Calling:
     def _keys_of(self, client_id: str) -> ShardKeys:
         return self._keys[shard_of(client_id, self.shards)]
 
+    def node_of(self, shard: int) -> str:
+        """Return the name of the server that has a shard, as far as it is known here: nobody is asked."""
+        return self._scripts.node_of(self._keys[shard].server)
+
     def _milliseconds(self, lease_seconds: float | None) -> int:
         return self._lease_ms if lease_seconds is None else round(lease_seconds * 1_000)
 

@@ -1,6 +1,7 @@
-"""What changes a client's credits apart from its runs: grants, voids, adjustments, terms, and the end of a grant.
+"""What changes a client's credits apart from its runs: grants, voids, adjustments, terms, ends of grants, postings.
 
-Each verb is idempotent by the id that the ledger gave it, so that whoever finds it open in the ledger applies it again.
+Each verb is idempotent by the id, or the version, that the ledger gave it, so that whoever finds it open in the ledger
+applies it again.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from enum import Enum
 from typing import Any
 
 from billing.core.credits import check_amount
+from billing.core.errors import InvalidValue
 from billing.core.limits import USABLE_GRANTS_MAX
 from billing.credits.calling import Calling
+from billing.credits.posting import GRANTS_MAX, Posting, PostOutcome
 from billing.credits.records import read_shares
 from billing.credits.scripts import Command
 from billing.credits.terms import ORDINARY, ClientTerms, GrantTerms
@@ -102,6 +105,19 @@ class Granting(Calling):
         keys = self._keys_of(client_id)
         bucket_keys = (keys.bucket + client_id, keys.server)
         return TermsOutcome(self._call("set_terms", bucket_keys, terms.state.value, terms.overdraft_limit))
+
+    def post(self, client_id: str, epoch: int, rows: Sequence[Posting]) -> PostOutcome:
+        """Bring a bucket of this epoch to what the log says beyond its settles; what it has seen is skipped.
+
+        Each row is another grant's.
+        """
+        check_amount("epoch", epoch)
+        if len(rows) > GRANTS_MAX or len({row.grant_id for row in rows}) < len(rows):
+            raise InvalidValue("rows", len(rows), f"must be at most {GRANTS_MAX}, of a grant each")
+        keys = self._keys_of(client_id)
+        bucket_keys = (keys.bucket + client_id, keys.grants + client_id, keys.server, keys.alerts, keys.expiries)
+        totals = [number for row in rows for number in row.numbers()]
+        return PostOutcome(self._call("post", bucket_keys, client_id, epoch, *totals))
 
     def endings_due(self) -> list[int]:
         """Return the shards that have grants to look at, in one round trip."""

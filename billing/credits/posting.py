@@ -6,14 +6,12 @@ comes to the same. What a grant has no more becomes debt, which is told apart (`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from billing.core.credits import CREDITS_MAX, check_amount
 from billing.core.errors import InvalidValue
-from billing.credits.calling import Calling
 
 #: Grants that one call posts to at most (L9).
 GRANTS_MAX: Final = 500
@@ -47,27 +45,22 @@ class Posting:
     credits: int
     restored: int = 0
 
-
-class PostingScript(Calling):
-    """The postings to the buckets."""
-
-    def post(self, client_id: str, epoch: int, rows: Sequence[Posting]) -> PostOutcome:
-        """Bring a bucket of this epoch to these totals; what it has seen is skipped. No grant comes twice."""
-        check_amount("epoch", epoch)
-        if len(rows) > GRANTS_MAX or len({row.grant_id for row in rows}) < len(rows):
-            raise InvalidValue("rows", len(rows), f"must be at most {GRANTS_MAX}, of a grant each")
-        keys = self._keys_of(client_id)
-        bucket_keys = (keys.bucket + client_id, keys.grants + client_id, keys.server, keys.alerts, keys.expiries)
-        totals = [number for row in rows for number in _numbers(row)]
-        return PostOutcome(self._call("post", bucket_keys, client_id, epoch, *totals))
+    def numbers(self) -> tuple[int, int, int, int]:
+        """Return what a script takes. Raises `InvalidValue` for what no bucket could mean."""
+        check_amount("grant_id", self.grant_id, minimum=0)
+        check_amount("version", self.version)
+        for name, credits_ in (("credits", self.credits), ("restored", self.restored)):
+            if not -CREDITS_MAX <= credits_ <= CREDITS_MAX:
+                raise InvalidValue(name, credits_, f"must be within {CREDITS_MAX} either way")
+        if self.restored and not self.grant_id:
+            raise InvalidValue("restored", self.restored, "is of a grant, not of debt")
+        return self.grant_id, self.version, self.credits, self.restored
 
 
-def _numbers(row: Posting) -> tuple[int, int, int, int]:
-    check_amount("grant_id", row.grant_id, minimum=0)
-    check_amount("version", row.version)
-    for name, credits_ in (("credits", row.credits), ("restored", row.restored)):
-        if not -CREDITS_MAX <= credits_ <= CREDITS_MAX:
-            raise InvalidValue(name, credits_, f"must be within {CREDITS_MAX} either way")
-    if row.restored and not row.grant_id:
-        raise InvalidValue("restored", row.restored, "is of a grant, not of debt")
-    return row.grant_id, row.version, row.credits, row.restored
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Posted:
+    """What was posted to a grant of a bucket: absolute totals, and the version that they are of."""
+
+    version: int
+    credits: int
+    restored: int

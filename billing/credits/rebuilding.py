@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
+from billing.credits.lending import Claim, lend
 from billing.credits.terms import ORDINARY, ClientTerms, GrantTerms
 from billing.credits.values import GrantBalance
 
@@ -20,7 +22,8 @@ class LedgerTerms:
 
     `final`: what expired and what was voided of grants that have ended and have nothing left. `adjustments`: what each
     one that was applied took from each grant. `waiting`: (adjustment id, credits) of those that no bucket has seen.
-    `claims`: the SKU of a hold, and when it was made.
+    `claims`: the SKU of a hold, and when it was made. `repaid`: how much debt each grant had repaid by the bucket that
+    is to be replaced, if it is still there.
     """
 
     now_ms: int = 0
@@ -30,6 +33,7 @@ class LedgerTerms:
     adjustments: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
     waiting: Sequence[tuple[int, int]] = ()
     claims: Mapping[UUID, tuple[str, int]] = field(default_factory=dict)
+    repaid: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,7 +116,7 @@ class _Books:
         self.available = {grant: credits_ - self.paid[grant] for grant, credits_ in grants}
         self.held, self.repaid, self.expired, self.voided = (dict.fromkeys(self.granted, 0) for _ in range(4))
         self.adjusted: dict[int, Mapping[int, int]] = {}
-        self.room = 0
+        self.room = self.adjusted_debt = 0
 
     def terms(self, grant: int) -> GrantTerms:
         return self.known.grants.get(grant, ORDINARY)
@@ -129,6 +133,7 @@ class _Books:
         taken = {grant: part for grant in self.granted if (part := self.move(grant, shares.get(grant, 0), self.voided))}
         missing = sum(shares.values()) - sum(taken.values())
         self.adjusted[adjustment] = taken | ({_NONE: missing} if missing else {})
+        self.adjusted_debt += missing
 
     def close(self, grant: int, expired: int, voided: int) -> None:
         """Book the end of a grant as the ledger has it; what is then left had repaid debt.
@@ -153,21 +158,32 @@ class _Books:
                 left -= part
         return shares
 
-    def lend(self, run_id: UUID, need: int) -> dict[int, int]:
-        """Lend to a hold from the grants that it could use when it was made, then overdraft room."""
-        sku, created_ms = self.known.claims.get(run_id, ("", 0))
-        shares, left = {}, need
+    def lend(self, holds: Sequence[tuple[UUID, int]], loans: Mapping[UUID, dict[int, int]]) -> None:
+        """Lend to holds what they lack, from the grants that each could use when it was made, then overdraft room."""
+        fitting: dict[str, list[tuple[int, int]]] = {}
+        claims = []
+        for run_id, need in holds:
+            sku, created_ms = self.known.claims.get(run_id, ("", 0))
+            if sku not in fitting:
+                fitting[sku] = self.fitting(sku)
+            usable = tuple(grant for grant, ends_ms in fitting[sku] if not 0 < ends_ms <= created_ms)
+            claims.append(Claim(run_id=run_id, need=need, usable=usable))
+        lend(self.available, self.held, claims, loans)
+        self.available[_NONE], self.held[_NONE] = self.known.client.overdraft_limit - self.room, self.room
+        anybody = [dataclasses.replace(claim, usable=(*claim.usable, _NONE)) for claim in claims]
+        lend(self.available, self.held, anybody, loans)
+        del self.available[_NONE]
+        self.room = self.held.pop(_NONE)
+
+    def fitting(self, sku: str) -> list[tuple[int, int]]:
+        """Return the grants that may lend to holds for a SKU, with when each ends or ended."""
+        found = []
         for grant in self.granted:
             terms = self.terms(grant)
-            ended = 0 < terms.expires_ms <= created_ms or 0 < terms.voided_ms <= created_ms
-            if grant in self.known.final or ended or (sku and not terms.fits(sku)):
-                continue
-            if part := self.move(grant, left, self.held):
-                shares[grant] = part
-                left -= part
-        if part := self.make_room(left):
-            shares[_NONE] = part
-        return shares
+            some = self.available[grant] or self.held[grant]
+            if some and grant not in self.known.final and (not sku or terms.fits(sku)):
+                found.append((grant, min(filter(None, (terms.expires_ms, terms.voided_ms)), default=0)))
+        return found
 
     def make_room(self, credits_: int) -> int:
         """Lend overdraft room, up to the limit; return what was lent."""
@@ -199,16 +215,24 @@ class _Books:
                 left -= part
         self.adjust(adjustment, shares | ({_NONE: left} if left else {}))
 
+    def repay_again(self) -> None:
+        """Pay debt by the grants that had repaid it, as far as ledger and log bear that out."""
+        owed = self.owed()
+        for grant, credits_ in self.known.repaid.items():
+            if grant in self.granted and grant not in self.known.final and not self.terms(grant).skus:
+                owed -= self.move(grant, min(credits_, owed), self.repaid)
+
     def repay(self) -> int:
         """Pay debt from what is available for every SKU, in burn order; return what is still owed."""
+        owed = self.owed()
         for grant in self.granted:
             if not self.terms(grant).skus:
-                self.move(grant, self.owed(), self.repaid)
-        return self.owed()
+                owed -= self.move(grant, owed, self.repaid)
+        return owed
 
     def owed(self) -> int:
         """Return the debt that nothing has repaid."""
-        return self.debt + _sums(self.adjusted).get(_NONE, 0) - sum(self.repaid.values())
+        return self.debt + self.adjusted_debt - sum(self.repaid.values())
 
 
 def plan_bucket(
@@ -235,8 +259,8 @@ def plan_bucket(
     for grant, (expired, voided) in known.final.items():
         books.close(grant, expired, voided)
     loans = {run_id: books.lend_again(need, (lent or {}).get(run_id, {})) for run_id, need in holds}
-    for run_id, need in holds:
-        loans[run_id] = _joined(loans[run_id], books.lend(run_id, need - sum(loans[run_id].values())))
+    books.repay_again()
+    books.lend(holds, loans)
     books.end()
     books.repay()
     for adjustment, credits_ in known.waiting:
@@ -261,7 +285,7 @@ def plan_bucket(
         order=tuple(grant for grant in books.granted if books.available[grant] or books.held[grant]),
         debt=books.debt,
         owed=owed,
-        holds=loans,
+        holds={run_id: _room_last(shares) for run_id, shares in loans.items()},
         room=books.room,
         client=known.client,
         terms=known.grants,
@@ -271,11 +295,9 @@ def plan_bucket(
     )
 
 
-def _joined(shares: Mapping[int, int], more: Mapping[int, int]) -> dict[int, int]:
-    """Add up what a hold is lent; overdraft room is lent last."""
-    joined = {grant: shares.get(grant, 0) + more.get(grant, 0) for grant in [*shares, *more] if grant != _NONE}
-    room = shares.get(_NONE, 0) + more.get(_NONE, 0)
-    return joined | ({_NONE: room} if room else {})
+def _room_last(shares: Mapping[int, int]) -> dict[int, int]:
+    """Return what a hold is lent with its overdraft room last."""
+    return dict(sorted(shares.items(), key=lambda share: share[0] == _NONE))
 
 
 def _sums(adjusted: Mapping[int, Mapping[int, int]]) -> dict[int, int]:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
+from billing.core.credits import CREDITS_MAX, check_amount
 from billing.core.errors import InvalidValue
+from billing.credits.posting import Posted
 from billing.credits.terms import ORDINARY, ClientState, ClientTerms, GrantTerms, read_terms
-from billing.credits.values import Balance, GrantBalance, Hold, Posted, StoredHold
+from billing.credits.values import Balance, GrantBalance, Hold, Settlement, StoredHold
 
 _HEADER_FIELDS: Final = 11
 
@@ -20,6 +22,25 @@ def claim_of(hold: Hold) -> bytes:
         raise InvalidValue("hold", (client_id, sku, hold.token), "must be printable text")
     fields = f"{client_id}\n{sku}\n{hold.credits}\n{hold.price_version}\n{hold.attempt}\n{len(head)}\n"
     return fields.encode() + head + hold.lines
+
+
+def check_settlement(settlement: Settlement) -> None:
+    """Refuse amounts out of bounds or without lines, and an id that a record could not keep."""
+    amounts = settlement.amounts
+    if not amounts or len(amounts) != len(settlement.fragments):
+        raise InvalidValue("amounts", amounts, "must be one per line, and at least one")
+    for amount in amounts:
+        check_amount("credits", amount, minimum=0)
+    if sum(amounts) > CREDITS_MAX:
+        raise InvalidValue("credits", sum(amounts), f"must be at most {CREDITS_MAX} over all lines")
+    if not settlement.settlement_id.isalnum():
+        raise InvalidValue("settlement_id", settlement.settlement_id, "must be letters and digits")
+
+
+def check_logged(settlement_id: str) -> None:
+    """Refuse a settlement id of the log that a record could not keep."""
+    if not settlement_id.isprintable() or not settlement_id or " " in settlement_id:
+        raise InvalidValue("settlement_id", settlement_id, "must be printable text without spaces")
 
 
 def read_shares(text: bytes) -> dict[int, int]:
@@ -101,7 +122,7 @@ def read_balance(client_id: str, bucket: bytes, flat: Sequence[bytes], now_ms: i
         room=int(room),
         terms=ClientTerms(state=ClientState(state), overdraft_limit=int(limit)),
         grant_terms=terms,
-        beyond={int(name[2:]): credits_ for name, credits_ in fields.items() if name.startswith("m:")},
+        beyond={int(name[2:]): credits_ for name, credits_ in fields.items() if credits_ and name.startswith("m:")},
         posted={int(name[2:]): _read_posted(text) for name, text in texts.items() if name.startswith("p:")},
     )
 

@@ -23,8 +23,9 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from billing.connections.cluster import Cluster
 from billing.connections.redis import Client, reaching, shown
-from billing.core.errors import Fatal, Unreachable
+from billing.core.errors import Fatal, Refusing
 
 #: Each verb, and whether it may still run when the server's memory is full: what finishes or frees work may.
 VERBS: Final = {
@@ -103,42 +104,77 @@ class Scripts:
                 self._refuse(error)
         return self.run_all([command])[0]
 
-    def run_all(self, commands: Sequence[Command]) -> list[Any]:
-        """Send commands in one round trip, answers in order; those that the server did not know are sent again."""
-        try:
-            answers = self._send(commands)
-            unknown = [index for index, answer in enumerate(answers) if _unknown_function(answer)]
-            if unknown:
-                self._execute("FUNCTION", "LOAD", "REPLACE", self._text)
-                again = self._send([commands[index] for index in unknown])
-                for index, answer in zip(unknown, again, strict=True):
-                    answers[index] = answer
-        except redis.RedisError as error:
-            self._refuse(error)
+    def run_all(self, commands: Sequence[Command], *, any_type: bool = False) -> list[Any]:
+        """Send commands in one round trip, answers in order. Raises the first failure once all others are done.
+
+        With `any_type` the answer of a key that holds something of another type is None.
+        """
+        answers = self.run_each(commands, any_type=any_type)
         for answer in answers:
-            if isinstance(answer, redis.RedisError):
-                self._refuse(answer)
+            if isinstance(answer, Exception):
+                raise answer
         return answers
+
+    def run_each(self, commands: Sequence[Command], *, any_type: bool = False) -> list[Any]:
+        """Send commands in one round trip, answers in order, in the place of each that failed its error (L10).
+
+        Those that a server did not know are sent again, once it has been given the library.
+        """
+        answers = self._send(commands)
+        unknown = [index for index, answer in enumerate(answers) if _unknown_function(answer)]
+        if unknown:
+            again = self._send_anew([commands[index] for index in unknown])
+            for index, answer in zip(unknown, again, strict=True):
+                answers[index] = answer
+        if any_type:
+            answers = [None if _of_another_type(answer) else answer for answer in answers]
+        return [self._told(answer) if isinstance(answer, Exception) else answer for answer in answers]
+
+    def node_of(self, key: str) -> str:
+        """Return the name of the server that has a key, without asking one: all have one name but on a cluster."""
+        if not isinstance(self.client, Cluster):
+            return ""
+        # Where it is not known, the shard stands for itself.
+        return self.client.node_of(key) or key
 
     def _send(self, commands: Sequence[Command]) -> list[Any]:
         pipeline: Any = self.client.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)
-        answers: list[Any] = pipeline.execute(raise_on_error=False)
+        try:
+            answers: list[Any] = pipeline.execute(raise_on_error=False)
+        except redis.RedisError as error:
+            return [error] * len(commands)
         return answers
+
+    def _send_anew(self, commands: Sequence[Command]) -> list[Any]:
+        try:
+            self._execute("FUNCTION", "LOAD", "REPLACE", self._text)
+        except redis.RedisError as error:
+            return [error] * len(commands)
+        return self._send(commands)
+
+    def _told(self, error: Exception) -> Exception:
+        """Return an error of redis-py as ours."""
+        try:
+            if isinstance(error, redis.RedisError):
+                self._refuse(error)
+        except Exception as told:  # noqa: BLE001 - raised by whoever needs the answer
+            return told
+        return error
 
     def _refuse(self, error: redis.RedisError) -> NoReturn:
         text = " ".join(str(error).split())
         if isinstance(error, _REFUSING) or text.startswith(_REFUSING_CODES):
             reason = f"{type(error).__name__}: {text}"
             message = f"billing_redis_url: {self._url!r}: the server takes no writes for now ({reason})"
-            raise Unreachable(message) from error
+            raise Refusing(message) from error
         if isinstance(error, AuthenticationError):
             # Not for ever: a password may be about to be changed on the server too.
-            raise Unreachable(f"billing_redis_url: {self._url!r}: the server refuses the user or password") from error
+            raise Refusing(f"billing_redis_url: {self._url!r}: the server refuses the user or password") from error
         if _unknown_function(error):
             # Loaded a moment ago: on a node that was away then, or somebody has flushed them since.
-            raise Unreachable(f"billing_redis_url: {self._url!r}: the server lost billing's functions") from error
+            raise Refusing(f"billing_redis_url: {self._url!r}: the server lost billing's functions") from error
         if isinstance(error, ResponseError):
             # A server repeats the arguments of a command that it does not know: keys and drafts, to no use.
             reason = text.partition(", with args")[0][:_REASON_LENGTH_MAX]
@@ -158,6 +194,10 @@ def _wrong(text: str) -> str:
     if "wrongtype" in lower or "wrong kind of value" in lower:
         return "a key of billing holds something that billing did not write"
     return "the server refuses a command"
+
+
+def _of_another_type(answer: object) -> bool:
+    return isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE")
 
 
 def _unknown_function(answer: object) -> bool:

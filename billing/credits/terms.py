@@ -18,7 +18,7 @@ class ClientState(Enum):
     ACTIVE = "a"
     #: No reserve is admitted; what runs is settled.
     SUSPENDED = "s"
-    #: As suspended, and no grant is taken either.
+    #: As suspended; the ledger writes no grant either. One that it has goes into the bucket.
     CLOSED = "c"
 
 

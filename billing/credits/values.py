@@ -6,13 +6,14 @@ other content, is raised. Amounts are whole credits, times are milliseconds of R
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from uuid import UUID
 
 from msgspec import Struct
 
+from billing.credits.posting import Posted
 from billing.credits.terms import ORDINARY, ClientTerms, GrantTerms
 
 
@@ -93,8 +94,6 @@ class GrantOutcome(Enum):
     TOO_LARGE = "TOO_LARGE"
     #: The same grant id came before with another amount.
     CONFLICT = "CONFLICT"
-    #: The client is closed.
-    CLOSED = "CLOSED"
     CORRUPT = "CORRUPT"
 
 
@@ -150,7 +149,7 @@ class ReserveReply(Struct, frozen=True, kw_only=True):
 
     `available` is filled when it was not enough: what the client could have had, a hold of the same run included.
     `held` is what the run holds now. `price_version` is that of the first reserve. `head` and `lines` are the stored
-    draft that a takeover found.
+    draft that a takeover found. `left`: entries that were to be removed with it, and are not yet.
     """
 
     outcome: ReserveOutcome
@@ -160,6 +159,7 @@ class ReserveReply(Struct, frozen=True, kw_only=True):
     price_version: int = 0
     head: bytes = b""
     lines: bytes = b""
+    left: Sequence[tuple[int, str]] = ()
 
 
 class Settlement(Struct, frozen=True, kw_only=True):
@@ -223,15 +223,6 @@ class GrantBalance:
     repaid: int = 0
     expired: int = 0
     voided: int = 0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Posted:
-    """What was posted to a grant of a bucket: absolute totals, and the version that they are of."""
-
-    version: int
-    credits: int
-    restored: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,16 +8,16 @@ ledger) is the caller's work; a bucket of a newer epoch is never overwritten.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
 from billing.core.credits import check_amount
-from billing.core.errors import Conflict, InvalidValue
+from billing.core.errors import Conflict
 from billing.core.shards import shard_of
 from billing.credits.calling import Calling
 from billing.credits.rebuilding import BucketPlan
-from billing.credits.records import claim_of, read_hold
+from billing.credits.records import check_logged, claim_of, read_hold
 from billing.credits.values import AssertOutcome, Hold, RebuildOutcome, StoredHold
 
 _SLICE: Final = 500
@@ -105,8 +105,7 @@ class Verification(Calling):
         For a rebuild, before it plans; no bucket is touched, so that it works while the shard is recovering. A hold
         that an open bucket lent to is left alone: a settle ends it. Raises `Conflict` for a run of another client.
         """
-        if not settlement_id.isprintable() or not settlement_id or " " in settlement_id:
-            raise InvalidValue("settlement_id", settlement_id, "must be printable text without spaces")
+        check_logged(settlement_id)
         keys = self._keys_of(client_id)
         run_keys = (keys.bucket + client_id, keys.run + run_id.hex, keys.leases, keys.server)
         answer = self._call("mark_logged", run_keys, run_id.hex, client_id, settlement_id, self._retention_ms)
@@ -125,6 +124,24 @@ class Verification(Calling):
                 epoch = (bucket or b"").partition(b" ")[0]
                 epochs[client_id] = int(epoch) if epoch.isdigit() else 0
         return epochs
+
+    def repaid(self, grants: Mapping[str, Sequence[int]]) -> dict[str, dict[int, int]]:
+        """Return how much debt each of some clients' grants has repaid, as far as a bucket that is still there says so.
+
+        Works on a recovering shard too: the log does not know it, and a rebuild would else have to guess.
+        """
+        found: dict[str, dict[int, int]] = {}
+        asked = [client_id for client_id, ids in grants.items() if ids]
+        for start in range(0, len(asked), _SLICE):
+            part = asked[start : start + _SLICE]
+            commands = [
+                ("HMGET", self._keys_of(client_id).grants + client_id, *(f"r:{grant}" for grant in grants[client_id]))
+                for client_id in part
+            ]
+            for client_id, parts in zip(part, self._scripts.run_all(commands, any_type=True), strict=True):
+                known = zip(grants[client_id], parts or (), strict=False)
+                found[client_id] = {grant: int(text) for grant, text in known if text is not None and text.isdigit()}
+        return found
 
     def rebuild(self, client_id: str, epoch: int, plan: BucketPlan, *, server: str, asserts: int) -> RebuildOutcome:
         """Write a client's bucket and what it lends to the surviving holds, from a plan (`plan_bucket`).

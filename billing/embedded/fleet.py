@@ -9,7 +9,6 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import os
-import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Final
 from billing import observability
 from billing.embedded.endpoints import Endpoints
 from billing.embedded.process import Child
+from billing.embedded.server import free_port
 
 _STOP_SECONDS: Final = 15.0
 
@@ -70,7 +70,7 @@ class Fleet:
         if self._plan.beat:
             self.beat = self._celery("beat", "beat", "-s", str(self._directory / "beat-schedule"))
         if self._plan.flower:
-            port = _free_port()
+            port = free_port()
             # On loopback alone: Flower shows the work of every client, and has no authentication of its own here.
             place = ("--address=127.0.0.1", f"--port={port}", f"--conf={_flower_configuration()}")
             self.flower = self._celery("flower", "flower", *place, loglevel=False)
@@ -106,10 +106,3 @@ def _flower_configuration() -> Path:
     """Return the fleet's own `flowerconfig.py`, where there is one, else billing's."""
     own = Path("flowerconfig.py").absolute()
     return own if own.is_file() else Path(observability.__file__).with_name("flower_config.py")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

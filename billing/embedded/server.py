@@ -26,6 +26,9 @@ START_LIMIT_SECONDS: Final = 60.0
 STOP_LIMIT_SECONDS: Final = 20.0
 PORT_ATTEMPTS: Final = 4
 PROBE_SECONDS: Final = 0.03
+_PORTS: Final = range(20_000, 32_000)
+_PORT_LOOKS: Final = 1_000
+_told: Final[set[int]] = set()
 
 
 class NotInstalled(Fatal):
@@ -170,11 +173,17 @@ class Server(abc.ABC):
 
 
 def free_port() -> int:
-    """Find a loopback port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Find a loopback port that is free, and that this process was not told before.
+
+    It lies below those that systems lend to outgoing connections, so that none of these takes it before its server
+    listens, nor while its server restarts.
+    """
+    for _ in range(_PORT_LOOKS):
+        port = secrets.choice(_PORTS)
+        if port not in _told and _is_free(port):
+            _told.add(port)
+            return port
+    raise Fatal(f"{LOOPBACK}: none of {_PORT_LOOKS} ports from {_PORTS[0]} to {_PORTS[-1]} is free")
 
 
 def _is_free(port: int) -> bool:

@@ -1,8 +1,8 @@
 """The direct event: a charge that Redis could not take, written by the worker alone.
 
-It has epoch 0, so that the log, which takes it like any other event, asks for a rebuild of the client's shard; and
-grant 0 pays, which is debt: the rebuild repays it from the client's grants in burn order. The same settlement may have
-reached Redis after all (its answer was lost): then the two events are one run, and the second is a duplicate.
+It has epoch 0: no bucket has paid it, and grant 0, which is debt, stands for whoever will. The log's consumer allots it
+to the client's grants and posts that to the bucket. The same settlement may have reached Redis after all (its answer
+was lost): then the two events are one run, and what the bucket took is given back.
 """
 
 from __future__ import annotations

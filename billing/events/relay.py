@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from billing.connections import broker
 from billing.core.clock import Clock
 from billing.core.errors import Unreachable
+from billing.core.rounds import Rounds
 from billing.core.settings import Settings
 from billing.core.shards import queue_of
 from billing.credits.values import OutboxEntry
@@ -27,16 +28,26 @@ logger = logging.getLogger(__name__)
 AGAIN_SECONDS: Final = 60.0
 #: Turns of one shard in one sweep: without them a shard would be relayed at one batch a second (L9).
 TURNS_MAX: Final = 20
-#: Shards that Redis does not answer for, after which a sweep ends: each may cost a wait (L9). The next begins behind.
-SILENT_MAX: Final = 4
 #: Without confirms: entries whose last publish is remembered; one that is forgotten is only published sooner (L9).
 REMEMBERED_MAX: Final = 100_000
 
 Entry = tuple[int, str]
 
 
+class _BrokerAwayError(Exception):
+    """A publish failed: no other shard's would do better."""
+
+    def __init__(self, confirmed: int) -> None:
+        super().__init__(confirmed)
+        self.confirmed = confirmed
+
+
 class Outbox(Protocol):
     """What the relay asks of the buckets."""
+
+    def node_of(self, shard: int) -> str:
+        """Return the name of the server that has a shard."""
+        ...
 
     def outbox(self, shard: int, *, older_than_ms: int, count: int) -> Sequence[OutboxEntry]:
         """Return a shard's oldest entries."""
@@ -68,44 +79,53 @@ class Relay:
         # Where the relay is the one who publishes, an event need not be old.
         after_seconds = 0.0 if settings.publish == "relay" else settings.relay_after_seconds
         self._older_than_ms = round(after_seconds * 1_000)
+        self._rounds = Rounds(buckets.node_of, clock)
         self._next_shard = 0
 
     def sweep(self) -> int:
         """Publish what waits, a batch of each shard in turn, within a bound; return how many events were published.
 
         Shards that gave a full batch get another turn, so that a busy one is drained and holds up no other (L10). The
-        first publish that fails ends the sweep, and the next sweep begins with that shard. A shard whose Redis does not
-        answer is left out; raises `Unreachable` after the others have had their turn.
+        first publish that fails ends the sweep, and the next sweep begins with that shard. A node that does not answer
+        is left out, and asked again after a pause of its own; raises `Unreachable` when none answers.
         """
-        published, shards = 0, self._settings.shards
-        silent: list[Unreachable] = []
+        shards = self._settings.shards
         waiting = [(self._next_shard + step) % shards for step in range(shards)]
-        for _ in range(TURNS_MAX):
-            full = []
-            for shard in waiting:
-                try:
-                    count = self._sweep_shard(shard)
-                except PartlyPublished as error:
-                    self._next_shard = shard
-                    logger.warning("billing: the relay stops at shard %d: %s", shard, error)
-                    return published + error.confirmed
-                except Unreachable as error:
-                    silent.append(error)
-                    if len(silent) == SILENT_MAX:
-                        self._next_shard = (shard + 1) % shards
-                        raise
-                    continue
-                published += count
-                if count == self._settings.relay_batch:
-                    full.append(shard)
-            if not full:
+        counts: dict[int, int] = {}
+        published = 0
+
+        def turn(shard: int) -> int:
+            counts[shard] = self._sweep_shard(shard)
+            return counts[shard]
+
+        for number in range(TURNS_MAX):
+            counts.clear()
+            try:
+                self._rounds.visit(waiting, turn)
+            except _BrokerAwayError as stopped:
+                return published + sum(counts.values()) + stopped.confirmed
+            except Unreachable:
+                if not number:
+                    raise
+            published += sum(counts.values())
+            waiting = [shard for shard, count in counts.items() if count == self._settings.relay_batch]
+            if not waiting:
                 break
-            waiting = full
-        if silent:
-            raise silent[0]
         return published
 
     def _sweep_shard(self, shard: int) -> int:
+        """Publish a batch of a shard. Raises `Unreachable` of its Redis, and `_BrokerAwayError`."""
+        try:
+            return self._published(shard)
+        except PartlyPublished as error:
+            self._next_shard = shard
+            logger.warning("billing: the relay stops at shard %d: %s", shard, error)
+            raise _BrokerAwayError(error.confirmed) from error
+        except Unreachable as error:
+            logger.warning("billing: shard %d is not relayed: %s", shard, error)
+            raise
+
+    def _published(self, shard: int) -> int:
         entries = self._buckets.outbox(shard, older_than_ms=self._older_than_ms, count=self._settings.relay_batch)
         if not self._confirms:
             entries = self._due(shard, entries)

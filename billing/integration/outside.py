@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import atexit
 import functools
+import os
+import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -43,8 +45,8 @@ def reserve(
     and one charge is made. Without a key each block is a run of its own.
 
     Raises before the block begins, and holds nothing: `InsufficientCredits`, `ClientInactive`, `UnknownClient`,
-    `UnknownSku`, `InvalidValue`, `Conflict` (the key is in use for another SKU), `Unreachable`, `Recovering`,
-    `OutboxFull`.
+    `UnknownSku`, `InvalidValue`, `Conflict` (the key is in use for another SKU), `Recovering`, `OutboxFull`. And
+    `Unreachable`: where it was the answer that was lost, the credits are held until the lease ends.
     """
     order = Order(client_id=client_id, sku=sku, quantity=quantity, most=reserve, key=key)
     return Block(lambda: _attachment(app).lifecycle, order)
@@ -74,7 +76,7 @@ _environment: Final = Attachment(Runtime(lambda: read({})))
 
 def _attachment(app: celery.Celery | None) -> Attachment:
     """Return what bills here. Raises `Fatal` where several apps are set up and none of them is meant."""
-    _pay_at_exit()
+    _pay_at_exit(os.getpid())
     if app is not None:
         return attachment_of(app)
     attached = all_attachments()
@@ -88,8 +90,15 @@ def _attachment(app: celery.Celery | None) -> Attachment:
 
 
 @functools.cache
-def _pay_at_exit() -> None:
+def _pay_at_exit(process: int) -> None:  # noqa: ARG001 - once for each process that bills, forked ones too
     atexit.register(_pay)
+    # Not imported by anybody else here; in a child that it made it is there.
+    process_module = sys.modules.get("multiprocessing.process")
+    if process_module is not None and process_module.parent_process() is not None:
+        # Forked, it ends without what `atexit` knows.
+        from multiprocessing.util import Finalize  # noqa: PLC0415 - see above
+
+        Finalize(None, _pay, exitpriority=0)
 
 
 def _pay() -> None:

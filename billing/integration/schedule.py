@@ -23,6 +23,10 @@ def build_schedule(conf: Mapping[str, Any] | None = None) -> dict[str, dict[str,
         "billing.fulfillment.drain": _entry("billing.fulfillment.drain", crontab(minute="*/5"), expires_seconds=240),
         # Alerts that no fulfillment worker's loop delivered: each is claimed by one, so a living loop does no harm.
         "billing.alerts.deliver": _entry("billing.alerts.deliver", crontab(minute="*/5"), expires_seconds=240),
+        # Allowances whose period has begun: each is granted once, by whoever comes first, and later if nobody came.
+        "billing.allowances.grant": _entry("billing.allowances.grant", crontab(minute="*/5"), expires_seconds=240),
+        # Balances that fell short and requests that wait, where no fulfillment worker's loop looked: claimed by one.
+        "billing.top_ups.run": _entry("billing.top_ups.run", crontab(minute="3-59/5"), expires_seconds=200),
         # Months of the usage history, a year ahead: daily, so that eleven months of failures do no harm.
         "billing.partitions.make": _entry("billing.partitions.make", crontab(minute=17, hour=3), expires_seconds=3_600),
         # One increment per client and month: every four hours is often enough for an invoice, and few for Stripe. At an

@@ -21,6 +21,8 @@ from billing.fulfillment.batch import Received
 from billing.fulfillment.consumer import AfterCommit, Consumer
 from billing.fulfillment.usage_log import UsageLog
 from billing.integration.loops import Loop
+from billing.reconciliation.continuous.reconciler import Reconciler
+from billing.recovery.allowances import grant_allowances
 from billing.recovery.changes import apply_changes
 from billing.recovery.grants import apply_grants
 from billing.recovery.lapsing import lapse_grants
@@ -29,6 +31,7 @@ from billing.recovery.rebuild import Rebuilder
 from billing.task.attachment import attachment_of
 from billing.task.reaper import Reaper, StoredResult
 from billing.task.runtime import Runtime
+from billing.top_ups.asking import TopUps
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +39,10 @@ _RELAY_SECONDS: Final = 1.0
 _GRANTS_SECONDS: Final = 2.0
 _POSTINGS_SECONDS: Final = 1.0
 _ENDINGS_SECONDS: Final = 5.0
+_ALLOWANCES_SECONDS: Final = 5.0
 _RECOVERY_SECONDS: Final = 1.0
 _ALERTS_SECONDS: Final = 1.0
+_RECONCILER_SECONDS: Final = 1.0
 #: Sweeps per lease: a hold whose worker died is resolved within its lease plus one of these (L5).
 _SWEEPS_PER_LEASE: Final = 6
 _SWEEP_SECONDS_MAX: Final = 5.0
@@ -57,6 +62,8 @@ class Services:
         relay = make_relay(self._runtime)
         self._rebuilder = Rebuilder(self._runtime)
         self._deliveries = Deliveries(self._runtime)
+        self._reconciler = Reconciler(self._runtime)
+        self._top_ups = TopUps(self._runtime)
         sweep_seconds = min(_SWEEP_SECONDS_MAX, settings.lease_seconds / _SWEEPS_PER_LEASE)
         self._loops = (
             Loop("relay", _RELAY_SECONDS, relay.sweep),
@@ -64,10 +71,13 @@ class Services:
             Loop("grants", _GRANTS_SECONDS, lambda: apply_grants(self._runtime)),
             Loop("changes", _GRANTS_SECONDS, lambda: apply_changes(self._runtime)),
             Loop("postings", _POSTINGS_SECONDS, lambda: apply_postings(self._runtime)),
+            Loop("allowances", _ALLOWANCES_SECONDS, lambda: grant_allowances(self._runtime)),
             Loop("endings", _ENDINGS_SECONDS, lambda: lapse_grants(self._runtime)),
             Loop("recovery", _RECOVERY_SECONDS, self._rebuilder.step),
             Loop("alerts", _ALERTS_SECONDS, lambda: record_and_announce(self._runtime)),
+            Loop("top-ups", _ALERTS_SECONDS, self._top_ups.step),
             Loop("webhooks", _ALERTS_SECONDS, self._deliveries.step),
+            Loop("reconciler", _RECONCILER_SECONDS, self._reconciler.step),
         )
 
     def start(self) -> None:
@@ -80,12 +90,14 @@ class Services:
         """Stop every thread within a bound; an open batch is committed, or given back to the broker."""
         self._consumer.stop()
         self._rebuilder.stop()
+        self._reconciler.stop()
         for loop in self._loops:
             loop.stop()
         self._thread.join(_STOP_SECONDS)
         for loop in self._loops:
             loop.join(_STOP_SECONDS)
         self._deliveries.close()
+        self._reconciler.close()
 
     def _consume(self) -> None:
         try:

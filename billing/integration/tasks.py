@@ -69,6 +69,18 @@ def register_tasks(app: celery.Celery) -> None:
 
         deliver_pending(attachment_of(app).runtime)
 
+    def grant_due_allowances() -> int:
+        """Grant what allowances are due for, in case no fulfillment worker's loop did."""
+        from billing.recovery.allowances import grant_allowances  # noqa: PLC0415 - not for task workers' memory
+
+        return grant_allowances(attachment_of(app).runtime)
+
+    def run_due_top_ups() -> None:
+        """Ask for the credits of clients that are short, in case no fulfillment worker's loop did."""
+        from billing.top_ups.asking import run_top_ups  # noqa: PLC0415 - not for task workers' memory
+
+        run_top_ups(attachment_of(app).runtime)
+
     def plan_increments() -> dict[str, int]:
         """Plan the increments of all usage that has none."""
         from billing.sinks.stripe import scheduled  # noqa: PLC0415 - the SDK of Stripe is not for task workers' memory
@@ -85,6 +97,8 @@ def register_tasks(app: celery.Celery) -> None:
         ("billing.fulfillment.drain", drain_usage_queues),
         ("billing.partitions.make", make_months),
         ("billing.alerts.deliver", deliver_alerts),
+        ("billing.allowances.grant", grant_due_allowances),
+        ("billing.top_ups.run", run_due_top_ups),
         ("billing.reconcile.run", reconcile_books),
         ("billing.stripe.plan", plan_increments),
         ("billing.stripe.push", push_increments),

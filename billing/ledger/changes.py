@@ -12,14 +12,16 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, and_, func, insert, select, update
+from sqlalchemy import ARRAY, Connection, Row, Text, and_, any_, func, insert, literal, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from billing.core.credits import check_amount
 from billing.core.errors import Conflict, InvalidValue, UnknownClient
 from billing.core.identifiers import check_client_id
 from billing.core.limits import UNAPPLIED_OF_ONE_CLIENT_MAX
+from billing.ledger.bounds import check_adjustment
 from billing.ledger.keys import check_key
+from billing.schema.allowances import grant_schedule
 from billing.schema.tables import client, client_change, credit_grant, ledger_entry
 
 STATES: Final = ("active", "suspended", "closed")
@@ -77,7 +79,10 @@ def void_grant(connection: Connection, grant_id: object, key: object, *, reason:
 def take_credits(
     connection: Connection, client_id: object, credits: object, key: object, *, reason: str = ""
 ) -> tuple[ChangeRow, bool]:
-    """Take credits away from a client as a correction; what it does not have becomes debt."""
+    """Take credits away from a client as a correction; what it does not have becomes debt.
+
+    Raises `InvalidValue` where that debt could lift the client's sums above 2^53 - 1.
+    """
     amount = check_amount("credits", credits)
     checked_id = lock_client(connection, client_id)
     return _add(connection, checked_id, key, reason, kind="adjust", credits=amount)
@@ -86,13 +91,20 @@ def take_credits(
 def set_state(
     connection: Connection, client_id: object, state: str, key: object, *, reason: str = ""
 ) -> tuple[ChangeRow, bool]:
-    """Let a client work (active), or reserve nothing (suspended), nor be granted anything either (closed)."""
+    """Let a client work (active), or reserve nothing (suspended), nor be granted anything either (closed).
+
+    Closing ends the client's allowances for good; a suspended client's go on.
+    """
     if state not in STATES:
         raise InvalidValue("state", state, f"must be one of {', '.join(STATES)}")
     checked_id = lock_client(connection, client_id)
     row, created = _add(connection, checked_id, key, reason, kind="state", state=state)
     if created:
         connection.execute(update(client).where(client.c.client_id == checked_id).values(state=state))
+    if created and state == "closed":
+        open_ = and_(grant_schedule.c.client_id == checked_id, grant_schedule.c.state == "open")
+        ended = {"state": "ended", "ended_at": row.created_at, "reason": "the client was closed"}
+        connection.execute(update(grant_schedule).where(open_).values(ended))
     return row, created
 
 
@@ -184,15 +196,19 @@ def _add(
     amount = connection.execute(select(credit_grant.c.credits).where(granted)).scalar_one_or_none()
     if amount is not None:
         raise Conflict(f"key: {checked!r}: was used for a grant of {amount} credits, so it cannot be {asked}")
+    if kind == "adjust" and credits is not None:
+        check_adjustment(connection, client_id, credits)
     made = insert(client_change).values(client_id=client_id, key=checked, reason=reason, **values)
     return _change(connection.execute(made.returning(*client_change.c)).one()), True
 
 
-def change_of_key(connection: Connection, client_id: str, key: str) -> ChangeRow | None:
-    """Return the change that a key of a client made, if one did."""
-    same = and_(client_change.c.client_id == client_id, client_change.c.key == key)
-    row = connection.execute(select(client_change).where(same)).one_or_none()
-    return None if row is None else _change(row)
+def refuse_changes(connection: Connection, client_ids: Sequence[str], key: str, asked: str) -> None:
+    """Raise `Conflict` if a key of one of these clients made a change before, and so cannot make what is asked for."""
+    these = any_(literal(list(client_ids), ARRAY(Text)))
+    same = and_(client_change.c.client_id == these, client_change.c.key == key)
+    for row in connection.execute(select(client_change).where(same).order_by(client_change.c.client_id).limit(1)):
+        whose = "" if len(client_ids) == 1 else f" of client {row.client_id!r}"
+        raise Conflict(f"key: {key!r}: was used for {_change(row)}{whose}, so it cannot be {asked}")
 
 
 def _change(row: Row[*tuple[Any, ...]]) -> ChangeRow:

@@ -14,8 +14,10 @@ from billing.credits.terms import PRIORITY, GrantTerms
 
 KINDS: Final = ("paid", "promo", "allowance", "adjustment")
 PRIORITY_MAX: Final = 1_000_000
-#: SKUs that one grant may name: every reserve of its client reads them (L9).
+#: SKUs that one grant may name, and all grants of a client that have credits left: every reserve and settle of the
+#: client reads them (L9).
 SKUS_MAX: Final = 32
+SKUS_OF_CLIENT_MAX: Final = 256
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

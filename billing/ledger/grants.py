@@ -13,13 +13,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, Select, and_, func, insert, select, update
 
-from billing.core.credits import CREDITS_MAX, check_amount
+from billing.core.credits import check_amount
 from billing.core.errors import Conflict, InvalidValue
-from billing.core.limits import UNAPPLIED_OF_ONE_CLIENT_MAX, USABLE_GRANTS_MAX
+from billing.core.limits import UNAPPLIED_OF_ONE_CLIENT_MAX
 from billing.credits.terms import GrantTerms
-from billing.ledger.changes import change_of_key, lock_client
+from billing.ledger import bounds
+from billing.ledger.bounds import UsedUp, nobody_asked
+from billing.ledger.changes import lock_client, refuse_changes
 from billing.ledger.grant_terms import ORDINARY, Terms, bucket_terms, check_in_future
 from billing.ledger.keys import check_key
 from billing.schema.tables import client, credit_grant, grant_spent, ledger_entry
@@ -64,9 +66,11 @@ def add_grant(
     *,
     reason: str = "",
     terms: Terms = ORDINARY,
+    used_up: UsedUp = nobody_asked,
 ) -> tuple[GrantRow, bool]:
     """Grant credits to a client, and return the grant with whether it is new. `terms` are checked ones.
 
+    `used_up` tells which grants the client's bucket has used up; it is asked where the ledger counts too many.
     Raises `InvalidValue`, `UnknownClient`, or `Conflict` if the key was used for another amount or other terms.
     """
     amount = check_amount("credits", credits)
@@ -76,14 +80,11 @@ def add_grant(
         same = and_(credit_grant.c.client_id == checked_id, credit_grant.c.key == checked_key)
         found = connection.execute(select(credit_grant).where(same)).one_or_none()
         if found is not None:
-            return _same(_grant(found), amount, terms), False
-        changed = change_of_key(connection, checked_id, checked_key)
-        if changed is not None:
-            raise Conflict(f"key: {checked_key!r}: was used for {changed}, so it cannot be a grant of {amount} credits")
+            return same_grant(_grant(found), amount, terms), False
+        refuse_changes(connection, [checked_id], checked_key, f"a grant of {amount} credits")
     _check_open(connection, checked_id)
     check_in_future(terms.expires_at, connection.execute(select(func.clock_timestamp())).scalar_one())
-    _check_room(connection, checked_id)
-    _check_sum(connection, checked_id, amount)
+    bounds.check_grant(connection, [checked_id], amount, terms, used_up)
     values = {
         "client_id": checked_id,
         "credits": amount,
@@ -141,7 +142,8 @@ def _clients_of(shard: int) -> Select[str]:
     return select(client.c.client_id).where(client.c.shard == shard)
 
 
-def _same(found: GrantRow, amount: int, terms: Terms) -> GrantRow:
+def same_grant(found: GrantRow, amount: int, terms: Terms) -> GrantRow:
+    """Return the grant that a key made before; raises `Conflict` if it was another one than is asked for."""
     if found.credits != amount:
         message = f"key: {found.key!r}: was used for a grant of {found.credits} credits, so it cannot grant {amount}"
         raise Conflict(message)
@@ -154,41 +156,6 @@ def _check_open(connection: Connection, client_id: str) -> None:
     state = connection.execute(select(client.c.state).where(client.c.client_id == client_id)).scalar_one()
     if state == "closed":
         raise InvalidValue("client_id", client_id, "is closed: it is granted nothing (see: billing client resume)")
-
-
-def _check_room(connection: Connection, client_id: str) -> None:
-    """Refuse a grant past the usable ones that a bucket holds. The log lags, so it counts rather too many as usable."""
-    spent = and_(grant_spent.c.client_id == credit_grant.c.client_id, grant_spent.c.grant_id == credit_grant.c.grant_id)
-    usable = (
-        select(func.count())
-        .select_from(credit_grant.outerjoin(grant_spent, spent))
-        .where(credit_grant.c.client_id == client_id)
-        .where(credit_grant.c.credits > func.coalesce(grant_spent.c.credits, 0))
-        .where(credit_grant.c.voided_at.is_(None))
-        .where(or_(credit_grant.c.expires_at.is_(None), credit_grant.c.expires_at > func.clock_timestamp()))
-    )
-    count = connection.execute(usable).scalar_one()
-    if count >= USABLE_GRANTS_MAX:
-        rule = f"has {count} grants with credits left; a client holds at most {USABLE_GRANTS_MAX} at a time"
-        raise InvalidValue("client_id", client_id, rule)
-
-
-def _check_sum(connection: Connection, client_id: str, amount: int) -> None:
-    """Refuse a grant that the bucket could never take: no sum over a bucket passes 2^53 - 1, all debt ever included."""
-    granted = select(func.coalesce(func.sum(credit_grant.c.credits), 0)).where(credit_grant.c.client_id == client_id)
-    debt = select(func.coalesce(func.sum(grant_spent.c.credits), 0)).where(
-        grant_spent.c.client_id == client_id, grant_spent.c.grant_id == DEBT
-    )
-    adjusted = select(func.coalesce(-func.sum(ledger_entry.c.credits), 0)).where(
-        ledger_entry.c.client_id == client_id, ledger_entry.c.kind == "adjust", ledger_entry.c.grant_id.is_(None)
-    )
-    sums = granted.scalar_subquery() + debt.scalar_subquery() + adjusted.scalar_subquery()
-    used = int(connection.execute(select(sums)).scalar_one())
-    if used + amount > CREDITS_MAX:
-        rule = (
-            f"must be at most {CREDITS_MAX - used}: what a client was granted and ever owed stays within {CREDITS_MAX}"
-        )
-        raise InvalidValue("credits", amount, rule)
 
 
 def _grant(row: Row[*tuple[Any, ...]]) -> GrantRow:

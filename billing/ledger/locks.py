@@ -6,11 +6,34 @@ other in a circle. A row lock would not do: `FOR SHARE` by a stream of batches s
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Final
 
-from sqlalchemy import Connection, func, select
+import psycopg
+from sqlalchemy import Connection, func, select, text
+from sqlalchemy.exc import OperationalError
 
+from billing.core.errors import Retryable
 from billing.schema.advisory import Guard
+
+_BRIEFLY: Final = text("SET LOCAL lock_timeout = '2s'")
+
+
+class Locked(Retryable):
+    """A row or a shard is locked by somebody else, and was not to be had in time."""
+
+
+@contextmanager
+def waiting_briefly(connection: Connection) -> Iterator[None]:
+    """Wait two seconds at most for each lock of this transaction, else raise `Locked`: others have their turn (L10)."""
+    connection.execute(_BRIEFLY)
+    try:
+        yield
+    except OperationalError as error:
+        if isinstance(error.orig, psycopg.errors.LockNotAvailable | psycopg.errors.DeadlockDetected):
+            raise Locked("somebody else has locked it") from error
+        raise
 
 
 def lock_shards_shared(connection: Connection, shards: Iterable[int]) -> None:

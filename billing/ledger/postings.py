@@ -60,8 +60,8 @@ WHERE client_id = :client_id AND epoch = :epoch AND posting.grant_id = applied.g
 
 _FORGET = text("""
 DELETE FROM posting USING (
-    SELECT client_id, posting.epoch, grant_id FROM posting JOIN client USING (client_id)
-    WHERE posting.epoch < client.epoch LIMIT :limit
+    SELECT client_id, posting.epoch, grant_id FROM client JOIN posting USING (client_id)
+    WHERE shard = :shard AND posting.epoch < client.epoch LIMIT :limit
 ) AS void
 WHERE (posting.client_id, posting.epoch, posting.grant_id) = (void.client_id, void.epoch, void.grant_id)
 """)
@@ -126,6 +126,6 @@ def mark_applied(connection: Connection, applied: ClientPostings) -> None:
     connection.execute(_MARK, values)
 
 
-def forget(connection: Connection, limit: int) -> int:
-    """Remove at most `limit` totals of epochs that are over; return how many."""
-    return connection.execute(_FORGET, {"limit": limit}).rowcount
+def forget(connection: Connection, shard: int, limit: int) -> int:
+    """Remove at most `limit` totals of a shard whose epochs are over; return how many. What is left does no harm."""
+    return connection.execute(_FORGET, {"shard": shard, "limit": limit}).rowcount

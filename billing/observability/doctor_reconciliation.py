@@ -1,4 +1,4 @@
-"""The doctor's look at the last reconciliation: how old it is, and what it came to."""
+"""The doctor's look at reconciliation, the hourly one and the one that never ends: how old, and what it came to."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import Final
 
 from billing.connections import postgres
 from billing.observability.finding import Finding, fail, ok, warn
+from billing.reconciliation.continuous.status import Status, read_status
 from billing.reconciliation.recording import last_run
 from billing.task.runtime import Runtime
 
 #: Beat starts one each hour.
 AGE_MAX: Final = timedelta(hours=3)
 _PART: Final = "reconciliation"
+_CONTINUOUS: Final = "reconciler"
 
 
 def examine_reconciliation(runtime: Runtime) -> Iterator[Finding]:
@@ -34,6 +36,29 @@ def examine_reconciliation(runtime: Runtime) -> Iterator[Finding]:
         yield warn(_PART, f"{seen}all laws hold", "see whether beat and a worker with --fulfillment run")
     else:
         yield ok(_PART, f"{seen}all laws hold")
+
+
+def examine_reconciler(runtime: Runtime) -> Iterator[Finding]:
+    """Say when the fulfillment worker last compared every bucket, and whether anything differs."""
+    status = read_status(runtime)
+    if not status.on:
+        yield warn(_CONTINUOUS, "is off (billing_reconcile_pass_seconds is 0)", "leave it on: it finds a lost credit")
+    elif status.last_pass is None or status.age_seconds is None:
+        yield warn(_CONTINUOUS, "has not ended a pass yet", "start a worker with --fulfillment")
+    else:
+        yield _of_passes(status, status.last_pass.clients, status.age_seconds)
+
+
+def _of_passes(status: Status, clients: int, age_seconds: float) -> Finding:
+    seen = f"{_told(timedelta(seconds=age_seconds))} ago over {clients:,} clients: "
+    if status.standing:
+        return fail(_CONTINUOUS, f"{seen}{status.standing:,} discrepancies stand", "run: billing reconcile --status")
+    if status.not_compared:
+        advice = "run: billing reconcile --status; it says why"
+        return warn(_CONTINUOUS, f"{seen}nothing differs, {status.not_compared:,} not compared", advice)
+    if status.late:
+        return warn(_CONTINUOUS, f"{seen}nothing differs", "see whether a worker with --fulfillment runs")
+    return ok(_CONTINUOUS, f"{seen}nothing differs")
 
 
 def _told(age: timedelta) -> str:

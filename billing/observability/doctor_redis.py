@@ -21,6 +21,7 @@ from billing.task.runtime import Runtime
 _PART: Final = "Redis"
 #: The first with functions. Valkey began at 7.2, and tells 7.2.4 as its `redis_version` for ever.
 _VERSION_MIN: Final = 7
+_COVERAGE: Final = "cluster-require-full-coverage"
 _PORTS: Final = {"redis": 6379, "rediss": 6379}
 
 
@@ -53,6 +54,7 @@ def _server(settings: Settings, server: Any, *, many: bool) -> Iterator[Finding]
             _memory(information),
             *_persistence(information),
             *_replicas(settings, information),
+            *_coverage(settings, server),
             *_permissions(settings, server),
         )
     )
@@ -93,6 +95,24 @@ def _replicas(settings: Settings, information: Mapping[str, Any]) -> Iterator[Fi
         yield ok(_PART, f"{replicas} replicas, and takes no writes without one")
     elif read_address("billing_redis_url", settings.redis_url).kind != "server":
         yield warn(_PART, "has no replica: nobody takes over when it dies", "start a replica of it")
+
+
+def _coverage(settings: Settings, server: Any) -> Iterator[Finding]:
+    """Where the whole cluster stops with one slot, a lost node stops every client (L10)."""
+    if read_address("billing_redis_url", settings.redis_url).kind != "cluster":
+        return
+    try:
+        user = server.execute_command("ACL", "WHOAMI")
+        if server.execute_command("ACL", "DRYRUN", user, "CONFIG", "GET", _COVERAGE) not in {b"OK", "OK"}:
+            # The documented user may not: CONFIG shows passwords too.
+            return
+        found: Mapping[str, str] = server.config_get(_COVERAGE)
+    except redis.ResponseError:  # hosted servers have no CONFIG
+        return
+    if found.get(_COVERAGE) == "no":
+        yield ok(_PART, "a lost node stops its own slots alone (cluster-require-full-coverage no)")
+    else:
+        yield warn(_PART, "one lost node stops the slots of all others", f"set {_COVERAGE} no")
 
 
 def _permissions(settings: Settings, server: Any) -> Iterator[Finding]:

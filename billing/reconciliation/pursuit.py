@@ -10,6 +10,7 @@ dropped, and the next one is asked.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 from billing.credits.auditing import BucketReading
@@ -116,5 +117,4 @@ def _with_wait(found: Discrepancy, waited_seconds: float) -> Discrepancy:
     """Say how long events on their way were waited for, where that is what could have explained it."""
     if found.law != Law.SPENT.value or waited_seconds < 1:
         return found
-    text = f"{found.found}, {waited_seconds:,.0f} s later"
-    return Discrepancy(law=found.law, client_id=found.client_id, grant_id=found.grant_id, found=text, rows=found.rows)
+    return dataclasses.replace(found, found=f"{found.found}, {waited_seconds:,.0f} s later")

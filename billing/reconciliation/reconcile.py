@@ -20,7 +20,7 @@ from billing.core.shards import shard_of
 from billing.credits.auditing import BucketReading
 from billing.reconciliation import reading, recording
 from billing.reconciliation.facts import InvoiceFacts, LedgerFacts, LogFacts
-from billing.reconciliation.laws import bucket, grants, holds, one_charge, orphans, planned, sums
+from billing.reconciliation.laws import bucket, grants, holds, one_charge, orphans, planned, spent, sums
 from billing.reconciliation.periods import Periods, Totals
 from billing.reconciliation.pursuit import Pursuit
 from billing.reconciliation.report import Discrepancy, Law, Report
@@ -210,7 +210,11 @@ class _Reconciliation:
         agreed = pursuit.agreed(ledger)
         if agreed is None or agreed.balance is None:
             return False
-        self._tally.compared(Law.SPENT, clients=1, grants=len(agreed.balance.grants), credits=agreed.balance.spent)
+        waits = spent.waiting(agreed.balance, ledger)
+        told = {"not_posted_yet": len(waits)} if waits else {}
+        self._tally.compared(
+            Law.SPENT, clients=1, grants=len(agreed.balance.grants), credits=agreed.balance.spent, **told
+        )
         return True
 
     def _pursue(self) -> None:

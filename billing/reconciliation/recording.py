@@ -6,7 +6,7 @@ import dataclasses
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, and_, delete, exists, insert, not_, select, update
 
 from billing.reconciliation.report import ROWS_MAX, Law, Report
 from billing.schema.operations import discrepancy, reconciliation_run
@@ -33,10 +33,19 @@ def begin(connection: Connection, started_at: datetime, *, whole: bool) -> int:
     values = {"started_at": started_at, "whole": whole}
     statement = insert(reconciliation_run).values(values).returning(reconciliation_run.c.run_id)
     run_id: int = connection.execute(statement).scalar_one()
-    oldest = run_id - RUNS_KEPT
-    connection.execute(delete(discrepancy).where(discrepancy.c.run_id <= oldest))
-    connection.execute(delete(reconciliation_run).where(reconciliation_run.c.run_id <= oldest))
+    forget(connection, run_id - RUNS_KEPT)
     return run_id
+
+
+def forget(connection: Connection, oldest: int) -> None:
+    """Delete what runs up to `oldest` found, but for what the continuous reconciler has not seen gone."""
+    later = discrepancy.alias("later")
+    closed = exists().where(later.c.closes == discrepancy.c.discrepancy_id)
+    continuous = exists().where(reconciliation_run.c.run_id == discrepancy.c.run_id, reconciliation_run.c.continuous)
+    stands = and_(continuous, discrepancy.c.closes.is_(None), not_(closed))
+    connection.execute(delete(discrepancy).where(discrepancy.c.run_id <= oldest, not_(stands)))
+    named = exists().where(discrepancy.c.run_id == reconciliation_run.c.run_id)
+    connection.execute(delete(reconciliation_run).where(reconciliation_run.c.run_id <= oldest, not_(named)))
 
 
 def finish(connection: Connection, report: Report) -> None:
@@ -70,6 +79,7 @@ def finish(connection: Connection, report: Report) -> None:
             "grant_id": found.grant_id,
             "found": found.found,
             "rows": [dict(row) for row in found.rows[:ROWS_MAX]],
+            "differs_by": found.differs_by,
         }
         for found in report.discrepancies
     ]

@@ -59,13 +59,14 @@ class Verdict(Enum):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Discrepancy:
-    """One thing that differs: where, what each book says, and the rows that say it."""
+    """One thing that differs: where, what each book says, the rows that say it, by how many credits."""
 
     law: str
     found: str
     client_id: str | None = None
     grant_id: int | None = None
     rows: tuple[Mapping[str, Any], ...] = ()
+    differs_by: int | None = None
 
     @property
     def text(self) -> str:

@@ -8,13 +8,16 @@ from typing import Final, Protocol, TypeVar
 
 from sqlalchemy.exc import IntegrityError
 
-from billing.core.errors import Unreachable
+from billing.core.errors import Refusing, Unreachable
 from billing.core.shards import shard_of
 
 logger = logging.getLogger(__name__)
 
 #: Shards that do not answer before a pass ends: each costs its wait (L9). PostgreSQL being away ends it so as well.
 AWAY_MAX: Final = 4
+#: The shards that did not answer this process the last time. Their rows have their turn after the others', or the
+#: oldest ones, of a node that is dead, would end every pass before it came to anybody else's.
+_SILENT: Final[set[int]] = set()
 
 
 class Row(Protocol):
@@ -32,23 +35,32 @@ R = TypeVar("R", bound=Row)
 def apply_each(rows: Iterable[R], apply: Callable[[R], bool], *, shards: int) -> int:
     """Apply each row; return how many were applied. Raises the last `Unreachable` where no row found its servers.
 
-    A shard whose Redis does not answer is not asked for its other rows. A row that the ledger itself refuses (the
-    bucket knows of a grant that the ledger lacks) is logged, with the later ones of its client left for another time.
+    A shard whose Redis does not answer is not asked for its other rows, and is asked last the next time. A row that the
+    ledger itself refuses (the bucket knows of a grant that the ledger lacks) is logged, with the later ones of its
+    client left for another time.
     """
-    applied, reached, away = 0, False, None
+    applied, reached = 0, False
+    away: Unreachable | None = None
     left_out: set[int] = set()
     refused: set[str] = set()
-    for row in rows:
+    silent: set[int] = set()
+    for row in sorted(rows, key=lambda row: shard_of(row.client_id, shards) in _SILENT):
         shard = shard_of(row.client_id, shards)
         if shard in left_out or row.client_id in refused:
             continue
         try:
             applied += apply(row)
             reached = True
-        except Unreachable as error:
+            _SILENT.discard(shard)
+        except Refusing as error:
             left_out.add(shard)
             away = error
-            if len(left_out) >= AWAY_MAX:
+        except Unreachable as error:
+            left_out.add(shard)
+            silent.add(shard)
+            _SILENT.add(shard)
+            away = error
+            if len(silent) >= AWAY_MAX:
                 break
         except IntegrityError as error:
             refused.add(row.client_id)

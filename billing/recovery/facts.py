@@ -46,13 +46,18 @@ def database_time(connection: Connection) -> datetime:
 
 
 def begin_epoch(
-    connection: Connection, shard: int, bucket_epochs: Callable[[Sequence[str]], Mapping[str, int]], now_ms: int = 0
+    connection: Connection,
+    shard: int,
+    bucket_epochs: Callable[[Sequence[str]], Mapping[str, int]],
+    now_ms: int = 0,
+    bucket_repaid: Callable[[Mapping[str, Sequence[int]]], Mapping[str, Mapping[int, int]]] | None = None,
 ) -> list[ClientFacts]:
     """Raise the epoch of every client of a shard, and read what its bucket is made of.
 
     The new epoch is above the one that `bucket_epochs` tells of each client's bucket, too: a PostgreSQL that was
     restored to an older state would else write buckets which are refused as stale, for ever. `now_ms` is Redis' clock,
-    by which grants end.
+    by which grants end. `bucket_repaid` tells who repaid debt, of those clients that ever had some, as far as their
+    buckets are still there.
     """
     _raise_to_buckets(connection, shard, bucket_epochs)
     epochs = connection.execute(
@@ -63,7 +68,7 @@ def begin_epoch(
     ).all()
     grants, spent = grants_of_shard(connection, shard), spent_of_shard(connection, shard)
     known = known_of_shard(connection, shard, now_ms)
-    return [
+    found = [
         ClientFacts(
             client_id=row.client_id,
             epoch=row.epoch,
@@ -73,6 +78,27 @@ def begin_epoch(
         )
         for row in epochs
     ]
+    return found if bucket_repaid is None else _with_repaid(found, bucket_repaid)
+
+
+def _with_repaid(
+    clients: Sequence[ClientFacts],
+    bucket_repaid: Callable[[Mapping[str, Sequence[int]]], Mapping[str, Mapping[int, int]]],
+) -> list[ClientFacts]:
+    repaid = bucket_repaid({one.client_id: [grant for grant, _ in one.grants] for one in clients if _owed(one)})
+    return [
+        dataclasses.replace(one, known=dataclasses.replace(one.known or LedgerTerms(), repaid=repaid[one.client_id]))
+        if repaid.get(one.client_id)
+        else one
+        for one in clients
+    ]
+
+
+def _owed(found: ClientFacts) -> bool:
+    """Whether a client may ever have had debt."""
+    paid = sum(min(credits_, found.spent.get(grant, 0)) for grant, credits_ in found.grants)
+    known = found.known
+    return sum(found.spent.values()) > paid or (known is not None and bool(known.adjustments or known.final))
 
 
 def _raise_to_buckets(

@@ -10,6 +10,7 @@ import logging
 from typing import Final
 
 from billing.connections import postgres
+from billing.core.errors import Recovering
 from billing.core.shards import shard_of
 from billing.credits.values import GrantOutcome
 from billing.ledger.grants import GrantRow, mark_applied, unapplied
@@ -20,7 +21,7 @@ from billing.task.runtime import Runtime
 logger = logging.getLogger(__name__)
 
 #: Where a grant that the ledger has comes into its bucket by a rebuild alone.
-_REBUILT: Final = (GrantOutcome.UNKNOWN_CLIENT, GrantOutcome.CORRUPT, GrantOutcome.CLOSED)
+_REBUILT: Final = (GrantOutcome.UNKNOWN_CLIENT, GrantOutcome.CORRUPT)
 
 #: Grants that one call looks at (L9).
 GRANTS_MAX: Final = 500
@@ -44,10 +45,21 @@ def apply_grant(runtime: Runtime, row: GrantRow) -> bool:
             mark_applied(connection, row.grant_id)
             return True
         if outcome in _REBUILT:
-            # The client exists in PostgreSQL, so its bucket is lost; or it was closed after this was granted to it. The
-            # shard is rebuilt, from the ledger (L6).
+            # The client exists in PostgreSQL, so its bucket is lost: the shard is rebuilt, from the ledger (L6).
             reason = f"grant {row.grant_id} of client {row.client_id} found its bucket {outcome.name.lower()}"
             request_rebuild(connection, shard_of(row.client_id, runtime.settings.shards), reason)
     if outcome is not GrantOutcome.RECOVERING:
         logger.warning("billing: grant %d of client %s is not applied: %s", row.grant_id, row.client_id, outcome.name)
     return False
+
+
+def used_up(runtime: Runtime, client_id: str) -> frozenset[int]:
+    """Return the grants of a client that have nothing left in its bucket, and that nothing comes back to.
+
+    Raises `Retryable` while the bucket cannot be asked.
+    """
+    balance = runtime.buckets.balance(client_id)
+    if balance is None:
+        message = f"client_id: {client_id!r}: its bucket is missing, so that its usable grants are not known; try again"
+        raise Recovering(message)
+    return frozenset(grant.grant_id for grant in balance.grants if not grant.available and not grant.held)

@@ -23,8 +23,6 @@ logger = logging.getLogger(__name__)
 #: Clients that one page looks at, and pages of one call (L9).
 CLIENTS_MAX: Final = 500
 PAGES_MAX: Final = 10
-#: Totals of epochs that are over, which one call removes (L9).
-FORGOTTEN_MAX: Final = 1_000
 
 _DONE: Final = (PostOutcome.POSTED, PostOutcome.ALREADY)
 #: They wait: for the shard, or for nothing more, a newer epoch having begun.
@@ -43,8 +41,6 @@ def apply_postings(runtime: Runtime) -> int:
         if len(found) < CLIENTS_MAX:
             break
         after = found[-1].client_id
-    with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
-        postings.forget(connection, FORGOTTEN_MAX)
     return applied
 
 

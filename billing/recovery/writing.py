@@ -13,6 +13,7 @@ import collections
 import dataclasses
 import logging
 from collections.abc import Iterable
+from typing import Final
 
 from sqlalchemy import Connection
 
@@ -20,12 +21,15 @@ from billing.connections import postgres
 from billing.core.errors import Recovering, Retryable
 from billing.credits.rebuilding import BucketPlan, plan_bucket
 from billing.credits.values import RebuildOutcome, StoredHold
-from billing.ledger import locks, rebuilds
+from billing.ledger import locks, postings, rebuilds
 from billing.ledger.changes import enter_adjustment
 from billing.recovery import facts
 from billing.task.runtime import Runtime
 
 logger = logging.getLogger(__name__)
+
+#: Postings of older epochs that one rebuild removes (L9).
+FORGOTTEN_MAX: Final = 10_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +63,7 @@ def write_shard(runtime: Runtime, shard: int) -> None:
             raise _again(shard, RebuildOutcome.STALE.name)
         if not buckets.verify(shard, expected=server, asserts=asserts):
             raise _again(shard, RebuildOutcome.MOVED.name)
+        postings.forget(connection, shard, FORGOTTEN_MAX)
     kept = sum(len(one.plan.holds) for one in planned)
     logger.warning("billing: shard %d is open again: %d clients, %d holds", shard, len(planned), kept)
 
@@ -70,7 +75,7 @@ def _plan(runtime: Runtime, connection: Connection, shard: int) -> list[_Planned
     """
     buckets = runtime.buckets
     began = facts.database_time(connection)
-    clients = facts.begin_epoch(connection, shard, buckets.epochs, buckets.time_ms())
+    clients = facts.begin_epoch(connection, shard, buckets.epochs, buckets.time_ms(), buckets.repaid)
     held = buckets.held(None, shard)
     logged = facts.logged_runs(connection, [hold.run_id for hold in held])
     for hold in held:

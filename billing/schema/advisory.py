@@ -22,3 +22,7 @@ class Guard(IntEnum):
     SHARD = _BASE + 4
     RECOVERY = _BASE + 5
     STRIPE_PLAN = _BASE + 6
+    #: One step of the continuous reconciler; a repair of buckets.
+    RECONCILER = _BASE + 10
+    REPAIR = _BASE + 11
+    ANNOUNCE = _BASE + 17

@@ -1,4 +1,4 @@
-"""The tables of operations: reconciliation's runs and findings, alerts and their webhooks, recorded workloads."""
+"""The tables of operations: reconciliation and its repairs, alerts and their webhooks, recorded workloads."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    Uuid,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -35,6 +36,13 @@ reconciliation_run: Final = Table(
     Column("held", Boolean, comment="whether every law held; null while it runs"),
     Column("whole", Boolean, nullable=False, server_default=text("true"), comment="false: only of clients by name"),
     Column("resume_after", Text, comment="it ran out of time after this client; null: it reached all"),
+    Column(
+        "continuous",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="true: a pass of the continuous reconciler in which something was found, or was gone",
+    ),
 )
 
 discrepancy: Final = Table(
@@ -47,7 +55,45 @@ discrepancy: Final = Table(
     Column("grant_id", BigInteger),
     words("found"),
     Column("rows", JSONB, nullable=False, server_default=text("'[]'::jsonb"), comment="the rows that differ, bounded"),
+    Column("differs_by", BigInteger, comment="credits; null: it is not a number"),
+    Column("closes", BigInteger, comment="the discrepancy of which this row says that it is gone, or another one now"),
     Index(None, "run_id"),
+    Index("discrepancy_closes_idx", "closes", unique=True, postgresql_where=text("closes IS NOT NULL")),
+)
+
+reconciler: Final = Table(
+    "reconciler",
+    METADATA,
+    Column("singleton", Boolean, primary_key=True, server_default=text("true")),
+    Column("leader", Uuid, nullable=False, comment="the worker that is at it"),
+    instant("stepped_at", comment="when it took its last step; a silent one is replaced"),
+    instant("started_at", comment="when the pass that is under way began"),
+    Column("shard", Integer, nullable=False, comment="where the pass is: after this shard's …"),
+    words("after", comment="… client"),
+    Column("clients", Integer, nullable=False, comment="clients that it has read so far"),
+    Column("passes", BigInteger, nullable=False, comment="passes that came to an end, ever"),
+    Column("last_pass", JSONB, nullable=False, comment="the last of them: times, clients, cost, what was not compared"),
+    CheckConstraint("singleton", name="singleton"),
+    comment="one row: where the continuous reconciler is",
+)
+
+repair: Final = Table(
+    "repair",
+    METADATA,
+    Column("repair_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("run_id", BigInteger, nullable=False, comment="the repair's own reconciliation_run"),
+    words("client_id"),
+    Column("epoch", Integer, nullable=False, comment="of the bucket that was found to differ"),
+    Column("grant_id", BigInteger, comment="0: debt; null: the whole bucket"),
+    words("action"),
+    amount("credits", comment="posted: from available to spent; negative: given back"),
+    amount("restored", comment="posted: put back to available without being spent; negative: removed"),
+    Column("found", JSONB, nullable=False, comment="what each book said, at that moment of Redis' clock"),
+    words("made_by", comment="the system's user and host that asked for it"),
+    instant("made_at", default=NOW),
+    CheckConstraint("action IN ('posted', 'rebuild')", name="action"),
+    Index(None, "client_id", "repair_id"),
+    comment="append-only: what was corrected in buckets, and why",
 )
 
 webhook: Final = Table(

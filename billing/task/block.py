@@ -12,10 +12,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
-from billing.connections import postgres
 from billing.core.clock import to_milliseconds
 from billing.core.errors import AlreadyCharged, BillingError, Rejected
-from billing.task.charged import is_charged
 from billing.task.lifecycle import Lifecycle
 from billing.task.outcome import Outcome
 from billing.task.outside import Opened, Order
@@ -113,11 +111,9 @@ class Block:
         run = lifecycle.prepare_run(order.definition, identity, Opened(id=name, root_id=name), _NO_CALL)
         # Whoever drops a block without ending it must not have its credits held for ever (L9).
         run.renewed_until = runtime.clock.monotonic() + runtime.settings.hold_age_max_seconds
-        if order.key is not None:
-            # First the log and then Redis: what settles between the two looks is still remembered there.
-            with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
-                if is_charged(connection, identity.run_id):
-                    raise AlreadyCharged(order.client_id, order.key)
+        # First the log and then Redis: what settles between the two looks is still remembered there.
+        if order.key is not None and runtime.records.is_charged(identity.run_id):
+            raise AlreadyCharged(order.client_id, order.key)
         try:
             lifecycle.hold(run)
         except BillingError:

@@ -38,7 +38,7 @@ class LeaseKeeper:
         self._attachment = attachment
 
     def renew(self, active: Iterable[Any]) -> int:
-        """Renew the holds of `active` requests once; return how many there were. Never raises."""
+        """Renew the holds of `active` requests once; return how many servers answered for. Never raises."""
         try:
             return self._renew(active)
         except Retryable as error:
@@ -51,8 +51,12 @@ class LeaseKeeper:
         billed = [found for request in list(active) if (found := _identity(request)) is not None]
         if not billed:
             return 0
-        self._attachment.runtime.buckets.renew([(identity.client_id, identity.run_id, None) for identity in billed])
-        return len(billed)
+        items = [(identity.client_id, identity.run_id, None) for identity in billed]
+        outcomes = self._attachment.runtime.buckets.renew_each(items)
+        failed = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+        if failed:
+            logger.warning("billing: %d of %d leases are not renewed: %s", len(failed), len(billed), failed[0])
+        return len(billed) - len(failed)
 
 
 def _identity(request: Any) -> Identity | None:

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
 from celery.states import REJECTED, RETRY
 
 from billing.catalog.price_book import PriceBook
@@ -29,7 +28,6 @@ from billing.core.limits import RENEWALS_PER_LEASE
 from billing.core.shards import queue_of, shard_of
 from billing.credits.values import (
     ReleaseOutcome,
-    RenewOutcome,
     ReserveOutcome,
     Settlement,
     SettleOutcome,
@@ -39,10 +37,11 @@ from billing.events.direct import encode_direct
 from billing.events.usage_event import decode_draft, encode_fragment, encode_head
 from billing.task.definition import Definition
 from billing.task.headers import CLIENT, Identity, Request, identify
+from billing.task.keeping import keep_holds
 from billing.task.outcome import Outcome
 from billing.task.pending import Pending
 from billing.task.putting_off import put_off
-from billing.task.refusals import refusal, without_bucket
+from billing.task.refusals import refusal
 from billing.task.renewal import Renewal
 from billing.task.run import Run, attach_run, prepare
 from billing.task.usage import Recorder
@@ -64,8 +63,15 @@ class Lifecycle:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self.pending = Pending(lambda entries: runtime.buckets.forget(entries))  # noqa: PLW0108 - made when it is used
-        self.renewal = Renewal(runtime.settings.lease_seconds / RENEWALS_PER_LEASE, self._renew, runtime.clock)
+        self.pending = Pending(
+            lambda entries: runtime.buckets.forget_reached(entries),  # noqa: PLW0108 - made when it is used
+            lambda shard: runtime.buckets.node_of(shard),  # noqa: PLW0108 - the same
+        )
+        self.renewal = Renewal(
+            runtime.settings.lease_seconds / RENEWALS_PER_LEASE,
+            lambda runs: keep_holds(runtime, runs, self._draft_of),
+            runtime.clock,
+        )
 
     def begin(self, task: BillableTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Reserve for a delivery that is about to run; raise to refuse it, or to put it off."""
@@ -133,7 +139,10 @@ class Lifecycle:
             # Also where Ctrl-C came upon billing: the work is done. Its hold is renewed until the charge is made, so
             # that nobody else gets its credits.
             if run.outcome is Outcome.PENDING:
-                self.pending.settle_later(lambda: self._settle_kept(run), lambda: self._charge_directly(run))
+                shard = shard_of(run.identity.client_id, self.runtime.settings.shards)
+                self.pending.settle_later(
+                    lambda: self._settle_kept(run), lambda: self._charge_directly(run), shard=shard
+                )
 
     def end(self, run: Run, state: str | None, outcome: object) -> None:
         """Release the hold of a run that did not settle, or keep it for the attempt that follows. Never raises."""
@@ -164,10 +173,10 @@ class Lifecycle:
         entries = self.pending.take_riders()
         try:
             reply = self.runtime.buckets.reserve(hold, forget=entries)
-        except Retryable:
-            for entry in entries:
-                self.pending.confirmed(entry)
+        except BaseException:
+            self.pending.give_back(entries)
             raise
+        self.pending.give_back(reply.left)
         outcome = reply.outcome
         if outcome is ReserveOutcome.TAKEN_OVER:
             # The first reserve fixed the prices, however long the run has been retried since; and the draft is now
@@ -205,12 +214,16 @@ class Lifecycle:
         )
 
     def _settle(self, run: Run) -> None:
-        settlement = self._settlement(run)
+        try:
+            settlement = self._settlement(run)
+        except Unreachable as error:
+            # The prices are missing, which says nothing of Redis: other settles of its node are tried (L10).
+            raise Retryable(str(error)) from error
         reply = self.runtime.buckets.settle(settlement)
         if reply.outcome is SettleOutcome.RECOVERING:
             raise Recovering(f"client {settlement.client_id!r}: its shard is being rebuilt")
         if reply.outcome in (SettleOutcome.UNKNOWN_CLIENT, SettleOutcome.CORRUPT):
-            raise without_bucket(self.runtime, settlement.client_id, missing=True)
+            raise self.runtime.records.without_bucket(settlement.client_id, missing=True)
         if reply.outcome is SettleOutcome.TOO_LARGE:
             rule = "would lift the client's debt above what can be counted"
             raise InvalidValue("credits", sum(settlement.amounts), rule)
@@ -269,25 +282,14 @@ class Lifecycle:
         """Keep what was recorded with the hold, for the reaper. An unknown SKU raises; Redis being away does not."""
         identity = run.identity
         try:
-            draft = run.draft(self._book(run))
             self.runtime.buckets.stage(
-                identity.client_id, identity.run_id, run.hold.token, draft, head=encode_head(run.head)
+                identity.client_id, identity.run_id, run.hold.token, self._draft_of(run), head=encode_head(run.head)
             )
         except Retryable as error:
             logger.warning("billing: a usage line of run %s is not staged: %s", run.identity.run_id, error)
 
-    def _renew(self, runs: Sequence[Run]) -> None:
-        """Renew the holds of this process; on a shard that is recovering, assert them as they are now (L6)."""
-        buckets = self.runtime.buckets
-        outcomes = buckets.renew([(run.identity.client_id, run.identity.run_id, None) for run in runs])
-        for run, outcome in zip(runs, outcomes, strict=True):
-            if outcome is RenewOutcome.RECOVERING:
-                try:
-                    buckets.assert_hold(msgspec.structs.replace(run.hold, lines=run.draft(self._book(run))))
-                except Retryable:
-                    raise
-                except Exception:
-                    logger.exception("billing: the hold of run %s is not asserted", run.identity.run_id)
+    def _draft_of(self, run: Run) -> bytes:
+        return run.draft(self._book(run))
 
     def _seconds_until(self, outcome: object) -> float:
         """Return how long a retry waits, from the `Retry` that Celery raised."""

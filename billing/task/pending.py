@@ -2,7 +2,8 @@
 
 Confirmed entries ride with a reserve once they are some, or go with a flush within a second. A settle that failed
 is kept, within a bound, and tried again each second; if it can wait no longer it is charged by a direct event, without
-Redis: finished work is charged, not logged and forgotten (L3).
+Redis: finished work is charged, not logged and forgotten (L3). A node that does not answer keeps back what is owed to
+it, and nothing else (L10).
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
-from billing.core.errors import BillingError, Retryable, Unreachable
+from billing.core.errors import BillingError, Refusing, Retryable, Unreachable
 
 logger = logging.getLogger(__name__)
 
@@ -38,15 +39,23 @@ class _Kept:
     settle: Callable[[], None]
     #: What is done when the settle can wait no longer.
     resort: Callable[[], None]
+    #: Where it is to be settled.
+    shard: int
     tries: int = 0
 
 
 class Pending:
     """The debts of one process, and the thread that pays them."""
 
-    def __init__(self, forget: Callable[[list[Entry]], None]) -> None:
+    def __init__(self, forget: Callable[[list[Entry]], list[Entry]], node_of: Callable[[int], str]) -> None:
+        """`forget` removes entries and returns those that it could not; `node_of` names the server of a shard."""
         self._forget = forget
+        self._node_of = node_of
         self._entries: collections.deque[Entry] = collections.deque(maxlen=ENTRIES_MAX)
+        #: Entries that a reserve could not take along: they wait for a flush, and for no reserve.
+        self._left: collections.deque[Entry] = collections.deque(maxlen=ENTRIES_MAX)
+        #: The nodes that did not answer the last time: their settles are tried after the others'.
+        self._silent: frozenset[str] = frozenset()
         self._settles: collections.deque[_Kept] = collections.deque()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
@@ -60,19 +69,17 @@ class Pending:
 
     def take_riders(self) -> list[Entry]:
         """Return the confirmed entries if they are enough to go along with a reserve; the caller now owes them."""
-        return self.take_confirmed() if len(self._entries) >= RIDERS_MIN else []
+        return _all_of(self._entries) if len(self._entries) >= RIDERS_MIN else []
+
+    def give_back(self, entries: Iterable[Entry]) -> None:
+        """Take back entries that could not ride: they go with a flush."""
+        self._left.extend(entries)
 
     def take_confirmed(self) -> list[Entry]:
         """Return the confirmed entries, for a pipeline that is about to be sent; the caller now owes them."""
-        taken: list[Entry] = []
-        while self._entries:
-            try:
-                taken.append(self._entries.popleft())
-            except IndexError:
-                break
-        return taken
+        return _all_of(self._left) + _all_of(self._entries)
 
-    def settle_later(self, settle: Callable[[], None], resort: Callable[[], None]) -> None:
+    def settle_later(self, settle: Callable[[], None], resort: Callable[[], None], *, shard: int = 0) -> None:
         """Keep a settle that Redis did not take; `settle` raises `Retryable` while it still does not.
 
         `resort` charges without Redis. It is for a settle that can wait no longer: the process ends, or too many wait.
@@ -80,7 +87,7 @@ class Pending:
         if len(self._settles) >= SETTLES_MAX:
             logger.error("billing: %d settles wait for Redis; the oldest is charged without it", SETTLES_MAX)
             self._settles.popleft().resort()
-        self._settles.append(_Kept(settle, resort))
+        self._settles.append(_Kept(settle, resort, shard))
         self._start()
 
     def close(self, seconds: float) -> None:
@@ -97,31 +104,47 @@ class Pending:
     def pay(self) -> None:
         """Do now what is owed; what fails again is kept."""
         with self._paying:
-            for _ in range(len(self._settles)):
-                kept = self._settles.popleft()
-                try:
-                    kept.settle()
-                except Unreachable:
-                    self._settles.appendleft(kept)
-                    break
-                except Retryable:
-                    # Its own shard is being rebuilt; the others' settles need not wait for that (L10).
-                    self._settles.append(kept)
-                except BillingError:
-                    logger.exception("billing: a kept settle was refused; the reaper decides by the task's result")
-                except Exception:
-                    logger.exception("billing: a kept settle failed; it is tried %d times in all", TRIES_MAX)
-                    kept.tries += 1
-                    if kept.tries < TRIES_MAX:
-                        self._settles.append(kept)
-                    else:
-                        kept.resort()
+            self._settle_all()
             entries = self.take_confirmed()
             if entries:
-                try:
-                    self._forget(entries)
-                except Retryable:
-                    self._entries.extend(entries)
+                self._left.extend(self._forget(entries))
+
+    def _settle_all(self) -> None:
+        """Try every settle once, but for those of a node that did not answer: it is waited for once, and last (L9)."""
+        silent: set[str] = set()
+        refusing: set[int] = set()
+        for late in (False, True):
+            for _ in range(len(self._settles)):
+                kept = self._settles.popleft()
+                node = self._node_of(kept.shard)
+                out = node in silent or kept.shard in refusing or (node in self._silent) is not late
+                if out or not self._is_paid(kept, node, silent, refusing):
+                    # Whoever is kept goes to the end, so that their order stays.
+                    self._settles.append(kept)
+        self._silent = frozenset(silent)
+
+    def _is_paid(self, kept: _Kept, node: str, silent: set[str], refusing: set[int]) -> bool:
+        """Try a settle; return whether nothing is owed any more. Notes a node that is silent, a shard that refuses."""
+        try:
+            kept.settle()
+        except Refusing:
+            refusing.add(kept.shard)
+            return False
+        except Unreachable:
+            silent.add(node)
+            return False
+        except Retryable:
+            # Its own shard is being rebuilt; the others' settles need not wait for that (L10).
+            return False
+        except BillingError:
+            logger.exception("billing: a kept settle was refused; the reaper decides by the task's result")
+        except Exception:
+            logger.exception("billing: a kept settle failed; it is tried %d times in all", TRIES_MAX)
+            kept.tries += 1
+            if kept.tries < TRIES_MAX:
+                return False
+            kept.resort()
+        return True
 
     def _start(self) -> None:
         if self._thread is not None:
@@ -137,3 +160,13 @@ class Pending:
                 self.pay()
             except Exception:
                 logger.exception("billing: paying what is pending failed; it is tried again")
+
+
+def _all_of(entries: collections.deque[Entry]) -> list[Entry]:
+    taken: list[Entry] = []
+    while entries:
+        try:
+            taken.append(entries.popleft())
+        except IndexError:
+            break
+    return taken

@@ -6,9 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from billing.catalog.clients import get_client
 from billing.catalog.price_book import PriceBook
-from billing.connections import postgres
 from billing.core.clock import to_milliseconds
 from billing.core.errors import Recovering, UnknownSku
 from billing.core.identifiers import check_client_id
@@ -94,8 +92,7 @@ def _balance(runtime: Runtime, client_id: str) -> Balance:
     except Recovering as recovering:
         # So is a shard that has no clients at all: only the catalog knows whether there is this one.
         reason = recovering
-    with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
-        get_client(connection, client_id)
+    runtime.records.check_client(client_id)
     raise reason
 
 

@@ -20,9 +20,10 @@ from celery import states
 from billing.core.clock import Clock, to_milliseconds
 from billing.core.errors import Rejected, Retryable, Unreachable
 from billing.core.ids import new_settlement_id
+from billing.core.rounds import Rounds
 from billing.core.settings import Settings
-from billing.credits.buckets import Buckets
 from billing.credits.values import ExpireOutcome, Settlement, SettleOutcome, SettleReply, StoredHold
+from billing.credits.verbs import Verbs
 from billing.events.usage_event import decode_draft, decode_head, encode_fragment
 from billing.task import outside
 
@@ -44,8 +45,6 @@ PublishEvent = Callable[[str, SettleReply], None]
 
 #: The run goes on, or waits for its next attempt: its hold is kept.
 _GOING_ON: Final = frozenset({states.RETRY})
-#: Shards that Redis does not answer for, after which a sweep ends: each may cost a wait (L9). The next begins behind.
-SILENT_MAX: Final = 4
 #: How much a result may seem older than its run's first reserve: clocks of two workers differ, and are set.
 _CLOCKS_DIFFER_MS: Final = 1_000
 
@@ -54,44 +53,37 @@ class Reaper:
     """Sweeps every shard's lease index, a bounded number of holds at a time."""
 
     def __init__(
-        self, settings: Settings, buckets: Buckets, read_state: ReadState, publish: PublishEvent, clock: Clock
+        self, settings: Settings, buckets: Verbs, read_state: ReadState, publish: PublishEvent, clock: Clock
     ) -> None:
         self._settings = settings
         self._buckets = buckets
         self._read_state = read_state
         self._publish = publish
         self._clock = clock
+        self._rounds = Rounds(buckets.node_of, clock)
         self._first_shard = 0
         self._results_away = False
 
     def sweep(self) -> int:
         """Resolve overdue holds of all shards; return how many were settled or expired.
 
-        Each sweep begins at the next shard. Shards that Redis does not answer for, as on a dead node of a cluster, are
-        left out, or the others' sweeps would pause, and none of their holds expire. Raises `Retryable` when it answers
-        for none.
+        Each sweep begins at the next shard. A node that does not answer costs it one wait, seldom and at its end:
+        sweeps that come late would pause the others' shards, and none of their holds expire. Raises `Retryable` when
+        nobody answers.
         """
         shards = self._settings.shards
         first, self._first_shard = self._first_shard, (self._first_shard + 1) % shards
         self._results_away = False
-        resolved, swept = 0, 0
-        silent: list[Unreachable] = []
-        for step in range(shards):
-            shard = (first + step) % shards
-            try:
-                resolved += self._sweep_shard(shard)
-                swept += 1
-            except Unreachable as error:
-                silent.append(error)
-                logger.warning("billing: shard %d cannot be swept: %s", shard, error)
-                if len(silent) == SILENT_MAX:
-                    self._first_shard = (shard + 1) % shards
-                    break
-        if silent and not swept:
-            raise silent[0]
-        return resolved
+        return self._rounds.visit([(first + step) % shards for step in range(shards)], self._sweep_shard)
 
     def _sweep_shard(self, shard: int) -> int:
+        try:
+            return self._resolve_overdue(shard)
+        except Unreachable as error:
+            logger.warning("billing: shard %d cannot be swept: %s", shard, error)
+            raise
+
+    def _resolve_overdue(self, shard: int) -> int:
         try:
             overdue = self._buckets.overdue(shard, self._settings.sweep_batch)
         except Retryable:

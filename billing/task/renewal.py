@@ -43,7 +43,11 @@ class Renewal:
     def renew(self) -> None:
         """Renew all once. Never raises."""
         now = self._clock.monotonic()
-        runs = [run for run in list(self._runs.values()) if run.renewed_until > now]
+        runs = list(self._runs.values())
+        for abandoned in [run for run in runs if run.renewed_until <= now]:
+            # Nobody ended it, say a generator that was dropped in its block: it is kept no longer than renewed (L9).
+            self.remove(abandoned)
+        runs = [run for run in runs if run.renewed_until > now]
         if not runs:
             return
         try:

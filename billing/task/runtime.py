@@ -19,8 +19,10 @@ from billing.connections.per_process import PerProcess
 from billing.core.clock import Clock, SystemClock
 from billing.core.settings import Settings
 from billing.credits.buckets import Buckets
+from billing.credits.verbs import Verbs
 from billing.events.publisher import Publisher
 from billing.schema.fleet import check_fleet
+from billing.task.records import Records, StoredRecords
 
 
 class Runtime:
@@ -46,9 +48,14 @@ class Runtime:
         return self._engine.get()
 
     @property
-    def buckets(self) -> Buckets:
-        """The credit buckets in Redis."""
+    def buckets(self) -> Verbs:
+        """The credit buckets: in Redis, or in memory under test."""
         return self._buckets.get()
+
+    @property
+    def records(self) -> Records:
+        """What runs ask of PostgreSQL."""
+        return StoredRecords(self)
 
     @property
     def prices(self) -> PriceCache:

@@ -6,9 +6,10 @@ import functools
 import signal
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import redis
 
@@ -16,15 +17,16 @@ from billing.connections.cluster import Cluster
 from billing.connections.redis import Client, connect
 from billing.core.settings import Settings
 from billing.credits.buckets import Buckets
-from tests.contract.servers import LEASE_SECONDS, SHARDS, Server, free_port, until
+from billing.embedded.server import free_port
+from tests.contract.servers import LEASE_SECONDS, SHARDS, Server, until
 
 PRIMARIES = 3
 SLOTS = 16_384
-#: How long a node may be silent before the others replace it; a second is what a busy machine of two cores can keep.
-NODE_TIMEOUT_MS = 1_500
+#: How long a node may be silent before the others replace it, where a test wants that, and where none does.
+IMPATIENT_MS, PATIENT_MS = 1_500, 120_000
 OPTIONS = (
-    f"--cluster-enabled yes --cluster-node-timeout {NODE_TIMEOUT_MS} --cluster-require-full-coverage no "
-    "--repl-diskless-sync-delay 0 --cluster-allow-replica-migration no"
+    f"--cluster-enabled yes --cluster-node-timeout {IMPATIENT_MS} --cluster-require-full-coverage no "
+    "--repl-diskless-sync-delay 0 --cluster-allow-replica-migration no --cluster-replica-validity-factor 0"
 )
 
 
@@ -44,6 +46,8 @@ class ClusterClient(Cluster):
 class ClusterServer:
     """Six nodes: the first three are primaries at first, each of the others the replica of one."""
 
+    shards = SHARDS
+
     def __init__(self, binary: str, folder: str) -> None:
         self.nodes: list[Server] = []
         for number in range(2 * PRIMARIES):
@@ -60,7 +64,7 @@ class ClusterServer:
 
     def settings(self, **changes: Any) -> Settings:
         """Return settings that name it."""
-        return Settings(**{"redis_url": self.url, "redis_timeout_seconds": 5.0, "shards": SHARDS, **changes})
+        return Settings(**{"redis_url": self.url, "redis_timeout_seconds": 60.0, "shards": SHARDS, **changes})
 
     def start(self) -> None:
         """Start the nodes and join them."""
@@ -75,11 +79,25 @@ class ClusterServer:
                 client.execute_command("CLUSTER", "ADDSLOTSRANGE", number * each, last)
             for node in self.nodes[:number]:
                 client.execute_command("CLUSTER", "MEET", "127.0.0.1", node.port, node.bus_port)
-        until(lambda: all(self._knows(client) == len(self.nodes) for client in clients), "the nodes meet", 30)
+        until(lambda: all(self._knows(client) == len(self.nodes) for client in clients), "the nodes meet")
         ids = [client.execute_command("CLUSTER", "MYID").decode() for client in clients]
         for number, client in enumerate(clients[PRIMARIES:]):
-            until(functools.partial(_replicates, client, ids[number]), "a replica finds its primary", 30)
-        until(self.healthy, "the cluster is whole", 30)
+            until(functools.partial(_replicates, client, ids[number]), "a replica finds its primary")
+        until(self.healthy, "the cluster is whole")
+        self.be_patient()
+
+    def be_patient(self) -> None:
+        """Have no pause of a busy machine pass for a node's death. A node that was started again has to be told."""
+        self._tolerate(PATIENT_MS)
+
+    @contextmanager
+    def failing_over(self) -> Iterator[None]:
+        """Have a dead node replaced soon."""
+        self._tolerate(IMPATIENT_MS)
+        try:
+            yield
+        finally:
+            self.be_patient()
 
     def healthy(self) -> bool:
         """Whether all slots are served, and every node says that each primary has a replica which has all it had."""
@@ -110,6 +128,35 @@ class ClusterServer:
         client.__class__ = ClusterClient
         return client
 
+    @functools.cached_property
+    def hand(self) -> Any:
+        """A client for what a test does to the cluster itself."""
+        return self.client()
+
+    def tag_of(self, client_id: str) -> str:
+        """Return what the keys of a client's shard begin with."""
+        return Server.tag_of(self, client_id)  # type: ignore[arg-type]
+
+    def flush(self) -> None:
+        """Lose everything."""
+        self.client().flushall()
+
+    def lose_bucket(self, client_id: str) -> None:
+        """Lose one client's bucket; the holds that it lent to stay."""
+        Server.lose_bucket(self, client_id)  # type: ignore[arg-type]
+
+    def end_lease(self, client_id: str, run_id: UUID) -> None:
+        """Let a hold's deadline have passed, in a shard that is swept without a pause."""
+        Server.end_lease(self, client_id, run_id)  # type: ignore[arg-type]
+
+    def end_grant(self, client_id: str, grant_id: int) -> None:
+        """Let the time be over of a grant that has an end and is in use: nothing was swept since."""
+        Server.end_grant(self, client_id, grant_id)  # type: ignore[arg-type]
+
+    def contents(self) -> dict[object, object]:
+        """Return everything that it holds."""
+        return Server.contents(self)  # type: ignore[arg-type]
+
     def buckets(
         self,
         *,
@@ -130,6 +177,11 @@ class ClusterServer:
             alert_percents=alert_percents,
             verified=verified,
         )
+
+    def _tolerate(self, milliseconds: int) -> None:
+        for node in self.nodes:
+            with suppress(redis.ConnectionError):  # it is dead
+                node.client(retries=0).config_set("cluster-node-timeout", milliseconds)
 
     @staticmethod
     def _knows(client: Any) -> int:

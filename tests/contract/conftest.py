@@ -1,6 +1,7 @@
-"""A server of each kind for the session: Valkey (of the embedded extra), Redis 7 where it is installed, and a cluster.
+"""What keeps the buckets under test: Valkey (of the embedded extra), Redis 7 if it is installed, a cluster, the twin.
 
-A module that says `ON_CLUSTER = False` is about one server: its port, its process, its counts.
+A module that says `ON_CLUSTER = False` is about one server: its port, its process, its counts. A test marked `raw`,
+with the reason, looks past the contract at keys, commands or connections, of which the twin has none.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from billing.credits.buckets import Buckets
+from billing.credits.verbs import Verbs
 from tests.contract.clusters import ClusterServer, cluster_started
 from tests.contract.servers import BINARIES, Server, started
+from tests.contract.twins import TwinServer
 
 CLUSTER = "cluster"
+TWIN = "twin"
 
 
 def binary_or_skip(kind: str) -> str:
@@ -29,10 +32,12 @@ def binary_or_skip(kind: str) -> str:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run each test on every kind of server, and on the cluster unless its module says otherwise."""
+    """Run each test on every kind of server; on the cluster and on the twin unless it says otherwise."""
     if "server" in metafunc.fixturenames:
         cluster = [CLUSTER] if getattr(metafunc.module, "ON_CLUSTER", True) else []
-        metafunc.parametrize("server", [*BINARIES, *cluster], indirect=True, scope="session")
+        raw = metafunc.definition.get_closest_marker("raw")
+        twin = [] if raw else [TWIN]
+        metafunc.parametrize("server", [*BINARIES, *cluster, *twin], indirect=True, scope="session")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -48,8 +53,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def server(request: pytest.FixtureRequest) -> Iterator[Server | ClusterServer]:
-    """Start a server, or a cluster, that the session's tests share."""
+def server(request: pytest.FixtureRequest) -> Iterator[Server | ClusterServer | TwinServer]:
+    """Start a server, or a cluster, that the session's tests share; or the twin, which is nothing to start."""
+    if request.param == TWIN:
+        yield TwinServer()
+        return
     if request.param == CLUSTER:
         with cluster_started(binary_or_skip("valkey")) as cluster:
             yield cluster
@@ -59,9 +67,9 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server | ClusterServer]:
 
 
 @pytest.fixture
-def buckets(server: Server) -> Buckets:
+def buckets(server: Server) -> Verbs:
     """Empty the server and return buckets on it, verified."""
-    server.client().flushall()
+    server.flush()
     return server.buckets()
 
 

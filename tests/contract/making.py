@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from billing.core.ids import new_settlement_id, run_id
-from billing.credits.buckets import Buckets
 from billing.credits.values import GrantOutcome, Hold, Settlement
+from billing.credits.verbs import Verbs
 
 
 def a_run(client_id: str = "acme", task_id: str = "task-1", *, at_milliseconds: int | None = 0) -> UUID:
@@ -59,7 +59,7 @@ def a_settlement(
     )
 
 
-def a_client(buckets: Buckets, *grants: int, client_id: str = "acme") -> None:
+def a_client(buckets: Verbs, *grants: int, client_id: str = "acme") -> None:
     """Open a client's bucket with grants 1, 2, … of so many credits."""
     buckets.open_client(client_id)
     for number, credits_ in enumerate(grants, start=1):

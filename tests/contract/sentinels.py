@@ -15,14 +15,17 @@ from tests.contract.servers import SHARDS, Server, until
 
 SERVICE = "mymaster"
 SENTINEL_LOGIN = "sentinels-only"
-DOWN_AFTER_MS = 1_000
+#: How long a primary may be silent before it is taken for dead, where a test wants that, and where none does.
+IMPATIENT_MS, PATIENT_MS = 1_000, 120_000
+#: Sentinel's own periods, in ms: it looks and tells more often, and no pause of the machine makes it doubt its clock.
+PERIODS = {"publish-period": 200, "info-period": 500, "ping-period": 200, "ask-period": 200, "tilt-trigger": 600_000}
 CONFIGURATION = f"""\
 port {{port}}
 bind 127.0.0.1
 dir {{folder}}
 requirepass {SENTINEL_LOGIN}
 sentinel monitor {SERVICE} 127.0.0.1 {{primary}} 2
-sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}
+sentinel down-after-milliseconds {SERVICE} {PATIENT_MS}
 sentinel failover-timeout {SERVICE} 6000
 sentinel sentinel-pass {SENTINEL_LOGIN}
 """
@@ -38,6 +41,8 @@ class Sentinel(Server):
         command = [self._binary, str(path), "--sentinel", "--logfile", f"{self._folder}/log"]
         self._process = subprocess.Popen(command)
         until(self._answers, f"a Sentinel on port {self.port} answers")
+        for period, milliseconds in PERIODS.items():
+            self.client().execute_command("SENTINEL", "DEBUG", period, milliseconds)
 
     def client(self, **options: Any) -> Any:
         """Return a client as the Sentinels' own user."""
@@ -71,10 +76,15 @@ class Watched:
         primary.start()
         replica.start()
         replica.client().replicaof("127.0.0.1", primary.port)
-        until(lambda: in_step(replica), "the replica has what the primary had", 30)
+        until(lambda: in_step(replica), "the replica has what the primary had")
         for sentinel in self.sentinels:
             sentinel.start(primary.port)
-        until(lambda: all(map(self._complete, self.sentinels)), "the Sentinels know each other", 60)
+        until(lambda: all(map(self._complete, self.sentinels)), "the Sentinels know each other")
+
+    def fail_over(self) -> None:
+        """Have a dead primary replaced soon."""
+        for sentinel in self.sentinels:
+            sentinel.client().execute_command("SENTINEL", "SET", SERVICE, "down-after-milliseconds", IMPATIENT_MS)
 
     def end(self) -> None:
         """End everything."""

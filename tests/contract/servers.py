@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -12,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import util
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import redis
 from redis.backoff import NoBackoff
@@ -19,10 +22,15 @@ from redis.retry import Retry
 
 from billing.connections.redis import Client, connect
 from billing.core.settings import Settings
+from billing.core.shards import shard_of
 from billing.credits.buckets import Buckets
+from billing.embedded.server import free_port
+from tests.waiting import LIMIT_SECONDS
 
 SHARDS = 4
 LEASE_SECONDS = 60.0
+#: Long after any test.
+FUTURE_MS = 4_000_000_000_000
 
 
 def _valkey() -> str | None:
@@ -38,7 +46,7 @@ def _valkey() -> str | None:
 BINARIES: dict[str, Callable[[], str | None]] = {"valkey": _valkey, "redis7": lambda: shutil.which("redis-server")}
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+def until(condition: Callable[[], bool], what: str, seconds: float = LIMIT_SECONDS) -> None:
     """Wait for a condition, at most so long."""
     end = time.monotonic() + seconds
     while not condition():
@@ -48,18 +56,10 @@ def until(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> No
         time.sleep(0.01)
 
 
-def free_port() -> int:
-    """Return a port on loopback that nobody has."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
 def buckets_at(url: str) -> Buckets:
     """Return buckets at a URL, as another process makes them; who made the shards has verified them."""
     return Buckets(
-        connect(Settings(redis_url=url, redis_timeout_seconds=5.0)),
+        connect(Settings(redis_url=url, redis_timeout_seconds=60.0)),
         shards=SHARDS,
         lease_seconds=LEASE_SECONDS,
         settled_retention_seconds=3_600.0,
@@ -67,10 +67,17 @@ def buckets_at(url: str) -> Buckets:
     )
 
 
+#: The marks of a bucket, (credits, percent) each: those that are armed, and those that were alerted.
+Marks = tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]
+
+
 class Server:
     """A server process that can be killed and started again on the same port and directory."""
 
-    def __init__(self, binary: str, folder: str, *, port: int = 0, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self, binary: str, folder: str, *, port: int = 0, options: Sequence[str] = (), shards: int = SHARDS
+    ) -> None:
+        self.shards = shards
         self._binary = binary
         self._folder = folder
         self._options = options
@@ -95,7 +102,7 @@ class Server:
         """End it by its process id."""
         if self._process is not None:
             self._process.send_signal(number)
-            self._process.wait(timeout=10)
+            self._process.wait(timeout=LIMIT_SECONDS)
             self._process = None
 
     def signal(self, number: int) -> None:
@@ -111,9 +118,47 @@ class Server:
             username=login[0] if login else None,
             password=login[1] if login else None,
             protocol=2,
-            socket_timeout=5,
+            socket_timeout=LIMIT_SECONDS,
             retry=Retry(NoBackoff(), retries),
         )
+
+    @functools.cached_property
+    def hand(self) -> Any:
+        """A client for what a test does to the server itself."""
+        return self.client()
+
+    def tag_of(self, client_id: str) -> str:
+        """Return what the keys of a client's shard begin with."""
+        return f"{{billing:{shard_of(client_id, self.shards)}}}:"
+
+    def flush(self) -> None:
+        """Lose everything."""
+        self.client().flushall()
+
+    def lose_bucket(self, client_id: str) -> None:
+        """Lose one client's bucket; the holds that it lent to stay."""
+        tag = self.tag_of(client_id)
+        self.hand.delete(f"{tag}bucket:{client_id}", f"{tag}grants:{client_id}")
+
+    def end_lease(self, client_id: str, run_id: UUID) -> None:
+        """Let a hold's deadline have passed, in a shard that is swept without a pause."""
+        client = self.hand
+        client.zadd(f"{self.tag_of(client_id)}leases", {run_id.hex: 1}, xx=True)
+        client.hset(f"{self.tag_of(client_id)}swept", mapping={"at": FUTURE_MS, "grace": 0})
+
+    def end_grant(self, client_id: str, grant_id: int) -> None:
+        """Let the time be over of a grant that has an end and is in use: nothing was swept since."""
+        client = self.hand
+        key = f"{self.tag_of(client_id)}bucket:{client_id}"
+        text, ended = re.subn(rf"( {grant_id}:[\d:]+@\d+),[1-9]\d*,", r"\1,1,", (client.get(key) or b"").decode())
+        if ended:
+            client.set(key, text)
+            client.zadd(f"{self.tag_of(client_id)}expiries", {f"{grant_id} {client_id}": 1})
+
+    def contents(self) -> dict[object, object]:
+        """Return everything that it holds."""
+        client = self.client()
+        return {key: client.dump(key) for key in client.scan_iter(count=1_000)}
 
     def buckets(
         self,
@@ -128,14 +173,14 @@ class Server:
         """Return buckets on this server, its shards verified."""
         buckets = Buckets(
             client or self.client(),
-            shards=SHARDS,
+            shards=self.shards,
             lease_seconds=lease_seconds,
             settled_retention_seconds=settled_retention_seconds,
             outbox_entries_max=outbox_entries_max,
             alert_percents=alert_percents,
         )
         if verified:
-            for shard in range(SHARDS):
+            for shard in range(self.shards):
                 assert buckets.verify(shard, expected=None)
         return buckets
 
@@ -144,6 +189,17 @@ class Server:
             return bool(self.client().ping())
         except (redis.ConnectionError, redis.exceptions.BusyLoadingError):
             return False
+
+
+def read_marks(text: str) -> Marks:
+    """Read the marks "30:20,8:5,/1:0,": first those that are armed, then those that were alerted."""
+    armed, alerted = text.split("/")
+    return _pairs(armed), _pairs(alerted)
+
+
+def _pairs(text: str) -> tuple[tuple[int, int], ...]:
+    pairs = (mark.split(":") for mark in text.split(",") if mark)
+    return tuple((int(credits_), int(percent)) for credits_, percent in pairs)
 
 
 @contextmanager

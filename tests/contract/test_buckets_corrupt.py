@@ -8,6 +8,7 @@ from billing.core.errors import Corrupt
 from billing.core.shards import shard_of
 from billing.credits.buckets import Buckets
 from billing.credits.granting import AdjustOutcome, TermsOutcome, VoidOutcome
+from billing.credits.posting import Posting, PostOutcome
 from billing.credits.terms import ClientTerms
 from billing.credits.values import (
     ExpireOutcome,
@@ -18,6 +19,8 @@ from billing.credits.values import (
 )
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
 from tests.contract.servers import SHARDS, Server
+
+pytestmark = pytest.mark.raw("buckets that billing did not write")
 
 SHARD = shard_of("acme", SHARDS)
 OTHER = next(name for name in map(str, range(1_000)) if shard_of(name, SHARDS) == SHARD)
@@ -41,6 +44,7 @@ def test_l10_a_corrupt_bucket_is_its_clients_trouble_alone(buckets: Buckets, ser
     assert buckets.void("acme", 1) is VoidOutcome.CORRUPT
     assert buckets.adjust("acme", 1, 5).outcome is AdjustOutcome.CORRUPT
     assert buckets.set_terms("acme", ClientTerms(overdraft_limit=1)) is TermsOutcome.CORRUPT
+    assert buckets.post("acme", 1, [Posting(grant_id=1, version=1, credits=1)]) is PostOutcome.CORRUPT
     with pytest.raises(Corrupt):
         buckets.balance("acme")
     readings = buckets.audit(["acme", OTHER])

@@ -1,17 +1,22 @@
-"""What a reserve and a settle cost, counted exactly: one round trip each, and so many commands (L9)."""
+"""What each step of a hold's life costs, counted exactly: one round trip, and so many commands (L9)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from billing.core.shards import shard_of
 from billing.credits.buckets import Buckets
+from billing.credits.values import ExpireOutcome
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
-from tests.contract.servers import SHARDS, Server
+from tests.contract.servers import SHARDS, Server, until
 
 #: One server's own counts; test_cluster.py counts a cluster's.
 ON_CLUSTER = False
+pytestmark = pytest.mark.raw("counts a server's commands and round trips")
 SHARD = shard_of("acme", SHARDS)
+LEASE_SECONDS = 0.3
 
 
 def commands_of(server: Server, work: Callable[[], object]) -> dict[str, int]:
@@ -74,6 +79,16 @@ def test_a_settle_is_7_commands_in_one_round_trip(server: Server, buckets: Bucke
     assert round_trips_of(server, lambda buckets: buckets.settle(a_settlement(a_run(task_id="t2"), 5))) == 1
 
 
+def test_grants_debt_and_adjustments_never_read_all_that_a_client_ever_had(server: Server, buckets: Buckets) -> None:
+    """L9: the sum of a bucket is kept, however many adjustments it remembers."""
+    a_client(buckets, 10)
+    adjusted = commands_of(server, lambda: buckets.adjust("acme", 1, 100))
+    assert adjusted == {"fcall": 1, "get": 2, "hmget": 1, "hget": 1, "hincrby": 2, "hset": 1, "set": 1}
+    assert "hgetall" not in commands_of(server, lambda: buckets.grant("acme", 2, 5))
+    assert "hgetall" not in commands_of(server, lambda: buckets.settle(a_settlement(a_run(), 7)))
+    assert "hgetall" not in commands_of(server, lambda: buckets.void("acme", 2))
+
+
 def test_the_removal_of_confirmed_events_rides_along_in_the_same_round_trip(server: Server, buckets: Buckets) -> None:
     a_client(buckets, 100)
     entries = [buckets.settle(a_settlement(a_run(task_id=str(number)), 1)).entry_id for number in range(3)]
@@ -82,6 +97,55 @@ def test_the_removal_of_confirmed_events_rides_along_in_the_same_round_trip(serv
     assert round_trips_of(server, lambda buckets: buckets.reserve(hold, forget=forget)) == 1
     assert buckets.outbox_depth(SHARD) == 0
     assert buckets.held("acme")[0].run_id == hold.run_id
+
+
+def test_a_release_is_7_commands_in_one_round_trip(server: Server, buckets: Buckets) -> None:
+    a_client(buckets, 100)
+    run = a_run()
+    buckets.reserve(a_hold(run, 5))
+    assert commands_of(server, lambda: buckets.release("acme", run, "first")) == {
+        "fcall": 1,
+        "get": 3,
+        "set": 1,
+        "del": 1,
+        "zrem": 1,
+    }
+    buckets.reserve(a_hold(run, 5))
+    assert round_trips_of(server, lambda buckets: buckets.release("acme", run, "first")) == 1
+
+
+def test_an_expire_is_10_commands_in_one_round_trip(server: Server, buckets: Buckets) -> None:
+    a_client(buckets, 100)
+    brief = server.buckets(lease_seconds=LEASE_SECONDS)
+
+    brief.reserve(a_hold(run := a_run(), 5))
+    outcomes: list[ExpireOutcome] = []
+    cost: dict[str, int] = {}
+
+    def expired() -> bool:
+        # Too early, or too late after its sweep, it expires nothing, and is tried again.
+        brief.overdue(SHARD, 100)
+        found = commands_of(server, lambda: outcomes.append(brief.expire("acme", run)))
+        cost.clear()
+        cost.update(found)
+        return outcomes[-1] is ExpireOutcome.EXPIRED
+
+    until(expired, "the lease is over")
+    assert cost == {"fcall": 1, "get": 3, "time": 1, "hmget": 1, "zscore": 1, "set": 1, "del": 1, "zrem": 1}
+    assert round_trips_of(server, lambda buckets: buckets.expire("acme", run)) == 1
+
+
+def test_a_renewal_is_5_commands(server: Server, buckets: Buckets) -> None:
+    a_client(buckets, 100)
+    run = a_run()
+    buckets.reserve(a_hold(run, 5))
+    assert commands_of(server, lambda: buckets.renew([("acme", run, None)])) == {
+        "fcall": 1,
+        "get": 1,
+        "getrange": 1,
+        "time": 1,
+        "zadd": 1,
+    }
 
 
 def test_renewing_twenty_runs_is_one_round_trip(server: Server, buckets: Buckets) -> None:

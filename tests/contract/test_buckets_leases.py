@@ -7,44 +7,42 @@ from uuid import UUID
 import pytest
 
 from billing.core.shards import shard_of
-from billing.credits.buckets import Buckets
+from billing.credits.keys import shard_keys
 from billing.credits.values import (
     ExpireOutcome,
     GrantBalance,
-    Overdue,
     ReleaseOutcome,
     RenewOutcome,
     ReserveOutcome,
     SettleOutcome,
 )
+from billing.credits.verbs import Verbs
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
-from tests.contract.servers import SHARDS, Server, until
+from tests.contract.passing import Sweeping, pass_time
+from tests.contract.servers import LEASE_SECONDS, SHARDS, Server
 
 SHARD = shard_of("acme", SHARDS)
-LEASE_SECONDS = 0.3
 
 
 @pytest.fixture
-def brief(server: Server, buckets: Buckets) -> Buckets:
-    """Return buckets with a short lease, with a client and a first sweep done (which begins the grace)."""
-    brief = server.buckets(lease_seconds=LEASE_SECONDS)
+def leased(buckets: Verbs) -> Verbs:
+    """Return buckets with a client."""
     a_client(buckets, 100)
-    return brief
+    return buckets
 
 
-def swept(buckets: Buckets) -> list[UUID]:
-    """Sweep, as often as a reaper does, until the pause is over."""
-    found: list[Overdue] = []
-
-    def due() -> bool:
-        found.append(buckets.overdue(SHARD, 100))
-        return not found[-1].paused and bool(found[-1].held)
-
-    until(due, "a hold is overdue")
-    return [hold.run_id for hold in found[-1].held]
+@pytest.fixture
+def sweeping(server: Server, leased: Verbs) -> Sweeping:
+    """Return what sweeps the client's shard while time passes by hand."""
+    return Sweeping(server.client(), leased, SHARD)
 
 
-def test_l2_release_gives_back_to_exactly_the_grants_that_lent(buckets: Buckets) -> None:
+def due(sweeping: Sweeping) -> list[UUID]:
+    """Sweep until a hold is overdue; return those that are."""
+    return [hold.run_id for hold in sweeping.until(lambda found: bool(found.held), "a hold is overdue").held]
+
+
+def test_l2_release_gives_back_to_exactly_the_grants_that_lent(buckets: Verbs) -> None:
     a_client(buckets, 30, 20)
     run = a_run()
     buckets.reserve(a_hold(run, 40))
@@ -58,7 +56,7 @@ def test_l2_release_gives_back_to_exactly_the_grants_that_lent(buckets: Buckets)
     )
 
 
-def test_l4_a_stale_attempt_cannot_free_a_live_ones_hold(buckets: Buckets) -> None:
+def test_l4_a_stale_attempt_cannot_free_a_live_ones_hold(buckets: Verbs) -> None:
     a_client(buckets, 100)
     run = a_run()
     buckets.reserve(a_hold(run, 40))
@@ -71,7 +69,7 @@ def test_l4_a_stale_attempt_cannot_free_a_live_ones_hold(buckets: Buckets) -> No
     assert buckets.release("acme", run, "second") is ReleaseOutcome.RELEASED
 
 
-def test_l4_a_released_run_may_be_held_again(buckets: Buckets) -> None:
+def test_l4_a_released_run_may_be_held_again(buckets: Verbs) -> None:
     a_client(buckets, 100)
     run = a_run()
     buckets.reserve(a_hold(run, 40))
@@ -79,7 +77,7 @@ def test_l4_a_released_run_may_be_held_again(buckets: Buckets) -> None:
     assert buckets.reserve(a_hold(run, 50, token="second")).outcome is ReserveOutcome.HELD
 
 
-def test_l5_renew_moves_deadlines_forward_and_never_back(buckets: Buckets) -> None:
+def test_l5_renew_moves_deadlines_forward_and_never_back(buckets: Verbs) -> None:
     a_client(buckets, 100)
     held, gone, settled = (a_run(task_id=name) for name in ("held", "gone", "settled"))
     buckets.reserve(a_hold(held, 10))
@@ -97,100 +95,110 @@ def test_l5_renew_moves_deadlines_forward_and_never_back(buckets: Buckets) -> No
     assert buckets.renew([]) == []
 
 
-def test_l5_a_dead_workers_hold_expires_after_its_lease_and_not_before(brief: Buckets) -> None:
+def test_l5_a_dead_workers_hold_expires_after_its_lease_and_not_before(
+    server: Server, leased: Verbs, sweeping: Sweeping
+) -> None:
     run = a_run()
-    brief.overdue(SHARD, 1)
-    brief.reserve(a_hold(run, 40))
-    assert brief.expire("acme", run) is ExpireOutcome.NOT_DUE
-    assert swept(brief) == [run]
-    assert brief.expire("acme", run) is ExpireOutcome.EXPIRED
-    assert brief.expire("acme", run) is ExpireOutcome.NOTHING
-    balance = brief.balance("acme")
+    leased.overdue(SHARD, 1)
+    leased.reserve(a_hold(run, 40))
+    pass_time(server.client(), SHARD, LEASE_SECONDS / 4)
+    assert leased.expire("acme", run) is ExpireOutcome.NOT_DUE
+    assert due(sweeping) == [run]
+    assert leased.expire("acme", run) is ExpireOutcome.EXPIRED
+    assert leased.expire("acme", run) is ExpireOutcome.NOTHING
+    balance = leased.balance("acme")
     assert balance is not None
     assert (balance.available, balance.held) == (100, 0)
-    assert brief.settle(a_settlement(run, 40)).late
+    assert leased.settle(a_settlement(run, 40)).late
 
 
-def test_l5_a_renewed_hold_does_not_expire_though_it_was_named_overdue(brief: Buckets) -> None:
+def test_l5_a_renewed_hold_does_not_expire_though_it_was_named_overdue(leased: Verbs, sweeping: Sweeping) -> None:
     run = a_run()
-    brief.reserve(a_hold(run, 40))
-    assert swept(brief) == [run]
-    brief.renew([("acme", run, 60.0)])
-    assert brief.expire("acme", run) is ExpireOutcome.NOT_DUE
+    leased.reserve(a_hold(run, 40))
+    assert due(sweeping) == [run]
+    leased.renew([("acme", run, 60.0)])
+    assert leased.expire("acme", run) is ExpireOutcome.NOT_DUE
 
 
-def test_l5_after_a_pause_in_sweeping_nothing_expires_for_one_lease(brief: Buckets, server: Server) -> None:
+@pytest.mark.raw("reads the time of the last sweep")
+def test_l5_after_a_pause_in_sweeping_nothing_expires_for_one_lease(
+    server: Server, leased: Verbs, sweeping: Sweeping
+) -> None:
     run = a_run()
-    brief.reserve(a_hold(run, 40))
-    assert swept(brief) == [run]
+    leased.reserve(a_hold(run, 40))
+    assert due(sweeping) == [run]
     client = server.client()
-    key = f"{{billing:{SHARD}}}:swept"
-    at = int(client.hget(key, "at") or 0)
-    client.hset(key, "at", at - 1_000)
-    assert brief.expire("acme", run) is ExpireOutcome.NOT_DUE, "a reaper that was frozen with its list takes nothing"
-    assert brief.overdue(SHARD, 10).paused
-    assert brief.expire("acme", run) is ExpireOutcome.NOT_DUE
-    assert swept(brief) == [run]
-    grace = int(client.hget(key, "grace") or 0)
-    assert int(client.hget(key, "at") or 0) >= grace >= at + int(LEASE_SECONDS * 1_000)
-    assert brief.expire("acme", run) is ExpireOutcome.EXPIRED
+    pass_time(client, SHARD, LEASE_SECONDS / 2)
+    assert leased.expire("acme", run) is ExpireOutcome.NOT_DUE, "a reaper that was frozen with its list takes nothing"
+    assert leased.overdue(SHARD, 10).paused
+    at, grace = (int(client.hget(shard_keys(SHARD).swept, field) or 0) for field in ("at", "grace"))
+    assert grace == at + int(LEASE_SECONDS * 1_000)
+    assert leased.expire("acme", run) is ExpireOutcome.NOT_DUE
+    assert due(sweeping) == [run]
+    at, grace = (int(client.hget(shard_keys(SHARD).swept, field) or 0) for field in ("at", "grace"))
+    assert at >= grace
+    assert leased.expire("acme", run) is ExpireOutcome.EXPIRED
 
 
-def test_l9_a_sweep_names_at_most_so_many_oldest_first(brief: Buckets) -> None:
+def test_l9_a_sweep_names_at_most_so_many_oldest_first(leased: Verbs, sweeping: Sweeping) -> None:
     runs = [a_run(task_id=str(number)) for number in range(5)]
     for run in runs:
-        brief.reserve(a_hold(run, 1))
-    swept(brief)
-    until(lambda: len(brief.overdue(SHARD, 100).held) == 5, "all are overdue")
-    held = brief.overdue(SHARD, 3).held
-    assert [hold.run_id for hold in held] == sorted(runs, key=lambda run: _deadline(brief, run))[:3]
+        leased.reserve(a_hold(run, 1))
+    sweeping.until(lambda found: len(found.held) == 5, "all are overdue")
+    held = leased.overdue(SHARD, 3).held
+    assert [hold.run_id for hold in held] == sorted(runs, key=lambda run: _deadline(leased, run))[:3]
 
 
-def _deadline(buckets: Buckets, run: UUID) -> tuple[int, str]:
+def _deadline(buckets: Verbs, run: UUID) -> tuple[int, str]:
     return next((hold.deadline_ms, run.hex) for hold in buckets.held("acme") if hold.run_id == run)
 
 
-def test_a_settled_run_leaves_no_lease_behind(brief: Buckets, server: Server) -> None:
+@pytest.mark.raw("counts the members of a key")
+def test_a_settled_run_leaves_no_lease_behind(leased: Verbs, server: Server) -> None:
     run = a_run()
-    brief.reserve(a_hold(run, 40))
-    assert brief.settle(a_settlement(run, 40)).outcome is SettleOutcome.SETTLED
-    assert brief.expire("acme", run) is ExpireOutcome.NOTHING
+    leased.reserve(a_hold(run, 40))
+    assert leased.settle(a_settlement(run, 40)).outcome is SettleOutcome.SETTLED
+    assert leased.expire("acme", run) is ExpireOutcome.NOTHING
     assert server.client().zcard(f"{{billing:{SHARD}}}:leases") == 0
 
 
-def test_l5_leases_without_a_hold_do_not_keep_a_real_one_from_expiring(brief: Buckets, server: Server) -> None:
+@pytest.mark.raw("leases that billing did not write")
+def test_l5_leases_without_a_hold_do_not_keep_a_real_one_from_expiring(
+    leased: Verbs, server: Server, sweeping: Sweeping
+) -> None:
     """Given more dangling leases than a sweep takes, when it sweeps, then they are gone and the hold is named."""
     client, leases = server.client(), f"{{billing:{SHARD}}}:leases"
     settled, wrong, run = (a_run(task_id=name) for name in ("settled", "wrong", "real"))
-    brief.reserve(a_hold(run, 40))
-    brief.settle(a_settlement(settled, 1))
+    leased.reserve(a_hold(run, 40))
+    leased.settle(a_settlement(settled, 1))
     client.sadd(f"{{billing:{SHARD}}}:run:{wrong.hex}", "not a hold")
     dangling = [settled, wrong, *(a_run(task_id=f"gone-{number}") for number in range(3))]
     client.zadd(leases, {other.hex: 1 for other in dangling})
-
-    until(lambda: bool(brief.overdue(SHARD, 2).held), "the hold is overdue")
-
-    assert [hold.run_id for hold in brief.overdue(SHARD, 2).held] == [run]
+    sweeping.until(lambda found: bool(found.held), "the hold is overdue", most=2)
+    assert [hold.run_id for hold in leased.overdue(SHARD, 2).held] == [run]
     assert client.zrange(leases, 0, -1) == [run.hex.encode()]
 
 
-def test_l9_one_sweep_removes_a_bounded_number_of_dangling_leases(brief: Buckets, server: Server) -> None:
+@pytest.mark.raw("leases that billing did not write")
+def test_l9_one_sweep_removes_a_bounded_number_of_dangling_leases(
+    leased: Verbs, server: Server, sweeping: Sweeping
+) -> None:
     client, leases = server.client(), f"{{billing:{SHARD}}}:leases"
     client.zadd(leases, {a_run(task_id=str(number)).hex: 1 for number in range(45)})
-    until(lambda: not brief.overdue(SHARD, 2).paused, "the grace is over")
+    sweeping.until(lambda found: not found.paused, "the grace is over", most=2)
     assert client.zcard(leases) == 25
-    assert brief.overdue(SHARD, 100).held == []
+    assert leased.overdue(SHARD, 100).held == []
     assert client.zcard(leases) == 0
 
 
+@pytest.mark.raw("a record that billing did not write")
 def test_l5_a_record_that_cannot_be_read_lets_the_others_have_their_turn(
-    brief: Buckets, server: Server, caplog: pytest.LogCaptureFixture
+    leased: Verbs, server: Server, sweeping: Sweeping, caplog: pytest.LogCaptureFixture
 ) -> None:
-    client = server.client()
     broken, run = a_run(task_id="broken"), a_run(task_id="real")
-    brief.reserve(a_hold(broken, 1))
-    until(lambda: brief.overdue(SHARD, 1).held != [], "the first is overdue")
-    client.set(f"{{billing:{SHARD}}}:run:{broken.hex}", "held\nno more than this")
-    brief.reserve(a_hold(run, 1))
-    until(lambda: [hold.run_id for hold in brief.overdue(SHARD, 1).held] == [run], "the second is overdue")
+    leased.reserve(a_hold(broken, 1))
+    assert due(sweeping) == [broken]
+    server.client().set(f"{{billing:{SHARD}}}:run:{broken.hex}", "held\nno more than this")
+    leased.reserve(a_hold(run, 1))
+    sweeping.until(lambda found: [hold.run_id for hold in found.held] == [run], "the second is overdue", most=1)
     assert broken.hex in caplog.text

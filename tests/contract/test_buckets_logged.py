@@ -6,9 +6,9 @@ import pytest
 
 from billing.core.errors import Conflict, InvalidValue
 from billing.core.shards import shard_of
-from billing.credits.buckets import Buckets
 from billing.credits.rebuilding import plan_bucket
 from billing.credits.values import RebuildOutcome, ReserveOutcome, SettleOutcome
+from billing.credits.verbs import Verbs
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
 from tests.contract.servers import SHARDS, Server
 
@@ -16,7 +16,8 @@ SHARD = shard_of("acme", SHARDS)
 OTHER = next(name for name in map(str, range(100)) if shard_of(name, SHARDS) == SHARD)
 
 
-def test_l4_a_hold_whose_run_is_in_the_log_is_never_settled_again(server: Server, buckets: Buckets) -> None:
+@pytest.mark.raw("looks at a key's time to live")
+def test_l4_a_hold_whose_run_is_in_the_log_is_never_settled_again(server: Server, buckets: Verbs) -> None:
     """Given a hold that came back with Redis, when the log has its run, then it is settled and has no lease."""
     a_client(buckets, 100)
     run = a_run()
@@ -43,7 +44,7 @@ def test_l4_a_hold_whose_run_is_in_the_log_is_never_settled_again(server: Server
     assert (balance.available, balance.held, balance.spent) == (60, 0, 40)
 
 
-def test_l2_a_plan_that_lends_to_a_logged_run_is_refused(buckets: Buckets) -> None:
+def test_l2_a_plan_that_lends_to_a_logged_run_is_refused(buckets: Verbs) -> None:
     a_client(buckets, 100)
     run = a_run()
     buckets.reserve(a_hold(run, 40))
@@ -54,7 +55,7 @@ def test_l2_a_plan_that_lends_to_a_logged_run_is_refused(buckets: Buckets) -> No
     assert buckets.rebuild("acme", 2, plan, server=current, asserts=0) is RebuildOutcome.MOVED
 
 
-def test_l2_a_hold_that_an_open_bucket_lends_to_is_left_to_settle(buckets: Buckets) -> None:
+def test_l2_a_hold_that_an_open_bucket_lends_to_is_left_to_settle(buckets: Verbs) -> None:
     a_client(buckets, 100)
     run = a_run()
     buckets.reserve(a_hold(run, 40))
@@ -62,16 +63,17 @@ def test_l2_a_hold_that_an_open_bucket_lends_to_is_left_to_settle(buckets: Bucke
     assert [hold.run_id for hold in buckets.held("acme")] == [run]
 
 
-def test_l6_on_an_open_shard_a_hold_of_a_missing_bucket_is_marked(server: Server, buckets: Buckets) -> None:
+def test_l6_on_an_open_shard_a_hold_of_a_missing_bucket_is_marked(server: Server, buckets: Verbs) -> None:
     a_client(buckets, 100)
     run = a_run()
     buckets.reserve(a_hold(run, 40))
-    server.client().delete(f"{{billing:{SHARD}}}:bucket:acme")
+    server.lose_bucket("acme")
     buckets.mark_logged("acme", run, "logged")
     assert buckets.held("acme") == []
 
 
-def test_a_run_without_a_hold_or_settled_before_stays_as_it_is(server: Server, buckets: Buckets) -> None:
+@pytest.mark.raw("a lease that billing did not write")
+def test_a_run_without_a_hold_or_settled_before_stays_as_it_is(server: Server, buckets: Verbs) -> None:
     a_client(buckets, 100)
     settled, gone = a_run(task_id="settled"), a_run(task_id="gone")
     buckets.settle(a_settlement(settled, 5, settlement_id="first"))
@@ -83,7 +85,7 @@ def test_a_run_without_a_hold_or_settled_before_stays_as_it_is(server: Server, b
     assert server.client().zcard(f"{{billing:{SHARD}}}:leases") == 0
 
 
-def test_another_clients_run_and_an_id_that_is_no_id_are_refused(buckets: Buckets) -> None:
+def test_another_clients_run_and_an_id_that_is_no_id_are_refused(buckets: Verbs) -> None:
     a_client(buckets, 100)
     run = a_run()
     buckets.reserve(a_hold(run, 40))
@@ -95,7 +97,7 @@ def test_another_clients_run_and_an_id_that_is_no_id_are_refused(buckets: Bucket
     assert len(buckets.held("acme")) == 1
 
 
-def test_l6_the_epoch_of_every_bucket_is_read_also_while_recovering(buckets: Buckets) -> None:
+def test_l6_the_epoch_of_every_bucket_is_read_also_while_recovering(buckets: Verbs) -> None:
     largest = 2**53 - 1
     assert buckets.epochs([]) == {}
     buckets.open_client("acme", 7)

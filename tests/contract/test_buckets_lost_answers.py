@@ -21,22 +21,24 @@ from billing.credits.values import (
     SettleOutcome,
 )
 from tests.contract.forgetful import Forgetful, forgetful
+from tests.contract.laws import assert_laws
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
-from tests.contract.model import assert_laws
-from tests.contract.servers import SHARDS, Server, until
+from tests.contract.passing import Sweeping
+from tests.contract.servers import SHARDS, Server
 
 #: A door in front of one server.
 ON_CLUSTER = False
+pytestmark = pytest.mark.raw("loses a connection's answers")
 SHARD = shard_of("acme", SHARDS)
 
 
 @contextmanager
-def through(server: Server, *, lease_seconds: float = 60.0) -> Iterator[tuple[Forgetful, Buckets]]:
+def through(server: Server) -> Iterator[tuple[Forgetful, Buckets]]:
     """Yield buckets behind a door that loses answers; the client sends a lost call once more."""
     with forgetful(server.port) as door:
         client = server.client(port=door.port)
         client.ping()
-        yield door, server.buckets(client=client, lease_seconds=lease_seconds)
+        yield door, server.buckets(client=client)
         client.close()
 
 
@@ -124,9 +126,10 @@ def test_l2_every_other_verb_with_a_lost_answer_changes_nothing_more(
 def test_l5_an_expire_with_a_lost_answer_gives_back_once(server: Server, buckets: Buckets) -> None:
     a_client(buckets, 100)
     run = a_run()
-    with through(server, lease_seconds=0.3) as (door, lossy):
+    sweeping = Sweeping(server.client(), buckets, SHARD)
+    with through(server) as (door, lossy):
         lossy.reserve(a_hold(run, 60))
-        until(lambda: bool(lossy.overdue(SHARD, 10).held), "the hold is overdue")
+        sweeping.until(lambda found: bool(found.held), "the hold is overdue")
         door.lose()
         assert lossy.expire("acme", run) is ExpireOutcome.NOTHING
         assert door.lost == 1

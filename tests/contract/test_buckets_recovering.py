@@ -12,7 +12,6 @@ import pytest
 
 from billing.core.errors import Recovering
 from billing.core.shards import shard_of
-from billing.credits.buckets import Buckets
 from billing.credits.rebuilding import BucketPlan, plan_bucket
 from billing.credits.values import (
     AssertOutcome,
@@ -26,8 +25,9 @@ from billing.credits.values import (
     ReserveOutcome,
     SettleOutcome,
 )
+from billing.credits.verbs import Verbs
+from tests.contract.laws import assert_laws
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
-from tests.contract.model import assert_laws
 from tests.contract.servers import SHARDS, Server
 
 SHARD = shard_of("acme", SHARDS)
@@ -35,11 +35,10 @@ SHARD = shard_of("acme", SHARDS)
 
 def contents(server: Server) -> dict[object, object]:
     """Return everything that the server holds."""
-    client = server.client()
-    return {key: client.dump(key) for key in client.scan_iter(count=1_000)}
+    return server.contents()
 
 
-def balance_of(buckets: Buckets) -> Balance:
+def balance_of(buckets: Verbs) -> Balance:
     """Read a balance and hold it to the laws."""
     balance = buckets.balance("acme")
     assert balance is not None
@@ -47,13 +46,13 @@ def balance_of(buckets: Buckets) -> Balance:
     return balance
 
 
-def rebuilt(buckets: Buckets, plan: BucketPlan, *, epoch: int = 2) -> RebuildOutcome:
+def rebuilt(buckets: Verbs, plan: BucketPlan, *, epoch: int = 2) -> RebuildOutcome:
     """Write a plan for the server that answers now."""
     _, current = buckets.server_of(SHARD)
     return buckets.rebuild("acme", epoch, plan, server=current, asserts=buckets.asserts_of(SHARD))
 
 
-def assert_recovering(server: Server, buckets: Buckets, run: UUID) -> None:
+def assert_recovering(server: Server, buckets: Verbs, run: UUID) -> None:
     """Every verb answers `RECOVERING`, and changes nothing."""
     before = contents(server)
     settlement = a_settlement(run, 5)
@@ -72,7 +71,7 @@ def assert_recovering(server: Server, buckets: Buckets, run: UUID) -> None:
     assert contents(server) == before
 
 
-def test_l1_nothing_is_admitted_or_charged_on_a_shard_that_nobody_verified(server: Server, buckets: Buckets) -> None:
+def test_l1_nothing_is_admitted_or_charged_on_a_shard_that_nobody_verified(server: Server, buckets: Verbs) -> None:
     a_client(buckets, 100)
     run = a_run()
     buckets.reserve(a_hold(run, 10))
@@ -85,11 +84,11 @@ def test_l1_nothing_is_admitted_or_charged_on_a_shard_that_nobody_verified(serve
     assert buckets.reserve(a_hold(run, 10)).outcome is ReserveOutcome.TAKEN_OVER
 
 
-def test_l6_after_flushall_nothing_is_admitted_until_the_shard_is_rebuilt(server: Server, buckets: Buckets) -> None:
+def test_l6_after_flushall_nothing_is_admitted_until_the_shard_is_rebuilt(server: Server, buckets: Verbs) -> None:
     a_client(buckets, 100)
     run = a_run()
     buckets.reserve(a_hold(run, 10))
-    server.client().flushall()
+    server.flush()
     assert buckets.server_of(SHARD)[0] is None
     assert_recovering(server, buckets, run)
 
@@ -115,13 +114,13 @@ def test_l6_a_server_that_was_killed_and_came_back_is_not_trusted(own_server: Se
     assert (balance_of(buckets).available, balance_of(buckets).held) == (90, 10)
 
 
-def test_l6_verify_refuses_a_server_that_was_replaced_since_the_buckets_were_written(buckets: Buckets) -> None:
+def test_l6_verify_refuses_a_server_that_was_replaced_since_the_buckets_were_written(buckets: Verbs) -> None:
     buckets.close(SHARD)
     assert not buckets.verify(SHARD, expected="another")
     assert buckets.server_of(SHARD)[0] is None
 
 
-def test_l6_the_holds_of_running_attempts_come_back(server: Server, buckets: Buckets) -> None:
+def test_l6_the_holds_of_running_attempts_come_back(server: Server, buckets: Verbs) -> None:
     """Given a wiped server, when workers assert their holds and the log is read, then the same values stand."""
     a_client(buckets, 30, 100)
     running = [a_run(task_id="one"), a_run(task_id="two")]
@@ -129,7 +128,7 @@ def test_l6_the_holds_of_running_attempts_come_back(server: Server, buckets: Buc
         buckets.reserve(a_hold(run, 40))
     buckets.settle(a_settlement(a_run(task_id="done"), 5))
     before = balance_of(buckets)
-    server.client().flushall()
+    server.flush()
 
     for run in running:
         assert buckets.assert_hold(a_hold(run, 40, token="*")) is AssertOutcome.ASSERTED
@@ -153,9 +152,9 @@ def test_l6_the_holds_of_running_attempts_come_back(server: Server, buckets: Buc
     assert balance_of(buckets).held == 0
 
 
-def test_l6_one_more_hold_makes_a_plan_stale(server: Server, buckets: Buckets) -> None:
+def test_l6_one_more_hold_makes_a_plan_stale(server: Server, buckets: Verbs) -> None:
     a_client(buckets, 100)
-    server.client().flushall()
+    server.flush()
     _, current = buckets.server_of(SHARD)
     plan = plan_bucket(grants=[(1, 100)], spent={}, holds=[])
     buckets.assert_hold(a_hold(a_run(), 40, token="*"))
@@ -168,7 +167,7 @@ def test_l6_one_more_hold_makes_a_plan_stale(server: Server, buckets: Buckets) -
     assert buckets.server_of(SHARD)[0] is None
 
 
-def test_l6_an_old_rebuilder_that_wakes_up_changes_nothing(buckets: Buckets) -> None:
+def test_l6_an_old_rebuilder_that_wakes_up_changes_nothing(buckets: Verbs) -> None:
     a_client(buckets, 100)
     plan = plan_bucket(grants=[(1, 50)], spent={}, holds=[])
     before = balance_of(buckets)
@@ -182,11 +181,11 @@ def test_l6_an_old_rebuilder_that_wakes_up_changes_nothing(buckets: Buckets) -> 
     assert (before.epoch, balance_of(buckets).epoch, balance_of(buckets).granted) == (1, 3, 50)
 
 
-def test_a_bucket_that_is_missing_on_an_open_shard_is_rebuilt_alone(server: Server, buckets: Buckets) -> None:
+def test_a_bucket_that_is_missing_on_an_open_shard_is_rebuilt_alone(server: Server, buckets: Verbs) -> None:
     a_client(buckets, 100)
     run = a_run()
     buckets.reserve(a_hold(run, 40))
-    server.client().delete(f"{{billing:{SHARD}}}:bucket:acme")
+    server.lose_bucket("acme")
     assert buckets.settle(a_settlement(run, 40)).outcome is SettleOutcome.UNKNOWN_CLIENT
     assert buckets.reserve(a_hold(a_run(task_id="t2"), 1)).outcome is ReserveOutcome.UNKNOWN_CLIENT
     holds = [(hold.run_id, hold.credits) for hold in buckets.held("acme")]
@@ -195,7 +194,7 @@ def test_a_bucket_that_is_missing_on_an_open_shard_is_rebuilt_alone(server: Serv
     assert not buckets.settle(a_settlement(run, 40)).late
 
 
-def test_l2_a_hold_of_an_older_epoch_covers_nothing(buckets: Buckets) -> None:
+def test_l2_a_hold_of_an_older_epoch_covers_nothing(buckets: Verbs) -> None:
     """Given a rebuild that did not know of a hold, when it is settled or released, then nothing is conjured up."""
     a_client(buckets, 100)
     settled, released, asserted = (a_run(task_id=name) for name in ("settled", "released", "asserted"))
@@ -214,7 +213,7 @@ def test_l2_a_hold_of_an_older_epoch_covers_nothing(buckets: Buckets) -> None:
     assert balance_of(buckets).available == 80
 
 
-def test_l5_on_an_open_shard_an_asserted_hold_takes_what_there_is_and_never_refuses(buckets: Buckets) -> None:
+def test_l5_on_an_open_shard_an_asserted_hold_takes_what_there_is_and_never_refuses(buckets: Verbs) -> None:
     a_client(buckets, 10, 20)
     run = a_run()
     assert buckets.assert_hold(a_hold(run, 50, token="*")) is AssertOutcome.ASSERTED
@@ -233,7 +232,7 @@ def test_l5_on_an_open_shard_an_asserted_hold_takes_what_there_is_and_never_refu
 
 @pytest.mark.parametrize("seed", range(3))
 def test_l6_a_bucket_rebuilt_from_its_events_is_the_bucket_that_was_lost(
-    server: Server, buckets: Buckets, seed: int
+    server: Server, buckets: Verbs, seed: int
 ) -> None:
     """Given random work without debt, when Redis is wiped and rebuilt from the outbox's events, then balances agree."""
     chance = random.Random(seed)
@@ -260,7 +259,7 @@ def test_l6_a_bucket_rebuilt_from_its_events_is_the_bucket_that_was_lost(
             for share in line["grants"]:
                 spent[share["grant"]] += share["credits"]
 
-    server.client().flushall()
+    server.flush()
     for hold in survivors:
         buckets.assert_hold(a_hold(hold.run_id, hold.credits, token="*"))
     plan = plan_bucket(grants=grants, spent=spent, holds=[(hold.run_id, hold.credits) for hold in survivors])

@@ -15,6 +15,7 @@ from tests.contract.servers import BINARIES, SHARDS, Server, started
 
 #: One server's own address and its one user list.
 ON_CLUSTER = False
+pytestmark = pytest.mark.raw("what a server refuses")
 SHARD = shard_of("acme", SHARDS)
 LOGIN = ("limited", "secret")
 

@@ -12,21 +12,21 @@ import pytest
 from billing.core.credits import CREDITS_MAX
 from billing.core.errors import InvalidValue
 from billing.core.shards import shard_of
-from billing.credits.buckets import Buckets
 from billing.credits.values import ReserveOutcome
+from billing.credits.verbs import Verbs
+from tests.contract.laws import assert_laws
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
-from tests.contract.model import assert_laws
 from tests.contract.servers import SHARDS, Server, buckets_at
 
 
-def laws_of(buckets: Buckets, client_id: str = "acme") -> None:
+def laws_of(buckets: Verbs, client_id: str = "acme") -> None:
     """Read a balance and hold it to the laws."""
     balance = buckets.balance(client_id)
     assert balance is not None
     assert_laws(balance)
 
 
-def test_l1_of_100_threads_reserving_75_from_500_exactly_6_are_admitted(buckets: Buckets) -> None:
+def test_l1_of_100_threads_reserving_75_from_500_exactly_6_are_admitted(buckets: Verbs) -> None:
     a_client(buckets, 500)
     with ThreadPoolExecutor(100) as threads:
         replies = list(threads.map(lambda n: buckets.reserve(a_hold(a_run(task_id=f"t{n}"), 75)), range(100)))
@@ -47,8 +47,9 @@ def _reserve_many(url: str, process: int) -> int:
     return sum(reply.outcome is ReserveOutcome.HELD for reply in replies)
 
 
+@pytest.mark.raw("other processes connect to it")
 def test_l1_of_4_processes_reserving_75_from_500_25_times_exactly_6_are_admitted(
-    server: Server, buckets: Buckets
+    server: Server, buckets: Verbs
 ) -> None:
     a_client(buckets, 300, 200)
     with multiprocessing.get_context("spawn").Pool(4) as pool:
@@ -57,7 +58,7 @@ def test_l1_of_4_processes_reserving_75_from_500_25_times_exactly_6_are_admitted
     laws_of(buckets)
 
 
-def test_l2_a_hold_says_which_grants_lent_it_in_burn_order(buckets: Buckets) -> None:
+def test_l2_a_hold_says_which_grants_lent_it_in_burn_order(buckets: Verbs) -> None:
     a_client(buckets, 30, 20, 50)
     run = a_run()
     assert buckets.reserve(a_hold(run, 60)).outcome is ReserveOutcome.HELD
@@ -69,7 +70,7 @@ def test_l2_a_hold_says_which_grants_lent_it_in_burn_order(buckets: Buckets) -> 
     laws_of(buckets)
 
 
-def test_l1_the_same_call_again_takes_nothing(buckets: Buckets) -> None:
+def test_l1_the_same_call_again_takes_nothing(buckets: Verbs) -> None:
     a_client(buckets, 100)
     hold = a_hold(a_run(), 60)
     assert buckets.reserve(hold).outcome is ReserveOutcome.HELD
@@ -79,7 +80,7 @@ def test_l1_the_same_call_again_takes_nothing(buckets: Buckets) -> None:
     assert buckets.balance("acme") == before
 
 
-def test_l4_another_attempt_takes_the_hold_over_with_its_own_draft(buckets: Buckets) -> None:
+def test_l4_another_attempt_takes_the_hold_over_with_its_own_draft(buckets: Verbs) -> None:
     a_client(buckets, 100)
     run = a_run()
     first = a_hold(run, 60)
@@ -101,7 +102,7 @@ def test_l4_another_attempt_takes_the_hold_over_with_its_own_draft(buckets: Buck
     laws_of(buckets)
 
 
-def test_the_price_version_of_the_first_reserve_stands(buckets: Buckets) -> None:
+def test_the_price_version_of_the_first_reserve_stands(buckets: Verbs) -> None:
     a_client(buckets, 100)
     run = a_run()
     first = a_hold(run, 60, price_version=7)
@@ -112,7 +113,7 @@ def test_the_price_version_of_the_first_reserve_stands(buckets: Buckets) -> None
     assert (hold.price_version, hold.lines, hold.token) == (7, first.lines, "second")
 
 
-def test_l1_a_larger_need_is_topped_up_from_what_is_available_or_refused(buckets: Buckets) -> None:
+def test_l1_a_larger_need_is_topped_up_from_what_is_available_or_refused(buckets: Verbs) -> None:
     a_client(buckets, 50, 50)
     run = a_run()
     buckets.reserve(a_hold(run, 30))
@@ -126,7 +127,7 @@ def test_l1_a_larger_need_is_topped_up_from_what_is_available_or_refused(buckets
     laws_of(buckets)
 
 
-def test_a_run_is_held_for_one_client_and_one_sku(buckets: Buckets) -> None:
+def test_a_run_is_held_for_one_client_and_one_sku(buckets: Verbs) -> None:
     other = next(name for name in map(str, range(100)) if shard_of(name, SHARDS) == shard_of("acme", SHARDS))
     a_client(buckets, 100)
     a_client(buckets, 100, client_id=other)
@@ -139,7 +140,7 @@ def test_a_run_is_held_for_one_client_and_one_sku(buckets: Buckets) -> None:
     assert balance.held == 0
 
 
-def test_l4_settled_is_final(buckets: Buckets) -> None:
+def test_l4_settled_is_final(buckets: Verbs) -> None:
     a_client(buckets, 100)
     run = a_run()
     buckets.reserve(a_hold(run, 10))
@@ -147,7 +148,7 @@ def test_l4_settled_is_final(buckets: Buckets) -> None:
     assert buckets.reserve(a_hold(run, 10, token="second")).outcome is ReserveOutcome.SETTLED
 
 
-def test_l1_a_client_that_owes_reserves_nothing_not_even_nothing(buckets: Buckets) -> None:
+def test_l1_a_client_that_owes_reserves_nothing_not_even_nothing(buckets: Verbs) -> None:
     a_client(buckets, 10)
     buckets.settle(a_settlement(a_run(), 30))
     for credits_ in (0, 1):
@@ -155,18 +156,18 @@ def test_l1_a_client_that_owes_reserves_nothing_not_even_nothing(buckets: Bucket
         assert (reply.outcome, reply.available) == (ReserveOutcome.INSUFFICIENT, 0)
 
 
-def test_a_free_run_is_held_too(buckets: Buckets) -> None:
+def test_a_free_run_is_held_too(buckets: Verbs) -> None:
     a_client(buckets)
     assert buckets.reserve(a_hold(a_run(), 0)).outcome is ReserveOutcome.HELD
     laws_of(buckets)
 
 
-def test_an_unknown_client_is_told_apart_from_a_poor_one(buckets: Buckets) -> None:
+def test_an_unknown_client_is_told_apart_from_a_poor_one(buckets: Verbs) -> None:
     assert buckets.reserve(a_hold(a_run(), 1)).outcome is ReserveOutcome.UNKNOWN_CLIENT
     assert buckets.balance("acme") is None
 
 
-def test_l9_a_full_outbox_takes_no_new_work_but_answers_a_repeated_call(server: Server, buckets: Buckets) -> None:
+def test_l9_a_full_outbox_takes_no_new_work_but_answers_a_repeated_call(server: Server, buckets: Verbs) -> None:
     a_client(buckets, 1_000)
     hold = a_hold(a_run(task_id="held"), 10)
     small = server.buckets(outbox_entries_max=2)
@@ -179,7 +180,7 @@ def test_l9_a_full_outbox_takes_no_new_work_but_answers_a_repeated_call(server: 
     assert small.reserve(hold).outcome is ReserveOutcome.TAKEN_OVER
 
 
-def test_an_id_from_the_future_is_refused_and_one_without_time_is_not(buckets: Buckets) -> None:
+def test_an_id_from_the_future_is_refused_and_one_without_time_is_not(buckets: Verbs) -> None:
     a_client(buckets, 100)
     day_ms = 86_400_000
     now_ms = int(time.time() * 1_000)
@@ -190,7 +191,7 @@ def test_an_id_from_the_future_is_refused_and_one_without_time_is_not(buckets: B
 
 
 @pytest.mark.parametrize("credits_", [-1, CREDITS_MAX + 1, 1.0, True, "5"])
-def test_an_amount_that_is_not_whole_and_in_bounds_is_refused(buckets: Buckets, credits_: int) -> None:
+def test_an_amount_that_is_not_whole_and_in_bounds_is_refused(buckets: Verbs, credits_: int) -> None:
     a_client(buckets, 100)
     hold = a_hold(a_run(), 1)
     with pytest.raises(InvalidValue, match="credits"):
@@ -199,6 +200,6 @@ def test_an_amount_that_is_not_whole_and_in_bounds_is_refused(buckets: Buckets, 
         )
 
 
-def test_text_that_would_break_a_record_is_refused(buckets: Buckets) -> None:
+def test_text_that_would_break_a_record_is_refused(buckets: Verbs) -> None:
     with pytest.raises(InvalidValue, match="printable"):
         buckets.reserve(a_hold(a_run(), 1, sku="a\nb"))

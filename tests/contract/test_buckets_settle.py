@@ -10,7 +10,6 @@ import pytest
 from billing.core.credits import CREDITS_MAX
 from billing.core.errors import Conflict, InvalidValue
 from billing.core.shards import shard_of
-from billing.credits.buckets import Buckets
 from billing.credits.values import (
     Balance,
     GrantBalance,
@@ -20,14 +19,15 @@ from billing.credits.values import (
     SettleOutcome,
     SettleReply,
 )
+from billing.credits.verbs import Verbs
+from tests.contract.laws import assert_laws
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
-from tests.contract.model import assert_laws
 from tests.contract.servers import SHARDS, Server, until
 
 SHARD = shard_of("acme", SHARDS)
 
 
-def balance_of(buckets: Buckets, client_id: str = "acme") -> Balance:
+def balance_of(buckets: Verbs, client_id: str = "acme") -> Balance:
     """Read a balance and hold it to the laws."""
     balance = buckets.balance(client_id)
     assert balance is not None
@@ -42,7 +42,7 @@ def event_of(reply: SettleReply) -> dict[str, Any]:
     return event
 
 
-def test_l3_the_charge_and_its_event_are_one_step(buckets: Buckets) -> None:
+def test_l3_the_charge_and_its_event_are_one_step(buckets: Verbs) -> None:
     a_client(buckets, 100)
     run = a_run()
     buckets.reserve(a_hold(run, 60))
@@ -62,7 +62,8 @@ def test_l3_the_charge_and_its_event_are_one_step(buckets: Buckets) -> None:
     assert buckets.held("acme") == []
 
 
-def test_l3_usage_happens_now_though_the_outbox_counts_on_from_the_future(server: Server, buckets: Buckets) -> None:
+@pytest.mark.raw("a stream whose last id is set by hand")
+def test_l3_usage_happens_now_though_the_outbox_counts_on_from_the_future(server: Server, buckets: Verbs) -> None:
     """Given a clock that was a day ahead and came back, when a run settles, then its event says now and is relayed."""
     a_client(buckets, 100)
     client, outbox = server.client(), f"{{billing:{SHARD}}}:outbox"
@@ -75,7 +76,7 @@ def test_l3_usage_happens_now_though_the_outbox_counts_on_from_the_future(server
     assert (entry.event, entry.age_ms) == (reply.event, 0)
 
 
-def test_l2_what_was_not_used_goes_back_to_exactly_the_grants_that_lent_it(buckets: Buckets) -> None:
+def test_l2_what_was_not_used_goes_back_to_exactly_the_grants_that_lent_it(buckets: Verbs) -> None:
     a_client(buckets, 30, 20, 50)
     run = a_run()
     buckets.reserve(a_hold(run, 60))
@@ -87,7 +88,7 @@ def test_l2_what_was_not_used_goes_back_to_exactly_the_grants_that_lent_it(bucke
     )
 
 
-def test_l2_what_was_used_beyond_the_hold_comes_from_the_bucket_then_is_debt(buckets: Buckets) -> None:
+def test_l2_what_was_used_beyond_the_hold_comes_from_the_bucket_then_is_debt(buckets: Verbs) -> None:
     a_client(buckets, 30, 20)
     run = a_run()
     buckets.reserve(a_hold(run, 25))
@@ -101,7 +102,7 @@ def test_l2_what_was_used_beyond_the_hold_comes_from_the_bucket_then_is_debt(buc
     assert (balance.owed, balance.debt, balance.available, balance.spent) == (18, 18, 0, 68)
 
 
-def test_l3_several_lines_are_one_event_and_a_free_line_is_in_it(buckets: Buckets) -> None:
+def test_l3_several_lines_are_one_event_and_a_free_line_is_in_it(buckets: Verbs) -> None:
     a_client(buckets, 100)
     reply = buckets.settle(a_settlement(a_run(), 3, 0, 4, skus=["page", "free", "kib"]))
     assert [(line["sku"], line["grants"]) for line in event_of(reply)["lines"]] == [
@@ -111,7 +112,7 @@ def test_l3_several_lines_are_one_event_and_a_free_line_is_in_it(buckets: Bucket
     ]
 
 
-def test_l4_a_second_settle_takes_nothing_whatever_its_settlement(buckets: Buckets) -> None:
+def test_l4_a_second_settle_takes_nothing_whatever_its_settlement(buckets: Verbs) -> None:
     a_client(buckets, 100)
     run = a_run()
     buckets.reserve(a_hold(run, 60))
@@ -135,7 +136,7 @@ def test_l4_a_second_settle_takes_nothing_whatever_its_settlement(buckets: Bucke
     assert buckets.release("acme", run, "first") is ReleaseOutcome.SETTLED
 
 
-def test_l4_work_that_finishes_after_its_hold_is_gone_is_charged_and_says_so(buckets: Buckets) -> None:
+def test_l4_work_that_finishes_after_its_hold_is_gone_is_charged_and_says_so(buckets: Verbs) -> None:
     a_client(buckets, 50, 50)
     run = a_run()
     buckets.reserve(a_hold(run, 60))
@@ -146,7 +147,7 @@ def test_l4_work_that_finishes_after_its_hold_is_gone_is_charged_and_says_so(buc
     assert balance_of(buckets).owed == 20
 
 
-def test_debt_is_paid_first_by_a_grant(buckets: Buckets) -> None:
+def test_debt_is_paid_first_by_a_grant(buckets: Verbs) -> None:
     a_client(buckets, 10)
     buckets.settle(a_settlement(a_run(), 100))
     assert buckets.grant("acme", 2, 60) is GrantOutcome.GRANTED
@@ -158,7 +159,7 @@ def test_debt_is_paid_first_by_a_grant(buckets: Buckets) -> None:
     assert buckets.reserve(a_hold(a_run(task_id="t2"), 20)).outcome is ReserveOutcome.HELD
 
 
-def test_debt_is_paid_first_by_what_a_release_or_a_smaller_settle_returns(buckets: Buckets) -> None:
+def test_debt_is_paid_first_by_what_a_release_or_a_smaller_settle_returns(buckets: Verbs) -> None:
     a_client(buckets, 100)
     released, settled = a_run(task_id="released"), a_run(task_id="settled")
     buckets.reserve(a_hold(released, 40))
@@ -173,7 +174,8 @@ def test_debt_is_paid_first_by_what_a_release_or_a_smaller_settle_returns(bucket
     assert balance.grants == (GrantBalance(grant_id=1, granted=100, available=20, spent=10, repaid=70),)
 
 
-def test_l9_a_settled_id_is_forgotten_after_its_retention(server: Server, buckets: Buckets) -> None:
+@pytest.mark.raw("looks at a key's time to live")
+def test_l9_a_settled_id_is_forgotten_after_its_retention(server: Server, buckets: Verbs) -> None:
     a_client(buckets, 100)
     brief = server.buckets(settled_retention_seconds=0.05)
     run = a_run()
@@ -185,7 +187,7 @@ def test_l9_a_settled_id_is_forgotten_after_its_retention(server: Server, bucket
     assert balance_of(buckets).spent == 10
 
 
-def test_exact_to_the_unit_at_the_largest_amounts(buckets: Buckets) -> None:
+def test_exact_to_the_unit_at_the_largest_amounts(buckets: Verbs) -> None:
     a_client(buckets, CREDITS_MAX - 3, 2)
     run = a_run()
     assert buckets.reserve(a_hold(run, CREDITS_MAX - 2)).outcome is ReserveOutcome.HELD
@@ -198,7 +200,7 @@ def test_exact_to_the_unit_at_the_largest_amounts(buckets: Buckets) -> None:
     assert balance_of(buckets).available == 2
 
 
-def test_a_debt_that_would_lift_a_sum_above_the_bound_changes_nothing(buckets: Buckets) -> None:
+def test_a_debt_that_would_lift_a_sum_above_the_bound_changes_nothing(buckets: Verbs) -> None:
     a_client(buckets, 10)
     buckets.settle(a_settlement(a_run(task_id="owing"), 11))
     before = balance_of(buckets)
@@ -210,13 +212,13 @@ def test_a_debt_that_would_lift_a_sum_above_the_bound_changes_nothing(buckets: B
     assert balance_of(buckets).spent == CREDITS_MAX
 
 
-def test_lines_whose_sum_passes_the_bound_are_refused_by_name_value_and_rule(buckets: Buckets) -> None:
+def test_lines_whose_sum_passes_the_bound_are_refused_by_name_value_and_rule(buckets: Verbs) -> None:
     rule = f"^credits: {CREDITS_MAX + 1}: must be at most {CREDITS_MAX} over all lines$"
     with pytest.raises(InvalidValue, match=rule):
         buckets.settle(a_settlement(a_run(), CREDITS_MAX, 1))
 
 
-def test_an_unknown_client_and_another_clients_run_are_refused(buckets: Buckets) -> None:
+def test_an_unknown_client_and_another_clients_run_are_refused(buckets: Verbs) -> None:
     assert buckets.settle(a_settlement(a_run(), 1)).outcome is SettleOutcome.UNKNOWN_CLIENT
     other = next(name for name in map(str, range(100)) if shard_of(name, SHARDS) == SHARD)
     a_client(buckets, 100)
@@ -229,7 +231,7 @@ def test_an_unknown_client_and_another_clients_run_are_refused(buckets: Buckets)
 
 
 @pytest.mark.parametrize("amounts", [(), (-1,), (CREDITS_MAX, 1), (1.5,)])
-def test_amounts_out_of_bounds_are_refused(buckets: Buckets, amounts: tuple[int, ...]) -> None:
+def test_amounts_out_of_bounds_are_refused(buckets: Verbs, amounts: tuple[int, ...]) -> None:
     with pytest.raises(InvalidValue):
         buckets.settle(a_settlement(a_run(), *[0 for _ in amounts]).__class__(**_fields(amounts)))
 

@@ -16,6 +16,8 @@ from billing.task.runtime import Runtime
 from tests.contract.clusters import PRIMARIES, ClusterServer
 from tests.contract.servers import Server
 
+pytestmark = pytest.mark.raw("a server's configuration")
+
 OK, WARN, FAIL = Verdict.OK, Verdict.WARN, Verdict.FAIL
 
 
@@ -80,6 +82,15 @@ def test_replicas_without_min_replicas_to_write_are_warned_of(server: Server | C
     findings = of(found_at(server.url), "has replicas and may be split from them")
     wanted = (WARN, "set min-replicas-to-write 1")
     assert findings == ([wanted] * PRIMARIES if isinstance(server, ClusterServer) else [])
+
+
+def test_l10_a_cluster_that_one_lost_node_stops_is_warned_of(server: Server | ClusterServer, configured: Any) -> None:
+    many = isinstance(server, ClusterServer)
+    assert of(found_at(server.url), "stops its own slots alone") == ([(OK, "")] * PRIMARIES if many else [])
+    if many:
+        configured("cluster-require-full-coverage", "yes")
+        wanted = (WARN, "set cluster-require-full-coverage no")
+        assert of(found_at(server.url), "stops the slots of all others") == [wanted] * PRIMARIES
 
 
 def test_what_the_user_lacks_is_named(server: Server | ClusterServer) -> None:

@@ -19,6 +19,7 @@ from billing.core.shards import shard_of
 from billing.credits import permissions
 from billing.credits.buckets import Buckets
 from billing.credits.granting import AdjustOutcome, TermsOutcome, VoidOutcome
+from billing.credits.posting import Posting, PostOutcome
 from billing.credits.rebuilding import plan_bucket
 from billing.credits.terms import ClientTerms
 from billing.credits.values import (
@@ -32,13 +33,17 @@ from billing.credits.values import (
     ReserveOutcome,
     SettleOutcome,
 )
+from billing.embedded.server import free_port
 from billing.observability.doctor_redis import examine_redis
 from billing.observability.finding import Verdict
 from billing.task.runtime import Runtime
 from tests.contract.clusters import ClusterServer
 from tests.contract.conftest import binary_or_skip
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
-from tests.contract.servers import SHARDS, Server, free_port, started, until
+from tests.contract.passing import Sweeping
+from tests.contract.servers import SHARDS, Server, started
+
+pytestmark = pytest.mark.raw("a server's users")
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "redis.md"
 SHARD = shard_of("acme", SHARDS)
@@ -63,15 +68,15 @@ def worker(server: Server | ClusterServer) -> Iterator[Client]:
     for node in nodes_of(server):
         add_user(node)
     url = server.url.replace("://", f"://{LOGIN[0]}:{LOGIN[1]}@", 1)
-    client = connect(Settings(redis_url=url, redis_timeout_seconds=5.0))
+    client = connect(Settings(redis_url=url, redis_timeout_seconds=60.0))
     yield client
     client.close()
     for node in nodes_of(server):
         node.execute_command("ACL", "DELUSER", LOGIN[0])
 
 
-def whole_life(buckets: Buckets, brief: Buckets) -> None:
-    """Call every verb, and let Redis lose and get back a shard. `brief` has leases of 50 ms."""
+def whole_life(buckets: Buckets, sweeping: Sweeping) -> None:
+    """Call every verb, and let Redis lose and get back a shard."""
     assert buckets.open_client("acme") is OpenOutcome.OPENED
     assert buckets.grant("acme", 1, 100) is GrantOutcome.GRANTED
     assert buckets.grant("acme", 2, 50) is GrantOutcome.GRANTED
@@ -87,12 +92,9 @@ def whole_life(buckets: Buckets, brief: Buckets) -> None:
     assert reply.outcome is SettleOutcome.SETTLED
     assert buckets.release("acme", released, "first") is ReleaseOutcome.RELEASED
 
-    brief.overdue(SHARD, 10)
-    assert brief.reserve(a_hold(overdue, 20)).outcome is ReserveOutcome.HELD
-    until(
-        lambda: bool(brief.overdue(SHARD, 10).held) and brief.expire("acme", overdue) is ExpireOutcome.EXPIRED,
-        "the hold expires",
-    )
+    assert buckets.reserve(a_hold(overdue, 20)).outcome is ReserveOutcome.HELD
+    sweeping.until(lambda found: bool(found.held), "the hold is overdue")
+    assert buckets.expire("acme", overdue) is ExpireOutcome.EXPIRED
 
     (entry,) = buckets.outbox(SHARD, older_than_ms=0, count=10)
     assert (buckets.outbox_depth(SHARD), buckets.oldest_outbox_ms([SHARD])[SHARD][0]) == (1, 1)
@@ -102,6 +104,8 @@ def whole_life(buckets: Buckets, brief: Buckets) -> None:
     alerts = buckets.alerts(count=10)
     assert [alert.percent for alert in alerts] == [0]
     buckets.forget_alerts(alerts)
+    rows = [Posting(grant_id=1, version=1, credits=-5), Posting(grant_id=2, version=1, credits=1)]
+    assert buckets.post("acme", 1, rows) is PostOutcome.POSTED
     assert buckets.void("acme", 2) is VoidOutcome.VOIDED
     buckets.forget_lapsed(buckets.lapse(SHARD, 10))
     assert buckets.audit(["acme"])["acme"].balance == buckets.balance("acme")
@@ -122,7 +126,8 @@ def whole_life(buckets: Buckets, brief: Buckets) -> None:
 
 
 def test_the_documented_user_does_all_that_billing_does(server: Server | ClusterServer, worker: Client) -> None:
-    whole_life(server.buckets(client=worker), server.buckets(client=worker, lease_seconds=0.05))
+    buckets = server.buckets(client=worker)
+    whole_life(buckets, Sweeping(server.client(), buckets, SHARD))
     url = server.url.replace("://", f"://{LOGIN[0]}:{LOGIN[1]}@", 1)
     found = list(examine_redis(Runtime(lambda: Settings(redis_url=url))))
     assert Verdict.FAIL not in {finding.verdict for finding in found}, found

@@ -67,7 +67,7 @@ class Target:
 @pytest.fixture(params=TARGETS)
 def target(request: pytest.FixtureRequest) -> Iterator[Target]:
     """Yield a target: the stand-in, or a Stripe sandbox when there is a key for one."""
-    http_client = stripe.RequestsClient(timeout=(3.05, 20))
+    http_client = stripe.RequestsClient(timeout=(60, 60))
     if request.param == "stand-in":
         control: SandboxControl = request.getfixturevalue("stripe_sandbox")
         yield Target(sdk_client(control.url, http_client))

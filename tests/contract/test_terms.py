@@ -9,7 +9,6 @@ from uuid import UUID
 import pytest
 
 from billing.core.shards import shard_of
-from billing.credits.buckets import Buckets
 from billing.credits.granting import AdjustOutcome, TermsOutcome, VoidOutcome
 from billing.credits.terms import ClientState, ClientTerms, GrantTerms
 from billing.credits.values import (
@@ -20,21 +19,17 @@ from billing.credits.values import (
     ReserveOutcome,
     SettleOutcome,
 )
+from billing.credits.verbs import Verbs
+from tests.contract.laws import assert_laws
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
-from tests.contract.model import assert_laws
-from tests.contract.servers import SHARDS, Server, until
+from tests.contract.passing import end_grant
+from tests.contract.servers import SHARDS, Server
 
 SHARD = shard_of("acme", SHARDS)
 FUTURE_MS = 4_000_000_000_000
 
 
-def now_ms(server: Server) -> int:
-    """Return the server's time."""
-    seconds, microseconds = server.client().time()
-    return int(seconds) * 1_000 + int(microseconds) // 1_000
-
-
-def balance_of(buckets: Buckets) -> Balance:
+def balance_of(buckets: Verbs) -> Balance:
     """Read a balance and hold it to the laws."""
     balance = buckets.balance("acme")
     assert balance is not None
@@ -42,7 +37,7 @@ def balance_of(buckets: Buckets) -> Balance:
     return balance
 
 
-def grants_of(buckets: Buckets, run: UUID) -> dict[int, int]:
+def grants_of(buckets: Verbs, run: UUID) -> dict[int, int]:
     """Return what each grant lent to a hold."""
     return next(dict(hold.grants) for hold in buckets.held("acme") if hold.run_id == run)
 
@@ -55,15 +50,13 @@ def paid_by(event: bytes | None) -> list[dict[str, int]]:
     ]
 
 
-def ends_soon(server: Server, buckets: Buckets, credits_: int = 100, grant_id: int = 1) -> int:
-    """Give a grant that ends in a moment; return when."""
+def will_end(buckets: Verbs) -> None:
+    """Give a grant of 100 that ends when the test says so, by `end_grant`."""
     buckets.open_client("acme")
-    expires_ms = now_ms(server) + 150
-    assert buckets.grant("acme", grant_id, credits_, GrantTerms(expires_ms=expires_ms)) is GrantOutcome.GRANTED
-    return expires_ms
+    assert buckets.grant("acme", 1, 100, GrantTerms(expires_ms=FUTURE_MS)) is GrantOutcome.GRANTED
 
 
-def test_burn_order_is_priority_then_expiry_then_id(buckets: Buckets) -> None:
+def test_burn_order_is_priority_then_expiry_then_id(buckets: Verbs) -> None:
     buckets.open_client("acme")
     for grant_id, priority, expires_ms in (
         (1, 100, 0),
@@ -82,23 +75,23 @@ def test_burn_order_is_priority_then_expiry_then_id(buckets: Buckets) -> None:
 
 
 def test_l1_a_grant_pays_until_the_millisecond_of_its_expiry_and_nothing_after(
-    buckets: Buckets, server: Server
+    buckets: Verbs, server: Server
 ) -> None:
-    expires_ms = ends_soon(server, buckets)
+    will_end(buckets)
     assert buckets.reserve(a_hold(a_run(task_id="in time"), 10)).outcome is ReserveOutcome.HELD
-    until(lambda: now_ms(server) >= expires_ms, "the grant has ended")
+    end_grant(server.client(), "acme", 1)
     refused = buckets.reserve(a_hold(a_run(task_id="too late"), 1))
     assert (refused.outcome, refused.available) == (ReserveOutcome.INSUFFICIENT, 0)
     balance = balance_of(buckets)
     assert (balance.available, balance.held, balance.expired) == (0, 10, 90), "before lapse has run, too"
 
 
-def test_a_hold_keeps_what_it_was_lent_and_gives_the_rest_back_as_expired(buckets: Buckets, server: Server) -> None:
-    expires_ms = ends_soon(server, buckets)
+def test_a_hold_keeps_what_it_was_lent_and_gives_the_rest_back_as_expired(buckets: Verbs, server: Server) -> None:
+    will_end(buckets)
     used, freed = a_run(task_id="used"), a_run(task_id="freed")
     for run in (used, freed):
         assert buckets.reserve(a_hold(run, 30)).outcome is ReserveOutcome.HELD
-    until(lambda: now_ms(server) >= expires_ms, "the grant has ended")
+    end_grant(server.client(), "acme", 1)
     assert buckets.lapse(SHARD, 10) == [], "a hold may still give something back"
     reply = buckets.settle(a_settlement(used, 20))
     assert (reply.outcome, reply.debt, paid_by(reply.event)) == (SettleOutcome.SETTLED, 0, [{"1": 20}])
@@ -107,11 +100,12 @@ def test_a_hold_keeps_what_it_was_lent_and_gives_the_rest_back_as_expired(bucket
     assert (grant.available, grant.held, grant.spent, grant.expired) == (0, 0, 20, 80)
 
 
-def test_lapse_names_the_final_amount_again_and_again_until_it_is_forgotten(buckets: Buckets, server: Server) -> None:
-    expires_ms = ends_soon(server, buckets)
+@pytest.mark.raw("brings a grant's next turn forward by hand")
+def test_lapse_names_the_final_amount_again_and_again_until_it_is_forgotten(buckets: Verbs, server: Server) -> None:
+    will_end(buckets)
     buckets.settle(a_settlement(a_run(), 40))
     assert buckets.lapse(SHARD, 10) == [], "its time is not over"
-    until(lambda: now_ms(server) >= expires_ms, "the grant has ended")
+    end_grant(server.client(), "acme", 1)
     (lapsed,) = buckets.lapse(SHARD, 10)
     assert (lapsed.client_id, lapsed.grant_id, lapsed.expired, lapsed.voided) == ("acme", 1, 60, 0)
     assert buckets.lapse(SHARD, 10) == [], "its next turn comes after a while"
@@ -123,17 +117,17 @@ def test_lapse_names_the_final_amount_again_and_again_until_it_is_forgotten(buck
     assert balance_of(buckets).expired == 60
 
 
-def test_what_comes_back_to_a_grant_that_has_ended_pays_no_debt(buckets: Buckets, server: Server) -> None:
-    expires_ms = ends_soon(server, buckets)
+def test_what_comes_back_to_a_grant_that_has_ended_pays_no_debt(buckets: Verbs, server: Server) -> None:
+    will_end(buckets)
     run = a_run(task_id="held")
     buckets.reserve(a_hold(run, 100))
     assert buckets.settle(a_settlement(a_run(task_id="late"), 7)).debt == 7
-    until(lambda: now_ms(server) >= expires_ms, "the grant has ended")
+    end_grant(server.client(), "acme", 1)
     buckets.release("acme", run, "first")
     assert (balance_of(buckets).owed, balance_of(buckets).expired) == (7, 100)
 
 
-def test_a_restricted_grant_pays_its_skus_alone(buckets: Buckets) -> None:
+def test_a_restricted_grant_pays_its_skus_alone(buckets: Verbs) -> None:
     buckets.open_client("acme")
     buckets.grant("acme", 1, 50, GrantTerms(skus=("image", "video")))
     buckets.grant("acme", 2, 10)
@@ -147,7 +141,7 @@ def test_a_restricted_grant_pays_its_skus_alone(buckets: Buckets) -> None:
     assert balance_of(buckets).available == 12
 
 
-def test_a_restricted_grant_pays_no_debt_and_a_later_one_for_every_sku_does(buckets: Buckets) -> None:
+def test_a_restricted_grant_pays_no_debt_and_a_later_one_for_every_sku_does(buckets: Verbs) -> None:
     buckets.open_client("acme")
     assert buckets.settle(a_settlement(a_run(), 20)).debt == 20
     buckets.grant("acme", 1, 50, GrantTerms(skus=("image",)))
@@ -158,7 +152,7 @@ def test_a_restricted_grant_pays_no_debt_and_a_later_one_for_every_sku_does(buck
     assert buckets.reserve(a_hold(a_run(task_id="t2"), 50, sku="image")).outcome is ReserveOutcome.HELD
 
 
-def test_a_void_takes_what_is_available_and_leaves_holds_alone(buckets: Buckets) -> None:
+def test_a_void_takes_what_is_available_and_leaves_holds_alone(buckets: Verbs) -> None:
     a_client(buckets, 100, 10)
     used, freed = a_run(task_id="used"), a_run(task_id="freed")
     for run in (used, freed):
@@ -174,7 +168,7 @@ def test_a_void_takes_what_is_available_and_leaves_holds_alone(buckets: Buckets)
     assert balance_of(buckets).voided == 70
 
 
-def test_a_voided_grant_lapses_too(buckets: Buckets) -> None:
+def test_a_voided_grant_lapses_too(buckets: Verbs) -> None:
     a_client(buckets, 100)
     buckets.settle(a_settlement(a_run(), 1))
     buckets.void("acme", 1)
@@ -182,7 +176,7 @@ def test_a_voided_grant_lapses_too(buckets: Buckets) -> None:
     assert (lapsed.expired, lapsed.voided) == (0, 99)
 
 
-def test_an_adjustment_takes_in_burn_order_once_and_the_rest_is_debt(buckets: Buckets) -> None:
+def test_an_adjustment_takes_in_burn_order_once_and_the_rest_is_debt(buckets: Verbs) -> None:
     a_client(buckets, 10, 20)
     first = buckets.adjust("acme", 1, 15)
     assert (first.outcome, first.grants) == (AdjustOutcome.ADJUSTED, {1: 10, 2: 5})
@@ -195,7 +189,7 @@ def test_an_adjustment_takes_in_burn_order_once_and_the_rest_is_debt(buckets: Bu
     assert (balance_of(buckets).available, balance_of(buckets).owed) == (3, 0)
 
 
-def test_l1_the_overdraft_is_lent_up_to_its_limit_and_given_back(buckets: Buckets) -> None:
+def test_l1_the_overdraft_is_lent_up_to_its_limit_and_given_back(buckets: Verbs) -> None:
     a_client(buckets, 10)
     assert buckets.set_terms("acme", ClientTerms(overdraft_limit=50)) is TermsOutcome.SET
     run = a_run(task_id="one")
@@ -209,7 +203,7 @@ def test_l1_the_overdraft_is_lent_up_to_its_limit_and_given_back(buckets: Bucket
     assert (balance_of(buckets).owed, balance_of(buckets).available) == (0, 10)
 
 
-def test_a_settle_turns_its_room_back_and_takes_what_has_arrived_meanwhile(buckets: Buckets) -> None:
+def test_a_settle_turns_its_room_back_and_takes_what_has_arrived_meanwhile(buckets: Verbs) -> None:
     a_client(buckets)
     buckets.set_terms("acme", ClientTerms(overdraft_limit=50))
     run = a_run(task_id="one")
@@ -221,7 +215,7 @@ def test_a_settle_turns_its_room_back_and_takes_what_has_arrived_meanwhile(bucke
     assert (balance_of(buckets).owed, balance_of(buckets).room) == (15, 0)
 
 
-def test_l1_debt_up_to_the_limit_admits_and_above_it_blocks(buckets: Buckets) -> None:
+def test_l1_debt_up_to_the_limit_admits_and_above_it_blocks(buckets: Verbs) -> None:
     a_client(buckets)
     buckets.set_terms("acme", ClientTerms(overdraft_limit=50))
     buckets.settle(a_settlement(a_run(task_id="debt"), 50))
@@ -230,7 +224,7 @@ def test_l1_debt_up_to_the_limit_admits_and_above_it_blocks(buckets: Buckets) ->
     assert buckets.reserve(a_hold(a_run(task_id="refused"), 0)).outcome is ReserveOutcome.INSUFFICIENT
 
 
-def test_a_suspended_client_reserves_nothing_and_what_runs_is_settled(buckets: Buckets) -> None:
+def test_a_suspended_client_reserves_nothing_and_what_runs_is_settled(buckets: Verbs) -> None:
     a_client(buckets, 100)
     runs = [a_run(task_id=name) for name in ("settled", "released", "again")]
     for run in runs:
@@ -247,18 +241,20 @@ def test_a_suspended_client_reserves_nothing_and_what_runs_is_settled(buckets: B
     assert buckets.reserve(a_hold(a_run(task_id="new"), 1)).outcome is ReserveOutcome.HELD
 
 
-def test_a_closed_client_reserves_nothing_and_gets_nothing(buckets: Buckets) -> None:
+def test_a_closed_client_reserves_nothing_and_a_grant_that_the_ledger_has_goes_in(buckets: Verbs) -> None:
     a_client(buckets, 100)
     run = a_run()
     buckets.reserve(a_hold(run, 10))
     buckets.set_terms("acme", ClientTerms(state=ClientState.CLOSED))
     assert buckets.reserve(a_hold(a_run(task_id="new"), 1)).outcome is ReserveOutcome.CLOSED
-    assert buckets.grant("acme", 2, 5) is GrantOutcome.CLOSED
+    assert buckets.grant("acme", 2, 5) is GrantOutcome.GRANTED
     assert buckets.grant("acme", 1, 100) is GrantOutcome.ALREADY
     assert buckets.settle(a_settlement(run, 10)).outcome is SettleOutcome.SETTLED
+    assert (balance_of(buckets).available, balance_of(buckets).terms.state) == (95, ClientState.CLOSED)
 
 
-def test_a_bucket_without_terms_stays_as_short_as_it_was(buckets: Buckets, server: Server) -> None:
+@pytest.mark.raw("how a bucket is written")
+def test_a_bucket_without_terms_stays_as_short_as_it_was(buckets: Verbs, server: Server) -> None:
     a_client(buckets, 100)
     before = server.client().get(f"{{billing:{SHARD}}}:bucket:acme")
     buckets.set_terms("acme", ClientTerms(state=ClientState.SUSPENDED, overdraft_limit=5))
@@ -267,9 +263,15 @@ def test_a_bucket_without_terms_stays_as_short_as_it_was(buckets: Buckets, serve
     assert server.client().get(f"{{billing:{SHARD}}}:bucket:acme") == before
 
 
+@pytest.fixture(scope="module")
+def crowd(server: Server) -> list[Verbs]:
+    """Return buckets with a hundred clients of their own, which connect once for this module."""
+    return [server.buckets(client=server.client(), verified=False) for _ in range(100)]
+
+
 @pytest.mark.parametrize("case", ["plain", "expired", "overdraft", "restricted"])
 def test_l1_of_100_connections_that_reserve_75_of_500_at_once_exactly_6_are_admitted(
-    buckets: Buckets, server: Server, case: str
+    buckets: Verbs, server: Server, crowd: list[Verbs], case: str
 ) -> None:
     """Given 500 usable credits, however they come about, when 100 connections want 75 each, then 6 get them."""
     buckets.open_client("acme")
@@ -277,7 +279,7 @@ def test_l1_of_100_connections_that_reserve_75_of_500_at_once_exactly_6_are_admi
         case "plain":
             buckets.grant("acme", 1, 500)
         case "expired":
-            buckets.grant("acme", 1, 9_000, GrantTerms(priority=1, expires_ms=now_ms(server) - 1))
+            buckets.grant("acme", 1, 9_000, GrantTerms(priority=1, expires_ms=buckets.time_ms() - 1))
             buckets.grant("acme", 2, 500, GrantTerms(expires_ms=FUTURE_MS))
         case "overdraft":
             buckets.grant("acme", 1, 300)
@@ -285,10 +287,9 @@ def test_l1_of_100_connections_that_reserve_75_of_500_at_once_exactly_6_are_admi
         case "restricted":
             buckets.grant("acme", 1, 9_000, GrantTerms(priority=1, skus=("image",)))
             buckets.grant("acme", 2, 500)
-    own = [server.buckets(client=server.client(), verified=False) for _ in range(100)]
 
     def reserve(number: int) -> ReserveOutcome:
-        return own[number].reserve(a_hold(a_run(task_id=str(number)), 75)).outcome
+        return crowd[number].reserve(a_hold(a_run(task_id=str(number)), 75)).outcome
 
     with ThreadPoolExecutor(100) as threads:
         outcomes = list(threads.map(reserve, range(100)))

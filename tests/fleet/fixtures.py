@@ -51,6 +51,15 @@ def fleet(
 @pytest.fixture(scope="module")
 def running_fleet(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Run a worker of two processes and a consumer for a whole module. Tests bring clients of their own."""
+    with module_servers(stack) as servers, make_fleet(servers, tmp_path_factory.mktemp("fleet")) as made:
+        made.consumer(wait=False)
+        made.worker()
+        yield made
+
+
+@contextmanager
+def module_servers(stack: Stack) -> Iterator[dict[str, str]]:
+    """Yield the addresses of servers that are a module's own: Redis emptied, a database, a virtual host."""
     if stack.rabbitmq is None:
         pytest.skip("RabbitMQ is not installed")
     name = f"fleet-{uuid.uuid4().hex[:12]}"
@@ -59,17 +68,13 @@ def running_fleet(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Ite
         client.flushall()
     with psycopg.connect(administration, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    servers = {
-        "BILLING_REDIS_URL": stack.endpoints.redis_url,
-        "BILLING_RESULT_URL": stack.endpoints.result_url,
-        "BILLING_BROKER_URL": stack.rabbitmq.add_virtual_host(name),
-        "BILLING_DATABASE_URL": stack.postgres.url_of(name),
-    }
     try:
-        with make_fleet(servers, tmp_path_factory.mktemp("fleet")) as made:
-            made.consumer()
-            made.worker()
-            yield made
+        yield {
+            "BILLING_REDIS_URL": stack.endpoints.redis_url,
+            "BILLING_RESULT_URL": stack.endpoints.result_url,
+            "BILLING_BROKER_URL": stack.rabbitmq.add_virtual_host(name),
+            "BILLING_DATABASE_URL": stack.postgres.url_of(name),
+        }
     finally:
         stack.rabbitmq.remove_virtual_host(name)
         with psycopg.connect(administration, autocommit=True) as connection:
@@ -87,7 +92,8 @@ def make_fleet(environment: Mapping[str, str], directory: Path) -> Iterator[Flee
         "FLEET_DIRECTORY": str(directory),
         **environment,
     }
-    app = make_app(full)
+    # The test itself waits for its servers as long as a busy machine may need; the fleet has production's bounds.
+    app = make_app(full | {"BILLING_REDIS_TIMEOUT_SECONDS": "60", "BILLING_DATABASE_TIMEOUT_SECONDS": "60"})
     settings = read_settings(app)
     migrate(settings)
     for sku, credits_per_unit in PRICES.items():

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ import psycopg
 
 from billing import admin
 from billing.core.settings import Settings
-from billing.credits.buckets import Buckets
 from billing.credits.values import Balance, StoredHold
+from billing.credits.verbs import Verbs
 from billing.embedded.process import Child
 from billing.task.runtime import Runtime
 from tests.fleet.tasks import OTHER_SKU, SKU
-from tests.waiting import wait_until
+from tests.waiting import LIMIT_SECONDS, wait_until
 
 ROOT = Path(__file__).parents[2]
 #: Credits for one unit of each SKU of the fleet.
@@ -49,18 +50,21 @@ class Fleet:
         self.runtime = Runtime(lambda: settings)
         self._environment = environment
         self._children: list[Child] = []
+        self._starting: list[str] = []
 
     @property
-    def buckets(self) -> Buckets:
+    def buckets(self) -> Verbs:
         """The buckets, as an administrator sees them."""
         return self.runtime.buckets
 
     def worker(
         self, name: str = "worker", *, children: int = 2, pool: str = "prefork", options: tuple[str, ...] = ()
     ) -> Child:
-        """Start a task worker and return when it answers."""
+        """Start a task worker and return when it answers, and who was started before it and not waited for."""
         child = self.start(name, children=children, pool=pool, options=options)
-        self.wait_ready(name)
+        for started in (*self._starting, name):
+            self.wait_ready(started)
+        self._starting.clear()
         return child
 
     def start(
@@ -77,16 +81,18 @@ class Fleet:
         return self._spawn(name, "worker", *arguments, environment=environment)
 
     def consumer(self, name: str = "consumer", *, wait: bool = True) -> Child:
-        """Start a fulfillment worker and return when it answers."""
+        """Start a fulfillment worker and return when it answers; without `wait` the next `worker` waits for both."""
         child = self._spawn(name, "worker", "--fulfillment", "-P", "solo", "-n", f"{name}@test", "-l", "INFO")
         if wait:
             self.wait_ready(name)
+        else:
+            self._starting.append(name)
         return child
 
     def wait_ready(self, name: str) -> None:
         """Wait until a worker says that it is ready."""
         log = self.directory / f"{name}.log"
-        wait_until(lambda: " ready." in log.read_text(errors="replace"), f"{name} is ready: {log}", timeout_seconds=60)
+        wait_until(lambda: " ready." in log.read_text(errors="replace"), f"{name} is ready: {log}")
 
     def client(self, client_id: str, credits: int) -> str:
         """Make a client with one grant."""
@@ -119,22 +125,31 @@ class Fleet:
             found = connection.execute(query.encode(), [client_id]).fetchall()
         return [Row(**dict(zip([f.name for f in dataclasses.fields(Row)], row, strict=True))) for row in found]
 
-    def wait_for_rows(self, count: int, client_id: str | None = None, *, timeout_seconds: float = 30.0) -> list[Row]:
+    def wait_for_rows(
+        self, count: int, client_id: str | None = None, *, timeout_seconds: float = LIMIT_SECONDS
+    ) -> list[Row]:
         """Wait until the usage history has `count` rows of a client, and return them."""
         wait_until(lambda: len(self.rows(client_id)) >= count, f"{count} rows", timeout_seconds=timeout_seconds)
         return self.rows(client_id)
 
+    def run_module(self, name: str, module: str, *arguments: str) -> Child:
+        """Start another process of the fleet: `python -m module`, with the fleet's servers in its environment."""
+        return self._run(name, module, *arguments)
+
     def stop(self) -> None:
-        """Stop every process."""
-        for child in self._children:
-            child.stop(20)
+        """Stop every process, all at once."""
+        with ThreadPoolExecutor(max(1, len(self._children))) as pool:
+            list(pool.map(lambda child: child.stop(20), self._children))
         self.runtime.close()
         admin.close(self.settings)
 
     def _spawn(self, name: str, command: str, *options: str, environment: Mapping[str, str] | None = None) -> Child:
+        return self._run(name, "celery", "-A", "tests.fleet.worker", command, *options, environment=environment)
+
+    def _run(self, name: str, module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Child:
         child = Child.spawn(
             name,
-            [sys.executable, "-m", "celery", "-A", "tests.fleet.worker", command, *options],
+            [sys.executable, "-m", module, *arguments],
             environ={**os.environ, **self._environment, "PYTHONPATH": str(ROOT), **(environment or {})},
             cwd=self.directory,
             log=self.directory / f"{name}.log",

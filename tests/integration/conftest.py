@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
@@ -22,7 +23,13 @@ TEMPLATE = "test_template"
 
 
 @pytest.fixture(scope="session")
-def database_template(stack: Stack) -> str:
+def migrated_at() -> datetime:
+    """Return the moment before the tests' database is migrated: the months that it has count from then."""
+    return datetime.now(UTC)
+
+
+@pytest.fixture(scope="session")
+def database_template(stack: Stack, migrated_at: datetime) -> str:
     """Make a migrated database that nobody is connected to."""
     with psycopg.connect(stack.postgres.url_of("postgres"), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {TEMPLATE}")
@@ -32,8 +39,8 @@ def database_template(stack: Stack) -> str:
 
 @pytest.fixture
 def database(database_url: str) -> Settings:
-    """Return settings that name this test's database."""
-    return Settings(database_url=database_url)
+    """Return settings that name this test's database, and wait for servers as long as a busy machine may need."""
+    return Settings(database_url=database_url, database_timeout_seconds=60.0, redis_timeout_seconds=60.0)
 
 
 @pytest.fixture

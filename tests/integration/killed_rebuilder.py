@@ -12,8 +12,8 @@ from typing import Any
 
 from billing.core.settings import Settings
 from billing.credits.buckets import Buckets
-from billing.recovery.rebuild import Rebuilder
 from billing.task.runtime import Runtime
+from tests.integration.recovering import PromptRebuilder
 
 #: Where it dies: after which call, and whether that call is made.
 POINTS = {"closed": ("close", True), "half written": ("rebuild", True), "committed": ("verify", False)}
@@ -36,7 +36,7 @@ def main() -> None:
     settings = Settings(**json.loads(sys.argv[1]))
     name, after = POINTS[sys.argv[2]]
     setattr(Buckets, name, dying(getattr(Buckets, name), after=after))
-    Rebuilder(Runtime(lambda: settings)).step()
+    PromptRebuilder(Runtime(lambda: settings)).step()
 
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 import psycopg
@@ -19,6 +20,7 @@ import redis
 
 from billing import admin
 from billing.connections import postgres
+from billing.core.clock import SystemClock
 from billing.core.ids import new_settlement_id, run_id
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
@@ -33,8 +35,22 @@ from billing.reconciliation.report import Report
 from billing.task.runtime import Runtime
 
 SHARDS = 64
-MONTH = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-NEXT_MONTH = MONTH.replace(year=MONTH.year + MONTH.month // 12, month=MONTH.month % 12 + 1)
+
+
+class PausedClock(SystemClock):
+    """A clock whose monotonic time goes on in its pauses alone: the rounds of a wait are the same on every machine."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+
+    def monotonic(self) -> float:
+        """Return the seconds of all pauses."""
+        return self._seconds
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass, here and on the servers."""
+        threading.Event().wait(seconds)
+        self._seconds += seconds
 
 
 @contextmanager
@@ -55,7 +71,8 @@ class Books:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.runtime = Runtime(lambda: settings)
+        self.clock = PausedClock()
+        self.runtime = Runtime(lambda: settings, self.clock)
         self.redis = redis.Redis.from_url(settings.redis_url)
         self._log = UsageLog(lambda: postgres.connect(settings), shards=settings.shards)
         self._numbers = itertools.count(1)
@@ -148,7 +165,8 @@ class Books:
 
     def reconcile(self, *client_ids: str, **options: Any) -> Report:
         """Reconcile without Stripe, unless told otherwise."""
-        return reconcile(self.runtime, **{"client_ids": client_ids or None, "stripe": False, **options})
+        given = {"client_ids": client_ids or None, "stripe": False, "wait": self.clock.pause}
+        return reconcile(self.runtime, **{**given, **options})
 
     def sql(self, statement: str, *values: object, owner: bool = False) -> list[tuple[Any, ...]]:
         """Run a statement; as the owner who switches the triggers off."""
@@ -193,6 +211,7 @@ class Books:
         rows = self.sql(
             "SELECT sku, hour, planned, credits FROM usage_rollup WHERE client_id = %s AND credits > planned", client_id
         )
+        month = rows[0][1].astimezone(UTC).replace(day=1, hour=0)
         made = self.sql(
             "INSERT INTO stripe_increment (client_id, customer_id, event_name, period_start, period_end, units,"
             " identifier, state, event_at, first_attempt_at, last_attempt_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s,"
@@ -200,8 +219,8 @@ class Books:
             client_id,
             customer_id,
             self.settings.stripe_meter,
-            MONTH,
-            NEXT_MONTH,
+            month,
+            month.replace(year=month.year + month.month // 12, month=month.month % 12 + 1),
             sum(row[3] - row[2] for row in rows),
             f"u1:{client_id}:{next(self._numbers)}",
             state,

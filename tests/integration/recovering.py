@@ -18,6 +18,7 @@ from billing.credits.values import AssertOutcome, Balance, Hold, ReserveOutcome,
 from billing.events.usage_event import EventHead, UsageLine, encode_fragment, encode_head
 from billing.fulfillment.consumer import Consumer
 from billing.ledger import rebuilds
+from billing.recovery.flush import MARKER_SECONDS
 from billing.recovery.rebuild import Rebuilder
 from billing.task.runtime import Runtime
 from tests.integration.consuming import running, usage_log
@@ -36,15 +37,15 @@ def clients_by_queue() -> list[str]:
 
 @contextmanager
 def business_on(database: Settings, redis_url: str, broker_url: str) -> Iterator[Business]:
-    """Open a business with short bounds."""
+    """Open a business whose bounds no busy machine reaches."""
     settings = dataclasses.replace(
         database,
         redis_url=redis_url,
         broker_url=broker_url,
         shards=SHARDS,
         usage_queues=QUEUES,
-        lease_seconds=1.0,
-        redis_timeout_seconds=0.3,
+        redis_timeout_seconds=60.0,
+        publish_timeout_seconds=30.0,
         batch_age_seconds=0.1,
     )
     business = Business(settings)
@@ -52,6 +53,18 @@ def business_on(database: Settings, redis_url: str, broker_url: str) -> Iterator
         yield business
     finally:
         business.stop()
+
+
+class PromptRebuilder(Rebuilder):
+    """A rebuilder that notes its waits and cuts them short: what workers do meanwhile, a test has done before."""
+
+    def __init__(self, runtime: Runtime, *, marker_seconds: float = MARKER_SECONDS) -> None:
+        self.waits: list[float] = []
+        super().__init__(runtime, marker_seconds=marker_seconds)
+
+    def _wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        super()._wait(min(seconds, 0.05))
 
 
 class Business:
@@ -62,9 +75,14 @@ class Business:
         self.runtime = Runtime(lambda: settings)
 
     @property
-    def rebuilder(self) -> Rebuilder:
-        """A rebuilder that gives a marker two seconds."""
-        return Rebuilder(self.runtime, marker_seconds=2.0)
+    def rebuilder(self) -> PromptRebuilder:
+        """A rebuilder."""
+        return PromptRebuilder(self.runtime)
+
+    @property
+    def impatient(self) -> PromptRebuilder:
+        """A rebuilder that gives a marker two seconds, where none comes."""
+        return PromptRebuilder(self.runtime, marker_seconds=2.0)
 
     def client(self, client_id: str, *grants: int) -> str:
         """Make a client with grants."""

@@ -100,8 +100,8 @@ class Syncing:
         return Confirmer(self.engine, self.clock, self.gateway, event_name=METER, books=books)
 
     def gateway(self) -> Gateway:
-        """Return a gateway with a short wait."""
-        return Gateway(self.settings, timeouts_seconds=(3.05, 2.0))
+        """Return a gateway that waits as long as a busy machine may need."""
+        return Gateway(self.settings, timeouts_seconds=(60.0, 60.0))
 
     def read(self, query: str, **given: object) -> list[Any]:
         """Return what a query finds."""

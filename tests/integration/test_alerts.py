@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy
 
 import billing
 from billing.alerts.delivering import deliver_pending
-from billing.alerts.recording import announce, prune, record
+from billing.alerts.recording import announce, prune, record, record_and_announce
 from billing.core.errors import Unreachable
 from billing.core.settings import Settings
 from billing.credits.values import ReserveOutcome
@@ -22,9 +24,9 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def scene(redis_url: str, database: Settings, request: pytest.FixtureRequest) -> Iterator[Scene]:
-    """Set the scene; webhooks have five seconds to answer, or as many as the test says."""
-    bound = getattr(request, "param", 5.0)
-    settings = Settings(redis_url=redis_url, database_url=database.database_url, webhook_timeout_seconds=bound)
+    """Set the scene; webhooks have a minute to answer, or as long as the test says."""
+    bound = getattr(request, "param", 60.0)
+    settings = dataclasses.replace(database, redis_url=redis_url, webhook_timeout_seconds=bound)
     made = Scene(settings)
     yield made
     made.close()
@@ -120,6 +122,42 @@ def test_a_receiver_that_raises_harms_nobody(scene: Scene, heard: list[tuple[str
         billing.alerts.low_balance.disconnect(broken)
     assert sorted(named["client_id"] for _, named in heard) == ["acme", "globex"]
     assert announce(scene.runtime) == 0
+
+
+def test_l10_a_receiver_that_takes_its_time_keeps_no_row_from_others(scene: Scene) -> None:
+    """Given a receiver that is being called, then its alert can be delivered and closed, and nobody announces twice."""
+    free: list[Any] = []
+
+    def slow(**_: Any) -> None:
+        with scene.runtime.engine.begin() as connection:
+            rows = connection.execute(sqlalchemy.text("SELECT alert_id FROM alert FOR UPDATE NOWAIT")).scalars()
+            free.append((len([*rows]), announce(scene.runtime)))
+
+    scene.client("acme")
+    scene.alerted("acme")
+    billing.alerts.low_balance.connect(slow)
+    try:
+        assert announce(scene.runtime) == 1
+    finally:
+        billing.alerts.low_balance.disconnect(slow)
+    assert free == [(1, 0)]
+    assert announce(scene.runtime) == 0
+
+
+def test_what_is_recorded_is_announced_also_while_redis_is_away(
+    scene: Scene, heard: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.client("acme")
+    scene.alerted("acme")
+
+    def away(*, count: int) -> None:
+        raise Unreachable(f"billing_redis_url: 'away': {count}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scene.runtime.buckets, "alerts", away)
+        with pytest.raises(Unreachable):
+            record_and_announce(scene.runtime)
+    assert len(heard) == 1
 
 
 def test_a_signal_that_was_not_noted_as_sent_is_sent_again(

@@ -25,22 +25,22 @@ def delivered(fleet: Fleet, count: int) -> bool:
 def dry(fleet: Fleet, client_id: str) -> None:
     """Spend all of a client's 100 credits, 10 a task, and have some more refused."""
     for result in [fleet.send("ok", client_id) for _ in range(10)]:
-        result.get(timeout=60)
+        result.get(timeout=120)
     for result in [fleet.send("ok", client_id) for _ in range(5)]:
         with pytest.raises(InsufficientCredits):
-            result.get(timeout=60)
+            result.get(timeout=120)
 
 
 def test_a_client_that_runs_dry_is_told_once_by_signal_and_by_webhook(fleet: Fleet) -> None:
     """Given 100 credits, when 10 tasks spend them and 5 more are refused, then 20 % and the end are told, once each."""
-    fleet.consumer()
+    fleet.consumer(wait=False)
     fleet.worker(children=1)
     fleet.client("acme", 100)
     with receiving() as receiver:
         _, secret = admin.set_webhook(fleet.settings, "acme", receiver.url)
         dry(fleet, "acme")
-        wait_until(lambda: delivered(fleet, 2), "both alerts are delivered", timeout_seconds=60)
-        wait_until(lambda: noted(fleet.directory, "billing_exhausted"), "both signals are sent", timeout_seconds=60)
+        wait_until(lambda: delivered(fleet, 2), "both alerts are delivered")
+        wait_until(lambda: noted(fleet.directory, "billing_exhausted"), "both signals are sent")
         fleet.stop()
     assert secret is not None
     assert all(call.is_signed_by(secret) for call in receiver.calls)
@@ -59,16 +59,16 @@ def test_a_consumer_killed_between_claim_and_call_is_followed_by_one_that_calls(
     fleet.client("acme", 100)
     with receiving(500, 204) as receiver:
         _, secret = admin.set_webhook(fleet.settings, "acme", receiver.url)
-        first = fleet.consumer("first")
+        first = fleet.consumer("first", wait=False)
         fleet.worker(children=1)
         for _ in range(9):
-            fleet.send("ok", "acme").get(timeout=60)
-        wait_until(lambda: first.returncode == 128 + signal.SIGKILL, "the consumer is killed", timeout_seconds=60)
+            fleet.send("ok", "acme").get(timeout=120)
+        wait_until(lambda: first.returncode == 128 + signal.SIGKILL, "the consumer is killed")
         assert receiver.calls == []
         with psycopg.connect(fleet.settings.database_url) as connection:
             assert connection.execute("SELECT attempts, delivery FROM alert").fetchall() == [(1, "pending")]
         fleet.consumer("second")
-        wait_until(lambda: delivered(fleet, 1), "the alert is delivered, after a failure", timeout_seconds=90)
+        wait_until(lambda: delivered(fleet, 1), "the alert is delivered, after a failure")
     assert len(receiver.calls) == 2
     assert {(call.message_id, call.body) for call in receiver.calls} == {
         (receiver.calls[0].message_id, receiver.calls[0].body)

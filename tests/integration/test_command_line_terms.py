@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from billing.core.credits import CREDITS_MAX
 from tests.terminal import Terminal
 
 pytestmark = pytest.mark.integration
@@ -72,6 +73,13 @@ def test_a_grant_with_terms_is_voided_adjusted_and_told(shop: Terminal) -> None:
     assert (past["granted"], past["left"]) == (0, 0)
     now = shop.type("balance", "fresh", "--at", datetime.now(UTC).isoformat(), "--json").json()
     assert (now["granted"], now["voided"], now["left"]) == (105, 100, 5)
+
+    all_of_it = str(CREDITS_MAX)
+    shop.type("adjust", "credits", "fresh", f"-{all_of_it}").refused(2, "credits", f"-{all_of_it}", "billing void")
+    shop.type("adjust", "credits", "fresh", "-25")
+    assert shop.type("grant", "fresh", "50", "--kind", "promo").out.strip().endswith("it is in its bucket")
+    balance = shop.type("balance", "fresh", "--json").json()
+    assert (balance["available"], balance["owed"], balance["grants"][-1]["repaid"]) == (30, 0, 20)
 
 
 def test_a_client_is_suspended_closed_and_resumed_and_may_owe(shop: Terminal) -> None:

@@ -17,23 +17,28 @@ import pytest
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = "import sys; from billing.embedded.demo.run import run; sys.exit(run(burst_captures=40))"
-LIMIT_SECONDS = 200.0
+PROGRAM = "import sys; from billing.embedded.demo.run import run; sys.exit(run(burst_captures={burst}))"
+#: Far above what it takes: a busy machine is no failure.
+LIMIT_SECONDS = 500.0
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(2 * LIMIT_SECONDS + 200)]
 
 
 @contextlib.contextmanager
-def _demo(directory: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+def _demo(directory: Path, *, burst: int = 40, broker: str = "") -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """Start the demo in a directory of its own; yield it with the file that it prints to."""
     output = directory / "output.txt"
     environ = {name: value for name, value in os.environ.items() if not name.startswith("BILLING_")}
     environ["PYTHONPATH"] = str(ROOT)
-    if "BILLING_EMBEDDED_BROKER" in os.environ:
-        environ["BILLING_EMBEDDED_BROKER"] = os.environ["BILLING_EMBEDDED_BROKER"]
+    if chosen := broker or os.environ.get("BILLING_EMBEDDED_BROKER", ""):
+        environ["BILLING_EMBEDDED_BROKER"] = chosen
     with output.open("wb") as file:
         demo = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM], cwd=directory, env=environ, stdout=file, stderr=subprocess.STDOUT
+            [sys.executable, "-c", PROGRAM.format(burst=burst)],
+            cwd=directory,
+            env=environ,
+            stdout=file,
+            stderr=subprocess.STDOUT,
         )
     try:
         yield demo, output
@@ -66,11 +71,15 @@ def test_given_a_killed_worker_process_when_the_demo_ends_then_its_books_hold(tm
     assert max(map(len, shown.split("client ", 1)[1].split("receipt ")[0].splitlines())) <= 80
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+# That RabbitMQ does not outlive a SIGKILL either is tested in `test_embedded_stack.py`.
+@pytest.mark.parametrize(
+    ("number", "code", "broker"), [(signal.SIGINT, 130, ""), (signal.SIGKILL, -signal.SIGKILL, "redis")]
+)
 def test_given_the_demo_at_work_when_it_is_ended_then_nothing_of_it_is_left(
-    tmp_path: Path, number: signal.Signals, code: int
+    tmp_path: Path, number: signal.Signals, code: int, broker: str
 ) -> None:
-    with _demo(tmp_path) as (demo, output):
+    # With more to do than is done before the signal comes, on any machine.
+    with _demo(tmp_path, burst=1_000, broker=broker) as (demo, output):
         wait_until(
             lambda: demo.poll() is not None or b"all submitted" in output.read_bytes(),
             "the demo submits its tasks",
@@ -80,5 +89,5 @@ def test_given_the_demo_at_work_when_it_is_ended_then_nothing_of_it_is_left(
         demo.send_signal(number)
         assert demo.wait(LIMIT_SECONDS) == code, output.read_text(encoding="utf-8")
     assert len(started) > 10
-    _, left = psutil.wait_procs(started, timeout=30.0)
+    _, left = psutil.wait_procs(started, timeout=120.0)
     assert left == []

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 def test_a_run_keeps_its_hold_through_a_warm_shutdown(fleet: Fleet) -> None:
     """Given a run that goes on while its worker waits for it to end, then its lease is renewed all the while (L5)."""
     fleet.client("acme", 10)
-    fleet.consumer()
+    fleet.consumer(wait=False)
     worker = fleet.worker(children=1)
     fleet.send("gated", "acme", "gate")
     wait_until(lambda: noted(fleet.directory, "gate.started"), "the task runs")
@@ -27,7 +27,7 @@ def test_a_run_keeps_its_hold_through_a_warm_shutdown(fleet: Fleet) -> None:
     wait_until(lambda: "Warm shutdown" in worker.log.read_text(), "the worker shuts down")
     first = fleet.holds("acme")[0].deadline_ms
     # Two leases later the hold would long be gone.
-    wait_until(lambda: fleet.holds("acme")[0].deadline_ms > first + 6_000, "leases are renewed", timeout_seconds=30)
+    wait_until(lambda: fleet.holds("acme")[0].deadline_ms > first + 6_000, "leases are renewed")
     assert worker.running
     (fleet.directory / "gate").touch()
 
@@ -46,13 +46,11 @@ def test_a_process_that_ends_while_its_shard_recovers_loses_no_charge(fleet: Fle
     with redis.Redis.from_url(fleet.settings.redis_url) as client:
         client.flushall()
     (fleet.directory / "gate").touch()
-    assert result.get(timeout=30) == 0
-    wait_until(
-        lambda: "direct event" in (fleet.directory / "worker.log").read_text(), "the process ends", timeout_seconds=30
-    )
+    assert result.get(timeout=120) == 0
+    wait_until(lambda: "direct event" in (fleet.directory / "worker.log").read_text(), "the process ends")
     fleet.consumer()
 
-    assert [row.credits for row in fleet.wait_for_rows(1, timeout_seconds=60)] == [10]
+    assert [row.credits for row in fleet.wait_for_rows(1)] == [10]
 
     def as_before() -> bool:
         try:
@@ -61,7 +59,7 @@ def test_a_process_that_ends_while_its_shard_recovers_loses_no_charge(fleet: Fle
             return False
         return (balance.spent, balance.held, balance.available, balance.owed) == (10, 0, 90, 0)
 
-    wait_until(as_before, "the bucket has paid", timeout_seconds=60)
+    wait_until(as_before, "the bucket has paid")
     assert len(fleet.rows()) == 1
 
 
@@ -71,6 +69,6 @@ def test_a_worker_with_another_number_of_shards_does_not_start(fleet: Fleet) -> 
 
     worker = fleet.start("wrong", environment={"BILLING_SHARDS": "2"})
 
-    assert worker.wait(30) not in (None, 0)
+    assert worker.wait(120) not in (None, 0)
     assert "billing_shards: 2: must stay 4" in worker.log.read_text()
     assert "Traceback" not in worker.log.read_text()

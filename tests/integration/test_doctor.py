@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import psycopg
 import pytest
@@ -24,7 +25,7 @@ def test_doctor_finds_a_healthy_stack_healthy(shop: Terminal) -> None:
     words = shop.run("doctor")
     assert words.code == 0, words
     assert "noeviction" in words.out
-    for url in shop.environment.values():
+    for url in (value for name, value in shop.environment.items() if name.endswith("_URL")):
         assert url not in words.out + json.dumps(found)
 
 
@@ -34,7 +35,7 @@ def test_doctor_finds_a_healthy_stack_healthy(shop: Terminal) -> None:
 )
 def test_doctor_names_the_server_that_does_not_answer(shop: Terminal, server: str, part: str) -> None:
     """Given one dead server, then one clear line for it, the others examined all the same, and exit code 1."""
-    answer = shop.run("doctor", "--json", **{server: NOWHERE[server]})
+    answer = shop.type("doctor", "--json", **{server: NOWHERE[server]})
 
     assert answer.code == 1
     assert answer.err == ""
@@ -53,7 +54,7 @@ def test_doctor_refuses_a_redis_that_forgets(shop: Terminal) -> None:
     with redis.Redis.from_url(shop.environment["BILLING_REDIS_URL"]) as client:
         client.config_set("maxmemory-policy", "allkeys-lru")
         try:
-            answer = shop.run("doctor", "--json")
+            answer = shop.type("doctor", "--json")
         finally:
             client.config_set("maxmemory-policy", "noeviction")
 
@@ -65,7 +66,7 @@ def test_doctor_refuses_a_redis_that_forgets(shop: Terminal) -> None:
 
 def test_doctor_says_when_the_database_was_not_migrated(bare: Terminal) -> None:
     """Given an empty database, then doctor fails, and each failure says what to run."""
-    answer = bare.run("doctor", "--json")
+    answer = bare.type("doctor", "--json")
 
     assert answer.code == 1, answer
     failed = [finding for finding in json.loads(answer.out) if finding["verdict"] == "fail"]
@@ -78,16 +79,18 @@ def test_doctor_names_grants_that_do_not_reach_their_buckets(shop: Terminal) -> 
     said = "grants and changes are not in their buckets yet"
 
     def behind() -> tuple[str, str]:
-        found = json.loads(shop.run("doctor", "--json").out)
+        found = json.loads(shop.type("doctor", "--json").out)
         ((verdict, seen),) = [(finding["verdict"], finding["seen"]) for finding in found if said in finding["seen"]]
         return verdict, seen
 
     assert behind() == ("ok", f"0 {said}")
-    shop.run("client", "add", "acme")
+    shop.type("client", "add", "acme")
     with psycopg.connect(shop.environment["BILLING_DATABASE_URL"]) as connection:
         connection.execute(
             "INSERT INTO credit_grant (client_id, credits, created_at) VALUES ('acme', 5, now() - interval '90 s')"
         )
     verdict, seen = behind()
     assert verdict == "warn"
-    assert seen.startswith(f"1 {said}, the oldest for 9")
+    found = re.fullmatch(rf"1 {said}, the oldest for (\d+) s", seen)
+    assert found is not None, seen
+    assert int(found[1]) >= 90

@@ -63,9 +63,10 @@ def read(log: Path) -> bytes:
 def test_stop_ends_the_child_and_all_that_it_started(mark: str, tmp_path: Path) -> None:
     """The daemon that left the child's session is found too; the exit code is the signal's."""
     child = family(mark, tmp_path)
-    assert len(marked(mark)) == 5  # two halves of the guard, the shell, its job, the daemon
+    # Two halves of the guard, the shell, its job, the daemon.
+    wait_until(lambda: len(marked(mark)) == 5, "all five are there")
 
-    assert child.stop(timeout_seconds=10) == 128 + signal.SIGTERM
+    assert child.stop(timeout_seconds=120) == 128 + signal.SIGTERM
 
     assert marked(mark) == []
     assert not child.running
@@ -80,7 +81,7 @@ def test_a_signal_reaches_the_child_alone_and_its_exit_code_comes_back(mark: str
 
     child.signal(signal.SIGTERM)
 
-    assert child.wait(10) == 7
+    assert child.wait(120) == 7
     assert "stopping" in child.last_lines()
     assert "pool" not in child.last_lines()
 
@@ -110,7 +111,7 @@ def test_killing_half_a_guard_ends_the_child(mark: str, tmp_path: Path, half: st
     victim.kill()
 
     wait_until(lambda: marked(mark) == [], f"nothing is left after the {half} half was killed")
-    assert child.wait(10) is not None
+    assert child.wait(120) is not None
 
 
 def test_when_the_child_is_killed_its_orphans_end_too(mark: str, tmp_path: Path) -> None:
@@ -119,7 +120,7 @@ def test_when_the_child_is_killed_its_orphans_end_too(mark: str, tmp_path: Path)
 
     os.kill(child.child_pid, signal.SIGKILL)
 
-    assert child.wait(10) == 128 + signal.SIGKILL
+    assert child.wait(120) == 128 + signal.SIGKILL
     assert marked(mark) == []
 
 
@@ -128,7 +129,7 @@ def test_a_program_that_does_not_exist_is_a_clear_line(mark: str, tmp_path: Path
     environ = {**os.environ, MARK: mark}
     child = Child.spawn("ghost", ["/no/such/program"], environ=environ, cwd=tmp_path, log=tmp_path / "log")
 
-    assert child.wait(10) == 127
+    assert child.wait(120) == 127
     assert child.last_lines() == ["cannot start /no/such/program: No such file or directory"]
 
 
@@ -159,11 +160,11 @@ def test_nothing_is_left_however_the_owner_ends(mark: str, tmp_path: Path, end: 
     try:
         if end != "return":
             wait_until(lambda: b"ready" in read(tmp_path / "log"), "the child is ready")
-            assert len(marked(mark)) == 6
+            wait_until(lambda: len(marked(mark)) == 6, "all six are there")
             owner.send_signal(signal.Signals[end])
-        owner.wait(10)
+        owner.wait(120)
     finally:
         owner.kill()
-        owner.wait(10)
+        owner.wait(120)
 
     wait_until(lambda: marked(mark) == [], f"nothing is left after {end}")

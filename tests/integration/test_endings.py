@@ -24,13 +24,13 @@ def test_a_success_is_one_row_and_its_exact_price(fleet: Fleet) -> None:
 
     results = [fleet.send("ok", "acme", number) for number in range(20)]
 
-    assert [result.get(timeout=30) for result in results] == list(range(20))
+    assert [result.get(timeout=120) for result in results] == list(range(20))
     rows = fleet.wait_for_rows(20, "acme")
     assert sorted(row.correlation_id for row in rows) == sorted(result.id for result in results)
     assert {(row.sku, row.quantity, row.credits, row.late, row.attempt) for row in rows} == {(SKU, 1, 10, False, 1)}
     balance = fleet.balance("acme")
     assert (balance.available, balance.held, balance.spent) == (800, 0, 200)
-    assert fleet.send("free").get(timeout=10) == "unbilled"
+    assert fleet.send("free").get(timeout=120) == "unbilled"
 
 
 def test_endings_without_success_charge_nothing_and_hold_nothing(fleet: Fleet) -> None:
@@ -38,13 +38,13 @@ def test_endings_without_success_charge_nothing_and_hold_nothing(fleet: Fleet) -
     fleet.client("brook", 100)
 
     with pytest.raises(ValueError, match="brook"):
-        fleet.send("fails", "brook").get(timeout=20)
+        fleet.send("fails", "brook").get(timeout=120)
     fleet.send("ignores", "brook")
     fleet.send("rejects", "brook")
     with pytest.raises(Exception, match=r"not JSON serializable|EncodeError|object"):
-        fleet.send("unencodable", "brook").get(timeout=20)
+        fleet.send("unencodable", "brook").get(timeout=120)
     wait_until(lambda: noted(fleet.directory, "rejects.run"), "the rejected task ran")
-    fleet.send("ok", "brook").get(timeout=20)
+    fleet.send("ok", "brook").get(timeout=120)
 
     assert len(fleet.wait_for_rows(1, "brook")) == 1
     wait_until(lambda: not fleet.holds("brook"), "no hold is left")
@@ -58,7 +58,7 @@ def test_retries_keep_one_hold_and_charge_once(fleet: Fleet) -> None:
 
     result = fleet.send("retries", "cedar", 3)
 
-    assert result.get(timeout=30) == 3
+    assert result.get(timeout=120) == 3
     assert noted(fleet.directory, "retries.run") == ["0", "1", "2", "3"]
     rows = fleet.wait_for_rows(1, "cedar")
     assert [(row.credits, row.attempt) for row in rows] == [(10, 4)]
@@ -69,11 +69,12 @@ def test_a_client_without_credits_is_refused_and_its_task_does_not_run(fleet: Fl
     """Given 25 credits and a price of 10, when three tasks are sent, then the third is refused (L1)."""
     fleet.client("delta", 25)
 
-    results = [fleet.send("ok", "delta", number) for number in range(3)]
+    results = [fleet.send("ok", "delta", number) for number in range(2)]
 
-    assert [result.get(timeout=20) for result in results[:2]] == [0, 1]
+    # Sent when these have ended: of tasks that wait together any may come last.
+    assert [result.get(timeout=120) for result in results] == [0, 1]
     with pytest.raises(InsufficientCredits) as refused:
-        results[2].get(timeout=20)
+        fleet.send("ok", "delta", 2).get(timeout=120)
     assert refused.value.args == ("delta", SKU, 10, 5)
     assert len(fleet.wait_for_rows(2, "delta")) == 2
     assert fleet.balance("delta").available == 5
@@ -82,18 +83,18 @@ def test_a_client_without_credits_is_refused_and_its_task_does_not_run(fleet: Fl
 def test_an_unknown_client_or_a_missing_one_fails_before_it_runs(fleet: Fleet) -> None:
     """Given nobody, when a task is sent for nobody, then it fails and names the client."""
     with pytest.raises(UnknownClient, match="nobody"):
-        fleet.send("ok", "nobody").get(timeout=20)
+        fleet.send("ok", "nobody").get(timeout=120)
     with pytest.raises(Exception, match="client_id"):
-        fleet.send("ok", "two words").get(timeout=20)
+        fleet.send("ok", "two words").get(timeout=120)
 
 
 def test_the_most_is_held_and_the_actual_is_charged(fleet: Fleet) -> None:
     """Given a reservation of 50, when 2 units are recorded, then 20 are charged; without a record, all 50."""
     fleet.client("fjord", 200)
 
-    fleet.send("metered", "fjord", 5, 2).get(timeout=20)
-    fleet.send("metered", "fjord", 5, None).get(timeout=20)
-    fleet.send("metered", "fjord", 5, 0).get(timeout=20)
+    fleet.send("metered", "fjord", 5, 2).get(timeout=120)
+    fleet.send("metered", "fjord", 5, None).get(timeout=120)
+    fleet.send("metered", "fjord", 5, 0).get(timeout=120)
 
     rows = fleet.wait_for_rows(3, "fjord")
     assert sorted(row.credits for row in rows) == [0, 20, 50]
@@ -104,13 +105,13 @@ def test_more_than_was_held_is_charged_and_what_nothing_covers_is_owed(fleet: Fl
     """Given 30 credits and a hold of 10, when 5 units are used, then 20 are owed and the next task is refused (L2)."""
     fleet.client("grove", 30)
 
-    fleet.send("metered", "grove", 1, 5).get(timeout=20)
+    fleet.send("metered", "grove", 1, 5).get(timeout=120)
 
     assert [row.credits for row in fleet.wait_for_rows(1, "grove")] == [50]
     balance = fleet.balance("grove")
     assert (balance.available, balance.spent, balance.owed) == (0, 50, 20)
     with pytest.raises(InsufficientCredits):
-        fleet.send("ok", "grove").get(timeout=20)
+        fleet.send("ok", "grove").get(timeout=120)
 
 
 def test_a_run_with_several_skus_is_one_event_with_one_row_each(fleet: Fleet) -> None:
@@ -118,7 +119,7 @@ def test_a_run_with_several_skus_is_one_event_with_one_row_each(fleet: Fleet) ->
     fleet.client("harbor", 100)
 
     result = fleet.send("lines", "harbor", 3)
-    result.get(timeout=20)
+    result.get(timeout=120)
 
     rows = fleet.wait_for_rows(2, "harbor")
     assert {(row.sku, row.quantity, row.credits) for row in rows} == {(SKU, 1, 10), (OTHER_SKU, 3, 9)}
@@ -131,7 +132,7 @@ def test_overridden_and_raising_hooks_do_not_switch_billing_off(fleet: Fleet) ->
     fleet.client("iris", 100)
 
     fleet.send("hooked", "iris")
-    assert fleet.send("decorated", "iris").get(timeout=20) == "done"
+    assert fleet.send("decorated", "iris").get(timeout=120) == "done"
 
     assert len(fleet.wait_for_rows(2, "iris")) == 2
     assert fleet.balance("iris").spent == 20
@@ -141,7 +142,7 @@ def test_a_task_that_a_billed_task_sends_is_a_run_of_its_own(fleet: Fleet) -> No
     """Given a billed task that submits another, then both are charged, each once."""
     fleet.client("juniper", 100)
 
-    child_id = fleet.send("parent", "juniper").get(timeout=20)
+    child_id = fleet.send("parent", "juniper").get(timeout=120)
 
     rows = fleet.wait_for_rows(2, "juniper")
     assert child_id in {row.correlation_id for row in rows}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import httpx
 import pytest
 
 import billing
+from billing.embedded.server import free_port
 from billing.observability.flower_tasks import COLUMNS
 from tests.fleet.harness import Fleet
 from tests.waiting import wait_until
@@ -61,19 +61,12 @@ def watched(running_fleet: Fleet) -> Iterator[Watched]:
     port = free_port()
     place = (f"--port={port}", f"--conf={CONFIGURATION}", "--inspect_timeout=5000")
     fleet._spawn("flower", "flower", *place, environment={"FLOWER_UNAUTHENTICATED_API": "true"})
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as http:
         wait_for_answer(http)
         # Flower listens to the broker before anything that it must see is said.
         fleet.worker("watched", options=("-E", "-Q", QUEUE))
         wait_until(lambda: "watched@test" in http.get("/workers?json=1").text, "Flower sees the worker")
         yield Watched(fleet=fleet, http=http)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_for_answer(http: httpx.Client) -> None:
@@ -83,7 +76,7 @@ def wait_for_answer(http: httpx.Client) -> None:
         except httpx.TransportError:
             return False
 
-    wait_until(answers, "Flower answers", timeout_seconds=60)
+    wait_until(answers, "Flower answers")
 
 
 def billing_of(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -170,7 +163,7 @@ def test_nothing_that_a_task_was_given_or_returned_is_in_any_answer(watched: Wat
     for task_id, outcome in zip(ended, ("charged", "charged", "refused"), strict=True):
         watched.wait_for(task_id, outcome)
     later = watched.fleet.app.tasks["ok"].apply_async((client, MARKER), queue=QUEUE, countdown=3_600).id
-    inspect = watched.fleet.app.control.inspect(destination=["watched@test"], timeout=20)
+    inspect = watched.fleet.app.control.inspect(destination=["watched@test"], timeout=60)
     wait_until(lambda: (inspect.scheduled() or {}).get("watched@test"), "one waits")
     running = [watched.send("gated", client, MARKER).id for _ in range(2)]
     wait_until(lambda: len((inspect.active() or {}).get("watched@test", [])) == 2, "both run")
@@ -223,7 +216,7 @@ def test_a_task_that_is_run_from_flower_shows_no_result(watched: Watched) -> Non
     place = (f"--conf={CONFIGURATION}", f"--port={port}", "--read_only=False")
     watched.fleet._spawn("acting", "flower", *place, environment={"FLOWER_UNAUTHENTICATED_API": "true"})
 
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as http:
         wait_for_answer(http)
         answers = [
             http.post(f"/api/task/apply/{task}", json={"args": [client, MARKER, *more], "queue": QUEUE}).text
@@ -279,7 +272,7 @@ def ended(
     child = fleet._spawn(
         name, "flower", f"--conf={configuration}", f"--port={free_port()}", *options, environment=environment
     )
-    wait_until(lambda: not child.running, "Flower ended", timeout_seconds=60)
+    wait_until(lambda: not child.running, "Flower ended")
     return child.returncode, (fleet.directory / f"{name}.log").read_text().splitlines()
 
 
@@ -288,7 +281,7 @@ def test_with_authentication_it_listens_where_it_is_told(running_fleet: Fleet) -
     place = (f"--conf={CONFIGURATION}", f"--port={port}", "--address=0.0.0.0")
     running_fleet._spawn("guarded", "flower", *place, environment={"FLOWER_BASIC_AUTH": "operator:secret"})
 
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as http:
         wait_for_answer(http)
         assert http.get("/tasks").status_code == 401
         assert http.get("/api/tasks").status_code == 401
@@ -300,9 +293,9 @@ def test_a_unix_socket_needs_no_authentication(running_fleet: Fleet) -> None:
     path = running_fleet.directory / "flower.socket"
     running_fleet._spawn("local", "flower", f"--conf={CONFIGURATION}", f"--unix_socket={path}", "--address=")
 
-    wait_until(path.exists, "the socket is there", timeout_seconds=60)
+    wait_until(path.exists, "the socket is there")
     transport = httpx.HTTPTransport(uds=os.fspath(path))
-    with httpx.Client(base_url="http://localhost", transport=transport, timeout=30) as http:
+    with httpx.Client(base_url="http://localhost", transport=transport, timeout=120) as http:
         assert http.get("/tasks").status_code == 200
 
 
@@ -312,7 +305,7 @@ def test_another_version_of_flower_starts_as_it_is_and_says_so(running_fleet: Fl
     port = free_port()
     running_fleet._spawn("newer", "flower", f"--conf={own}", f"--port={port}")
 
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as http:
         wait_for_answer(http)
         page = http.get("/tasks").text
     assert 'data-column="uuid"' in page

@@ -15,9 +15,12 @@ from billing.core.errors import Conflict, InvalidValue
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
 from billing.credits.values import ReserveOutcome
+from billing.reconciliation.reconcile import reconcile
 from billing.recovery.lapsing import lapse_grants
+from billing.task.runtime import Runtime
 from tests.integration.consuming import until_rows
-from tests.integration.granting import balance_of, entries, grant, rebuild
+from tests.integration.granting import balance_of, end, entries, grant, next_turn, rebuild
+from tests.integration.reconciling import PausedClock
 from tests.integration.recovering import SHARDS, Business, a_hold, business_on
 from tests.waiting import wait_until
 
@@ -80,11 +83,11 @@ def test_given_a_grant_that_ends_when_swept_then_the_ledger_has_its_one_entry_an
     business: Business,
 ) -> None:
     """L7: once per grant, however often it is swept, and whoever died before the index was cleaned."""
-    ends = datetime.now(UTC) + timedelta(seconds=0.7)
-    grant(business, 100, "k", expires_at=ends)
+    row = grant(business, 100, "k", expires_at=FUTURE)
     business.settle("acme", 30, "a")
     assert lapse_grants(business.runtime) == 0
-    wait_until(lambda: lapse_grants(business.runtime) == 1, "it has ended")
+    end(business, row)
+    assert lapse_grants(business.runtime) == 1
     assert entries(business) == [("grant", 100), ("expire", -70)]
     assert (balance_of(business).expired, balance_of(business).available) == (70, 0)
     with redis.Redis.from_url(business.settings.redis_url) as client:
@@ -100,11 +103,11 @@ def test_given_a_hold_on_a_grant_that_ended_when_rebuilt_then_it_keeps_its_share
     business: Business,
 ) -> None:
     """L6: also what expired, and what a hold was lent before, comes back to the same values."""
-    ends = datetime.now(UTC) + timedelta(seconds=2)
-    grant(business, 100, "k", priority=1, expires_at=ends)
+    row = grant(business, 100, "k", priority=1, expires_at=FUTURE)
     grant(business, 50, "l")
     business.hold("acme", 40, "a")
-    wait_until(lambda: balance_of(business).expired == 60, "it has ended")
+    end(business, row)
+    assert balance_of(business).expired == 60
     before = balance_of(business)
     business.close_shard("acme")
     with business.consuming():
@@ -114,11 +117,33 @@ def test_given_a_hold_on_a_grant_that_ended_when_rebuilt_then_it_keeps_its_share
         assert lapse_grants(business.runtime) == 0, "a hold refers to it"
         business.settle("acme", 10, "a")
         until_rows(business.settings, 1)
-        wait_until(lambda: lapse_grants(business.runtime) == 1, "it has ended")
+        next_turn(business, row)
+        assert lapse_grants(business.runtime) == 1
         assert entries(business)[-1] == ("expire", -90)
         rebuild(business)
     assert [g.expired for g in balance_of(business).grants] == [90, 0]
     assert (balance_of(business).available, balance_of(business).owed) == (50, 0)
+
+
+def test_given_debt_repaid_by_grants_that_then_ended_or_burn_later_when_rebuilt_then_each_has_repaid_what_it_had(
+    business: Business,
+) -> None:
+    """L6: the log does not know who repaid a debt, and the ledger no end before no hold refers to the grant."""
+    with business.consuming():
+        business.settle("acme", 60, "debt")
+        grant(business, 30, "never ends")
+        ends = datetime.now(UTC) + timedelta(seconds=3)
+        grant(business, 100, "ends", expires_at=ends)
+        business.hold("acme", 20, "a")
+        grant(business, 40, "burns first", priority=1)
+        wait_until(lambda: balance_of(business).expired == 50, "it has ended")
+        before = balance_of(business)
+        assert ([one.repaid for one in before.grants], before.owed, before.available) == ([30, 30, 0], 0, 40)
+        until_rows(business.settings, 1)
+        business.close_shard("acme")
+        assert business.rebuilder.step() == 1
+        after = balance_of(business)
+    assert (after.grants, after.owed, after.available) == (before.grants, 0, 40)
 
 
 def test_given_room_and_restricted_grants_when_redis_is_emptied_then_holds_and_balances_are_as_before(
@@ -159,12 +184,12 @@ def test_given_all_that_terms_bring_about_when_reconciled_then_every_law_holds_a
     business: Business,
 ) -> None:
     """L2 with what expired, was voided, adjusted, lent as room, and is reserved to some SKUs beside debt."""
-    ends = datetime.now(UTC) + timedelta(seconds=1)
-    ended = grant(business, 100, "ends", expires_at=ends)
+    ended = grant(business, 100, "ends", expires_at=FUTURE)
     voided = grant(business, 50, "voided")
     with business.consuming():
         business.settle("acme", 20, "a")
         admin.void(business.settings, voided.grant_id)
+        end(business, ended)
         wait_until(lambda: lapse_grants(business.runtime) >= 0 and len(entries(business)) == 4, "both have ended")
         admin.adjust_credits(business.settings, "acme", -5, key="minus")
         grant(business, 70, "image", skus=["image"])
@@ -178,10 +203,9 @@ def test_given_all_that_terms_bring_about_when_reconciled_then_every_law_holds_a
     shard = shard_of("acme", SHARDS)
     with redis.Redis.from_url(business.settings.redis_url) as client:
         client.hincrby(f"{{billing:{shard}}}:grants:acme", f"x:{ended.grant_id}", -1)
-    patient = dataclasses.replace(business.settings, reconcile_wait_seconds=1.0)
-    try:
-        report = admin.reconcile(patient)
-    finally:
-        admin.close(patient)
+    brief, clock = dataclasses.replace(business.settings, reconcile_wait_seconds=0.25), PausedClock()
+    runtime = Runtime(lambda: brief, clock)
+    report = reconcile(runtime, stripe=False, wait=clock.pause)
+    runtime.close()
     found = [(one.law, one.grant_id) for one in report.discrepancies if one.grant_id]
     assert found == [("L2 bucket", ended.grant_id), ("L2 grants", ended.grant_id)]

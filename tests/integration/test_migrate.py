@@ -65,16 +65,19 @@ def test_given_an_empty_database_when_migrated_then_every_step_is_named_and_a_se
 ) -> None:
     assert schema.current(empty) is None
     first = schema.migrate(empty)
-    assert first[:7] == [
+    assert first[:10] == [
         "0001_catalog_and_ledger",
         "0002_usage_history",
         "0003_sums_and_operations",
         "0004_stripe",
         "0005_operations",
         "0006_grant_terms",
+        "0007_grant_schedules",
+        "0008_top_ups",
         "0009_postings",
+        "0010_repairs",
     ]
-    assert schema.current(empty) == schema.head() == first[6]
+    assert schema.current(empty) == schema.head() == first[9]
     assert schema.migrate(empty) == []
 
 

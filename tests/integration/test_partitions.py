@@ -5,13 +5,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 import pytest
 import sqlalchemy
 
+from billing.core.clock import to_milliseconds
 from billing.fulfillment.usage_log import LogUnready, UsageLog
 from billing.schema.partitions import make_partitions
 from tests.usage_events import delivered, usage_event
@@ -36,10 +37,10 @@ def month_after(month: datetime, count: int) -> datetime:
 
 
 def test_given_a_migrated_database_then_months_reach_a_year_ahead_without_a_gap_or_a_default(
-    session: psycopg.Connection[Any],
+    session: psycopg.Connection[Any], migrated_at: datetime
 ) -> None:
     partitions = dict(session.execute(PARTITIONS).fetchall())
-    now = datetime.now(UTC)
+    now = migrated_at
     first = month_after(now, -1)
     expected = {"usage_history_early": f"FOR VALUES FROM (MINVALUE) TO ('{bound(first)}')"}
     for count in range(-1, 13):
@@ -49,8 +50,10 @@ def test_given_a_migrated_database_then_months_reach_a_year_ahead_without_a_gap_
     assert partitions == expected
 
 
-def test_given_a_later_day_when_made_at_once_by_four_then_each_month_is_made_once(engine: sqlalchemy.Engine) -> None:
-    later = month_after(datetime.now(UTC), 3)
+def test_given_a_later_day_when_made_at_once_by_four_then_each_month_is_made_once(
+    engine: sqlalchemy.Engine, migrated_at: datetime
+) -> None:
+    later = month_after(migrated_at, 3)
 
     def make(_: int) -> list[str]:
         with engine.begin() as connection:
@@ -62,18 +65,18 @@ def test_given_a_later_day_when_made_at_once_by_four_then_each_month_is_made_onc
 
 
 def test_given_an_open_batch_when_months_are_made_then_neither_waits_for_the_other(
-    engine: sqlalchemy.Engine, session: psycopg.Connection[Any]
+    engine: sqlalchemy.Engine, session: psycopg.Connection[Any], migrated_at: datetime
 ) -> None:
     with engine.begin() as consumer, engine.begin() as migration:
-        migration.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
-        consumer.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
+        migration.exec_driver_sql("SET LOCAL lock_timeout = '60s'")
+        consumer.exec_driver_sql("SET LOCAL lock_timeout = '60s'")
         insert = (
             "INSERT INTO usage_history (run_id, line, settlement_id, client_id, correlation_id, root_id, task, attempt,"
             " sku, quantity, credits, grants, epoch, price_version, occurred_at)"
             " VALUES (billing_run_id_bound(now()), {}, 's', 'c', 't', 't', 'task', 1, 'page', 1, 1, '[]', 1, 1, now())"
         )
         consumer.exec_driver_sql(insert.format(0))
-        assert len(make_partitions(migration, datetime.now(UTC) + timedelta(days=62))) == 2
+        assert len(make_partitions(migration, month_after(migrated_at, 2))) == 2
         consumer.exec_driver_sql(insert.format(1))
     assert session.execute("SELECT count(*) FROM usage_history").fetchone() == (2,)
 
@@ -83,33 +86,36 @@ def test_given_a_missing_month_when_a_batch_needs_it_then_it_waits_without_loss_
 ) -> None:
     """L9, L10: no message is to blame, so it is neither `Unwritable` nor a dead letter."""
     clients("acme")
-    session.execute(f"DROP TABLE usage_history_{datetime.now(UTC):%Y_%m}")
-    batch = [delivered(usage_event())]
+    now = datetime.now(UTC)
+    session.execute(f"DROP TABLE usage_history_{now:%Y_%m}")
+    batch = [delivered(usage_event(at_milliseconds=to_milliseconds(now)))]
     with pytest.raises(LogUnready, match=r"no partition of relation .*billing partitions"):
         log.write(batch)
     assert session.execute("SELECT count(*) FROM dead_letter").fetchone() == (0,)
     with engine.begin() as connection:
-        assert make_partitions(connection, datetime.now(UTC)) == [f"usage_history_{datetime.now(UTC):%Y_%m}"]
+        # With the month that a new one brings, if it has just begun.
+        assert make_partitions(connection, now)[0] == f"usage_history_{now:%Y_%m}"
     assert log.write(batch).rows_inserted == 1
 
 
 def test_given_an_archived_month_when_months_are_made_then_it_is_not_made_again(
-    engine: sqlalchemy.Engine, session: psycopg.Connection[Any]
+    engine: sqlalchemy.Engine, session: psycopg.Connection[Any], migrated_at: datetime
 ) -> None:
     """An id found in the archive is a duplicate (L3): an empty month in its place would hide that."""
-    name = f"usage_history_{month_after(datetime.now(UTC), -1):%Y_%m}"
+    name = f"usage_history_{month_after(migrated_at, -1):%Y_%m}"
     session.execute("CREATE SCHEMA archive")
     session.execute(f"ALTER TABLE usage_history DETACH PARTITION {name}")
     session.execute(f"ALTER TABLE {name} SET SCHEMA archive")
     with engine.begin() as connection:
-        assert make_partitions(connection, datetime.now(UTC)) == []
+        assert make_partitions(connection, migrated_at) == []
 
 
 def test_given_runs_from_every_time_when_written_then_each_lies_in_its_range(
     session: psycopg.Connection[Any], log: UsageLog, clients: Callable[..., None]
 ) -> None:
     clients("acme")
-    now = int(datetime.now(UTC).timestamp() * 1000)
+    at = datetime.now(UTC)
+    now = to_milliseconds(at)
     old = usage_event(at_milliseconds=now - 400 * 86_400_000)
     legacy = usage_event(run_id=uuid.UUID("ffffffff-ffff-7abc-8abc-000000000001"))
     recent = usage_event(at_milliseconds=now)
@@ -118,5 +124,5 @@ def test_given_runs_from_every_time_when_written_then_each_lies_in_its_range(
     assert dict(rows) == {
         old.run_id: "usage_history_early",
         legacy.run_id: "usage_history_legacy",
-        recent.run_id: f"usage_history_{datetime.now(UTC):%Y_%m}",
+        recent.run_id: f"usage_history_{at:%Y_%m}",
     }

@@ -11,33 +11,21 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import msgspec
 import pytest
-import redis
 
-from billing import admin
 from billing.core.settings import Settings
-from billing.core.shards import queue_of, shard_of
-from billing.credits.values import Balance, SettleOutcome
-from billing.events.direct import encode_direct
-from billing.events.usage_event import UsageLine, decode_head
 from billing.ledger import postings, rebuilds
-from billing.ledger.changes import take_credits
 from billing.ledger.postings import ClientPostings
-from billing.reconciliation.reconcile import reconcile
-from billing.recovery.changes import apply_changes
-from billing.recovery.lapsing import lapse_grants
 from billing.recovery.postings import apply_posting, apply_postings
 from billing.task.runtime import Runtime
 from tests.integration import killed_consumer
 from tests.integration.consuming import execute, query, rows, until_rows
-from tests.integration.granting import balance_of, entries, grant, rebuild
-from tests.integration.recovering import QUEUES, SHARDS, Business, a_settlement, business_on, the_run
+from tests.integration.granting import balance_of, grant, rebuild
+from tests.integration.posting import SHARD, assert_at_work, direct, forget_run, publish, settled, sums
+from tests.integration.recovering import Business, business_on
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
-
-SHARD = shard_of("acme", SHARDS)
 
 
 @pytest.fixture
@@ -46,54 +34,6 @@ def business(database: Settings, redis_url: str, broker_url: str) -> Iterator[Bu
     with business_on(database, redis_url, broker_url) as business:
         business.client("acme")
         yield business
-
-
-def publish(business: Business, event: bytes) -> None:
-    """Put an event into its usage queue."""
-    queue = queue_of(SHARD, QUEUES)
-    business.runtime.publisher.publish(queue, event, shard=SHARD, entry_id=None)
-
-
-def settled(business: Business, credits_: int, task_id: str, *, settlement_id: str = "") -> bytes:
-    """Settle a run and return its event, which nobody has published."""
-    settlement = a_settlement("acme", credits_, task_id)
-    told = msgspec.structs.replace(settlement, settlement_id=settlement_id or settlement.settlement_id)
-    reply = business.runtime.buckets.settle(told)
-    assert reply.outcome is SettleOutcome.SETTLED
-    assert reply.event is not None
-    return reply.event
-
-
-def direct(
-    credits_: int, task_id: str, *, settlement_id: str = "direct", occurred_at: int = 1_790_000_000_005
-) -> bytes:
-    """Return the direct event of a run."""
-    head = decode_head(a_settlement("acme", credits_, task_id).head)
-    lines = [UsageLine(sku="page", quantity=1, credits=credits_)]
-    return encode_direct(head, lines, settlement_id=settlement_id, occurred_at=occurred_at)
-
-
-def forget_run(business: Business, task_id: str) -> None:
-    """Let the retention of a settled run be over."""
-    with redis.Redis.from_url(business.settings.redis_url) as client:
-        assert client.delete(f"{{billing:{SHARD}}}:run:{the_run('acme', task_id).hex}")
-
-
-def assert_at_work(business: Business, epoch: int = 1) -> Balance:
-    """Check that no shard was closed, no rebuild is asked for, and every law holds; return the balance."""
-    balance = balance_of(business)
-    assert balance.epoch == epoch
-    with business.runtime.engine.connect() as connection:
-        assert rebuilds.requested(connection) == {}
-        assert postings.waiting(connection, 10) == []
-    report = reconcile(business.runtime, stripe=False, record=False)
-    assert report.ok, report.findings()
-    return balance
-
-
-def sums(balance: Balance) -> tuple[int, int, int, int]:
-    """Return what is available, held, spent and owed."""
-    return balance.available, balance.held, balance.spent, balance.owed
 
 
 def test_given_a_late_direct_event_when_it_arrives_then_the_grants_pay_it_in_burn_order_while_the_shard_works_on(
@@ -194,7 +134,6 @@ def test_given_a_posting_when_redis_is_lost_before_or_after_it_was_applied_then_
         assert apply_postings(business.runtime) == 1
         rebuild(business)
     assert sums(assert_at_work(business, epoch=3)) == (0, 0, 35, 5)
-    apply_postings(business.runtime)
     assert query(business.settings, "SELECT count(*) FROM posting") == [(0,)]
 
 
@@ -281,57 +220,3 @@ def test_given_a_posting_to_a_grant_that_is_on_its_way_when_applied_then_it_wait
     execute(business.settings, "UPDATE credit_grant SET applied_at = now()")
     with business.runtime.engine.connect() as connection:
         assert [row.grant_id for row in postings.waiting(connection, 10)[0].rows] == [late.grant_id]
-
-
-def test_given_what_was_given_back_after_a_grant_had_ended_then_the_ledger_enters_that_too(
-    business: Business,
-) -> None:
-    """L7: the entry stays, a further one tells the rest; bucket, ledger and a rebuild say the same."""
-    row = grant(business, 100, "k")
-    grant(business, 50, "l")
-    events = [settled(business, 30, "a")]
-    forget_run(business, "a")
-    events.append(settled(business, 30, "a"))
-    admin.void(business.settings, row.grant_id)
-    assert lapse_grants(business.runtime) == 1
-    with business.consuming():
-        for event in events:
-            publish(business, event)
-        business.settle("acme", 1, "marks the end")
-        until_rows(business.settings, 2)
-        assert apply_postings(business.runtime) == 1
-        assert lapse_grants(business.runtime) == 1
-        assert entries(business)[2:] == [("void", -40), ("void", -30)]
-        assert sums(assert_at_work(business)) == (49, 0, 31, 0)
-        rebuild(business)
-    assert lapse_grants(business.runtime) == 0
-    assert sums(assert_at_work(business, epoch=2)) == (49, 0, 31, 0)
-
-
-def test_given_an_adjustment_that_died_before_its_entry_and_a_grant_that_ends_when_redis_is_lost_then_it_takes_once(
-    business: Business,
-) -> None:
-    """The end waits for the adjustment, which may have taken a part of the very grant."""
-    row = grant(business, 100, "k", priority=1)
-    grant(business, 50, "l")
-    with business.runtime.engine.begin() as connection:
-        change, _ = take_credits(connection, "acme", 10, "fix")
-    business.runtime.buckets.adjust("acme", change.change_id, 10)
-    admin.void(business.settings, row.grant_id)
-    assert lapse_grants(business.runtime) == 0, "its client has an open adjustment"
-    assert entries(business)[2:] == []
-    assert apply_changes(business.runtime) == 1
-    execute_lease_over(business)
-    assert lapse_grants(business.runtime) == 1
-    assert entries(business)[2:] == [("adjust", -10), ("void", -90)]
-    with business.consuming():
-        rebuild(business)
-    assert sums(assert_at_work(business, epoch=2)) == (50, 0, 0, 0)
-
-
-def execute_lease_over(business: Business) -> None:
-    """Let it be the turn of every grant that has ended."""
-    with redis.Redis.from_url(business.settings.redis_url) as client:
-        name = f"{{billing:{SHARD}}}:expiries"
-        for member in client.zrange(name, 0, -1):
-            client.zadd(name, {member: 1})

@@ -31,8 +31,8 @@ def door(database: Settings) -> Iterator[tuple[Proxy, Settings]]:
                 database,
                 database_url=url,
                 price_refresh_seconds=0,
-                price_age_max_seconds=60,
-                database_timeout_seconds=1,
+                price_age_max_seconds=600,
+                database_timeout_seconds=30,
             ),
         )
 
@@ -60,7 +60,8 @@ def test_given_a_copy_when_postgresql_hangs_then_the_copy_serves_at_once(door: t
 
 def test_given_no_copy_when_postgresql_hangs_then_the_wait_is_bounded(door: tuple[Proxy, Settings]) -> None:
     """The caller gets `Unreachable` after `billing_database_timeout_seconds`, and the next ones at once."""
-    proxy, settings = door
+    proxy, slow = door
+    settings = dataclasses.replace(slow, database_timeout_seconds=2)
     runtime = Runtime(lambda: settings)
     with runtime.engine.connect() as connection:
         connection.execute(sqlalchemy.text("SELECT 1"))
@@ -69,7 +70,7 @@ def test_given_no_copy_when_postgresql_hangs_then_the_wait_is_bounded(door: tupl
     for _ in range(100):
         with pytest.raises(Unreachable):
             runtime.prices.get()
-    assert time.monotonic() - began < 3 * settings.database_timeout_seconds
+    assert settings.database_timeout_seconds <= time.monotonic() - began < 20 * settings.database_timeout_seconds
     end(proxy, runtime)
 
 

@@ -180,7 +180,7 @@ def test_a_full_outbox_is_said(shop: Fleet, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def counter(terminal: Terminal) -> Terminal:
     """Open a terminal on a migrated database with a client that has 100 credits, and one price."""
-    for command in ("migrate", "client add acme", "price set page 5 --unit page", "grant acme 100 --key first"):
+    for command in ("client add acme", "price set page 5 --unit page", "grant acme 100 --key first"):
         assert terminal.type(*command.split()).code == 0
     return terminal
 

@@ -58,7 +58,7 @@ class Scene:
     def __init__(self, redis_url: str) -> None:
         self.redis = redis.Redis.from_url(redis_url, protocol=2)
         self.buckets = Buckets(
-            self.redis, shards=SHARDS, lease_seconds=60, settled_retention_seconds=60, outbox_entries_max=1_000
+            self.redis, shards=SHARDS, lease_seconds=3_600, settled_retention_seconds=3_600, outbox_entries_max=1_000
         )
         self.clock = LaterClock()
         self.result: Callable[[str], StoredResult] = lambda _: SUCCESS
@@ -128,7 +128,7 @@ class Scene:
 
     def assert_extended(self, run: UUID) -> None:
         """Check that the hold is there, and is due a lease from now."""
-        assert self.leases()[run] > to_milliseconds(datetime.now(UTC)) + 50_000
+        assert self.leases()[run] > to_milliseconds(datetime.now(UTC)) + 1_800_000
 
     def spent(self, client: str = CLIENTS[0]) -> tuple[int, int]:
         """Return what a client spent and what is held."""
@@ -213,6 +213,8 @@ def test_l10_a_shard_that_nobody_answers_for_does_not_keep_the_others_from_their
         return overdue(shard, count)
 
     monkeypatch.setattr(scene.buckets, "overdue", answered)
+    monkeypatch.setattr(scene.buckets, "node_of", lambda shard: f"n{shard}:1")
+    scene.reaper = scene.make_reaper()
     runs = [scene.due("task", client=client) for client in CLIENTS]
     assert scene.sweep() == SHARDS - 1
     assert [*scene.leases()] == [runs[0]]

@@ -120,7 +120,7 @@ def test_a_rebuild_that_began_before_is_not_the_one_that_was_asked_for(business:
             asking.start()
             wait_until(lambda: "client acme" in str(asked_for(business.settings)), "it is asked for")
             batch.rollback()
-            asking.join(60)
+            asking.join(120)
 
     assert done[0].done
     assert business.balance("acme").epoch in (2, 3)
@@ -165,7 +165,7 @@ class Working:
     def __exit__(self, *_: object) -> None:
         self._stopped.set()
         self._rebuilder.stop()
-        self._thread.join(30)
+        self._thread.join(120)
         assert not self._thread.is_alive()
 
     def _loop(self) -> None:

@@ -10,12 +10,17 @@ from datetime import UTC, datetime
 import celery
 import psycopg
 import pytest
+import redis
 
 import billing
 from billing import admin
 from billing.core.settings import load
+from billing.core.shards import shard_of
+from billing.credits.keys import shard_keys
 from billing.observability.doctor_reconciliation import examine_reconciliation
 from billing.observability.finding import Verdict
+from billing.reconciliation.continuous.reconciler import Reconciler
+from billing.reconciliation.continuous.status import read_status
 from billing.reconciliation.recording import last_run
 from billing.reconciliation.scheduled import reconcile_next
 from billing.task.attachment import attachment_of
@@ -167,3 +172,93 @@ def test_given_reconciliations_when_the_doctor_looks_then_it_says_when_and_what(
     assert named.seen == fine.seen
     assert (broken.verdict, broken.seen) == (Verdict.FAIL, "0 min ago over 1 clients: 1 discrepancies")
     assert (old.verdict, old.seen) == (Verdict.WARN, "4 h 0 min ago over 1 clients: all laws hold")
+
+
+def _make_a_credit(shop: Terminal, by: int = 1) -> None:
+    """Have the bucket of acme say that more is available than was granted."""
+    key = shard_keys(shard_of("acme", load({}, shop.environment).shards)).bucket + "acme"
+    with redis.Redis.from_url(shop.environment["BILLING_REDIS_URL"]) as client:
+        bucket = client.get(key)
+        assert isinstance(bucket, bytes)
+        client.set(key, bucket.replace(b":100:0:0", b":%d:0:0" % (100 + by)))
+
+
+def _repairs(shop: Terminal) -> list[tuple[object, ...]]:
+    with psycopg.connect(shop.environment["BILLING_DATABASE_URL"]) as connection:
+        query = "SELECT run_id, client_id, grant_id, action, credits, restored FROM repair ORDER BY 1"
+        return connection.execute(query).fetchall()
+
+
+def test_given_a_credit_too_many_when_repair_is_asked_for_then_it_shows_asks_and_does_it_once(shop: Terminal) -> None:
+    _make_a_credit(shop)
+
+    asked = shop.type("reconcile", "--repair")
+    untouched = shop.type("balance", "acme", "--json").json()
+    done = shop.type("reconcile", "--repair", "--yes")
+    recorded = _repairs(shop)
+    again = shop.type("reconcile", "--repair", "--yes")
+
+    assert asked.code == 1
+    assert "post restored -1" in asked.out
+    assert "Repair 1 client? [y/N]" in asked.out
+    assert untouched["available"] == 101
+    assert (done.code, done.out.splitlines()[-1]) == (0, "1 client repaired by postings")
+    assert [row[1:] for row in recorded] == [("acme", 1, "posted", 0, -1)]
+    assert (again.code, again.out) == (0, "nothing to repair\n")
+    assert _repairs(shop) == recorded
+    assert shop.type("reconcile").code == 0
+    assert shop.type("balance", "acme", "--json").json()["available"] == 100
+
+
+def test_given_a_ledger_that_is_wrong_when_repair_is_asked_for_then_a_person_is_told(shop: Terminal) -> None:
+    _spoil(shop)
+
+    printed = shop.type("reconcile", "--repair", "--yes", "--json")
+
+    assert printed.code == 1
+    done = json.loads(printed.out)
+    assert (done["posted"], done["rebuilds"], _repairs(shop)) == ([], [], [])
+    ((who, why),) = [(one["client_id"], one["why"]) for one in done["left"]]
+    assert who == "acme"
+    assert "billing adjust credits" in why
+
+
+def test_given_bad_usage_of_repair_or_status_when_asked_then_one_line_and_the_exit_code(shop: Terminal) -> None:
+    shop.type("reconcile", "--repair", "--json").refused(2, "--yes")
+    shop.type("reconcile", "--yes").refused(2, "--repair")
+    shop.type("reconcile", "--status", "acme").refused(2, "--status")
+    shop.type("reconcile", "--repair", "nobody").refused(2, "nobody")
+
+
+def test_given_the_continuous_reconciler_when_its_status_is_asked_for_then_it_says_how_it_stands(
+    shop: Terminal,
+) -> None:
+    settings = dataclasses.replace(load({}, shop.environment), reconcile_pass_seconds=0.001, reconcile_load_percent=100)
+    runtime = Runtime(lambda: settings)
+    reconciler = Reconciler(runtime)
+
+    def passed() -> None:
+        before = read_status(runtime).passes
+        while read_status(runtime).passes < before + 2:
+            reconciler.step()
+
+    never = shop.type("reconcile", "--status")
+    try:
+        passed()
+        fine = shop.type("reconcile", "--status")
+        _make_a_credit(shop)
+        passed()
+        broken, printed = shop.type("reconcile", "--status"), shop.type("reconcile", "--status", "--json")
+    finally:
+        reconciler.close()
+        runtime.close()
+    off = shop.type("reconcile", "--status", BILLING_RECONCILE_PASS_SECONDS="0")
+
+    assert never.code == off.code == broken.code == printed.code == 1
+    assert never.out.startswith("no pass has ended yet")
+    assert (fine.code, fine.out.strip().endswith("nothing differs")) == (0, True)
+    assert "over 1 clients" in fine.out
+    assert broken.out.splitlines()[-1].endswith("2 discrepancies stand")
+    assert "granted 100 is not available 101" in broken.out
+    assert [one["thing"]["client_id"] for one in json.loads(printed.out)["stands"]] == ["acme", "acme"]
+    assert off.out == "off: billing_reconcile_pass_seconds is 0\n"

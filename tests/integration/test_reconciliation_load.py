@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from billing.core.shards import shard_of
+from billing.credits.buckets import Buckets
 from billing.credits.keys import shard_keys
 from billing.reconciliation.reconcile import reconcile
 from tests.fleet.harness import Fleet
@@ -24,7 +25,7 @@ def test_given_a_fleet_at_work_when_reconciled_over_and_over_then_nothing_differ
 ) -> None:
     """L2, L3: hundreds of tasks while reconciliation loops, then the same with one credit moved by hand."""
     fleet = running_fleet
-    fleet.runtime.settings = dataclasses.replace(fleet.settings, reconcile_wait_seconds=20.0)
+    fleet.runtime.settings = dataclasses.replace(fleet.settings, reconcile_wait_seconds=120.0)
     for client_id in CLIENTS:
         fleet.client(client_id, 1_000_000)
     done = threading.Event()
@@ -37,13 +38,13 @@ def test_given_a_fleet_at_work_when_reconciled_over_and_over_then_nothing_differ
         wait_until(lambda: sum(row.credits for row in fleet.rows()) > spent[-1] + 100, "the fleet goes on working")
 
         _move_one_credit(fleet, "bolt")
-        fleet.runtime.settings = dataclasses.replace(fleet.settings, reconcile_wait_seconds=3.0)
+        fleet.runtime.settings = dataclasses.replace(fleet.settings, reconcile_wait_seconds=10.0)
         report = reconcile(fleet.runtime, stripe=False)
         rows = len(fleet.rows())
         wait_until(lambda: len(fleet.rows()) > rows, "the fleet is still at work")
     finally:
         done.set()
-        stream.join(60)
+        stream.join(120)
 
     assert {(found.law, found.client_id) for found in report.discrepancies} == {("L2 spent", "bolt")}
 
@@ -78,4 +79,6 @@ def _move_one_credit(fleet: Fleet, client_id: str) -> None:
             .. string.format('%d', spent - 1) .. tail
         return redis.call('SET', KEYS[1], bucket)
     """
-    fleet.buckets._scripts.client.execute_command("EVAL", moved, 1, key)
+    buckets = fleet.buckets
+    assert isinstance(buckets, Buckets)
+    buckets._scripts.client.execute_command("EVAL", moved, 1, key)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Final
 
 import pytest
 
 from billing.core.settings import Settings
 from tests.integration.reconciling import Books, books_on, broken, compared, texts
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -19,6 +21,8 @@ Spoiled = tuple[Callable[[Books, int, int], object], list[tuple[str, str]]]
 @pytest.fixture
 def books(database: Settings, redis_url: str) -> Iterator[Books]:
     """Open the books of a client with two grants, one used up, a hold and an increment; and of another client."""
+    # What is used stands in one hour of the rollups, whose sums the tests name.
+    wait_until(lambda: datetime.now(UTC).strftime("%M:%S") < "59:30", "the hour is not about to end")
     with books_on(database, redis_url) as opened:
         opened.client("acme", 50, 100)
         opened.use("acme", 40, 2)

@@ -17,11 +17,11 @@ from billing.core.errors import Retryable
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
 from billing.credits.values import SettleOutcome
-from billing.recovery.rebuild import Rebuilder
+from billing.recovery.rebuild import assertion_seconds
 from billing.task.runtime import Runtime
 from tests.integration import killed_rebuilder
 from tests.integration.consuming import execute, until_rows
-from tests.integration.recovering import SHARDS, Business, a_settlement, business_on
+from tests.integration.recovering import SHARDS, Business, PromptRebuilder, a_settlement, business_on
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -49,7 +49,11 @@ def test_given_running_attempts_and_history_when_redis_is_emptied_then_every_cre
         business.lose()
         business.assert_running(*holds)
         assert not business.is_open("acme")
-        assert business.rebuilder.step() == 2
+        rebuilder = business.rebuilder
+        assert rebuilder.step() == 2
+        assert rebuilder.waits[0] == assertion_seconds(business.settings), (
+            "workers are given time to assert their holds"
+        )
     after = (business.balance("acme"), business.balance("bolt"))
     assert [(b.available, b.held, b.spent, b.owed) for b in after] == [
         (b.available, b.held, b.spent, b.owed) for b in before
@@ -126,8 +130,8 @@ def test_given_two_rebuilders_at_once_when_a_server_is_lost_then_one_leads_and_t
     rivals = [Runtime(lambda: business.settings) for _ in range(2)]
 
     def step(runtime: Runtime) -> int:
-        start.wait(10)
-        return Rebuilder(runtime).step()
+        start.wait(120)
+        return PromptRebuilder(runtime).step()
 
     with business.consuming():
         business.lose()

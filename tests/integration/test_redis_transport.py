@@ -36,9 +36,10 @@ def test_every_success_is_one_row_and_the_outbox_is_empty_once_rows_are_committe
 
     results = [fleet.send("ok", "acme", number) for number in range(30)]
 
-    endings = [result.get(timeout=30, propagate=False) for result in results]
+    endings = [result.get(timeout=120, propagate=False) for result in results]
     assert sum(isinstance(ending, int) for ending in endings) == 29
-    assert sum(fleet.buckets.outbox_depth(shard) for shard in range(4)) == 29
+    # A result is stored before its run is settled.
+    wait_until(lambda: sum(fleet.buckets.outbox_depth(shard) for shard in range(4)) == 29, "all are settled")
     fleet.consumer()
     rows = fleet.wait_for_rows(29)
     assert len({row.correlation_id for row in rows}) == len(rows) == 29
@@ -51,10 +52,10 @@ def test_a_child_killed_while_running_is_charged_once(redis_fleet: Fleet) -> Non
     """Given a task whose process dies by SIGKILL, when it is given back and succeeds, then one row (L3)."""
     fleet = redis_fleet
     fleet.client("acme", 10)
+    fleet.consumer(wait=False)
     fleet.worker()
-    fleet.consumer()
 
-    assert fleet.send("killed_once", "acme", "victim").get(timeout=40) == 2
+    assert fleet.send("killed_once", "acme", "victim").get(timeout=120) == 2
 
     assert len(fleet.wait_for_rows(1)) == 1
     balance = fleet.balance("acme")

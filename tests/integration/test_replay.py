@@ -59,7 +59,6 @@ def running(fleet: Fleet) -> Fleet:
     """Start a consumer and a worker of two processes."""
     fleet.consumer(wait=False)
     fleet.worker()
-    fleet.wait_ready("consumer")
     return fleet
 
 
@@ -185,7 +184,7 @@ def test_given_another_task_of_the_same_millisecond_when_runs_are_counted_then_i
         identity = Identity(digest=digest, started_at=started_at)
         admin.set_price(fleet.settings, SKU, 1, "unit")
         sent = fleet.app.tasks["works"].apply_async(("acme",), headers=identity.headers)
-        sent.get(timeout=30)
+        sent.get(timeout=120)
         (other,) = [row for row in fleet.wait_for_rows(4, "acme") if row.correlation_id == sent.id]
         assert other.sku == SKU
         assert count_of(connection, identity) == 7
@@ -232,7 +231,7 @@ def test_given_a_row_that_was_changed_on_its_way_when_it_runs_then_it_is_not_cha
     fleet.client("acme", 100)
     sent = fleet.app.tasks["billing.workload.row"].apply_async(("acme", "unit", 2, 5, None, "0" * 16))
     with pytest.raises(Exception, match="did not come as it was sent"):
-        sent.get(timeout=60)
+        sent.get(timeout=120)
     # The caller hears of the failure before the hold goes back.
     wait_until(lambda: fleet.balance("acme").available == 100, "the hold went back")
     assert charged(fleet).total() == 0

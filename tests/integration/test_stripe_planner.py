@@ -58,7 +58,7 @@ def test_given_a_batch_that_commits_during_a_plan_then_the_next_plan_carries_it(
         planning = pool.submit(syncing.planner().plan)
         wait_until(lambda: _waiters(syncing), "the planner waits for the row")
         consumer.commit()
-        assert planning.result(timeout=30).units == 11
+        assert planning.result(timeout=120).units == 11
 
     assert syncing.planner().plan().units == 2
     syncing.laws()

@@ -102,9 +102,10 @@ def test_given_a_call_that_hangs_after_it_was_taken_then_counted_once(
     syncing: Syncing, stripe_sandbox: SandboxControl
 ) -> None:
     made = syncing.planned()
-    stripe_sandbox.fault("commit_then_hang", path=EVENTS, seconds=5)
+    stripe_sandbox.fault("commit_then_hang", path=EVENTS)
+    impatient = syncing.pusher(lambda: Gateway(syncing.settings, timeouts_seconds=(60.0, 2.0)))
 
-    assert syncing.pusher().push(most=100).ambiguous == 1
+    assert impatient.push(most=100).ambiguous == 1
     assert syncing.pusher().push(most=100).sent == 1
     assert stripe_sandbox.total(made, METER) == 7
 

@@ -41,7 +41,7 @@ def test_given_a_pusher_killed_around_its_call_when_pushed_again_then_counted_on
     made = syncing.planned()
     settings = {"database_url": syncing.settings.database_url, "stripe_sandbox_url": stripe_sandbox.url}
     command = [sys.executable, "-m", "tests.integration.killed_pusher", json.dumps(settings), point, NOON.isoformat()]
-    died = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    died = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert died.returncode == -signal.SIGKILL, died.stderr
 
     assert stripe_sandbox.total(made, METER) == counted

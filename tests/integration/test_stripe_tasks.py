@@ -29,8 +29,8 @@ def test_given_each_entry_of_beat_twice_then_stripe_has_what_the_log_has(
         customer = gateway.create_customer("acme")
     fleet.client("acme", 1_000)
     admin.link_client(fleet.settings, "acme", customer)
+    fleet.consumer(wait=False)
     fleet.worker()
-    fleet.consumer()
     for _ in range(5):
         fleet.send("ok", "acme")
     used = sum(row.credits for row in fleet.wait_for_rows(5))

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.integration
 def received(broker_url: str) -> Iterator[tuple[list[dict[str, Any]], Callable[[], None]]]:
     """Yield the events that a monitor has received so far, and what has it look for more."""
     app = celery.Celery("monitor", broker=broker_url, set_as_current=False)
+    app.conf.update(event_queue_ttl=600.0, event_queue_expires=1_200.0)  # else what is not read for 5 s is dropped
     events: list[dict[str, Any]] = []
     with app.connection_for_read() as connection:
         receiver = app.events.Receiver(connection, handlers={"task-billed": events.append})
@@ -49,7 +50,7 @@ def wait_for(events: list[dict[str, Any]], look: Callable[[], None], wanted: Cal
         look()
         return wanted()
 
-    wait_until(found, f"{what}; received: {len(events)}", timeout_seconds=60)
+    wait_until(found, f"{what}; received: {len(events)}")
 
 
 def test_events_arrive_once_each_and_in_order(broker_url: str) -> None:
@@ -124,7 +125,7 @@ def test_tasks_end_while_the_broker_takes_no_events(fleet: Fleet) -> None:
 
         results = [fleet.send("ok", "acme", number) for number in range(100)]
 
-        assert [result.get(timeout=60) for result in results] == list(range(100))
+        assert [result.get(timeout=120) for result in results] == list(range(100))
         assert len(fleet.wait_for_rows(100)) == 100
         # Celery's own connection would hang in its farewell.
         proxy.reopen()

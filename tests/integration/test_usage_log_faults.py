@@ -104,7 +104,7 @@ def test_given_a_connection_that_is_lost_in_the_middle_when_written_then_nothing
         wait_until(lambda: session.execute(WAITING).fetchall(), "the batch waits for its shard")
         session.execute(END_OTHERS)
         with pytest.raises(Unreachable, match=r"^billing_database_url: .*127\.0\.0\.1.* \(.+\)$"):
-            writing.result(20)
+            writing.result(120)
     session.execute("SELECT pg_advisory_unlock(%s, %s)", lock)
     assert session.execute("SELECT count(*) FROM usage_history").fetchone() == (1,)
     assert log.write(batch).rows_inserted == 5
@@ -134,7 +134,7 @@ def test_given_a_rebuild_that_holds_the_shard_when_written_then_the_batch_sees_t
             writing = pool.submit(log.write, [delivered(usage_event(epoch=1))])
             wait_until(lambda: session.execute(WAITING).fetchall(), "the batch waits for its shard")
             rebuild.commit()
-            report = writing.result(20)
+            report = writing.result(120)
     assert report == BatchReport(events=1, rows_inserted=1, postings=("acme",))
     assert session.execute("SELECT client_id, epoch, grant_id, credits FROM posting").fetchall() == [("acme", 2, 1, 10)]
 

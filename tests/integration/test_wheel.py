@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from billing.embedded.process import Child
+from tests.documents import blocks
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -76,7 +77,7 @@ def run(command: list[Any], directory: Path, **environment: str) -> str:
         env={**inherited, **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
@@ -106,6 +107,16 @@ def test_the_wheel_ships_billing_alone_and_all_of_it(wheel: Path) -> None:
         assert kind in shipped
     assert any(name.endswith(".dist-info/entry_points.txt") for name in names)
     assert any(name.endswith("/licenses/LICENSE") for name in names)
+
+
+def test_a_foreign_apps_own_tests_run_on_the_twin_without_a_server(environment: Path, tmp_path: Path) -> None:
+    """Given the wheel, when the tests of docs/testing.md are run, then its entry point brings the fixtures."""
+    for name, text in blocks("testing.md").items():
+        (tmp_path / name).write_text(text)
+    options = ("-p", "no:valkey", "-p", "no:cacheprovider", "-W", "error", "-q", "--rootdir", str(tmp_path))
+    told = run([environment / "bin" / "python", "-m", "pytest", *options], tmp_path)
+
+    assert "5 passed" in told
 
 
 def test_the_environment_has_the_wheel_and_not_the_checkout(environment: Path) -> None:
@@ -178,10 +189,10 @@ def test_a_foreign_app_bills_a_task_with_the_wheel(environment: Path, shop: dict
     billing("price", "set", "page-capture", "5", "--unit", "page")
     assert billing("grant", "acme", "100", "--key", "first")["applied"] is True
 
-    submit = "import shop; print(shop.capture.delay('acme', pages=3).get(timeout=60))"
+    submit = "import shop; print(shop.capture.delay('acme', pages=3).get(timeout=120))"
     assert run([environment / "bin" / "python", "-c", submit], tmp_path, **shop).strip() == "3 pages for acme"
 
-    wait_until(lambda: billing("usage", "acme")["rows"], "the row is in the usage history", timeout_seconds=60)
+    wait_until(lambda: billing("usage", "acme")["rows"], "the row is in the usage history")
     usage = billing("usage", "acme")
     assert usage["total"] == {"rows": 1, "credits": 15}
     assert [(row["sku"], row["quantity"], row["credits"]) for row in usage["rows"]] == [("page-capture", 3, 15)]

@@ -69,7 +69,7 @@ class Total(NamedTuple):
 
 
 class Rebuilder(NamedTuple):
-    """One who has closed the shard; `spent` is what it has read of the log, `epoch` the one it began, `wrote`: there."""
+    """One who has closed the shard: `spent` is what it has read of the log, `epoch` the one that it began."""
 
     server: int
     epoch: int = 0

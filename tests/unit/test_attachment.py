@@ -227,6 +227,6 @@ def python(code: str) -> str:
     """Run code in a fresh interpreter and return what it prints."""
     command = [sys.executable, "-W", "error", "-c", code]
     root = Path(__file__).parents[2]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=root)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, cwd=root)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -125,6 +125,25 @@ def test_of_a_grant_whose_end_is_entered_what_is_left_had_repaid_debt() -> None:
     assert (plan.owed, plan.endings) == (0, {})
 
 
+def test_debt_is_repaid_by_who_had_repaid_it_as_far_as_ledger_and_log_bear_that_out() -> None:
+    """Given one that ended, one that repaid too much, a restricted and an unknown one, then no debt is paid twice."""
+    known = LedgerTerms(
+        now_ms=1_000,
+        grants={1: GrantTerms(expires_ms=900), 4: GrantTerms(skus=("page",))},
+        repaid={1: 30, 3: 70, 4: 5, 9: 5},
+    )
+    plan = plan_bucket(
+        grants=[(1, 50), (2, 100), (3, 60), (4, 10)], spent={0: 95, 3: 10}, holds=[(RUNS[0], 20)], known=known
+    )
+    assert [(grant.repaid, grant.expired, grant.available) for grant in plan.grants] == [
+        (30, 0, 0),
+        (15, 0, 85),
+        (50, 0, 0),
+        (0, 0, 10),
+    ]
+    assert (plan.owed, plan.holds) == (0, {RUNS[0]: {1: 20}})
+
+
 def test_the_ledgers_entries_come_before_what_the_log_says_beyond_them() -> None:
     """Given a grant of which 25 were entered as expired and 15 adjusted away, then it has paid 60 of the log's 70."""
     known = LedgerTerms(

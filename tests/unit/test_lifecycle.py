@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from billing.catalog.price_book import Price, PriceBook
 from billing.core.clock import SystemClock, from_milliseconds
 from billing.core.errors import Unreachable
 from billing.core.settings import Settings
-from billing.credits.values import Hold, SettleOutcome, SettleReply
+from billing.credits.values import Hold, ReserveOutcome, ReserveReply, SettleOutcome, SettleReply
 from billing.events.usage_event import EventHead, encode_head
 from billing.task.lifecycle import Lifecycle
-from billing.task.pending import Pending
+from billing.task.outcome import Outcome
+from billing.task.pending import RIDERS_MIN, Pending
 from billing.task.run import Run
 from billing.task.usage import Recorder
 
@@ -38,6 +41,10 @@ class Answers:
         if isinstance(answer, Exception):
             raise answer
         return SettleReply(outcome=answer)
+
+    def node_of(self, _: int) -> str:
+        """Return the one server."""
+        return ""
 
     def publish(self, _queue: int, body: bytes, *, shard: int, entry_id: str | None) -> None:
         """Take a message."""
@@ -96,6 +103,54 @@ def lifecycle(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> Lifecycle:
     made = Lifecycle(runtime)
     monkeypatch.setattr(made.renewal, "_start", lambda: None)
     return made
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_l10_removals_that_could_not_ride_are_owed_still(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    lost: bool,  # noqa: FBT001
+) -> None:
+    """Given confirmed events that rode with a reserve in vain, then a flush has them, however the reserve ended."""
+    entries = [(0, str(number)) for number in range(RIDERS_MIN)]
+    flushed: list[Any] = []
+    answers: Any = Answers()
+
+    def reserve(_: Hold, *, forget: Any) -> ReserveReply:
+        assert forget == entries
+        if lost:
+            message = "away"
+            raise Unreachable(message)
+        return ReserveReply(outcome=ReserveOutcome.HELD, required=5, held=5, left=entries[:3])
+
+    def forget_reached(entries: Any) -> list[Any]:
+        flushed.extend(entries)
+        return []
+
+    answers.reserve, answers.forget_reached = reserve, forget_reached
+    cycle = lifecycle(answers, monkeypatch)
+    for entry in entries:
+        cycle.pending.confirmed(entry)
+    if lost:
+        with pytest.raises(Unreachable):
+            cycle.hold(run)
+    else:
+        cycle.hold(run)
+        assert run in cycle.renewal._runs.values()
+    assert cycle.pending.take_riders() == []
+    cycle.pending.pay()
+    assert flushed == (entries if lost else entries[:3])
+
+
+def test_l10_a_settle_without_prices_says_nothing_of_its_server(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a settle that waits for its prices, and one that waits for Redis, then the second is paid (L3)."""
+    answers = Answers(Unreachable("away"), SettleOutcome.SETTLED)
+    cycle = lifecycle(answers, monkeypatch)
+    waiting = dataclasses.replace(run, head=msgspec.structs.replace(run.head, price_version=7))
+    cycle.succeed(waiting)
+    cycle.succeed(run)
+    cycle.pending.pay()
+    assert (waiting.outcome, run.outcome) == (Outcome.PENDING, Outcome.CHARGED)
 
 
 def test_a_settle_is_the_same_settlement_on_every_try(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -115,6 +117,23 @@ def test_the_app_that_is_set_up_bills_and_without_one_the_environment(
     assert wiring._attachment(None) is attached[0]
 
 
+def test_l3_a_child_of_multiprocessing_makes_its_pending_charges_when_it_ends() -> None:
+    """Given a process that bills, and forks a child that bills, then each pays once, though the child has no atexit."""
+    program = """
+import multiprocessing, os
+from billing.integration import outside
+parent = os.getpid()
+outside._pay = lambda: print("parent" if os.getpid() == parent else "child", flush=True)
+outside._attachment(None)
+for kind in (outside._attachment, print):
+    child = multiprocessing.get_context("fork").Process(target=kind, args=(None,))
+    child.start()
+    child.join()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    assert ended.stdout.split() == ["child", "None", "parent"]
+
+
 def test_before_it_is_entered_a_block_has_no_run() -> None:
     """Given a block that nobody entered, then there is nothing to record in, and nothing was asked of a server."""
     block = billing.reserve("acme", "page")
@@ -144,3 +163,4 @@ def test_a_block_that_nobody_ends_is_not_renewed_for_ever(monkeypatch: pytest.Mo
     renewal.renew()
 
     assert [[run.name for run in runs] for runs in renewed] == [["block", "task"], ["task"]]
+    assert not renewal._runs, "what is over is not kept"

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from billing.core.errors import Conflict, Recovering, Unreachable
+from billing.core.errors import Conflict, Recovering, Refusing, Unreachable
 from billing.task.pending import ENTRIES_MAX, RIDERS_MIN, SETTLES_MAX, TRIES_MAX, Entry, Pending
 from tests.waiting import wait_until
 
@@ -20,10 +20,12 @@ class Redis:
         self.forgotten: list[Entry] = []
         self.settled: list[str] = []
 
-    def forget(self, entries: list[Entry]) -> None:
-        """Take confirmed entries."""
-        self._answer()
+    def forget(self, entries: list[Entry]) -> list[Entry]:
+        """Take confirmed entries, or none of them."""
+        if self.away:
+            return entries
         self.forgotten += entries
+        return []
 
     def settle(self, name: str) -> None:
         """Take a settle."""
@@ -45,7 +47,12 @@ def redis() -> Redis:
 def pending(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Pending:
     """Return debts that are paid only when the test says so."""
     monkeypatch.setattr(Pending, "_start", lambda _: None)
-    return Pending(redis.forget)
+    return Pending(redis.forget, node_of)
+
+
+def node_of(shard: int) -> str:
+    """Return the node of a shard: even and odd ones are on two."""
+    return "even" if shard % 2 == 0 else "odd"
 
 
 def fail() -> None:
@@ -162,6 +169,58 @@ def test_a_shard_that_is_rebuilt_holds_up_no_other_shard(pending: Pending, redis
     assert redis.settled == ["globex", "acme"]
 
 
+def test_l10_a_node_that_does_not_answer_holds_up_no_settle_of_another(pending: Pending, redis: Redis) -> None:
+    """Given a silent node with the oldest settles, then it is asked once, the others are paid, and next time first."""
+    asked: list[str] = []
+    silent = [True]
+
+    def settle(name: str, shard: int) -> None:
+        asked.append(name)
+        if silent and shard % 2 == 0:
+            raise Unreachable("billing_redis_url: away")
+        redis.settled.append(name)
+
+    for shard in (0, 2, 1, 4, 3):
+        pending.settle_later(functools.partial(settle, str(shard), shard), fail, shard=shard)
+    pending.pay()
+    assert (redis.settled, asked) == (["1", "3"], ["0", "1", "3"])
+
+    pending.settle_later(functools.partial(settle, "5", 5), fail, shard=5)
+    asked.clear()
+    pending.pay()
+    assert (redis.settled, asked) == (["1", "3", "5"], ["5", "0"])
+
+    silent.clear()
+    pending.pay()
+    assert redis.settled == ["1", "3", "5", "0", "2", "4"]
+
+
+def test_l10_a_server_that_refuses_one_shard_is_asked_for_its_others(pending: Pending, redis: Redis) -> None:
+    """Given a slot that is being moved, then it is asked once, and the node's other slots are paid."""
+    asked: list[str] = []
+
+    def refused() -> None:
+        asked.append("0")
+        raise Refusing("billing_redis_url: the server takes no writes for now")
+
+    for _ in range(3):
+        pending.settle_later(refused, fail, shard=0)
+    pending.settle_later(lambda: redis.settle("2"), fail, shard=2)
+    pending.pay()
+    assert (redis.settled, asked) == (["2"], ["0"])
+
+
+def test_l10_what_could_not_ride_rides_with_no_other_reserve(pending: Pending, redis: Redis) -> None:
+    """Given entries that a reserve gives back, then no later reserve takes them, and a flush does."""
+    entries = [(1, f"{number}-0") for number in range(RIDERS_MIN)]
+    pending.give_back(entries)
+    assert pending.take_riders() == []
+    pending.confirmed((1, "later"))
+    assert pending.take_riders() == []
+    pending.pay()
+    assert redis.forgotten == [*entries, (1, "later")]
+
+
 def test_both_kinds_of_debt_are_bounded(pending: Pending, caplog: pytest.LogCaptureFixture, redis: Redis) -> None:
     """Given a Redis that stays away, then entries and settles are kept up to a bound, the newest ones (L9)."""
     for number in range(ENTRIES_MAX + 5):
@@ -210,11 +269,11 @@ def test_a_process_that_ends_waits_for_redis_first(pending: Pending, redis: Redi
 
 def test_a_thread_pays_within_seconds_without_further_work(redis: Redis) -> None:
     """Given a worker that has nothing more to do, then what it owes is paid all the same."""
-    pending = Pending(redis.forget)
+    pending = Pending(redis.forget, node_of)
     try:
         pending.confirmed((1, "1-0"))
         pending.settle_later(lambda: redis.settle("late"), fail)
-        wait_until(lambda: redis.forgotten and redis.settled, "the debts are paid", timeout_seconds=10)
+        wait_until(lambda: redis.forgotten and redis.settled, "the debts are paid")
     finally:
         pending._wake.set()
 

@@ -1,4 +1,4 @@
-"""Every interleaving of two settlements, a direct event, losses, rebuilders and postings keeps L3 and L6; no simpler rule.
+"""Two settlements, a direct event, losses, rebuilders, postings, in every order, keep L3 and L6. Simpler rules do not.
 
 The model is searched whole: a law that fails is told with the shortest way to it.
 """

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import pytest
 
 from billing.credits.auditing import BucketReading
-from billing.credits.values import Balance, GrantBalance, Posted
+from billing.credits.posting import Posted
+from billing.credits.values import Balance, GrantBalance
 from billing.reconciliation.facts import Charged, GrantFacts, LedgerFacts
 from billing.reconciliation.pursuit import EPOCH_BEGAN, RECOVERING, UNDECIDED, UNREADABLE, Pursuit
 

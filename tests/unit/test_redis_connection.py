@@ -15,6 +15,7 @@ from billing.connections import redis as redis_connection
 from billing.connections.cluster import Cluster, ClusterTopology
 from billing.core.errors import Unreachable
 from billing.core.settings import Settings
+from billing.credits.buckets import Buckets
 from billing.task.runtime import Runtime
 
 SECRET = "hunter2secret"
@@ -100,13 +101,19 @@ def test_nothing_connects_before_the_first_command_and_nobody_there_is_one_line(
 @pytest.mark.parametrize("url", [ONE, SENTINELS, CLUSTER])
 def test_a_forked_process_makes_a_client_of_its_own(url: str) -> None:
     runtime = Runtime(lambda: Settings(redis_url=url))
-    mine = runtime.buckets._scripts.client
+
+    def client() -> object:
+        buckets = runtime.buckets
+        assert isinstance(buckets, Buckets)
+        return buckets._scripts.client
+
+    mine = client()
     child = os.fork()
     if not child:  # pragma: no cover - ends here
-        os._exit(0 if runtime.buckets._scripts.client is not mine else 1)
+        os._exit(0 if client() is not mine else 1)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
-    assert runtime.buckets._scripts.client is mine
+    assert client() is mine
     runtime.close()
 
 

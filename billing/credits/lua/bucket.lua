@@ -14,9 +14,10 @@
 --
 -- The hash `grants` is the rest: g:<grant> granted, s:<grant> spent by a grant that is used up and has left the string,
 -- r:<grant> spent on repaying debt, x:<grant> expired, v:<grant> voided, j:<grant> adjusted away; `s:0` is all that
--- nothing covered when it was settled, `j:0` when it was adjusted away; a:<adjustment> is what each took, as shares.
--- t:<grant> are the terms of a grant that has left the string. m:<grant> is the part of `s:0` that the log counts as
--- paid by that grant, though it had no more; p:<grant> is what was posted: "<version> <credits> <restored>" (post.lua).
+-- nothing covered when it was settled, `j:0` when it was adjusted away; a:<adjustment> is what each took, as shares;
+-- `g` is the sum of all g:<grant>. t:<grant> are the terms of a grant that has left the string. m:<grant> is the part of
+-- `s:0` that the log counts as paid by that grant, though it had no more; p:<grant> is what was posted:
+-- "<version> <credits> <restored>" (post.lua).
 -- A missing number is 0. Every verb keeps (L2):
 --   per grant   granted = available + held + spent + repaid + expired + voided + adjusted
 --   per client  debt = s:0 + j:0 - sum(r);  debt > 0 implies that no unrestricted grant has anything to use: what comes
@@ -243,16 +244,20 @@ local function note(grants_key, notes)
   end
 end
 
--- The sum of all that was granted and of all debt there ever was: no sum over a bucket is larger.
+-- The sum of all that was granted and of all debt there ever was: no sum over a bucket is larger. Also the former alone.
+-- `g` keeps that, so that it costs the same however many grants and adjustments the hash remembers.
 local function total_of(grants_key)
-  local flat, total = redis.pcall('HGETALL', grants_key), 0
-  if flat.err then
+  local sums = redis.pcall('HMGET', grants_key, 'g', 's:0', 'j:0')
+  if sums.err then
     corrupt()
   end
-  for i = 1, #flat, 2 do
-    if sub(flat[i], 1, 2) == 'g:' or flat[i] == 's:0' or flat[i] == 'j:0' then
-      total = total + tonumber(flat[i + 1])
+  local granted = tonumber(sums[1] or 0)
+  if not sums[1] then
+    -- Nothing was granted, or by scripts that kept no sum.
+    local flat = call('HGETALL', grants_key)
+    for i = 1, #flat, 2 do
+      granted = granted + (sub(flat[i], 1, 2) == 'g:' and flat[i + 1] or 0)
     end
   end
-  return total
+  return granted + (sums[2] or 0) + (sums[3] or 0), granted
 end

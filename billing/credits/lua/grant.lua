@@ -3,9 +3,10 @@
 -- KEYS   1 bucket (string)  2 grants (hash)  3 server (string)  4 expiries (zset)
 -- ARGV   1 grant id  2 credits  3 usable grants that a bucket may have  4 percents at which it is alerted, as 20,5
 --        5 client  6 terms, as in the bucket (@50,1767225600000,0,page), or '' for the ordinary ones
--- Reply  'GRANTED' | 'ALREADY' | 'CONFLICT' (the id came with another amount) | 'TOO_MANY' | 'TOO_LARGE' | 'CLOSED'
+-- Reply  'GRANTED' | 'ALREADY' | 'CONFLICT' (the id came with another amount) | 'TOO_MANY' | 'TOO_LARGE'
 --        | 'UNKNOWN_CLIENT' | 'RECOVERING' | 'CORRUPT'
--- Only a grant for every SKU pays debt, and none that arrives after its time.
+-- Only a grant for every SKU pays debt, and none that arrives after its time. A closed client's bucket takes it too: what
+-- the ledger has, the bucket has (L2); the ledger grants a closed client nothing more.
 -- Atomic because the grant, the debt that it pays and the burn order are one fact.
 -- Idempotent by grant id: g:<id> stays for as long as the bucket does, also when the grant is used up.
 
@@ -24,13 +25,10 @@ end
 local epoch, owed, grants, terms = read_bucket(bucket)
 check_entries(bucket, grants)
 owed = tonumber(owed)
-local total = total_of(KEYS[2])
+local total, granted = total_of(KEYS[2])
 local before = call('HGET', KEYS[2], 'g:' .. grant)
 if before then
   return tonumber(before) == credits and 'ALREADY' or 'CONFLICT'
-end
-if terms and terms.state == 'c' then
-  return 'CLOSED'
 end
 if total + credits > CREDITS_MAX then
   return 'TOO_LARGE'
@@ -69,6 +67,8 @@ end
 if left >= tonumber(ARGV[3]) then
   return 'TOO_MANY'
 end
+cold[#cold + 1] = 'g'
+cold[#cold + 1] = digits(granted + credits)
 if repays > 0 then
   cold[#cold + 1] = 'r:' .. grant
   cold[#cold + 1] = digits(repays)

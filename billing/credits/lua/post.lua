@@ -202,11 +202,20 @@ if not covered then
   return 'UNCOVERED'
 end
 
+bucket = write_bucket(epoch, owed, terms, text .. sub(bucket, #unmarked + 1))
+if received then
+  bucket = rearm(bucket, terms)
+end
+if taken then
+  place = find(bucket, ' ', find(bucket, ' ', 1, true) + 1, true) or #bucket + 1
+  if below_mark(bucket, place, 0, terms) then
+    bucket = alert(KEYS[4], client, bucket, false, terms)
+  end
+end
 for i = 1, #order do
   local grant = order[i]
   local entry = entries[grant]
   if not entry.used and entry.available > 0 then
-    call('HDEL', KEYS[2], 's:' .. grant, 't:' .. grant)
     local own = terms and terms.grants[grant]
     if own and own.expires > 0 then
       call('ZADD', KEYS[5], own.expires, grant .. ' ' .. client)
@@ -219,21 +228,7 @@ for i = 1, #order do
   end
 end
 for field in pairs(changed) do
-  if fields[field] == '0' then
-    call('HDEL', KEYS[2], field)
-  else
-    call('HSET', KEYS[2], field, fields[field])
-  end
-end
-bucket = write_bucket(epoch, owed, terms, text .. sub(bucket, #unmarked + 1))
-if received then
-  bucket = rearm(bucket, terms)
-end
-if taken then
-  place = find(bucket, ' ', find(bucket, ' ', 1, true) + 1, true) or #bucket + 1
-  if below_mark(bucket, place, 0, terms) then
-    bucket = alert(KEYS[4], client, bucket, false, terms)
-  end
+  call('HSET', KEYS[2], field, fields[field])
 end
 call('SET', KEYS[1], bucket)
 return 'POSTED'

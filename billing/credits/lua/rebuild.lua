@@ -45,8 +45,13 @@ local bucket = epoch .. ' ' .. ARGV[4]
 local _, _, _, terms = read_bucket(bucket)
 call('SET', KEYS[1], with_marks(bucket, ARGV[5], '', terms))
 call('DEL', KEYS[2])
+local granted = 0
 for i = 7, last, 2 do
+  granted = granted + (sub(ARGV[i], 1, 2) == 'g:' and ARGV[i + 1] or 0)
   call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
+end
+if granted > 0 then
+  call('HSET', KEYS[2], 'g', digits(granted))
 end
 local ends = last + 1 + 2 * ARGV[last + 1]
 for i = last + 2, ends, 2 do

@@ -34,7 +34,7 @@ def differences(reading: BucketReading) -> Iterator[Discrepancy]:
             f"granted {balance.granted:,} + owed {balance.owed:,} is not available {balance.available:,} "
             f"+ held {balance.held:,} + spent {balance.spent:,}" + _ended(balance)
         )
-        yield _of(balance.client_id, found)
+        yield _of(balance.client_id, found, differs_by=balance.granted + balance.owed - used)
     # Overdraft room is owed for as long as its hold lives, and a grant for some SKUs pays no debt.
     debt, can_pay = balance.owed - balance.room, _can_pay(balance)
     if debt and can_pay:
@@ -59,7 +59,7 @@ def _of_grant(client_id: str, grant: GrantBalance) -> Iterator[Discrepancy]:
             f"granted {grant.granted:,} is not available {grant.available:,} + held {grant.held:,} "
             f"+ spent {grant.spent:,} + repaid {grant.repaid:,}" + _ended(grant)
         )
-        yield _of(client_id, found, grant.grant_id)
+        yield _of(client_id, found, grant.grant_id, differs_by=grant.granted - used)
     below = [name for name in _ACCOUNTS if getattr(grant, name) < 0]
     if below:
         yield _of(client_id, f"{' and '.join(below)} below zero", grant.grant_id)
@@ -81,5 +81,5 @@ def of_sums(balance: Balance) -> dict[str, int]:
     return sums | {name: credits_ for name, credits_ in ended.items() if credits_}
 
 
-def _of(client_id: str, found: str, grant_id: int | None = None) -> Discrepancy:
-    return Discrepancy(law=Law.BUCKET.value, client_id=client_id, grant_id=grant_id, found=found)
+def _of(client_id: str, found: str, grant_id: int | None = None, *, differs_by: int | None = None) -> Discrepancy:
+    return Discrepancy(law=Law.BUCKET.value, client_id=client_id, grant_id=grant_id, found=found, differs_by=differs_by)

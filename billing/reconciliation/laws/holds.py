@@ -22,4 +22,10 @@ def differences(reading: BucketReading) -> Iterator[Discrepancy]:
         in_bucket, lent = held.get(grant_id, 0), reading.lent.get(grant_id, 0)
         if in_bucket != lent:
             found = f"the bucket holds {in_bucket:,}, its {reading.holds:,} live holds were lent {lent:,}"
-            yield Discrepancy(law=Law.HOLDS.value, client_id=reading.client_id, grant_id=grant_id, found=found)
+            yield Discrepancy(
+                law=Law.HOLDS.value,
+                client_id=reading.client_id,
+                grant_id=grant_id,
+                found=found,
+                differs_by=in_bucket - lent,
+            )

@@ -44,7 +44,7 @@ def differences(balance: Balance, ledger: LedgerFacts, at_ms: int) -> Iterator[D
     A bucket says apart what the log has beyond what a grant had (`beyond`), and what was posted to it; what is still to
     be posted is in the log, or was taken twice, and is no difference.
     """
-    of_log, in_redis, waits = cut(ledger, at_ms), _of_bucket(balance), waiting(balance, ledger)
+    of_log, in_redis, waits = cut(ledger, at_ms), of_bucket(balance), waiting(balance, ledger)
     for grant_id in sorted(in_redis.keys() | of_log.spent.keys() | of_log.unsure.keys() | waits.keys()):
         said, low = in_redis.get(grant_id, 0), of_log.spent[grant_id] - waits.get(grant_id, 0)
         high = low + of_log.unsure[grant_id]
@@ -53,7 +53,12 @@ def differences(balance: Balance, ledger: LedgerFacts, at_ms: int) -> Iterator[D
             found = f"{name}: Redis says {said:,}, the log's grant_spent says {high:,}"
             row = {"table": "grant_spent", "client_id": balance.client_id, "grant_id": grant_id, "at this moment": high}
             yield Discrepancy(
-                law=Law.SPENT.value, client_id=balance.client_id, grant_id=grant_id, found=found, rows=(row,)
+                law=Law.SPENT.value,
+                client_id=balance.client_id,
+                grant_id=grant_id,
+                found=found,
+                rows=(row,),
+                differs_by=said - high if low == high else None,
             )
 
 
@@ -64,7 +69,7 @@ def waiting(balance: Balance, ledger: LedgerFacts) -> dict[int, int]:
     return {grant: credits_ for grant, credits_ in waits.items() if credits_}
 
 
-def _of_bucket(balance: Balance) -> dict[int, int]:
+def of_bucket(balance: Balance) -> dict[int, int]:
     """Return what the bucket says that the log has of each grant."""
     said = collections.Counter({grant.grant_id: grant.spent for grant in balance.grants})
     said.update(balance.beyond)

@@ -7,7 +7,7 @@ from typing import Final
 from alembic import op
 
 revision = "0009_postings"
-down_revision = "0006_grant_terms"
+down_revision = "0008_top_ups"
 
 _POSTINGS: Final = """
 CREATE TABLE posting (

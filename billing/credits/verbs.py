@@ -1,0 +1,191 @@
+"""The verbs of buckets, whoever keeps them: `Buckets` on a server, or the twin in memory.
+
+Both have the same arguments, outcomes, values, errors and event bytes; `tests/contract` runs one suite on all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+from uuid import UUID
+
+from billing.credits.auditing import BucketReading
+from billing.credits.granting import AdjustReply, Lapsed, TermsOutcome, VoidOutcome
+from billing.credits.rebuilding import BucketPlan
+from billing.credits.terms import ORDINARY, ClientTerms, GrantTerms
+from billing.credits.values import (
+    AlertEntry,
+    AssertOutcome,
+    Balance,
+    ExpireOutcome,
+    GrantOutcome,
+    Hold,
+    OpenOutcome,
+    OutboxEntry,
+    Overdue,
+    RebuildOutcome,
+    ReleaseOutcome,
+    RenewOutcome,
+    ReserveReply,
+    Settlement,
+    SettleReply,
+    StoredHold,
+)
+
+
+class RunVerbs(Protocol):
+    """What happens to a run: it reserves before its work, and settles, releases or expires afterwards."""
+
+    shards: int
+
+    def reserve(self, hold: Hold, *, forget: Sequence[tuple[int, str]] = ()) -> ReserveReply:
+        """Hold credits for an attempt."""
+        ...
+
+    def settle(self, settlement: Settlement) -> SettleReply:
+        """Charge a run that succeeded and write its event into the outbox, in one step (L3)."""
+        ...
+
+    def release(self, client_id: str, run_id: UUID, token: str) -> ReleaseOutcome:
+        """Give back the hold of an attempt that did not succeed."""
+        ...
+
+    def renew(self, items: Sequence[tuple[str, UUID, float | None]]) -> list[RenewOutcome]:
+        """Move the deadlines of running attempts forward."""
+        ...
+
+    def stage(self, client_id: str, run_id: UUID, token: str, lines: bytes, *, head: bytes = b"") -> bool:
+        """Replace the draft lines of a held run."""
+        ...
+
+    def overdue(self, shard: int, count: int) -> Overdue:
+        """Sweep a shard: name holds whose lease ran out."""
+        ...
+
+    def expire(self, client_id: str, run_id: UUID) -> ExpireOutcome:
+        """Give back a hold whose deadline has passed."""
+        ...
+
+
+class GrantVerbs(Protocol):
+    """What changes a client's credits apart from its runs."""
+
+    def open_client(self, client_id: str, epoch: int = 1) -> OpenOutcome:
+        """Make the empty bucket of a new client."""
+        ...
+
+    def grant(self, client_id: str, grant_id: int, credits_: int, terms: GrantTerms = ORDINARY) -> GrantOutcome:
+        """Add an allotment."""
+        ...
+
+    def void(self, client_id: str, grant_id: int) -> VoidOutcome:
+        """Take back what a grant has available."""
+        ...
+
+    def adjust(self, client_id: str, adjustment_id: int, credits_: int) -> AdjustReply:
+        """Take credits away, in burn order."""
+        ...
+
+    def set_terms(self, client_id: str, terms: ClientTerms) -> TermsOutcome:
+        """Give a client its state and its overdraft limit."""
+        ...
+
+    def endings_due(self) -> list[int]:
+        """Return the shards that have grants to look at."""
+        ...
+
+    def lapse(self, shard: int, count: int) -> list[Lapsed]:
+        """Move what ended grants still have to what expired; return those whose amounts are final."""
+        ...
+
+    def forget_lapsed(self, grants: Sequence[Lapsed]) -> None:
+        """Look at these grants no more."""
+        ...
+
+
+class ReadingVerbs(Protocol):
+    """What changes no credits: balances, the outbox, the alerts."""
+
+    def balance(self, client_id: str) -> Balance | None:
+        """Return the bucket of a client, None if there is none."""
+        ...
+
+    def audit(self, client_ids: Sequence[str]) -> dict[str, BucketReading]:
+        """Return the bucket of each client, with what its holds were lent."""
+        ...
+
+    def balances(self, client_ids: Sequence[str]) -> dict[str, Balance]:
+        """Return the balance of each client that has a bucket on a trusted shard."""
+        ...
+
+    def outbox(self, shard: int, *, older_than_ms: int, count: int) -> list[OutboxEntry]:
+        """Return the oldest events of a shard that nobody has confirmed."""
+        ...
+
+    def outbox_depth(self, shard: int) -> int:
+        """Return how many events of a shard wait for their confirm."""
+        ...
+
+    def oldest_outbox_ms(self, shards: Sequence[int]) -> dict[int, tuple[int, int]]:
+        """Return of each shard how many events wait, and the age in ms of the oldest one."""
+        ...
+
+    def forget(self, entries: Sequence[tuple[int, str]]) -> None:
+        """Remove confirmed entries of the outbox."""
+        ...
+
+    def alerts(self, *, count: int) -> list[AlertEntry]:
+        """Return the oldest alerts of every shard."""
+        ...
+
+    def forget_alerts(self, entries: Sequence[AlertEntry]) -> None:
+        """Remove exactly these alerts."""
+        ...
+
+
+class TrustVerbs(Protocol):
+    """Which shards are trusted, and how a lost one comes back (L6)."""
+
+    def server_of(self, shard: int) -> tuple[str | None, str]:
+        """Return the server that the shard is verified on, if any, and the one that answers now."""
+        ...
+
+    def asserts_of(self, shard: int) -> int:
+        """Return how many forced holds were ever written without a bucket."""
+        ...
+
+    def time_ms(self) -> int:
+        """Return the clock by which deadlines and expiries are judged."""
+        ...
+
+    def close(self, shard: int) -> None:
+        """Trust a shard's buckets no longer."""
+        ...
+
+    def verify(self, shard: int, *, expected: str | None, asserts: int | None = None) -> bool:
+        """Open a shard on the server that answers now."""
+        ...
+
+    def assert_hold(self, hold: Hold) -> AssertOutcome:
+        """Renew a running attempt's hold, or write it again where it was lost."""
+        ...
+
+    def held(self, client_id: str | None, shard: int | None = None) -> list[StoredHold]:
+        """Return the holds of a client, or of a whole shard, oldest deadline first."""
+        ...
+
+    def mark_logged(self, client_id: str, run_id: UUID, settlement_id: str) -> None:
+        """Turn a hold that survived into a settled run, since the log has it."""
+        ...
+
+    def epochs(self, client_ids: Sequence[str]) -> Mapping[str, int]:
+        """Return the epoch of each client's bucket, 0 where there is none."""
+        ...
+
+    def rebuild(self, client_id: str, epoch: int, plan: BucketPlan, *, server: str, asserts: int) -> RebuildOutcome:
+        """Write a client's bucket, and what it lends to the surviving holds, from a plan."""
+        ...
+
+
+class Verbs(RunVerbs, GrantVerbs, ReadingVerbs, TrustVerbs, Protocol):
+    """All of them: what the rest of billing asks of buckets."""

@@ -1,0 +1,1 @@
+"""What differs is corrected by a posting that is recorded, or by a rebuild; nothing is ever overwritten."""

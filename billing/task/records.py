@@ -1,0 +1,77 @@
+"""What a run asks of the records in PostgreSQL: whether its client exists, and whether it was charged before.
+
+Everything else that a run needs is in the buckets and the price book. Under test something else may answer.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Protocol
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from billing.catalog.clients import get_client
+from billing.connections import postgres
+from billing.core.errors import BillingError, InvalidValue, Recovering, UnknownClient, Unreachable
+from billing.core.shards import shard_of
+from billing.ledger.rebuilds import request_rebuild
+from billing.task.charged import is_charged
+
+if TYPE_CHECKING:
+    from billing.task.runtime import Runtime
+
+
+class Records(Protocol):
+    """What is asked."""
+
+    def check_client(self, client_id: str) -> None:
+        """Raise `UnknownClient` unless there is the client."""
+        ...
+
+    def is_charged(self, run_id: uuid.UUID) -> bool:
+        """Return whether the usage history has the run."""
+        ...
+
+    def without_bucket(self, client_id: str, *, missing: bool) -> BillingError:
+        """Return why there is no bucket to take from."""
+        ...
+
+
+class StoredRecords:
+    """The records of a runtime's database."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def check_client(self, client_id: str) -> None:
+        """Raise `UnknownClient` unless the catalog has the client."""
+        with postgres.reaching(self._runtime.settings), self._runtime.engine.connect() as connection:
+            get_client(connection, client_id)
+
+    def is_charged(self, run_id: uuid.UUID) -> bool:
+        """Return whether the usage history has the run."""
+        with postgres.reaching(self._runtime.settings), self._runtime.engine.connect() as connection:
+            return is_charged(connection, run_id)
+
+    def without_bucket(self, client_id: str, *, missing: bool) -> BillingError:
+        """Return why there is no bucket to take from: only the catalog knows whether the client exists.
+
+        A known client whose bucket is missing, or is not one that billing wrote, has lost it: its shard is rebuilt, and
+        the task waits (L6).
+        """
+        settings = self._runtime.settings
+        try:
+            with postgres.reaching(settings), self._runtime.engine.begin() as connection:
+                shard = get_client(connection, client_id).shard
+                computed = shard_of(client_id, settings.shards)
+                if shard != computed:
+                    on = f"on shard {computed}, the catalog has it on {shard}"
+                    rule = f"puts client {client_id!r} {on}: it was changed"
+                    return InvalidValue("billing_shards", settings.shards, rule)
+                if missing:
+                    request_rebuild(connection, shard, f"the bucket of client {client_id} is missing or corrupt")
+        except UnknownClient as unknown:
+            return unknown
+        except (Unreachable, SQLAlchemyError) as error:
+            return Recovering(f"client {client_id!r}: has no bucket, and the catalog does not answer: {error}")
+        return Recovering(f"client {client_id!r}: its shard is being rebuilt; nothing is admitted until then")

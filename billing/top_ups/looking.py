@@ -1,0 +1,116 @@
+"""Looks at balances: each that is short, and for which nothing is asked yet, becomes one request.
+
+What an alert, a refused reserve or the clock says is only that somebody should look: the balance itself decides. So an
+alert that is lost, doubled or late changes when it is looked at, and never how often is asked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from billing.connections import postgres
+from billing.core.errors import Recovering, Unreachable
+from billing.core.shards import shard_of
+from billing.credits.values import Balance
+from billing.ledger.locks import Locked, waiting_briefly
+from billing.task.runtime import Runtime
+from billing.top_ups.rule import Rule, Short, shortfall
+from billing.top_ups.statements import FACTS, MAKE_DUE, TAKE_RULES, WANT
+
+logger = logging.getLogger(__name__)
+
+#: Rules that one look takes (L9).
+LOOKS_MAX: Final = 200
+#: A rule is looked at as often without any alert.
+SWEEP: Final = timedelta(seconds=60)
+#: Shards that do not answer before a look ends: each costs its wait.
+_AWAY_MAX: Final = 4
+_RULE: Final = tuple(field.name for field in dataclasses.fields(Rule))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """What was seen of a client: the rule's version then, whether a request may be made, and what is short."""
+
+    version: int
+    free: bool
+    short: Short | None
+
+
+def make_due(runtime: Runtime, client_ids: Iterable[str]) -> None:
+    """Have these clients looked at next. Who has no rule is left alone; a locked rule is left to the sweep."""
+    given = {"clients": sorted(set(client_ids))}
+    if not given["clients"]:
+        return
+    try:
+        with postgres.reaching(runtime.settings), runtime.engine.begin() as connection, waiting_briefly(connection):
+            connection.execute(MAKE_DUE, given)
+    except Locked:
+        logger.warning("billing: a top-up rule is locked; %d clients wait for the next sweep", len(given["clients"]))
+
+
+def look(runtime: Runtime) -> int:
+    """Look at the rules that are due; return how many requests that made."""
+    now = runtime.clock.now()
+    given = {"now": now, "next": now + SWEEP, "count": LOOKS_MAX}
+    with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
+        due = list(connection.execute(TAKE_RULES, given).scalars())
+    seen = {client_id: found for client_id, found in look_at(runtime, due, now).items() if found.free and found.short}
+    if not seen:
+        return 0
+    shorts = [found.short for found in seen.values() if found.short]
+    wants = {
+        "now": now,
+        "clients": list(seen),
+        "versions": [found.version for found in seen.values()],
+        "shortfalls": [short.why for short in shorts],
+        "available": [short.available for short in shorts],
+    }
+    with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
+        return len(connection.execute(WANT, wants).all())
+
+
+def look_at(runtime: Runtime, client_ids: Sequence[str], now: datetime) -> Mapping[str, Look]:
+    """Return what there is to see of these clients; those that have no rule, or cannot be read now, are left out."""
+    if not client_ids:
+        return {}
+    with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
+        found = connection.execute(FACTS, {"clients": list(client_ids), "now": now}).mappings()
+        facts: dict[str, Mapping[str, Any]] = {row["client_id"]: dict(row) for row in found}
+    balances = _balances(runtime, facts)
+    told = runtime.buckets.ends_told([client_id for client_id in balances if facts[client_id]["refused"]])
+    looks = {}
+    for client_id, balance in balances.items():
+        fact = facts[client_id]
+        rule = Rule(**{name: fact[name] for name in _RULE})
+        refused = fact["refused"] and client_id in told
+        short = shortfall(rule, balance, coming=fact["coming"], refused=refused) if fact["active"] else None
+        looks[client_id] = Look(version=fact["version"], free=not fact["quiet"] and not fact["asking"], short=short)
+    return looks
+
+
+def _balances(runtime: Runtime, client_ids: Iterable[str]) -> dict[str, Balance]:
+    """Return the balances that can be read. A shard that does not answer is asked once (L10)."""
+    found: dict[str, Balance] = {}
+    away: set[int] = set()
+    for client_id in client_ids:
+        shard = shard_of(client_id, runtime.settings.shards)
+        if shard in away:
+            continue
+        try:
+            balance = runtime.buckets.balance(client_id)
+        except Recovering:
+            continue
+        except Unreachable as error:
+            away.add(shard)
+            logger.warning("billing: top-ups wait: %s", error)
+            if len(away) >= _AWAY_MAX:
+                break
+            continue
+        if balance is not None:
+            found[client_id] = balance
+    return found
