@@ -7,13 +7,13 @@ what it wrote into Redis is not.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from billing.core.errors import Retryable, Unreachable
 from billing.core.shards import queue_of, shard_of
-from billing.credits.rebuilding import plan_bucket
-from billing.credits.values import RebuildOutcome
+from billing.credits.rebuilding import BucketPlan, plan_bucket
+from billing.credits.values import RebuildOutcome, StoredHold
 from billing.events.links import Outgoing
 from billing.events.marker import encode_marker
 from billing.recovery.rebuild import assertion_seconds
@@ -91,14 +91,14 @@ class Rebuilder:
         return {shard for queue, token in tokens.items() if token in world.log.markers for shard in by_queue[queue]}
 
     def _write(self, shard: int) -> Iterator[int]:
-        """Plan and write every bucket of a shard under its lock, commit, and open it."""
+        """Begin an epoch and plan under the shard's lock, write the buckets, and open under the lock again."""
         world, log, buckets = self._world, self._world.log, self._buckets
-        if shard in log.locked:
-            raise Unreachable("another rebuild has the lock")
-        _, server = buckets.server_of(shard)
-        asserts = buckets.asserts_of(shard)
-        log.locked.add(shard)
-        try:
+        with log.lock(shard):
+            verified, server = buckets.server_of(shard)
+            if verified == server:
+                raise Unreachable("somebody else has opened it")
+            asserts = buckets.asserts_of(shard)
+            yield 0
             began = log.requests
             clients = [client_id for client_id in log.epochs if shard_of(client_id, log.shards) == shard]
             there = buckets.epochs(clients)
@@ -108,27 +108,30 @@ class Rebuilder:
                 if hold.run_id in log.history:
                     buckets.mark_logged(hold.client_id, hold.run_id, log.history[hold.run_id].settlement_id)
             yield 0
-            for client_id in clients:
-                own = [hold for hold in held if hold.client_id == client_id and hold.run_id not in log.history]
-                own.sort(key=lambda hold: (hold.created_ms, hold.run_id))
-                plan = plan_bucket(
-                    grants=[(row.grant_id, row.credits) for row in log.grants_of(client_id)],
-                    spent=log.spent[client_id],
-                    holds=[(hold.run_id, hold.credits) for hold in own],
-                    lent={hold.run_id: hold.grants for hold in own},
-                )
-                outcome = buckets.rebuild(client_id, epochs[client_id], plan, server=server, asserts=asserts)
-                if outcome is not RebuildOutcome.REBUILT:
-                    raise Unreachable(f"rebuild of shard {shard}: {outcome.name}")
-                yield 0
+            plans = {client_id: self._plan(client_id, held) for client_id in clients}
             # The commit.
-            log.epochs |= epochs
-            for row in log.grants.values():
-                row.applied = row.applied or row.client_id in epochs
+            log.begin(epochs)
             log.answered(shard, began)
-        finally:
-            log.locked.discard(shard)
         yield 0
-        if not buckets.verify(shard, expected=server, asserts=asserts):
-            raise Unreachable(f"rebuild of shard {shard}: moved")
+        for client_id, plan in plans.items():
+            outcome = buckets.rebuild(client_id, epochs[client_id], plan, server=server, asserts=asserts)
+            if outcome is not RebuildOutcome.REBUILT:
+                raise Unreachable(f"rebuild of shard {shard}: {outcome.name}")
+            yield 0
+        with log.lock(shard):
+            if any(log.epochs[client_id] != epoch for client_id, epoch in epochs.items()):
+                raise Unreachable(f"rebuild of shard {shard}: stale")
+            if not buckets.verify(shard, expected=server, asserts=asserts):
+                raise Unreachable(f"rebuild of shard {shard}: moved")
         world.counts["rebuilds"] += 1
+
+    def _plan(self, client_id: str, held: Sequence[StoredHold]) -> BucketPlan:
+        log = self._world.log
+        own = [hold for hold in held if hold.client_id == client_id and hold.run_id not in log.history]
+        own.sort(key=lambda hold: (hold.created_ms, hold.run_id))
+        return plan_bucket(
+            grants=[(row.grant_id, row.credits) for row in log.grants_of(client_id)],
+            spent=log.spent[client_id],
+            holds=[(hold.run_id, hold.credits) for hold in own],
+            lent={hold.run_id: hold.grants for hold in own},
+        )

@@ -23,6 +23,7 @@ from billing.core.clock import from_milliseconds
 from billing.core.errors import BillingError, Retryable
 from billing.core.settings import Settings
 from billing.core.shards import queue_of, shard_of
+from billing.credits.posting import PostOutcome
 from billing.credits.values import GrantOutcome, SettleReply
 from billing.events.relay import Relay
 from billing.fulfillment.decoder import decode
@@ -163,6 +164,15 @@ class World:
                 row.applied = True
             elif outcome in (GrantOutcome.UNKNOWN_CLIENT, GrantOutcome.CORRUPT):
                 self.bucket_missing(row.client_id)
+
+    def _apply_postings(self) -> None:
+        for (client_id, epoch), rows in self.log.waiting().items():
+            outcome = self._guarded(functools.partial(self._wire().post, client_id, epoch, rows))
+            if outcome in (PostOutcome.POSTED, PostOutcome.ALREADY):
+                self.log.mark_applied(client_id, epoch, rows)
+                self.counts["posted"] += 1
+            elif outcome in (PostOutcome.UNKNOWN_CLIENT, PostOutcome.CORRUPT, PostOutcome.UNCOVERED):
+                self.bucket_missing(client_id)
 
     def _relay_outboxes(self) -> None:
         if self._guarded(self._relay.sweep) is None:
@@ -374,6 +384,7 @@ class World:
             "events": sum(map(len, self.broker.usage)) + sum(map(len, self.batches)),
             "processes": sum(not process.is_idle for process in self.processes),
             "grants": sum(not row.applied for row in self.log.grants.values()),
+            "postings": len(self.log.waiting()),
             "rebuilds": len(self.log.rebuilds) + len(self.log.locked),
         }
         if not any(found.values()):
@@ -399,7 +410,7 @@ _WORKING: Final = (
     (8, "rebuild"),
 )
 #: The loops of the fulfillment worker, and their intervals in ms. Each comes when it is due, or a little later.
-_LOOPS: Final = {"apply_grants": 2_000, "relay_outboxes": 2_000, "reap": 5_000}
+_LOOPS: Final = {"apply_grants": 2_000, "apply_postings": 1_000, "relay_outboxes": 2_000, "reap": 5_000}
 _STEPS: Final = (
     *((weight * 20, name) for weight, name in _WORKING),
     (160, "submit"),
