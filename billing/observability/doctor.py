@@ -44,7 +44,7 @@ def examine(runtime: Runtime, app: Any = None) -> list[Finding]:
         ("broker", _broker),
         ("Stripe", examine_stripe),
         ("reconciliation", examine_reconciliation),
-        ("reconciler", examine_reconciler),
+        ("reconciliation", examine_reconciler),
         ("allowances", examine_allowances),
     )
     for part, check in parts:

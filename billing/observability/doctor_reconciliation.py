@@ -15,7 +15,6 @@ from billing.task.runtime import Runtime
 #: Beat starts one each hour.
 AGE_MAX: Final = timedelta(hours=3)
 _PART: Final = "reconciliation"
-_CONTINUOUS: Final = "reconciler"
 
 
 def examine_reconciliation(runtime: Runtime) -> Iterator[Finding]:
@@ -42,23 +41,25 @@ def examine_reconciler(runtime: Runtime) -> Iterator[Finding]:
     """Say when the fulfillment worker last compared every bucket, and whether anything differs."""
     status = read_status(runtime)
     if not status.on:
-        yield warn(_CONTINUOUS, "is off (billing_reconcile_pass_seconds is 0)", "leave it on: it finds a lost credit")
+        yield warn(
+            _PART, "continuous: is off (billing_reconcile_pass_seconds is 0)", "leave it on: it finds a lost credit"
+        )
     elif status.last_pass is None or status.age_seconds is None:
-        yield warn(_CONTINUOUS, "has not ended a pass yet", "start a worker with --fulfillment")
+        yield warn(_PART, "continuous: has not ended a pass yet", "start a worker with --fulfillment")
     else:
         yield _of_passes(status, status.last_pass.clients, status.age_seconds)
 
 
 def _of_passes(status: Status, clients: int, age_seconds: float) -> Finding:
-    seen = f"{_told(timedelta(seconds=age_seconds))} ago over {clients:,} clients: "
+    seen = f"continuous: {_told(timedelta(seconds=age_seconds))} ago over {clients:,} clients: "
     if status.standing:
-        return fail(_CONTINUOUS, f"{seen}{status.standing:,} discrepancies stand", "run: billing reconcile --status")
+        return fail(_PART, f"{seen}{status.standing:,} discrepancies", "run: billing reconcile --status")
     if status.not_compared:
         advice = "run: billing reconcile --status; it says why"
-        return warn(_CONTINUOUS, f"{seen}nothing differs, {status.not_compared:,} not compared", advice)
+        return warn(_PART, f"{seen}nothing differs, {status.not_compared:,} not compared", advice)
     if status.late:
-        return warn(_CONTINUOUS, f"{seen}nothing differs", "see whether a worker with --fulfillment runs")
-    return ok(_CONTINUOUS, f"{seen}nothing differs")
+        return warn(_PART, f"{seen}nothing differs", "see whether a worker with --fulfillment runs")
+    return ok(_PART, f"{seen}nothing differs")
 
 
 def _told(age: timedelta) -> str:

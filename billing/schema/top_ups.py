@@ -35,6 +35,7 @@ top_up_request: Final = Table(
     METADATA,
     Column("request_id", BigInteger, Identity(always=True), primary_key=True),
     Column("client_id", Text, ForeignKey("client.client_id"), nullable=False),
+    words("key", comment="that of its grant, and as good a one for the payment"),
     amount("credits"),
     words("shortfall", comment="what was seen: low (below the rule's mark) or refused (a reserve was)"),
     amount("available"),

@@ -17,7 +17,7 @@ from typing import Final
 
 from billing.connections import postgres
 from billing.core.errors import InvalidValue, Rejected
-from billing.ledger.locks import Locked
+from billing.ledger.locks import Locked, waiting_briefly
 from billing.task.runtime import Runtime
 from billing.top_ups.finishing import decline_request, drop_request, grant_request
 from billing.top_ups.hook import CALLS_MAX, Hook, calls, load_hook
@@ -102,7 +102,11 @@ class TopUps:
     def _note(self, request: Request, answer: str, reason: str, pause: timedelta) -> None:
         given = {"request": request.request_id, "attempts": request.attempts, "answer": answer, "reason": reason}
         next_at = self._runtime.clock.now() + pause
-        with postgres.reaching(self._runtime.settings), self._runtime.engine.begin() as connection:
+        with (
+            postgres.reaching(self._runtime.settings),
+            self._runtime.engine.begin() as connection,
+            waiting_briefly(connection),
+        ):
             connection.execute(NOTE, {**given, "next": next_at})
 
     def _finish_paid_and_lapsed(self) -> None:
@@ -146,7 +150,8 @@ class TopUps:
             said = row.pop("answer")
             request = Request(**row)
             if hook is None or said == Answer.GRANTED.value:
-                self._grant(request)
+                with _tolerating_locks():
+                    self._grant(request)
                 continue
             answer = calls().start(hook, request)
             # None: another thread of this process was quicker; the claim runs out, and it is asked again.
@@ -163,8 +168,14 @@ class TopUps:
         looks = look_at(runtime, [row.client_id for row in wanted], now)
         unread = [row.request_id for row in wanted if row.client_id not in looks]
         if unread:
-            with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
-                connection.execute(WAIT, {"requests": unread, "next": now + _UNREADABLE})
+            waits = {"requests": unread, "next": now + _UNREADABLE}
+            with (
+                _tolerating_locks(),
+                postgres.reaching(runtime.settings),
+                runtime.engine.begin() as connection,
+                waiting_briefly(connection),
+            ):
+                connection.execute(WAIT, waits)
         short = []
         for row in wanted:
             if row.client_id not in looks:

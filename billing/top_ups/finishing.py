@@ -21,7 +21,7 @@ from billing.recovery.grants import apply_grant
 from billing.schema.tables import credit_grant
 from billing.schema.top_ups import top_up_request
 from billing.task.runtime import Runtime
-from billing.top_ups.request import RequestRow, key_of
+from billing.top_ups.request import RequestRow
 from billing.top_ups.rule import Rule, back_off
 from billing.top_ups.statements import FINISH, LOCK_RULE, REST
 
@@ -38,9 +38,9 @@ def grant_request(runtime: Runtime, request_id: int) -> None:
     """
     now = runtime.clock.now()
     with postgres.reaching(runtime.settings), runtime.engine.begin() as connection, locks.waiting_briefly(connection):
-        client_id, credits_ = _request(connection, request_id)
-        locks.lock_shards_shared(connection, [shard_of(client_id, runtime.settings.shards)])
-        grant = _grant(connection, client_id, credits_, request_id)
+        request = read_request(connection, request_id)
+        locks.lock_shards_shared(connection, [shard_of(request.client_id, runtime.settings.shards)])
+        grant = _grant(connection, request)
         held = _lock_rule(connection, request_id)
         finished = _finish(connection, request_id, "granted", _NOT_GRANTED, now, grant_id=grant.grant_id)
         if finished and held is not None:
@@ -93,18 +93,13 @@ class _Held:
     declines: int
 
 
-def _request(connection: Connection, request_id: int) -> tuple[str, int]:
-    found = read_request(connection, request_id)
-    return found.client_id, found.credits
-
-
-def _grant(connection: Connection, client_id: str, credits_: int, request_id: int) -> GrantRow:
-    mine = (credit_grant.c.client_id == client_id, credit_grant.c.key == key_of(request_id))
+def _grant(connection: Connection, request: RequestRow) -> GrantRow:
+    mine = (credit_grant.c.client_id == request.client_id, credit_grant.c.key == request.key)
     found = connection.execute(select(credit_grant).where(*mine)).one_or_none()
     if found is not None:
         return GrantRow(**found._mapping)  # noqa: SLF001 - SQLAlchemy's documented way to a row's mapping
-    reason = f"top-up request {request_id}"
-    return add_grant(connection, client_id, credits_, key_of(request_id), reason=reason)[0]
+    reason = f"top-up request {request.request_id}"
+    return add_grant(connection, request.client_id, request.credits, request.key, reason=reason)[0]
 
 
 def _lock_rule(connection: Connection, request_id: int) -> _Held | None:

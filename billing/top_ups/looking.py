@@ -34,10 +34,9 @@ _RULE: Final = tuple(field.name for field in dataclasses.fields(Rule))
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Look:
-    """What was seen of a client: the rule's version then, whether a request may be made, and what is short."""
+    """What was seen of a client: the rule's version then, and what is short."""
 
     version: int
-    free: bool
     short: Short | None
 
 
@@ -59,7 +58,7 @@ def look(runtime: Runtime) -> int:
     given = {"now": now, "next": now + SWEEP, "count": LOOKS_MAX}
     with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
         due = list(connection.execute(TAKE_RULES, given).scalars())
-    seen = {client_id: found for client_id, found in look_at(runtime, due, now).items() if found.free and found.short}
+    seen = {client_id: found for client_id, found in look_at(runtime, due, now, free=True).items() if found.short}
     if not seen:
         return 0
     shorts = [found.short for found in seen.values() if found.short]
@@ -74,13 +73,18 @@ def look(runtime: Runtime) -> int:
         return len(connection.execute(WANT, wants).all())
 
 
-def look_at(runtime: Runtime, client_ids: Sequence[str], now: datetime) -> Mapping[str, Look]:
-    """Return what there is to see of these clients; those that have no rule, or cannot be read now, are left out."""
+def look_at(runtime: Runtime, client_ids: Sequence[str], now: datetime, *, free: bool = False) -> Mapping[str, Look]:
+    """Return what there is to see of these clients; those that have no rule, or cannot be read now, are left out.
+
+    `free`: so are those whose rule rests, and those that something is asked for already.
+    """
     if not client_ids:
         return {}
     with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
         found = connection.execute(FACTS, {"clients": list(client_ids), "now": now}).mappings()
-        facts: dict[str, Mapping[str, Any]] = {row["client_id"]: dict(row) for row in found}
+        facts: dict[str, Mapping[str, Any]] = {
+            row["client_id"]: dict(row) for row in found if not (free and (row["quiet"] or row["asking"]))
+        }
     balances = _balances(runtime, facts)
     told = runtime.buckets.ends_told([client_id for client_id in balances if facts[client_id]["refused"]])
     looks = {}
@@ -89,7 +93,7 @@ def look_at(runtime: Runtime, client_ids: Sequence[str], now: datetime) -> Mappi
         rule = Rule(**{name: fact[name] for name in _RULE})
         refused = fact["refused"] and client_id in told
         short = shortfall(rule, balance, coming=fact["coming"], refused=refused) if fact["active"] else None
-        looks[client_id] = Look(version=fact["version"], free=not fact["quiet"] and not fact["asking"], short=short)
+        looks[client_id] = Look(version=fact["version"], short=short)
     return looks
 
 

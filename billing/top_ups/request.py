@@ -25,20 +25,19 @@ class Answer(Enum):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """Credits that a client is to buy. The same `request_id` and `key` whenever it is asked again."""
+    """Credits that a client is to buy. `key` is that of the grant that it becomes, and as good a key for the payment.
+
+    Both it and `request_id` are the same whenever it is asked again.
+    """
 
     request_id: int
     client_id: str
+    key: str
     credits: int
     shortfall: str
     available: int
     attempts: int
     created_at: datetime
-
-    @property
-    def key(self) -> str:
-        """The key of the grant that it becomes; as good a key for the payment."""
-        return key_of(self.request_id)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +46,7 @@ class RequestRow:
 
     request_id: int
     client_id: str
+    key: str
     credits: int
     shortfall: str
     available: int
@@ -59,11 +59,6 @@ class RequestRow:
     finished_at: datetime | None
     grant_id: int | None
     reason: str
-
-
-def key_of(request_id: int) -> str:
-    """Return the key of a request's grant."""
-    return f"top-up-{request_id}"
 
 
 def pause_after(attempts: int) -> timedelta:

@@ -47,7 +47,8 @@ FACTS: Final = text("""
     WHERE rule.client_id = ANY(CAST(:clients AS text[]))
 """)
 
-#: Make the request of each shortfall, unless the rule has moved since its facts were read: then they are stale.
+#: Make the request of each shortfall, unless the rule has moved since its facts were read: then they are stale. Its key
+#: is nobody else's, in this database or another.
 WANT: Final = text("""
     WITH chosen AS MATERIALIZED (
         SELECT rule.client_id, rule.credits, seen.shortfall, seen.available
@@ -57,8 +58,8 @@ WANT: Final = text("""
         WHERE rule.version = seen.version AND rule.quiet_until <= :now
         ORDER BY rule.client_id FOR UPDATE OF rule SKIP LOCKED
     ), made AS (
-        INSERT INTO top_up_request (client_id, credits, shortfall, available, next_at, created_at)
-        SELECT client_id, credits, shortfall, available, :now, :now FROM chosen
+        INSERT INTO top_up_request (client_id, key, credits, shortfall, available, next_at, created_at)
+        SELECT client_id, 'top-up-' || gen_random_uuid(), credits, shortfall, available, :now, :now FROM chosen
         ON CONFLICT DO NOTHING RETURNING client_id
     )
     UPDATE top_up_rule SET version = version + 1 FROM made WHERE top_up_rule.client_id = made.client_id
@@ -79,8 +80,8 @@ WAIT: Final = text("""
 #: Open requests whose grant somebody has written under their key.
 PAID: Final = text("""
     SELECT request_id FROM top_up_request AS request
-    JOIN credit_grant USING (client_id)
-    WHERE request.state IN ('wanted', 'asked') AND credit_grant.key = 'top-up-' || request.request_id
+    JOIN credit_grant USING (client_id, key)
+    WHERE request.state IN ('wanted', 'asked')
     ORDER BY request_id LIMIT :count
 """)
 
@@ -107,7 +108,7 @@ CLAIM: Final = text("""
     UPDATE top_up_request AS request
     SET state = 'asked', attempts = attempts + 1, asked_at = coalesce(asked_at, :now), next_at = :claimed_until
     FROM claimed WHERE request.request_id = claimed.request_id
-    RETURNING request.request_id, client_id, credits, shortfall, available, attempts, created_at, answer
+    RETURNING request.request_id, client_id, key, credits, shortfall, available, attempts, created_at, answer
 """)
 
 #: Note how an attempt ended that did not finish its request, unless another one has begun or somebody has finished it.

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from billing.integration.configuration import read
+from billing.task.runtime import Runtime
+from billing.top_ups.looking import look
 from tests.integration.topping_up import HOOK
 from tests.terminal import Terminal
 
@@ -54,7 +57,7 @@ def test_an_allowance_is_added_listed_and_ended(shop: Terminal) -> None:
 
     (listed,) = shop.type("allowance", "list", "--client", "acme", "--json").json()
     assert (listed["state"], listed["every"], listed["rollover"], listed["reason"]) == ("open", "month", 1, "")
-    assert "2026-01-31" in shop.type("allowance", "list").out
+    assert "month" in shop.type("allowance", "list").out
     forever = shop.type("allowance", "add", "acme", "5", "--every", "day", "--rollover", "forever", "--json").json()
     assert forever["rollover"] is None
     assert "forever" in shop.type("allowance", "list").out
@@ -67,8 +70,8 @@ def test_an_allowance_is_added_listed_and_ended(shop: Terminal) -> None:
     assert len(shop.type("allowance", "list", "--ended", "--json").json()) == 2
 
 
-def test_a_top_up_is_set_shown_and_turned_off(shop: Terminal) -> None:
-    """Given a rule, then it says what it does; without a hook doctor says that nobody is asked."""
+def test_a_top_up_is_set_shown_answered_and_turned_off(shop: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a rule, then it says what it does; without a hook doctor says so; an answer grants once."""
     made = shop.type("top-up", "set", "acme", "5000", "--below-percent", "20")
     said = "5,000 credits when below 20 %; rests 3,600 s, after a decline 3,600 s up to 604,800 s"
     assert (made.code, made.out) == (0, f"top-up of acme: {said}\n")
@@ -79,6 +82,26 @@ def test_a_top_up_is_set_shown_and_turned_off(shop: Terminal) -> None:
     assert (other["below_percent"], other["below_credits"], other["cool_off_seconds"]) == (None, 1_000, 60)
     shown = shop.type("top-up", "show", "acme", "--json").json()
     assert (shown["rule"], shown["declines"], shown["requests"]) == (other, 0, [])
+    assert _look(shop, monkeypatch) == 1
+    (wanted,) = shop.type("top-up", "show", "acme", "--json").json()["requests"]
+    assert (wanted["state"], wanted["credits"], wanted["available"]) == ("wanted", 70, 100)
+    request = str(wanted["request_id"])
+    assert shop.type("top-up", "answer", request, "granted").out == f"request {request} of acme: granted\n"
+    shop.type("top-up", "answer", request, "declined").refused(2, "request_id", request, "is granted already")
+    assert shop.type("balance", "acme", "--json").json()["available"] == 170
+    assert "granted" in shop.type("top-up", "show", "acme").out
     assert shop.type("top-up", "off", "acme").out == "top-up of acme: off\n"
     assert shop.type("top-up", "off", "acme", "--json").json() == {"client_id": "acme", "removed": False}
-    assert shop.type("top-up", "show", "acme").out == "top-up of acme: off\n"
+    assert shop.type("top-up", "show", "acme").out.startswith("top-up of acme: off\n")
+
+
+def _look(shop: Terminal, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Look at the balances as a worker does; return how many requests that made."""
+    with monkeypatch.context() as patch:
+        for name, value in shop.environment.items():
+            patch.setenv(name, value)
+        settings = read({})
+    runtime = Runtime(lambda: settings)
+    made = look(runtime)
+    runtime.close()
+    return made

@@ -261,9 +261,9 @@ def test_given_passes_when_the_doctor_looks_then_it_says_when_and_what(books: Bo
     books.runtime.settings = dataclasses.replace(books.settings, reconcile_pass_seconds=0)
     (off,) = examine_reconciler(books.runtime)
 
-    assert (never.verdict, never.seen) == (Verdict.WARN, "has not ended a pass yet")
-    assert (fine.verdict, fine.seen) == (Verdict.OK, "0 min ago over 1 clients: nothing differs")
-    assert (broken.verdict, broken.seen) == (Verdict.FAIL, "0 min ago over 1 clients: 2 discrepancies stand")
+    assert (never.verdict, never.seen) == (Verdict.WARN, "continuous: has not ended a pass yet")
+    assert (fine.verdict, fine.seen) == (Verdict.OK, "continuous: 0 min ago over 1 clients: nothing differs")
+    assert (broken.verdict, broken.seen) == (Verdict.FAIL, "continuous: 0 min ago over 1 clients: 2 discrepancies")
     assert late.verdict is Verdict.WARN
     assert off.verdict is Verdict.WARN
     assert reconciler.step() == 0

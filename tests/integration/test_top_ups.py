@@ -76,7 +76,7 @@ class Market(Scene):
             self.top_ups.step()
             return self.requests(client_id)[-1:] == [("granted", "low")]
 
-        wait_until(granted, f"{client_id} is topped up")
+        wait_until(granted, f"{client_id} is topped up", timeout_seconds=120)
 
     def later(self, seconds: float) -> None:
         """Let time go by."""
@@ -106,7 +106,7 @@ def test_a_balance_that_falls_short_is_topped_up_once(market: Market) -> None:
     assert market.available() == 510
     with market.runtime.engine.connect() as connection:
         found = connection.exec_driver_sql("SELECT key, kind FROM credit_grant ORDER BY grant_id DESC LIMIT 1").one()
-    assert tuple(found) == (asked.key, "paid") == ("top-up-1", "paid")
+    assert tuple(found) == (asked.key, "paid")
 
 
 def test_a_thousand_triggers_at_once_are_one_request_and_one_call(
@@ -122,7 +122,7 @@ def test_a_thousand_triggers_at_once_are_one_request_and_one_call(
     _trigger_from_processes(market, processes=2, count=50, threads=10)
 
     assert market.requests() == [("granted", "low")]
-    assert calls.read_text() == "1 top-up-1\n"
+    assert calls.read_text() == "1\n"
     assert market.available() == 11
 
     market.later(HOUR - 1)
@@ -131,7 +131,7 @@ def test_a_thousand_triggers_at_once_are_one_request_and_one_call(
     market.later(1)
     trigger(market.settings, market.clock.at, "acme", count=20, threads=5)
     assert market.requests() == [("granted", "low")] * 2
-    assert calls.read_text() == "1 top-up-1\n2 top-up-2\n"
+    assert calls.read_text() == "1\n2\n"
     assert market.available() == 12
 
 
@@ -254,8 +254,8 @@ def test_a_balance_that_was_read_before_a_grant_makes_no_request(
     """Given a look that stalls after it read a low balance, when a grant finishes meanwhile, then it asks nothing."""
     market.topping_up("acme", cool_off_seconds=60)
 
-    def stalled(*given: Any) -> Any:
-        seen = look_at(*given)
+    def stalled(*given: Any, **named: Any) -> Any:
+        seen = look_at(*given, **named)
         monkeypatch.undo()
         make_due(market.runtime, ["acme"])
         market.work()
@@ -278,7 +278,7 @@ def test_a_grant_that_its_bucket_has_not_yet_counts(market: Market) -> None:
 def test_l10_a_hook_that_hangs_delays_nobody_and_its_late_answer_counts(market: Market) -> None:
     """Given a hook that hangs for one client, then others are topped up; once it answers, so is that one."""
     released = threading.Event()
-    market.shop.answers["acme"] = lambda _: "granted" if released.wait(60) else "declined"
+    market.shop.answers["acme"] = lambda _: "granted" if released.wait(600) else "declined"
     try:
         for client_id in ("acme", "globex", "initech"):
             market.topping_up(client_id)
@@ -308,6 +308,7 @@ def test_a_hook_that_raises_is_asked_again_for_the_same_request_and_lapses_in_th
         market.work()
         market.later(HOUR)
     assert [call.request_id for call in market.shop.calls] == [1] * ATTEMPTS_MAX
+    assert len({call.key for call in market.shop.calls}) == 1
     assert [call.attempts for call in market.shop.calls] == list(range(1, ATTEMPTS_MAX + 1))
     (row,) = admin.top_up(market.settings, "acme").requests
     assert (row.state, row.reason) == ("lapsed", "was asked too often, or for too long")
@@ -394,7 +395,7 @@ def test_a_worker_that_is_killed_in_the_hook_has_the_request_asked_again_and_gra
     assert (market.requests(), market.shop.calls) == ([("asked", "low")], [])
     market.later(market.settings.top_up_timeout_seconds + 6)
     market.work()
-    assert (tmp_path / "calls").read_text() == "1 top-up-1\n"
+    assert (tmp_path / "calls").read_text() == "1\n"
     assert [(call.request_id, call.attempts) for call in market.shop.calls] == [(1, 2)]
     assert (market.requests(), market.available()) == ([("granted", "low")], 510)
 
@@ -444,6 +445,7 @@ def test_l10_what_somebody_has_locked_keeps_nobody_waiting(market: Market, sessi
 
 def test_without_a_hook_a_request_waits_and_can_be_answered(market: Market) -> None:
     for name in ("", "tests.integration.topping_up:missing"):
+        admin.close(market.settings)
         market.settings = dataclasses.replace(market.settings, top_up_hook=name)
         market.runtime.settings = market.settings
         client_id = f"client{len(name)}"
@@ -493,14 +495,14 @@ def test_l9_hooks_that_hang_everywhere_are_no_more_than_their_bound(
     for name in ("billing.top_ups.hook.CALLS_MAX", "billing.top_ups.asking.CALLS_MAX"):
         monkeypatch.setattr(name, 2)
     released = threading.Event()
-    market.shop.answer = lambda _: "granted" if released.wait(60) else "declined"
+    market.shop.answer = lambda _: "granted" if released.wait(600) else "declined"
     names = ("acme", "globex", "initech")
     try:
         for client_id in names:
             market.topping_up(client_id)
         for _ in range(3):
             market.top_ups.step()
-        wait_until(lambda: len(market.shop.calls) == 2, "two calls")
+        wait_until(lambda: len(market.shop.calls) == 2, "two calls", timeout_seconds=60)
     finally:
         released.set()
     for client_id in names:

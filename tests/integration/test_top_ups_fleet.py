@@ -32,7 +32,7 @@ def test_a_client_that_runs_low_is_topped_up_and_an_allowance_is_granted_once(fl
     for _ in range(9):
         fleet.send("ok", client).get(timeout=60)
 
-    wait_until(lambda: admin.balance(fleet.settings, client).available == 510, "it is topped up", timeout_seconds=60)
+    wait_until(lambda: admin.balance(fleet.settings, client).available == 510, "it is topped up", timeout_seconds=120)
     fleet.send("ok", client).get(timeout=60)
     (row,) = admin.top_up(fleet.settings, client).requests
     assert (row.state, row.credits, row.attempts) == ("granted", 500, 1)
@@ -43,7 +43,7 @@ def test_a_client_that_runs_low_is_topped_up_and_an_allowance_is_granted_once(fl
         results = [fleet.app.send_task(entry["task"], queue=QUEUE, ignore_result=False) for _ in range(3)]
         for result in results:
             result.get(timeout=60)
-    assert (tmp_path / "calls").read_text() == f"{row.request_id} top-up-{row.request_id}\n"
+    assert (tmp_path / "calls").read_text() == f"{row.request_id}\n"
     assert admin.balance(fleet.settings, client).granted == 100 + 500 + 50
     (listed,) = admin.allowances(fleet.settings, client_id=client)
     assert (listed.schedule_id, listed.following) == (made.schedule_id, 1)

@@ -37,7 +37,7 @@ def hook(request: Request) -> object:
         _shop.calls.append(request)
     if CALLS_FILE in os.environ:
         with Path(os.environ[CALLS_FILE]).open("a", encoding="utf-8") as file:
-            file.write(f"{request.request_id} {request.key}\n")
+            file.write(f"{request.request_id}\n")
     if DEADLY in os.environ:
         os.kill(os.getpid(), signal.SIGKILL)
     return _shop.answers.get(request.client_id, _shop.answer)(request)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import pytest
 
 from billing.credits.auditing import BucketReading
+from billing.credits.posting import Posted as Seen
 from billing.credits.values import Balance, GrantBalance
-from billing.credits.values import Posted as Seen
 from billing.reconciliation.facts import Charged, GrantFacts, LedgerFacts
 from billing.reconciliation.repair.corrections import Correction, Posted, correction
 

@@ -6,12 +6,14 @@ import calendar
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from billing.core.errors import InvalidValue
 from billing.ledger.cycles import EVERY, ROLLOVER_MAX, Cycle, check_cycle, due_periods
 
+#: No outcome depends on how fast the machine is.
+AT_ANY_SPEED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 INSTANTS = st.datetimes(datetime(2000, 1, 1), datetime(2150, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 ROLLOVERS = st.none() | st.integers(0, ROLLOVER_MAX)
 CYCLES = st.builds(check_cycle, every=st.sampled_from(EVERY), starts_at=INSTANTS, ends_at=st.none(), rollover=ROLLOVERS)
@@ -29,6 +31,7 @@ def test_a_month_that_starts_on_the_31st_is_clamped_and_returns_to_it() -> None:
     assert {(day.hour, day.minute) for day in days} == {(9, 30)}
 
 
+@AT_ANY_SPEED
 @given(cycle=CYCLES, number=st.integers(0, 1_000))
 @example(cycle=check_cycle(starts_at=LEAP), number=1)
 def test_an_instant_lies_in_one_period(cycle: Cycle, number: int) -> None:
@@ -41,6 +44,7 @@ def test_an_instant_lies_in_one_period(cycle: Cycle, number: int) -> None:
     assert cycle.number_at(end) == number + 1
 
 
+@AT_ANY_SPEED
 @given(starts_at=INSTANTS, number=st.integers(0, 1_000))
 def test_months_are_those_of_the_calendar(starts_at: datetime, number: int) -> None:
     """Given a start, then month n begins n calendar months later, on its day or the last one that there is."""
@@ -51,6 +55,7 @@ def test_months_are_those_of_the_calendar(starts_at: datetime, number: int) -> N
     assert found.day == min(starts_at.day, calendar.monthrange(found.year, found.month)[1])
 
 
+@AT_ANY_SPEED
 @given(cycle=CYCLES, looks=st.lists(INSTANTS, max_size=20), most=st.integers(1, 5))
 def test_each_period_is_due_once_whenever_somebody_looks(cycle: Cycle, looks: list[datetime], most: int) -> None:
     """Given looks at any instants, then periods come in order, each once, none early, none whose grant has expired."""
@@ -69,6 +74,7 @@ def test_each_period_is_due_once_whenever_somebody_looks(cycle: Cycle, looks: li
     assert all(number < following for number in granted)
 
 
+@AT_ANY_SPEED
 @given(cycle=CYCLES, now=INSTANTS)
 def test_what_is_usable_is_granted(cycle: Cycle, now: datetime) -> None:
     """Given a first look long after the start, then each period is granted whose grant is usable yet, and no other."""

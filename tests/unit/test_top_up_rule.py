@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from billing.credits.terms import GrantTerms
 from billing.credits.values import Balance, GrantBalance
 from billing.top_ups.request import pause_after
 from billing.top_ups.rule import LOW, REFUSED, Rule, Short, back_off, shortfall
+
+#: No outcome depends on how fast the machine is.
+AT_ANY_SPEED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def a_rule(**changes: int | None) -> Rule:
@@ -60,6 +63,7 @@ def test_a_client_that_never_had_anything_is_short() -> None:
     assert shortfall(a_rule(), a_balance(), coming=0, refused=False) == Short(why=LOW, available=0)
 
 
+@AT_ANY_SPEED
 @given(available=st.integers(0, 1_000), mark=st.integers(1, 1_000), coming=st.integers(0, 1_000))
 def test_below_credits_is_what_is_at_hand_or_on_its_way(available: int, mark: int, coming: int) -> None:
     rule = a_rule(below_percent=None, below_credits=mark)
@@ -74,6 +78,7 @@ def test_a_refusal_counts_though_something_is_left_unless_more_is_coming() -> No
     assert shortfall(a_rule(), a_balance(a_grant(1, spent=99)), coming=0, refused=True) == Short(why=LOW, available=1)
 
 
+@AT_ANY_SPEED
 @given(first=st.integers(60, 10_000), factor=st.integers(1, 1_000), declines=st.integers(1, 10_000))
 def test_l9_the_rest_after_declines_doubles_up_to_its_bound(first: int, factor: int, declines: int) -> None:
     rule = a_rule(back_off_seconds=first, back_off_max_seconds=first * factor)

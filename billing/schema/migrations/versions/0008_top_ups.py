@@ -39,6 +39,7 @@ _REQUESTS: Final = """
 CREATE TABLE top_up_request (
     request_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     client_id text NOT NULL REFERENCES client (client_id),
+    key text NOT NULL,
     credits bigint NOT NULL,
     shortfall text NOT NULL,
     available bigint NOT NULL,
@@ -57,6 +58,7 @@ CREATE TABLE top_up_request (
 CREATE UNIQUE INDEX top_up_request_open_idx ON top_up_request (client_id) WHERE state IN ('wanted', 'asked');
 CREATE INDEX top_up_request_due_idx ON top_up_request (next_at) WHERE state IN ('wanted', 'asked');
 CREATE INDEX top_up_request_client_id_request_id_idx ON top_up_request (client_id, request_id);
+COMMENT ON COLUMN top_up_request.key IS 'that of its grant, and as good a one for the payment';
 COMMENT ON COLUMN top_up_request.shortfall IS
     'what was seen: low (below the rule''s mark) or refused (a reserve was)';
 COMMENT ON COLUMN top_up_request.answer IS 'pending; granted, while the grant could not be written';
