@@ -68,8 +68,6 @@ class Auditor:
                 raise LawBroken(f"L1: {client_id} has {free} credits, and {hold.credits} were admitted")
         elif reply.outcome is ReserveOutcome.INSUFFICIENT:
             self.refused += 1
-        elif reply.outcome in (ReserveOutcome.UNKNOWN_CLIENT, ReserveOutcome.CORRUPT):
-            world.bucket_missing(client_id)
         return reply
 
     def settle(self, settlement: Settlement) -> SettleReply:
@@ -82,8 +80,6 @@ class Auditor:
             self.late += reply.late
             self.debts += reply.debt > 0
             self._charge(settlement.run_id, settlement.client_id, sum(settlement.amounts))
-        elif reply.outcome in (SettleOutcome.UNKNOWN_CLIENT, SettleOutcome.CORRUPT):
-            self._world.bucket_missing(settlement.client_id)
         return reply
 
     def excuse(self, runs: Iterable[uuid.UUID], why: str) -> None:

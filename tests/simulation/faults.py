@@ -7,9 +7,9 @@ the process may die or the connection break; so a crash comes between any two ef
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from billing.core.errors import Unreachable
 from tests.simulation.chance import Chance
@@ -17,6 +17,15 @@ from tests.simulation.chance import Chance
 
 class Killed(BaseException):
     """The process that makes this call is no more. No `except Exception` of the project may live on."""
+
+
+#: Answered without a server.
+_ASKS_NOBODY: Final = frozenset({"node_of"})
+#: Verbs of many that return the failure of each: entries that were not removed, an error in each one's place.
+_TELLS: Final[dict[str, Callable[[Sequence[Any], Unreachable], list[Any]]]] = {
+    "forget_reached": lambda entries, _: list(entries),
+    "renew_each": lambda items, error: [error] * len(items),
+}
 
 
 @dataclass(kw_only=True)
@@ -49,16 +58,25 @@ class Wire:
     def __getattr__(self, name: str) -> Any:
         """Return an attribute of the server; a method with its faults."""
         found = getattr(self._server, name)
-        return functools.partial(self._call, found) if callable(found) else found
+        if not callable(found) or name in _ASKS_NOBODY:
+            return found
+        return functools.partial(self._told if name in _TELLS else self._call, name, found)
 
-    def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def _told(self, name: str, function: Callable[..., Any], items: Sequence[Any]) -> Any:
+        """Call a verb that raises nothing, and returns what failed."""
+        try:
+            return self._call(name, function, items)
+        except Unreachable as error:
+            return _TELLS[name](items, error)
+
+    def _call(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         self._perhaps_die()
         if not self._is_up() or self._happens(self._rates.unreachable):
-            raise Unreachable("the server: does not answer")
+            raise Unreachable(f"{name}: the server does not answer")
         answer = function(*args, **kwargs)
         self._perhaps_die()
         if self._happens(self._rates.lost_answer):
-            raise Unreachable("the server: its answer was lost")
+            raise Unreachable(f"{name}: the server's answer was lost")
         return answer
 
     def _perhaps_die(self) -> None:

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from celery.states import FAILURE, RETRY, SUCCESS
 
 from billing.catalog.price_book import PriceBook
-from billing.core.errors import BillingError, Retryable, Unreachable
+from billing.core.errors import BillingError, Recovering, Retryable
 from billing.core.limits import RENEWALS_PER_LEASE
-from billing.core.settings import Settings
 from billing.task.definition import Definition
 from billing.task.headers import identify
-from billing.task.outcome import Outcome
+from billing.task.keeping import keep_holds
 from billing.task.lifecycle import Lifecycle
+from billing.task.outcome import Outcome
 from billing.task.pending import Pending
 from billing.task.reaper import StoredResult
 from billing.task.renewal import Renewal
@@ -48,17 +48,29 @@ class _Prices:
     renewed = get
 
 
+class _Records:
+    """What a worker asks of PostgreSQL."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def is_charged(self, run_id: uuid.UUID) -> bool:
+        return run_id in self._world.log.history
+
+    def without_bucket(self, client_id: str, *, missing: bool) -> BillingError:
+        if missing:
+            self._world.bucket_missing(client_id)
+        return Recovering(f"client {client_id!r}: its shard is being rebuilt")
+
+
 class _Runtime:
     """The services of one process."""
 
-    def __init__(self, settings: Settings, clock: MachineClock, buckets: Any, publisher: Any, book: PriceBook) -> None:
-        self.settings, self.clock, self.buckets, self.publisher = settings, clock, buckets, publisher
-        self.prices = _Prices(book)
-
-    @property
-    def engine(self) -> Any:
-        """PostgreSQL is not asked by a worker here; the world asks for rebuilds in its place."""
-        raise Unreachable("billing_database_url: not asked here")
+    def __init__(self, world: World, clock: MachineClock) -> None:
+        buckets = Wire(world.observed, world.chance, world.rates, is_up=lambda: world.redis_up)
+        broker = Wire(world.broker, world.chance, world.rates, is_up=world.broker.is_up)
+        self.settings, self.clock, self.buckets, self.publisher = world.settings, clock, buckets, Publishing(broker)
+        self.prices, self.records = _Prices(world.book), Wire(_Records(world), world.chance, world.rates)
 
 
 class _Pending(Pending):
@@ -78,8 +90,9 @@ class _Renewal(Renewal):
 class _Lifecycle(Lifecycle):
     def __init__(self, runtime: Any) -> None:
         super().__init__(runtime)
-        self.pending = _Pending(runtime.buckets.forget)
-        self.renewal = _Renewal(runtime.settings.lease_seconds / RENEWALS_PER_LEASE, self._renew, runtime.clock)
+        self.pending = _Pending(runtime.buckets.forget_reached, runtime.buckets.node_of)
+        interval = runtime.settings.lease_seconds / RENEWALS_PER_LEASE
+        self.renewal = _Renewal(interval, lambda runs: keep_holds(runtime, runs, self._draft_of), runtime.clock)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -96,9 +109,7 @@ class Process:
         self.number = number
         self.clock = MachineClock(world.clock)
         self.clock.offset_ms = world.chance.whole(-400, 400)
-        buckets = Wire(world.observed, world.chance, world.rates, is_up=lambda: world.redis_up)
-        broker = Wire(world.broker, world.chance, world.rates, is_up=world.broker.is_up)
-        self._lifecycle = _Lifecycle(_Runtime(world.settings, self.clock, buckets, Publishing(broker), world.book))
+        self._lifecycle = _Lifecycle(_Runtime(world, self.clock))
         self._running: list[_Delivery] = []
         self._runs: dict[uuid.UUID, Run] = {}
         self._renew_at = self._pay_at = self.stalled_until_ms = 0

@@ -40,6 +40,8 @@ from tests.simulation.recovery import Rebuilder
 from tests.simulation.redis import Redis
 
 CLIENTS: Final = 6
+#: Steps between two quiescent points.
+REST_EVERY: Final = 4_000
 PROCESSES: Final = 3
 _PRICES: Final = {"search": 3, "page": 1, "tokens": 7}
 #: A world that is not at rest after so many quiet steps never will be.
@@ -153,7 +155,7 @@ class World:
     def _grant(self) -> None:
         client_id = f"client-{self.chance.whole(0, CLIENTS - 1)}"
         if shard_of(client_id, self.settings.shards) not in self.log.locked and self.chance.once_in(3):
-            self.log.add_grant(client_id, self.chance.whole(1, 400))
+            self.log.add_grant(client_id, self.chance.whole(1, 160))
 
     def _apply_grants(self) -> None:
         for row in self.log.grants.values():
@@ -429,7 +431,7 @@ _STEPS: Final = (
 )
 
 
-def run(seed: int, steps: int, *, rest_every: int = 4_000) -> World:
+def run(seed: int, steps: int) -> World:
     """Simulate so many steps, with a quiescent point now and then; raises `LawBroken`, which names seed and step."""
     logging.disable(logging.CRITICAL)
     try:
@@ -437,7 +439,7 @@ def run(seed: int, steps: int, *, rest_every: int = 4_000) -> World:
         for step in range(steps):
             try:
                 world.step()
-                if (step + 1) % rest_every == 0 or step + 1 == steps:
+                if (step + 1) % REST_EVERY == 0 or step + 1 == steps:
                     world.quiesce()
             except LawBroken as broken:
                 raise LawBroken(f"{broken} [make simulate SEED={seed} STEPS={steps}; step {step}]") from None
