@@ -24,8 +24,8 @@ from billing.connections import postgres
 from billing.core.errors import Retryable
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
-from billing.credits.buckets import Buckets
 from billing.credits.values import ReserveOutcome
+from billing.credits.verbs import Verbs
 from billing.fulfillment.consumer import Consumer
 from billing.fulfillment.usage_log import UsageLog
 from billing.integration.loops import Loop
@@ -187,12 +187,12 @@ def _wait_open(runtime: Runtime) -> None:
     raise RuntimeError(message)
 
 
-def _assert_holds(buckets: Buckets, ids: Sequence[str]) -> None:
+def _assert_holds(buckets: Verbs, ids: Sequence[str]) -> None:
     for hold in some_holds(ids[::HOLDS_EVERY]):
         buckets.assert_hold(hold)
 
 
-def _check(buckets: Buckets, ids: Sequence[str]) -> None:
+def _check(buckets: Verbs, ids: Sequence[str]) -> None:
     """Before a figure is quoted: every bucket is there, to the unit."""
     found: dict[str, Any] = buckets.balances(ids)
     sums = {(balance.granted, balance.spent, balance.owed) for balance in found.values()}

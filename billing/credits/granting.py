@@ -12,10 +12,9 @@ from enum import Enum
 from typing import Any
 
 from billing.core.credits import check_amount
-from billing.core.errors import InvalidValue
 from billing.core.limits import USABLE_GRANTS_MAX
 from billing.credits.calling import Calling
-from billing.credits.posting import GRANTS_MAX, Posting, PostOutcome
+from billing.credits.posting import Posting, PostOutcome, check_rows
 from billing.credits.records import read_shares
 from billing.credits.scripts import Command
 from billing.credits.terms import ORDINARY, ClientTerms, GrantTerms
@@ -112,11 +111,9 @@ class Granting(Calling):
         Each row is another grant's.
         """
         check_amount("epoch", epoch)
-        if len(rows) > GRANTS_MAX or len({row.grant_id for row in rows}) < len(rows):
-            raise InvalidValue("rows", len(rows), f"must be at most {GRANTS_MAX}, of a grant each")
+        totals = check_rows(rows)
         keys = self._keys_of(client_id)
         bucket_keys = (keys.bucket + client_id, keys.grants + client_id, keys.server, keys.alerts, keys.expiries)
-        totals = [number for row in rows for number in row.numbers()]
         return PostOutcome(self._call("post", bucket_keys, client_id, epoch, *totals))
 
     def endings_due(self) -> list[int]:

@@ -6,6 +6,7 @@ comes to the same. What a grant has no more becomes debt, which is told apart (`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -55,6 +56,13 @@ class Posting:
         if self.restored and not self.grant_id:
             raise InvalidValue("restored", self.restored, "is of a grant, not of debt")
         return self.grant_id, self.version, self.credits, self.restored
+
+
+def check_rows(rows: Sequence[Posting]) -> list[int]:
+    """Return the numbers of rows, each of another grant; raise `InvalidValue` for what no bucket could mean."""
+    if len(rows) > GRANTS_MAX or len({row.grant_id for row in rows}) < len(rows):
+        raise InvalidValue("rows", len(rows), f"must be at most {GRANTS_MAX}, of a grant each")
+    return [number for row in rows for number in row.numbers()]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

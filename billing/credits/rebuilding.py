@@ -36,6 +36,11 @@ class LedgerTerms:
     repaid: Mapping[int, int] = field(default_factory=dict)
 
 
+#: Of nearly every client: compared with and shared, since a fleet of them is planned at once.
+_ORDINARY_CLIENT: Final = ClientTerms()
+_ORDINARY_TERMS: Final = LedgerTerms()
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BucketPlan:
     """A bucket as it is to be written: usable grants in burn order, and what each surviving hold is lent.
@@ -60,14 +65,15 @@ class BucketPlan:
     def bucket(self) -> str:
         """Return the bucket's string, its epoch apart."""
         balances = {grant.grant_id: grant for grant in self.grants}
-        usable = (balances[grant] for grant in self.order)
-        entries = [
-            f"{grant.grant_id}:{grant.available}:{grant.held}:{grant.spent}"
-            + self.terms.get(grant.grant_id, ORDINARY).text()
-            for grant in usable
-        ]
+        entries = []
+        texts = False
+        for grant_id in self.order:
+            grant, terms = balances[grant_id], self.terms.get(grant_id)
+            text = "" if terms is None else terms.text()
+            texts = texts or bool(text)
+            entries.append(f"{grant_id}:{grant.available}:{grant.held}:{grant.spent}{text}")
         head = str(self.owed)
-        if self.room or self.client != ClientTerms() or any("@" in entry for entry in entries):
+        if texts or self.room or self.client != _ORDINARY_CLIENT:
             head += f"~{self.client.overdraft_limit},{self.room},{self.client.state.value}"
         return " ".join((head, *entries))
 
@@ -78,14 +84,18 @@ class BucketPlan:
         numbers |= {f"m:{grant}": credits_ for grant, credits_ in self.beyond.items()}
         usable = set(self.order)
         for grant in self.grants:
-            adjusted = taken.get(grant.grant_id, 0)
-            numbers[f"g:{grant.grant_id}"] = grant.granted
-            numbers[f"r:{grant.grant_id}"] = grant.repaid
-            numbers[f"x:{grant.grant_id}"] = grant.expired
-            numbers[f"j:{grant.grant_id}"] = adjusted
-            numbers[f"v:{grant.grant_id}"] = grant.voided - adjusted
-            if grant.grant_id not in usable:
-                numbers[f"s:{grant.grant_id}"] = grant.spent
+            grant_id = grant.grant_id
+            numbers[f"g:{grant_id}"] = grant.granted
+            if grant.repaid:
+                numbers[f"r:{grant_id}"] = grant.repaid
+            if grant.expired:
+                numbers[f"x:{grant_id}"] = grant.expired
+            if adjusted := taken.get(grant_id, 0):
+                numbers[f"j:{grant_id}"] = adjusted
+            if grant.voided != adjusted:
+                numbers[f"v:{grant_id}"] = grant.voided - adjusted
+            if grant_id not in usable:
+                numbers[f"s:{grant_id}"] = grant.spent
         texts = {
             f"a:{adjustment}": " ".join(f"{grant}:{part}" for grant, part in shares.items())
             for adjustment, shares in self.adjusted.items()
@@ -105,7 +115,9 @@ class _Books:
         self.granted = dict(grants)
         # The ledger's entries never change: what was adjusted away or has ended cannot have paid for anything.
         taken = _sums(known.adjustments)
-        left = {g: credits_ - taken.get(g, 0) - sum(known.final.get(g, (0, 0))) for g, credits_ in grants}
+        left = self.granted
+        if taken or known.final:
+            left = {g: credits_ - taken.get(g, 0) - sum(known.final.get(g, (0, 0))) for g, credits_ in grants}
         self.paid = {grant: max(0, min(credits_, spent.get(grant, 0))) for grant, credits_ in left.items()}
         self.debt = sum(spent.values()) - sum(self.paid.values())
         self.beyond = {
@@ -114,7 +126,8 @@ class _Books:
             if grant != _NONE and credits_ > self.paid.get(grant, 0)
         }
         self.available = {grant: credits_ - self.paid[grant] for grant, credits_ in grants}
-        self.held, self.repaid, self.expired, self.voided = (dict.fromkeys(self.granted, 0) for _ in range(4))
+        self.held = dict.fromkeys(self.granted, 0)
+        self.repaid, self.expired, self.voided = self.held.copy(), self.held.copy(), self.held.copy()
         self.adjusted: dict[int, Mapping[int, int]] = {}
         self.room = self.adjusted_debt = 0
 
@@ -160,6 +173,8 @@ class _Books:
 
     def lend(self, holds: Sequence[tuple[UUID, int]], loans: Mapping[UUID, dict[int, int]]) -> None:
         """Lend to holds what they lack, from the grants that each could use when it was made, then overdraft room."""
+        if not holds:
+            return
         fitting: dict[str, list[tuple[int, int]]] = {}
         claims = []
         for run_id, need in holds:
@@ -193,9 +208,10 @@ class _Books:
 
     def end(self) -> None:
         """Take what is left of the grants that have ended."""
-        for grant in self.granted:
-            terms = self.terms(grant)
-            if grant not in self.known.final and terms.ended_at(self.known.now_ms):
+        for grant, terms in self.known.grants.items():
+            if grant not in self.granted or grant in self.known.final:
+                continue
+            if terms.ended_at(self.known.now_ms):
                 self.move(grant, self.available[grant], self.voided if terms.voided_ms else self.expired)
 
     def is_entered(self, grant: int) -> bool:
@@ -217,7 +233,7 @@ class _Books:
 
     def repay_again(self) -> None:
         """Pay debt by the grants that had repaid it, as far as ledger and log bear that out."""
-        owed = self.owed()
+        owed = self.owed() if self.known.repaid else 0
         for grant, credits_ in self.known.repaid.items():
             if grant in self.granted and grant not in self.known.final and not self.terms(grant).skus:
                 owed -= self.move(grant, min(credits_, owed), self.repaid)
@@ -225,7 +241,7 @@ class _Books:
     def repay(self) -> int:
         """Pay debt from what is available for every SKU, in burn order; return what is still owed."""
         owed = self.owed()
-        for grant in self.granted:
+        for grant in self.granted if owed else ():
             if not self.terms(grant).skus:
                 owed -= self.move(grant, owed, self.repaid)
         return owed
@@ -252,7 +268,7 @@ def plan_bucket(
     grant's amount, less what was adjusted away or has ended, or of a grant that is not in the ledger, is debt: the sum
     of what was spent is never changed.
     """
-    known = known or LedgerTerms()
+    known = known or _ORDINARY_TERMS
     books = _Books(grants, spent, known)
     for adjustment, shares in known.adjustments.items():
         books.adjust(adjustment, shares)
@@ -279,7 +295,7 @@ def plan_bucket(
         )
         for grant, credits_ in grants
     )
-    own = {grant: books.terms(grant) for grant in books.granted if not books.is_entered(grant)}
+    ending = {grant: terms for grant, terms in known.grants.items() if terms.ends and grant in books.granted}
     return BucketPlan(
         grants=balances,
         order=tuple(grant for grant in books.granted if books.available[grant] or books.held[grant]),
@@ -290,7 +306,9 @@ def plan_bucket(
         client=known.client,
         terms=known.grants,
         adjusted=books.adjusted,
-        endings={grant: terms.voided_ms or terms.expires_ms for grant, terms in own.items() if terms.ends},
+        endings={
+            grant: terms.voided_ms or terms.expires_ms for grant, terms in ending.items() if not books.is_entered(grant)
+        },
         beyond=books.beyond,
     )
 

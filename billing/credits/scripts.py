@@ -8,7 +8,7 @@ text, so that old and new workers, each with their own, work side by side on one
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import resources
 from typing import Any, Final, NoReturn
 
@@ -59,6 +59,9 @@ _LISTS: Final = frozenset({"audit", "balance", "lapse", "overdue"})
 
 #: A command as redis-py takes it.
 Command = tuple[str | bytes | int, ...]
+
+#: About how many bytes of commands one round trip carries; a number counts for none.
+_SLICE_BYTES_MAX: Final = 1 << 20
 
 #: How a server answers that is there but takes no writes for now: redis-py gives some of them a class, not all.
 _REFUSING: Final = (OutOfMemoryError, ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError)
@@ -182,6 +185,21 @@ class Scripts:
         with reaching(self._url):
             raise error
         raise AssertionError
+
+
+def slices(commands: Iterable[Command], count: int) -> Iterator[list[Command]]:
+    """Yield commands in parts that one round trip may carry (L9); one that is too long for any goes alone."""
+    part: list[Command] = []
+    length = 0
+    for command in commands:
+        own = sum([len(word) for word in command if not isinstance(word, int)])
+        if part and (len(part) == count or length + own > _SLICE_BYTES_MAX):
+            yield part
+            part, length = [], 0
+        part.append(command)
+        length += own
+    if part:
+        yield part
 
 
 def _wrong(text: str) -> str:

@@ -5,12 +5,13 @@ Both have the same arguments, outcomes, values, errors and event bytes; `tests/c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
 from billing.credits.auditing import BucketReading
 from billing.credits.granting import AdjustReply, Lapsed, TermsOutcome, VoidOutcome
+from billing.credits.posting import Posting, PostOutcome
 from billing.credits.rebuilding import BucketPlan
 from billing.credits.terms import ORDINARY, ClientTerms, GrantTerms
 from billing.credits.values import (
@@ -36,8 +37,6 @@ from billing.credits.values import (
 class RunVerbs(Protocol):
     """What happens to a run: it reserves before its work, and settles, releases or expires afterwards."""
 
-    shards: int
-
     def reserve(self, hold: Hold, *, forget: Sequence[tuple[int, str]] = ()) -> ReserveReply:
         """Hold credits for an attempt."""
         ...
@@ -52,6 +51,10 @@ class RunVerbs(Protocol):
 
     def renew(self, items: Sequence[tuple[str, UUID, float | None]]) -> list[RenewOutcome]:
         """Move the deadlines of running attempts forward."""
+        ...
+
+    def renew_each(self, items: Sequence[tuple[str, UUID, float | None]]) -> list[RenewOutcome | Exception]:
+        """Do the same, with the error of each that failed in its place."""
         ...
 
     def stage(self, client_id: str, run_id: UUID, token: str, lines: bytes, *, head: bytes = b"") -> bool:
@@ -88,6 +91,10 @@ class GrantVerbs(Protocol):
 
     def set_terms(self, client_id: str, terms: ClientTerms) -> TermsOutcome:
         """Give a client its state and its overdraft limit."""
+        ...
+
+    def post(self, client_id: str, epoch: int, rows: Sequence[Posting]) -> PostOutcome:
+        """Bring a bucket of this epoch to what the log says beyond its settles."""
         ...
 
     def endings_due(self) -> list[int]:
@@ -130,12 +137,24 @@ class ReadingVerbs(Protocol):
         """Return of each shard how many events wait, and the age in ms of the oldest one."""
         ...
 
+    def outboxes_since_ms(self, shards: Sequence[int]) -> Mapping[int, int | None]:
+        """Return of each shard when the oldest entry of its outbox was written; None: it is empty."""
+        ...
+
     def forget(self, entries: Sequence[tuple[int, str]]) -> None:
         """Remove confirmed entries of the outbox."""
         ...
 
+    def forget_reached(self, entries: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
+        """Remove confirmed entries of the outbox; return those that are to be removed later."""
+        ...
+
     def alerts(self, *, count: int) -> list[AlertEntry]:
         """Return the oldest alerts of every shard."""
+        ...
+
+    def ends_told(self, client_ids: Sequence[str]) -> set[str]:
+        """Return those of these clients whose end was told since a grant last left them something."""
         ...
 
     def forget_alerts(self, entries: Sequence[AlertEntry]) -> None:
@@ -178,14 +197,32 @@ class TrustVerbs(Protocol):
         """Turn a hold that survived into a settled run, since the log has it."""
         ...
 
+    def mark_all_logged(self, runs: Sequence[tuple[str, UUID, str]]) -> None:
+        """Do so for (client id, run id, settlement id) of many."""
+        ...
+
     def epochs(self, client_ids: Sequence[str]) -> Mapping[str, int]:
         """Return the epoch of each client's bucket, 0 where there is none."""
+        ...
+
+    def repaid(self, grants: Mapping[str, Sequence[int]]) -> dict[str, dict[int, int]]:
+        """Return how much debt each of some clients' grants has repaid, as far as a bucket says so."""
         ...
 
     def rebuild(self, client_id: str, epoch: int, plan: BucketPlan, *, server: str, asserts: int) -> RebuildOutcome:
         """Write a client's bucket, and what it lends to the surviving holds, from a plan."""
         ...
 
+    def rebuild_all(self, plans: Iterable[tuple[str, int, BucketPlan]], *, server: str, asserts: int) -> RebuildOutcome:
+        """Do so for (client id, epoch, plan) of a shard; end at the first outcome that is another than `REBUILT`."""
+        ...
+
 
 class Verbs(RunVerbs, GrantVerbs, ReadingVerbs, TrustVerbs, Protocol):
     """All of them: what the rest of billing asks of buckets."""
+
+    shards: int
+
+    def node_of(self, shard: int) -> str:
+        """Return the name of the server that has a shard, as far as it is known here: nobody is asked."""
+        ...

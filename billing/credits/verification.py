@@ -7,8 +7,9 @@ ledger) is the caller's work; a bucket of a newer epoch is never overwritten.
 
 from __future__ import annotations
 
+import collections
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from billing.core.shards import shard_of
 from billing.credits.calling import Calling
 from billing.credits.rebuilding import BucketPlan
 from billing.credits.records import check_logged, claim_of, read_hold
+from billing.credits.scripts import Command, slices
 from billing.credits.values import AssertOutcome, Hold, RebuildOutcome, StoredHold
 
 _SLICE: Final = 500
@@ -105,24 +107,39 @@ class Verification(Calling):
         For a rebuild, before it plans; no bucket is touched, so that it works while the shard is recovering. A hold
         that an open bucket lent to is left alone: a settle ends it. Raises `Conflict` for a run of another client.
         """
+        self.mark_all_logged([(client_id, run_id, settlement_id)])
+
+    def mark_all_logged(self, runs: Sequence[tuple[str, UUID, str]]) -> None:
+        """Do so for (client id, run id, settlement id) of many, in one round trip for some hundreds of them."""
+        for start in range(0, len(runs), _SLICE):
+            part = runs[start : start + _SLICE]
+            answers = self._scripts.run_all([self._mark_logged_command(*each) for each in part])
+            for (client_id, run_id, _), answer in zip(part, answers, strict=True):
+                if answer == b"CONFLICT":
+                    message = f"run_id: '{run_id}': belongs to another client than {client_id!r}"
+                    raise Conflict(message)
+
+    def _mark_logged_command(self, client_id: str, run_id: UUID, settlement_id: str) -> Command:
         check_logged(settlement_id)
         keys = self._keys_of(client_id)
         run_keys = (keys.bucket + client_id, keys.run + run_id.hex, keys.leases, keys.server)
-        answer = self._call("mark_logged", run_keys, run_id.hex, client_id, settlement_id, self._retention_ms)
-        if answer == "CONFLICT":
-            message = f"run_id: '{run_id}': belongs to another client than {client_id!r}"
-            raise Conflict(message)
+        return self._command("mark_logged", run_keys, run_id.hex, client_id, settlement_id, self._retention_ms)
 
     def epochs(self, client_ids: Sequence[str]) -> dict[str, int]:
         """Return the epoch of each client's bucket, 0 where there is none; works on a recovering shard too."""
+        by_shard: dict[int, list[str]] = collections.defaultdict(list)
+        for client_id in client_ids:
+            by_shard[shard_of(client_id, self.shards)].append(client_id)
         epochs: dict[str, int] = {}
-        for start in range(0, len(client_ids), _SLICE):
-            part = client_ids[start : start + _SLICE]
-            # To MGET a key of another type is no error: like any bucket that billing did not write, it has no epoch.
-            commands = [("MGET", self._keys_of(client_id).bucket + client_id) for client_id in part]
-            for client_id, (bucket,) in zip(part, self._scripts.run_all(commands), strict=True):
-                epoch = (bucket or b"").partition(b" ")[0]
-                epochs[client_id] = int(epoch) if epoch.isdigit() else 0
+        for shard, members in by_shard.items():
+            prefix = self._keys[shard].bucket
+            for start in range(0, len(members), _SLICE):
+                part = members[start : start + _SLICE]
+                # A key of another type has no value for MGET: like any bucket that billing did not write, no epoch.
+                found = self._scripts.run(("MGET", *(prefix + client_id for client_id in part)))
+                for client_id, bucket in zip(part, found, strict=True):
+                    epoch = (bucket or b"").partition(b" ")[0]
+                    epochs[client_id] = int(epoch) if epoch.isdigit() else 0
         return epochs
 
     def repaid(self, grants: Mapping[str, Sequence[int]]) -> dict[str, dict[int, int]]:
@@ -148,31 +165,47 @@ class Verification(Calling):
 
         `server` and `asserts` are what `server_of` and `asserts_of` said before the holds were read.
         """
+        return self.rebuild_all([(client_id, epoch, plan)], server=server, asserts=asserts)
+
+    def rebuild_all(self, plans: Iterable[tuple[str, int, BucketPlan]], *, server: str, asserts: int) -> RebuildOutcome:
+        """Do so for (client id, epoch, plan) of a shard, many in one round trip; return the first other outcome.
+
+        It ends there: of the plans behind that one some are written, which the next rebuild overwrites.
+        """
+        commands = (self._rebuild_command(*each, server=server, asserts=asserts) for each in plans)
+        for part in slices(commands, _SLICE):
+            for outcome in self._rebuild_slice(part):
+                if outcome is not RebuildOutcome.REBUILT:
+                    return outcome
+        return RebuildOutcome.REBUILT
+
+    def _rebuild_slice(self, commands: Sequence[Command]) -> list[RebuildOutcome]:
+        return [RebuildOutcome(answer.decode()) for answer in self._scripts.run_all(commands)]
+
+    def _rebuild_command(self, client_id: str, epoch: int, plan: BucketPlan, *, server: str, asserts: int) -> Command:
         check_amount("epoch", epoch)
         keys = self._keys_of(client_id)
         fields = plan.fields()
-        return RebuildOutcome(
-            self._call(
-                "rebuild",
-                (
-                    keys.bucket + client_id,
-                    keys.grants + client_id,
-                    keys.server,
-                    keys.asserts,
-                    keys.expiries,
-                    *(keys.run + run.hex for run in plan.holds),
-                ),
-                epoch,
-                server,
-                asserts,
-                plan.bucket(),
-                self._percents,
-                len(fields),
-                *(part for field in fields.items() for part in field),
-                len(plan.endings),
-                *(part for grant_id, at_ms in plan.endings.items() for part in (at_ms, f"{grant_id} {client_id}")),
-                *(" ".join(f"{grant}:{part}" for grant, part in shares.items()) for shares in plan.holds.values()),
-            )
+        return self._command(
+            "rebuild",
+            (
+                keys.bucket + client_id,
+                keys.grants + client_id,
+                keys.server,
+                keys.asserts,
+                keys.expiries,
+                *(keys.run + run.hex for run in plan.holds),
+            ),
+            epoch,
+            server,
+            asserts,
+            plan.bucket(),
+            self._percents,
+            len(fields),
+            *(part for field in fields.items() for part in field),
+            len(plan.endings),
+            *(part for grant_id, at_ms in plan.endings.items() for part in (at_ms, f"{grant_id} {client_id}")),
+            *(" ".join(f"{grant}:{part}" for grant, part in shares.items()) for shares in plan.holds.values()),
         )
 
 

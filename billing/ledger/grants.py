@@ -124,8 +124,9 @@ def grants_of_shard(connection: Connection, shard: int) -> dict[str, list[tuple[
     columns = (credit_grant.c.client_id, credit_grant.c.grant_id, credit_grant.c.credits)
     mine = select(*columns).where(credit_grant.c.client_id.in_(_clients_of(shard))).order_by(*BURN_ORDER)
     grants: dict[str, list[tuple[int, int]]] = collections.defaultdict(list)
-    for row in connection.execute(mine):
-        grants[row.client_id].append((row.grant_id, row.credits))
+    # All at once and unpacked, here and below: a shard may have hundreds of thousands.
+    for client_id, grant_id, credits_ in connection.execute(mine).all():
+        grants[client_id].append((grant_id, credits_))
     return grants
 
 
@@ -133,8 +134,9 @@ def spent_of_shard(connection: Connection, shard: int) -> dict[str, dict[int, in
     """Return what the log says each grant of each client of a shard has paid; 0 is debt: nothing had covered it."""
     columns = (grant_spent.c.client_id, grant_spent.c.grant_id, grant_spent.c.credits)
     spent: dict[str, dict[int, int]] = collections.defaultdict(dict)
-    for row in connection.execute(select(*columns).where(grant_spent.c.client_id.in_(_clients_of(shard)))):
-        spent[row.client_id][row.grant_id] = row.credits
+    mine = select(*columns).where(grant_spent.c.client_id.in_(_clients_of(shard)))
+    for client_id, grant_id, credits_ in connection.execute(mine).all():
+        spent[client_id][grant_id] = credits_
     return spent
 
 

@@ -8,6 +8,7 @@ or one shard cannot do stops no other (L10).
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 from collections.abc import Set as AbstractSet
@@ -29,6 +30,15 @@ logger = logging.getLogger(__name__)
 
 #: Shards that Redis does not answer for, after which one look ends: each may cost a wait (L9). The next begins behind.
 SILENT_MAX: Final = 4
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Look:
+    """What the servers of some shards answered: trusted, trust lost, or nothing at all."""
+
+    trusted: set[int] = dataclasses.field(default_factory=set)
+    lost: set[int] = dataclasses.field(default_factory=set)
+    silent: dict[int, Unreachable] = dataclasses.field(default_factory=dict)
 
 
 class Rebuilder:
@@ -53,14 +63,14 @@ class Rebuilder:
         with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
             requested = rebuilds.requested(connection)
             known = facts.shards_with_clients(connection)
-        lost, silent = self._lost(known)
-        wanted = (requested.keys() & known) - lost - silent.keys()
-        rebuilt = self._led(lost, wanted, requested) if lost or wanted else 0
-        for error in silent.values():
+        look = self._look(known)
+        wanted = (requested.keys() & known) - look.lost - look.silent.keys()
+        rebuilt = self._led(look, wanted, requested) if look.lost or wanted else 0
+        for error in look.silent.values():
             raise error
         return rebuilt
 
-    def _led(self, lost: set[int], wanted: set[int], requested: dict[int, str]) -> int:
+    def _led(self, look: _Look, wanted: set[int], requested: dict[int, str]) -> int:
         """Rebuild shards as the one who leads; 0 if somebody else does."""
         runtime = self._runtime
         with postgres.reaching(runtime.settings), runtime.engine.begin() as leader:
@@ -68,43 +78,57 @@ class Rebuilder:
                 return 0
             # The leader's connection idles through waits, and its lock must outlive none of them unseen.
             leader.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-            reasons = dict.fromkeys(lost, "its server lost its trust") | requested
-            rebuilt = self._rebuild(lost, reasons)
+            lost = self._closed(look, requested)
+            rebuilt = self._rebuild(lost)
+            wanted = wanted - lost
             # A trusted shard goes on working until it is known that its rebuild can come to an end.
             ready = set(self._flush.arrived(sorted(wanted), outboxes=False))
-            rebuilt |= self._rebuild(ready, reasons)
+            self._close(ready, requested)
+            rebuilt |= self._rebuild(ready)
         left = sorted((lost | wanted) - rebuilt)
         if left:
             message = f"{len(left)} shards still wait for their rebuild ({', '.join(map(str, left[:10]))})"
             raise Recovering(message)
         return len(rebuilt)
 
-    def _lost(self, known: AbstractSet[int]) -> tuple[set[int], dict[int, Unreachable]]:
-        """Return which shards have lost their trust, and those that nobody answers for."""
+    def _look(self, known: AbstractSet[int]) -> _Look:
+        """Ask the servers of some shards whether they are trusted."""
         shards = self._runtime.settings.shards
         order = sorted(known, key=lambda shard: (shard - self._first_shard) % shards)
-        lost: set[int] = set()
-        silent: dict[int, Unreachable] = {}
+        look = _Look()
         for shard in order:
             try:
                 verified, current = self._runtime.buckets.server_of(shard)
             except Unreachable as error:
-                silent[shard] = error
-                if len(silent) == SILENT_MAX:
+                look.silent[shard] = error
+                if len(look.silent) == SILENT_MAX:
                     self._first_shard = (shard + 1) % shards
                     break
             else:
-                if verified != current:
-                    lost.add(shard)
-        return lost, silent
+                (look.trusted if verified == current else look.lost).add(shard)
+        return look
 
-    def _rebuild(self, shards: set[int], reasons: dict[int, str]) -> set[int]:
-        """Close shards, and open them again as their queues are flushed; return which are open."""
+    def _closed(self, look: _Look, requested: dict[int, str]) -> set[int]:
+        """Close the shards that have lost their trust, and return them.
+
+        A server may be lost in the middle of a look: those of its shards that came before would wait a whole rebuild
+        for theirs. So they are looked at once more, and all of them go in one.
+        """
+        self._close(look.lost, requested)
+        missed = self._look(look.trusted).lost if look.lost else set()
+        self._close(missed, requested)
+        return look.lost | missed
+
+    def _close(self, shards: set[int], requested: dict[int, str]) -> None:
+        for shard in sorted(shards):
+            reason = requested.get(shard, "its server lost its trust")
+            logger.warning("billing: shard %d is rebuilt: %s", shard, reason)
+            self._runtime.buckets.close(shard)
+
+    def _rebuild(self, shards: set[int]) -> set[int]:
+        """Open closed shards again as their queues are flushed; return which are open."""
         if not shards:
             return set()
-        for shard in sorted(shards):
-            logger.warning("billing: shard %d is rebuilt: %s", shard, reasons[shard])
-            self._runtime.buckets.close(shard)
         self._wait(assertion_seconds(self._runtime.settings))
         return {shard for shard in self._flush.arrived(sorted(shards), outboxes=True) if self._written(shard)}
 

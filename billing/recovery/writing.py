@@ -52,10 +52,10 @@ def write_shard(runtime: Runtime, shard: int) -> None:
             raise _again(shard, RebuildOutcome.OPEN.name)
         asserts = buckets.asserts_of(shard)
         planned = _plan(runtime, connection, shard)
-    for one in planned:
-        outcome = buckets.rebuild(one.client_id, one.epoch, one.plan, server=server, asserts=asserts)
-        if outcome is not RebuildOutcome.REBUILT:
-            raise _again(shard, outcome.name)
+    plans = ((one.client_id, one.epoch, one.plan) for one in planned)
+    outcome = buckets.rebuild_all(plans, server=server, asserts=asserts)
+    if outcome is not RebuildOutcome.REBUILT:
+        raise _again(shard, outcome.name)
     with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
         locks.lock_shard_exclusive(connection, shard)
         epochs = facts.epochs_of_shard(connection, shard)
@@ -78,10 +78,9 @@ def _plan(runtime: Runtime, connection: Connection, shard: int) -> list[_Planned
     clients = facts.begin_epoch(connection, shard, buckets.epochs, buckets.time_ms(), buckets.repaid)
     held = buckets.held(None, shard)
     logged = facts.logged_runs(connection, [hold.run_id for hold in held])
-    for hold in held:
-        if hold.run_id in logged:
-            # The log has charged it. Left as a hold it would lend nothing, and the reaper would settle it again.
-            buckets.mark_logged(hold.client_id, hold.run_id, logged[hold.run_id])
+    # The log has charged them. Left as holds they would lend nothing, and the reaper would settle them again.
+    charged = [hold for hold in held if hold.run_id in logged]
+    buckets.mark_all_logged([(hold.client_id, hold.run_id, logged[hold.run_id]) for hold in charged])
     holds = _by_client(hold for hold in held if hold.run_id not in logged)
     planned = []
     for found in clients:

@@ -57,13 +57,16 @@ class StoredRecords:
         """Return why there is no bucket to take from: only the catalog knows whether the client exists.
 
         A known client whose bucket is missing, or is not one that billing wrote, has lost it: its shard is rebuilt, and
-        the task waits (L6).
+        the task waits (L6). While a shard is known to come back, PostgreSQL is not asked with each delivery that is put
+        off: a client that it does not know is refused once the shard is open.
         """
-        settings = self._runtime.settings
+        settings, coming_back = self._runtime.settings, self._runtime.coming_back
+        computed = shard_of(client_id, settings.shards)
+        if not missing and computed in coming_back:
+            return _recovering(client_id)
         try:
             with postgres.reaching(settings), self._runtime.engine.begin() as connection:
                 shard = get_client(connection, client_id).shard
-                computed = shard_of(client_id, settings.shards)
                 if shard != computed:
                     on = f"on shard {computed}, the catalog has it on {shard}"
                     rule = f"puts client {client_id!r} {on}: it was changed"
@@ -74,4 +77,9 @@ class StoredRecords:
             return unknown
         except (Unreachable, SQLAlchemyError) as error:
             return Recovering(f"client {client_id!r}: has no bucket, and the catalog does not answer: {error}")
-        return Recovering(f"client {client_id!r}: its shard is being rebuilt; nothing is admitted until then")
+        coming_back.add(computed)
+        return _recovering(client_id)
+
+
+def _recovering(client_id: str) -> Recovering:
+    return Recovering(f"client {client_id!r}: its shard is being rebuilt; nothing is admitted until then")

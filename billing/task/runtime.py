@@ -22,6 +22,7 @@ from billing.credits.buckets import Buckets
 from billing.credits.verbs import Verbs
 from billing.events.publisher import Publisher
 from billing.schema.fleet import check_fleet
+from billing.task.coming_back import ComingBack
 from billing.task.records import Records, StoredRecords
 
 
@@ -31,6 +32,7 @@ class Runtime:
     def __init__(self, read_settings: Callable[[], Settings], clock: Clock | None = None) -> None:
         self._read_settings = read_settings
         self.clock = clock or SystemClock()
+        self.coming_back = ComingBack(self.clock)
         self._engine = PerProcess(lambda: postgres.engine(self.settings))
         self._redis = PerProcess(lambda: redis_connection.connect(self.settings))
         self._buckets = PerProcess(self._make_buckets)

@@ -66,11 +66,13 @@ class Prober(threading.Thread):
         """Try until told to stop."""
         runtime = Runtime(lambda: self._settings)
         try:
+            buckets = runtime.buckets
+            assert isinstance(buckets, Buckets)
             while not self._stopped.wait(_ROUND_SECONDS):
                 for client_id in list(self._clients):
                     with self._between:
                         if client_id in self._clients:
-                            self.tries.append(self._try(runtime.buckets, client_id))
+                            self.tries.append(self._try(buckets, client_id))
         except BaseException as error:  # noqa: BLE001 - the test raises it
             self.error = error
         finally:

@@ -3,7 +3,7 @@
 Each operation goes to the server in a transaction with the increment of a counter, so that its number is its place in
 the server's own order, and with the time. All that was done is then done to a twin in that order: every reply, event
 and alert must be the twin's, and so must all that the client has at the end. That is linearizability of the verbs of
-runs, grants, adjustments and terms on one bucket, for the interleavings that came about. Not in it: sweeps (`overdue`,
+runs, grants, adjustments, postings and terms on one bucket, for the interleavings that came about. Not in it: sweeps (`overdue`,
 `lapse`), ends by time, and losses, which the step-by-step walks have.
 """
 
@@ -63,7 +63,7 @@ class _Numbered(Scripts):
         self.at_ms = int(time[0]) * 1_000 + int(time[1]) // 1_000
         return answer
 
-    def run_all(self, commands: Sequence[Command]) -> list[Any]:
+    def run_each(self, commands: Sequence[Command], *, any_type: bool = False) -> list[Any]:
         """Send the commands one by one: a renewal is one."""
         return [self.run(command) for command in commands]
 
@@ -73,7 +73,7 @@ class HotClient:
 
     def __init__(self, server: Server, client_id: str, seed: int, process: int) -> None:
         self._server = server
-        self._buckets = server.buckets(**_OPTIONS)
+        self._buckets = server.buckets(**_OPTIONS, verified=False)
         self._buckets.balance(client_id)  # loads the library
         counter = f"{server.tag_of(client_id)}hot-operations"
         self._buckets._scripts = self._scripts = _Numbered(self._buckets._scripts.client, counter)
@@ -110,7 +110,7 @@ def check(server: Server, client_id: str, done: Sequence[Done]) -> int:
         clock.ms = moment(one.reply, one.at_ms)
         same(f"operation {expected}, {one.operation}", one.reply, apply(keeper, twin, one.operation))
     ours = TwinReader(keeper, twin).read(client_id)
-    buckets: Buckets = server.buckets(**_OPTIONS)
+    buckets: Buckets = server.buckets(**_OPTIONS, verified=False)
     _, theirs = ServerReader(buckets).read(client_id, list(ours.holds))
     for what in Snapshot.__slots__:
         same(f"{what} of the hot client", getattr(theirs, what), getattr(ours, what))

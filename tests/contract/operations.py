@@ -14,6 +14,7 @@ from uuid import UUID
 
 from billing.core.credits import CREDITS_MAX
 from billing.core.shards import shard_of
+from billing.credits.posting import Posting
 from billing.credits.terms import ClientState, ClientTerms, GrantTerms
 from billing.credits.values import Hold, Settlement
 from tests.contract.making import a_hold, a_run, a_settlement
@@ -69,6 +70,7 @@ class Operations:
         self._settlements: list[Settlement] = []
         self._grants: defaultdict[str, list[tuple[int, int, GrantTerms]]] = defaultdict(list)
         self._adjustments: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
+        self._postings: defaultdict[str, list[list[Posting]]] = defaultdict(list)
         self._terms = terms
         chosen = _WEIGHTS | (_TERMS if terms else {}) | (_LOSSES if losses else {})
         chosen = {name: weight for name, weight in chosen.items() if name not in without}
@@ -151,7 +153,7 @@ class Operations:
 
     def _renew(self, client_id: str) -> Operation:
         owner, run = self._known(client_id)
-        return Operation("renew", owner, ([(owner, run, self.random.choice((None, 5.0, 600.0)))],))
+        return Operation("renew", owner, ([(owner, run, self.random.choice((None, 50_000.0, 70_000.0)))],))
 
     def _stage(self, client_id: str) -> Operation:
         owner, run = self._known(client_id)
@@ -201,7 +203,7 @@ class Operations:
 
     def _adjust(self, client_id: str) -> Operation:
         known = self._adjustments[client_id]
-        if not known or self.random.random() > 0.3:
+        if not known or self.random.random() > 0.5:
             known.append((self._count, self.random.choice((1, 20, 200))))
         return Operation("adjust", client_id, (client_id, *self.random.choice(known[-3:])))
 
@@ -218,6 +220,29 @@ class Operations:
 
     def _a_grant(self, client_id: str) -> int:
         return self.random.choice([*(grant for grant, _, _ in self._grants[client_id][-6:]), self._count])
+
+    def _post(self, client_id: str) -> Operation:
+        """Post to some grants, to debt or to a grant that is not there; or what was posted before.
+
+        Epoch 1 stands for the bucket's own, 2 for the one after it.
+        """
+        known = self._postings[client_id]
+        if not known or self.random.random() > 0.2:
+            known.append([self._posting(client_id, grant) for grant in self._posted_to(client_id)])
+        epoch = 2 if self.random.random() < 0.05 else 1
+        return Operation("post", client_id, (client_id, epoch, self.random.choice(known[-3:])))
+
+    def _posted_to(self, client_id: str) -> list[int]:
+        count = self.random.choice((1, 1, 3))
+        return sorted({self.random.choice((0, *[self._a_grant(client_id)] * 4)) for _ in range(count)})
+
+    def _posting(self, client_id: str, grant: int) -> Posting:
+        """Return totals that stay near 0, whatever was posted before: else all that is given back is soon too much."""
+        credits_ = self.random.choice((0, 2, 5, 20, 60, -1, -5, -20))
+        if client_id == self._rich and self.random.random() < 0.1:
+            credits_ = self.random.choice((CREDITS_MAX, -CREDITS_MAX))
+        restored = self.random.choice((*[0] * 8, 6, -6)) if grant else 0
+        return Posting(grant_id=grant, version=self._count, credits=credits_, restored=restored)
 
     # What changes no credits, and what is lost and comes back.
 
@@ -262,7 +287,8 @@ _WEIGHTS: Final = {
     "open": 1,
     "grant": 35,
     "grant_again": 5,
+    "post": 25,
     "forget": 10,
 }
-_TERMS: Final = {"void": 6, "adjust": 8, "set_terms": 12, "end_grant": 14, "lapse": 5}
+_TERMS: Final = {"void": 6, "adjust": 10, "set_terms": 12, "end_grant": 14, "lapse": 5}
 _LOSSES: Final = {"assert": 6, "mark_logged": 3, "lose": 1, "close": 1, "verify": 8, "rebuild": 6}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import re
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,7 @@ from billing.credits.keys import shard_keys
 from billing.credits.twin.memory import Memory
 from billing.credits.values import Overdue
 from billing.credits.verbs import Verbs
-from tests.contract.servers import LEASE_SECONDS, SHARDS
+from tests.contract.servers import FUTURE_MS, LEASE_SECONDS, SHARDS
 
 #: Between two sweeps: within the third of a lease that is no pause.
 SWEEP_SECONDS = LEASE_SECONDS / 4
@@ -56,6 +57,69 @@ def _end_grant(memory: Memory, client_id: str, grant_id: int, shards: int) -> in
     account.terms = dataclasses.replace(account.terms, expires_ms=now_ms)
     shard.endings[grant_id, client_id] = now_ms
     return now_ms
+
+
+def end_grant_anywhere(client: Any, client_id: str, grant_id: int, shards: int = SHARDS) -> None:
+    """Have the time of a grant be over that ends in the far future, whether it is in use or used up."""
+    shard = shard_of(client_id, shards)
+    if isinstance(client, Memory):
+        account = client.shards[shard].books[client_id].accounts[grant_id]
+        account.terms = dataclasses.replace(account.terms, expires_ms=1)
+        client.shards[shard].endings[grant_id, client_id] = 1
+        return
+    keys = shard_keys(shard)
+    bucket = (client.get(keys.bucket + client_id) or b"").decode()
+    client.set(keys.bucket + client_id, re.sub(rf"( {grant_id}:[\d:]+@\d+),{FUTURE_MS},", r"\1,1,", bucket))
+    terms = (client.hget(keys.grants + client_id, f"t:{grant_id}") or b"").decode()
+    if terms:
+        client.hset(keys.grants + client_id, f"t:{grant_id}", terms.replace(str(FUTURE_MS), "1"))
+    client.zadd(keys.expiries, {f"{grant_id} {client_id}": 1})
+
+
+def end_first(client: Any, client_id: str, chosen: random.Random, shards: int = SHARDS) -> str:
+    """Have the time of a grant be over that ends in the far future, and have it burn first; return what was done.
+
+    One at a time: of those that ended at once the places in the burn order would be others.
+    """
+    shard = shard_of(client_id, shards)
+    keys = shard_keys(shard)
+    if isinstance(client, Memory):
+        book = client.shards[shard].books[client_id]
+        found = [one for one in book.order if one.terms.expires_ms == FUTURE_MS and not one.terms.voided_ms]
+        if not found or any(one.terms.expires_ms == 1 for one in book.order):
+            return "one at a time" if found else "none"
+        account = chosen.choice(found)
+        account.terms = dataclasses.replace(account.terms, priority=0, expires_ms=1)
+        book.order = [account, *(one for one in book.order if one is not account)]
+        client.shards[shard].endings[account.grant_id, client_id] = 1
+        return "ended"
+    text = (client.get(keys.bucket + client_id) or b"").decode()
+    ids = re.findall(rf" (\d+):[\d:]+@\d+,{FUTURE_MS},0", text)
+    if not ids or "@0,1," in text:
+        return "one at a time" if ids else "none"
+    grant = chosen.choice(ids)
+    entry, head = re.search(rf" {grant}:[^ ]*", text), re.search(r"^[^ ]+ [^ ]+", text)
+    assert entry is not None
+    assert head is not None
+    ended = re.sub(rf"@\d+,{FUTURE_MS},", "@0,1,", entry[0])
+    client.set(keys.bucket + client_id, head[0] + ended + text[head.end() :].replace(entry[0], "", 1))
+    client.zadd(keys.expiries, {f"{grant} {client_id}": 1})
+    return "ended"
+
+
+def spoil(client: Any, client_id: str, old: str, new: str, shards: int = SHARDS) -> None:
+    """Replace a grant's numbers in a bucket ("1:100:0:0": what it has available, held and spent)."""
+    shard = shard_of(client_id, shards)
+    if isinstance(client, Memory):
+        grant, *had = map(int, old.split(":"))
+        account = client.shards[shard].books[client_id].accounts[grant]
+        assert [account.available, account.held, account.spent] == had
+        _, account.available, account.held, account.spent = map(int, new.split(":"))
+        return
+    name = shard_keys(shard).bucket + client_id
+    bucket = (client.get(name) or b"").decode()
+    assert f" {old}" in bucket
+    client.set(name, bucket.replace(old, new))
 
 
 class Sweeping:

@@ -71,6 +71,25 @@ def assert_recovering(server: Server, buckets: Verbs, run: UUID) -> None:
     assert contents(server) == before
 
 
+def test_l6_the_buckets_of_a_shard_are_written_in_turn_until_one_is_refused(buckets: Verbs) -> None:
+    """Given a bucket of a newer epoch among them, then the outcome is its, and those before it are written."""
+    names = [name for name in map(str, range(400)) if shard_of(name, SHARDS) == SHARD][:3]
+    first, newer, last = names
+    for name in names:
+        a_client(buckets, 5, client_id=name)
+    buckets.close(SHARD)
+    _, server = buckets.server_of(SHARD)
+    plan = plan_bucket(grants=[(1, 100)], spent={1: 5}, holds=[])
+    assert buckets.rebuild_all([(newer, 3, plan)], server=server, asserts=0) is RebuildOutcome.REBUILT
+    plans = [(name, 2, plan) for name in (first, newer, last)]
+    assert buckets.rebuild_all(plans, server=server, asserts=0) is RebuildOutcome.STALE
+    assert buckets.epochs([first, newer]) == {first: 2, newer: 3}
+    plans = [(name, 4, plan) for name in (first, newer, last)]
+    assert buckets.rebuild_all(plans, server=server, asserts=0) is RebuildOutcome.REBUILT
+    assert buckets.epochs(names) == dict.fromkeys(names, 4)
+    assert buckets.rebuild_all([], server=server, asserts=0) is RebuildOutcome.REBUILT
+
+
 def test_l1_nothing_is_admitted_or_charged_on_a_shard_that_nobody_verified(server: Server, buckets: Verbs) -> None:
     a_client(buckets, 100)
     run = a_run()

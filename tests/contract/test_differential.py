@@ -43,6 +43,7 @@ def test_buckets_and_twin_agree_after_each_random_operation(server: Server, seed
     assert {"settle SETTLED", "settle SETTLED late", "settle SETTLED debt", "settle ALREADY"} <= seen
     assert {"release RELEASED", "release STALE", "expire EXPIRED", "grant GRANTED", "void VOIDED"} <= seen
     assert {"adjust ADJUSTED", "adjust ALREADY", "lapse True", "assert_hold ASSERTED"} <= seen
+    assert {"post POSTED", "post ALREADY", "post STALE", "post UNCOVERED"} <= seen
     assert {"rebuild_as REBUILT", "reserve RECOVERING", "settle UNKNOWN_CLIENT"} <= seen
 
 
@@ -68,6 +69,7 @@ def test_a_difference_is_found_in_the_step_that_made_it(server: Server) -> None:
 def test_one_client_of_many_connections_is_as_if_each_operation_came_alone(server: Server, seed: int) -> None:
     """Given 4 connections that work on one client at once, then a twin answers the same in the server's order."""
     server.flush()
+    server.buckets()
     hot = [HotClient(server, "acme", 10 * seed + number, number) for number in range(4)]
 
     def work(one: HotClient) -> None:

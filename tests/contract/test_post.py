@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,18 +9,19 @@ import pytest
 from billing.core.credits import CREDITS_MAX
 from billing.core.errors import InvalidValue
 from billing.core.shards import shard_of
-from billing.credits.buckets import Buckets
 from billing.credits.posting import Posting, PostOutcome
 from billing.credits.terms import GrantTerms
 from billing.credits.values import GrantBalance, ReserveOutcome
+from billing.credits.verbs import Verbs
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
+from tests.contract.passing import end_grant_anywhere, spoil
 from tests.contract.servers import SHARDS, Server
 from tests.contract.test_terms import FUTURE_MS, balance_of
 
 SHARD = shard_of("acme", SHARDS)
 
 
-def post(buckets: Buckets, *totals: tuple[int, int, int], restored: int = 0, epoch: int = 1) -> PostOutcome:
+def post(buckets: Verbs, *totals: tuple[int, int, int], restored: int = 0, epoch: int = 1) -> PostOutcome:
     """Post (grant, version, credits) totals; `restored` goes with each of them."""
     rows = [
         Posting(grant_id=grant, version=version, credits=credits_, restored=restored)
@@ -30,35 +30,18 @@ def post(buckets: Buckets, *totals: tuple[int, int, int], restored: int = 0, epo
     return buckets.post("acme", epoch, rows)
 
 
-def accounts(buckets: Buckets, grant_id: int) -> tuple[int, int, int, int]:
+def accounts(buckets: Verbs, grant_id: int) -> tuple[int, int, int, int]:
     """Return what a grant has available, held, spent and repaid."""
     grant = grant_of(buckets, grant_id)
     return grant.available, grant.held, grant.spent, grant.repaid
 
 
-def grant_of(buckets: Buckets, grant_id: int) -> GrantBalance:
+def grant_of(buckets: Verbs, grant_id: int) -> GrantBalance:
     """Return one grant of a balance that keeps L2."""
     return next(grant for grant in balance_of(buckets).grants if grant.grant_id == grant_id)
 
 
-def end_now(server: Server, grant_id: int) -> None:
-    """Let a grant's time be over that ends in the far future, whether it is in the string or has left it."""
-    client, tag = server.client(), f"{{billing:{SHARD}}}:"
-    bucket = (client.get(f"{tag}bucket:acme") or b"").decode()  # type: ignore[union-attr]
-    client.set(f"{tag}bucket:acme", re.sub(rf"( {grant_id}:[\d:]+@\d+),{FUTURE_MS},", r"\1,1,", bucket))
-    terms = (client.hget(f"{tag}grants:acme", f"t:{grant_id}") or b"").decode()  # type: ignore[union-attr]
-    if terms:
-        client.hset(f"{tag}grants:acme", f"t:{grant_id}", terms.replace(str(FUTURE_MS), "1"))
-    client.zadd(f"{tag}expiries", {f"{grant_id} acme": 1})
-
-
-def spoil(server: Server, old: str, new: str) -> None:
-    """Replace a part of the bucket's string."""
-    client, name = server.client(), f"{{billing:{SHARD}}}:bucket:acme"
-    client.set(name, (client.get(name) or b"").decode().replace(old, new))  # type: ignore[union-attr]
-
-
-def test_what_the_log_says_of_a_grant_is_taken_as_spent_once(buckets: Buckets) -> None:
+def test_what_the_log_says_of_a_grant_is_taken_as_spent_once(buckets: Verbs) -> None:
     """Given a total, when it is posted twice and then a larger one, then the bucket has taken the larger one, once."""
     a_client(buckets, 100, 50)
     assert post(buckets, (1, 1, 30), (2, 1, 5)) is PostOutcome.POSTED
@@ -70,7 +53,7 @@ def test_what_the_log_says_of_a_grant_is_taken_as_spent_once(buckets: Buckets) -
     assert balance_of(buckets).posted[1].credits == 45
 
 
-def test_the_same_posting_by_many_at_once_is_taken_once(buckets: Buckets) -> None:
+def test_the_same_posting_by_many_at_once_is_taken_once(buckets: Verbs) -> None:
     a_client(buckets, 1_000)
     with ThreadPoolExecutor(20) as pool:
         outcomes = list(pool.map(lambda _: post(buckets, (1, 1, 30)), range(40)))
@@ -79,7 +62,7 @@ def test_the_same_posting_by_many_at_once_is_taken_once(buckets: Buckets) -> Non
     assert accounts(buckets, 1) == (970, 0, 30, 0)
 
 
-def test_l6_a_posting_of_another_epoch_or_on_a_closed_shard_changes_nothing(buckets: Buckets) -> None:
+def test_l6_a_posting_of_another_epoch_or_on_a_closed_shard_changes_nothing(buckets: Verbs) -> None:
     a_client(buckets, 100)
     assert post(buckets, (1, 1, 30), epoch=2) is PostOutcome.STALE
     assert buckets.post("nobody", 1, [Posting(grant_id=1, version=1, credits=1)]) is PostOutcome.UNKNOWN_CLIENT
@@ -89,7 +72,7 @@ def test_l6_a_posting_of_another_epoch_or_on_a_closed_shard_changes_nothing(buck
     assert accounts(buckets, 1) == (100, 0, 0, 0)
 
 
-def test_what_a_grant_has_no_more_is_debt_that_others_repay_and_the_bucket_tells_which(buckets: Buckets) -> None:
+def test_what_a_grant_has_no_more_is_debt_that_others_repay_and_the_bucket_tells_which(buckets: Verbs) -> None:
     """Given a grant of which most is held, then the posting takes the rest, and another one repays the debt."""
     a_client(buckets, 100, 50)
     buckets.reserve(a_hold(a_run(), 90))
@@ -100,7 +83,7 @@ def test_what_a_grant_has_no_more_is_debt_that_others_repay_and_the_bucket_tells
     assert buckets.audit(["acme"])["acme"].balance == balance
 
 
-def test_what_nobody_covers_is_owed_and_blocks_until_a_grant_pays(buckets: Buckets) -> None:
+def test_what_nobody_covers_is_owed_and_blocks_until_a_grant_pays(buckets: Verbs) -> None:
     a_client(buckets, 10)
     assert post(buckets, (1, 1, 25), (0, 1, 5)) is PostOutcome.POSTED
     balance = balance_of(buckets)
@@ -110,14 +93,14 @@ def test_what_nobody_covers_is_owed_and_blocks_until_a_grant_pays(buckets: Bucke
     assert accounts(buckets, 2) == (10, 0, 0, 20)
 
 
-def test_debt_in_the_log_is_debt_in_the_bucket_and_repaid_at_once(buckets: Buckets) -> None:
+def test_debt_in_the_log_is_debt_in_the_bucket_and_repaid_at_once(buckets: Verbs) -> None:
     a_client(buckets, 10, 20)
     assert post(buckets, (0, 1, 15)) is PostOutcome.POSTED
     assert (accounts(buckets, 1), accounts(buckets, 2)) == ((0, 0, 0, 10), (15, 0, 0, 5))
     assert (balance_of(buckets).debt, balance_of(buckets).beyond) == (15, {})
 
 
-def test_what_was_taken_twice_comes_back_to_the_grant_that_paid(buckets: Buckets) -> None:
+def test_what_was_taken_twice_comes_back_to_the_grant_that_paid(buckets: Verbs) -> None:
     """Given a run that was settled twice, then its second charge goes back, and the version keeps it from more."""
     a_client(buckets, 100)
     buckets.settle(a_settlement(a_run(), 30))
@@ -127,7 +110,7 @@ def test_what_was_taken_twice_comes_back_to_the_grant_that_paid(buckets: Buckets
     assert accounts(buckets, 1) == (70, 0, 30, 0)
 
 
-def test_what_comes_back_pays_debt_first(buckets: Buckets) -> None:
+def test_what_comes_back_pays_debt_first(buckets: Verbs) -> None:
     a_client(buckets, 30)
     buckets.settle(a_settlement(a_run(), 30))
     buckets.settle(a_settlement(a_run(task_id="again"), 20))
@@ -136,7 +119,7 @@ def test_what_comes_back_pays_debt_first(buckets: Buckets) -> None:
     assert balance_of(buckets).owed == 0
 
 
-def test_a_used_up_grant_comes_back_at_its_place_with_its_terms(buckets: Buckets) -> None:
+def test_a_used_up_grant_comes_back_at_its_place_with_its_terms(buckets: Verbs) -> None:
     """Given a grant that has left the string, when it gets something back, then it burns where it did, for its SKUs."""
     buckets.open_client("acme")
     terms = GrantTerms(priority=50, expires_ms=FUTURE_MS, skus=("page",))
@@ -152,7 +135,7 @@ def test_a_used_up_grant_comes_back_at_its_place_with_its_terms(buckets: Buckets
     assert buckets.reserve(a_hold(a_run(task_id="image"), 46, sku="image")).outcome is ReserveOutcome.INSUFFICIENT
 
 
-def test_giving_back_undoes_first_what_was_debt_and_pays_its_payers_back(buckets: Buckets) -> None:
+def test_giving_back_undoes_first_what_was_debt_and_pays_its_payers_back(buckets: Verbs) -> None:
     """Given a debt that another grant repaid, when its cause is given back, then that grant has its credits again."""
     a_client(buckets, 10, 20, 30)
     buckets.settle(a_settlement(a_run(), 10))
@@ -166,7 +149,7 @@ def test_giving_back_undoes_first_what_was_debt_and_pays_its_payers_back(buckets
     assert (balance.debt, balance.beyond, balance.order) == (0, {}, (1, 2, 3))
 
 
-def test_debt_that_is_given_back_pays_back_whoever_repaid_it(buckets: Buckets) -> None:
+def test_debt_that_is_given_back_pays_back_whoever_repaid_it(buckets: Verbs) -> None:
     a_client(buckets, 10, 20)
     buckets.settle(a_settlement(a_run(), 40))
     buckets.grant("acme", 3, 15)
@@ -176,7 +159,7 @@ def test_debt_that_is_given_back_pays_back_whoever_repaid_it(buckets: Buckets) -
     assert (balance_of(buckets).debt, balance_of(buckets).owed) == (3, 0)
 
 
-def test_more_than_was_ever_spent_is_not_given_back(buckets: Buckets) -> None:
+def test_more_than_was_ever_spent_is_not_given_back(buckets: Verbs) -> None:
     a_client(buckets, 10)
     buckets.settle(a_settlement(a_run(), 15))
     for grant, credits_ in ((1, -11), (0, -6), (9, -1)):
@@ -185,7 +168,7 @@ def test_more_than_was_ever_spent_is_not_given_back(buckets: Buckets) -> None:
     assert (accounts(buckets, 1), balance_of(buckets).debt, balance_of(buckets).posted) == ((0, 0, 10, 0), 5, {})
 
 
-def test_what_the_bucket_never_knew_is_debt_of_that_grant(buckets: Buckets) -> None:
+def test_what_the_bucket_never_knew_is_debt_of_that_grant(buckets: Verbs) -> None:
     a_client(buckets, 10)
     assert post(buckets, (9, 1, 4)) is PostOutcome.POSTED
     assert (balance_of(buckets).beyond, accounts(buckets, 1)) == ({9: 4}, (6, 0, 0, 4))
@@ -193,18 +176,18 @@ def test_what_the_bucket_never_knew_is_debt_of_that_grant(buckets: Buckets) -> N
     assert (balance_of(buckets).beyond, accounts(buckets, 1)) == ({9: 1}, (9, 0, 0, 1))
 
 
-def test_no_sum_of_a_bucket_passes_what_a_double_counts_to(buckets: Buckets) -> None:
+def test_no_sum_of_a_bucket_passes_what_a_double_counts_to(buckets: Verbs) -> None:
     a_client(buckets, CREDITS_MAX - 5)
     assert post(buckets, (0, 1, 6)) is PostOutcome.TOO_LARGE
     assert post(buckets, (0, 1, 5)) is PostOutcome.POSTED
     assert balance_of(buckets).debt == 5
 
 
-def test_an_ended_grant_still_pays_what_it_had_spent_until_it_has_lapsed(buckets: Buckets, server: Server) -> None:
+def test_an_ended_grant_still_pays_what_it_had_spent_until_it_has_lapsed(buckets: Verbs, server: Server) -> None:
     """Given a grant whose time is over, when it has not lapsed, then a posting takes from it; afterwards it is debt."""
     buckets.open_client("acme")
     buckets.grant("acme", 1, 100, GrantTerms(expires_ms=FUTURE_MS))
-    end_now(server, 1)
+    end_grant_anywhere(server.client(), "acme", 1)
     assert post(buckets, (1, 1, 30)) is PostOutcome.POSTED
     grant = grant_of(buckets, 1)
     assert (grant.spent, grant.expired, balance_of(buckets).beyond) == (30, 70, {})
@@ -215,14 +198,14 @@ def test_an_ended_grant_still_pays_what_it_had_spent_until_it_has_lapsed(buckets
 
 @pytest.mark.parametrize("left", [False, True], ids=["in the string", "used up"])
 def test_what_comes_back_to_an_ended_grant_has_ended_with_it_and_is_looked_at_again(
-    buckets: Buckets, server: Server, *, left: bool
+    buckets: Verbs, server: Server, *, left: bool
 ) -> None:
     buckets.open_client("acme")
     buckets.grant("acme", 1, 30, GrantTerms(expires_ms=FUTURE_MS))
     buckets.settle(a_settlement(a_run(), 30 if left else 20))
     buckets.grant("acme", 2, 50)
     buckets.void("acme", 2)
-    end_now(server, 1)
+    end_grant_anywhere(server.client(), "acme", 1)
     buckets.forget_lapsed(buckets.lapse(SHARD, 10))
     assert post(buckets, (1, 1, -20)) is PostOutcome.POSTED
     grant = grant_of(buckets, 1)
@@ -230,7 +213,7 @@ def test_what_comes_back_to_an_ended_grant_has_ended_with_it_and_is_looked_at_ag
     assert [(one.grant_id, one.expired) for one in buckets.lapse(SHARD, 10)] == [(1, 20 if left else 30)]
 
 
-def test_what_comes_back_to_a_used_up_grant_that_was_voided_meanwhile_is_voided(buckets: Buckets) -> None:
+def test_what_comes_back_to_a_used_up_grant_that_was_voided_meanwhile_is_voided(buckets: Verbs) -> None:
     a_client(buckets, 30)
     buckets.settle(a_settlement(a_run(), 30))
     buckets.grant("acme", 2, 50)
@@ -239,19 +222,19 @@ def test_what_comes_back_to_a_used_up_grant_that_was_voided_meanwhile_is_voided(
     assert (grant_of(buckets, 1).voided, grant_of(buckets, 1).available) == (20, 0)
 
 
-def test_what_was_lost_is_put_back_without_being_spent_and_taken_away_again(buckets: Buckets, server: Server) -> None:
+def test_what_was_lost_is_put_back_without_being_spent_and_taken_away_again(buckets: Verbs, server: Server) -> None:
     """Given a bucket that lost 10 credits and one that has 10 too many, when restored, then each adds up again (L2)."""
     a_client(buckets, 100)
-    spoil(server, "1:100:0:0", "1:90:0:0")
+    spoil(server.client(), "acme", "1:100:0:0", "1:90:0:0")
     assert post(buckets, (1, 1, 0), restored=10) is PostOutcome.POSTED
     assert accounts(buckets, 1) == (100, 0, 0, 0)
-    spoil(server, "1:100:0:0", "1:4:0:106")
+    spoil(server.client(), "acme", "1:100:0:0", "1:4:0:106")
     assert post(buckets, (1, 2, 0), restored=0) is PostOutcome.POSTED
     balance = balance_of(buckets)
     assert (accounts(buckets, 1), balance.beyond, balance.owed) == ((0, 0, 100, 0), {1: 6}, 6)
 
 
-def test_a_posting_alerts_as_a_settle_does_and_arms_again_as_a_release_does(buckets: Buckets) -> None:
+def test_a_posting_alerts_as_a_settle_does_and_arms_again_as_a_release_does(buckets: Verbs) -> None:
     a_client(buckets, 100)
     post(buckets, (1, 1, 85))
     assert [alert.percent for alert in buckets.alerts(count=10)] == [20]
@@ -260,7 +243,7 @@ def test_a_posting_alerts_as_a_settle_does_and_arms_again_as_a_release_does(buck
     assert [alert.percent for alert in buckets.alerts(count=10)] == [20, 0]
 
 
-def test_a_posting_is_refused_that_no_bucket_could_mean(buckets: Buckets) -> None:
+def test_a_posting_is_refused_that_no_bucket_could_mean(buckets: Verbs) -> None:
     a_client(buckets, 100)
     for rows in (
         [Posting(grant_id=1, version=1, credits=1), Posting(grant_id=1, version=2, credits=2)],

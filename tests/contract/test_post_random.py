@@ -9,16 +9,16 @@ from __future__ import annotations
 import collections
 import json
 import random
-import re
 
 import pytest
 
 from billing.core.shards import shard_of
-from billing.credits.buckets import Buckets
 from billing.credits.posting import Posting, PostOutcome
 from billing.credits.terms import ClientTerms, GrantTerms
 from billing.credits.values import Balance, GrantOutcome, ReserveOutcome, SettleOutcome
+from billing.credits.verbs import Verbs
 from tests.contract.making import a_hold, a_run, a_settlement
+from tests.contract.passing import end_first
 from tests.contract.servers import SHARDS, Server
 from tests.contract.test_terms import FUTURE_MS, balance_of
 
@@ -30,7 +30,7 @@ SKUS = ("page", "image")
 class PostWalk:
     """A client whose log is kept beside its bucket."""
 
-    def __init__(self, buckets: Buckets, server: Server, seed: int) -> None:
+    def __init__(self, buckets: Verbs, server: Server, seed: int) -> None:
         self.buckets, self.server, self.random = buckets, server, random.Random(seed)
         self.log: collections.Counter[int] = collections.Counter()
         self.totals: dict[int, Posting] = {}
@@ -149,24 +149,9 @@ class PostWalk:
 
     def pass_time(self) -> str:
         """Let the time of a grant in the string be over."""
-        client, name = self.server.client(), f"{{billing:{SHARD}}}:bucket:acme"
-        text = (client.get(name) or b"").decode()  # type: ignore[union-attr]
-        found = re.findall(rf" (\d+):[\d:]+@\d+,{FUTURE_MS},0", text)
-        if not found or self.random.random() < 0.5:
+        if self.random.random() < 0.5:
             return "none"
-        grant = self.random.choice(found)
-        # Of one that expires at 1 the place in the burn order is another.
-        entry = re.search(rf" {grant}:[^ ]*", text)
-        assert entry is not None
-        ended = re.sub(rf"@(\d+),{FUTURE_MS},", r"@0,1,", entry[0])
-        place = re.search(r"^[^ ]+ [^ ]+", text)
-        assert place is not None
-        if re.search(r"@0,1,", text):
-            return "one at a time"
-        rest = text[place.end() :].replace(entry[0], "", 1)
-        client.set(name, place[0] + ended + rest)
-        client.zadd(f"{{billing:{SHARD}}}:expiries", {f"{grant} acme": 1})
-        return "ended"
+        return end_first(self.server.client(), "acme", self.random)
 
     def lapse(self) -> str:
         """Sweep the shard."""
@@ -189,7 +174,7 @@ def of_log(balance: Balance) -> dict[int, int]:
 
 @pytest.mark.parametrize("seed", range(2))
 def test_l2_every_law_holds_after_each_of_500_random_operations_with_postings(
-    buckets: Buckets, server: Server, seed: int
+    buckets: Verbs, server: Server, seed: int
 ) -> None:
     print(f"seed {seed}")  # noqa: T201 - pytest shows it with a failure
     walk = PostWalk(buckets, server, seed)

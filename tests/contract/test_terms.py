@@ -74,9 +74,7 @@ def test_burn_order_is_priority_then_expiry_then_id(buckets: Verbs) -> None:
     assert grants_of(buckets, run) == {4: 10, 5: 10, 7: 10, 2: 5}
 
 
-def test_l1_a_grant_pays_until_the_millisecond_of_its_expiry_and_nothing_after(
-    buckets: Verbs, server: Server
-) -> None:
+def test_l1_a_grant_pays_until_the_millisecond_of_its_expiry_and_nothing_after(buckets: Verbs, server: Server) -> None:
     will_end(buckets)
     assert buckets.reserve(a_hold(a_run(task_id="in time"), 10)).outcome is ReserveOutcome.HELD
     end_grant(server.client(), "acme", 1)

@@ -15,14 +15,14 @@ import multiprocessing
 import secrets
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from billing.core.shards import shard_of
 from tests.contract.differential import Difference, Pair
 from tests.contract.hot import Done, HotClient, check
-from tests.contract.operations import Operations
+from tests.contract.operations import Operation, Operations
 from tests.contract.servers import BINARIES, Server, started
 
 #: Shard 0 is the hot client's; the others belong to groups, and a segment's seed says which group's it uses.
@@ -75,22 +75,34 @@ def walk(task: Task) -> Walked:
     """Walk segment after segment, with the hot client in between."""
     server = Server("", "", port=task.port, shards=SHARDS)
     hot = HotClient(server, HOT, segment_seed(task.seed, task.process, -1), task.process)
-    total: Counter[str] = Counter()
+    pair = Pair(server, (), shards=SHARDS, verified=False)
+    compared = 0
     for number, first in enumerate(range(0, task.operations, SEGMENT)):
         seed = segment_seed(task.seed, task.process, number)
         clients = clients_of(seed)
-        pair = Pair(server, clients, shards=SHARDS)
         operations = iter(Operations(seed, clients, shards=SHARDS))
-        for step, operation in enumerate(itertools.islice(operations, min(SEGMENT, task.operations - first))):
+        walked = itertools.islice(operations, min(SEGMENT, task.operations - first))
+        for step, operation in enumerate(itertools.chain(walked, ending(pair, clients))):
             try:
                 pair.step(operation)
             except AssertionError as error:
                 difference = f"seed {seed}, step {step}: {operation}\n{error}"
-                return Walked(compared=first + step, done=total, hot=hot.done, difference=difference)
+                return Walked(compared=compared, done=pair.done, hot=hot.done, difference=difference)
+            compared += 1
             if step % HOT_EVERY == 0:
                 hot.step()
-        total += pair.done
-    return Walked(compared=task.operations, done=total, hot=hot.done)
+    return Walked(compared=compared, done=pair.done, hot=hot.done)
+
+
+def ending(pair: Pair, clients: Sequence[str]) -> Iterator[Operation]:
+    """End what is held at the end of a segment, and empty the outboxes; the clients stay."""
+    for client_id in clients:
+        shard = shard_of(client_id, SHARDS)
+        yield Operation("verify", client_id, (shard,), {"expected": None})
+        for hold in pair.twin.held(client_id):
+            yield Operation("end_lease", client_id, (client_id, hold.run_id))
+            yield Operation("expire", client_id, (client_id, hold.run_id))
+        yield Operation("forget_oldest", client_id, (shard, 1_000))
 
 
 def run(seed: int, operations: int, processes: int, kind: str) -> bool:

@@ -9,14 +9,16 @@ import signal
 import sys
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 from billing.core.settings import Settings
+from billing.credits import verification
 from billing.credits.buckets import Buckets
 from billing.task.runtime import Runtime
 from tests.integration.recovering import PromptRebuilder
 
 #: Where it dies: after which call, and whether that call is made.
-POINTS = {"closed": ("close", True), "half written": ("rebuild", True), "committed": ("verify", False)}
+POINTS = {"closed": ("close", True), "between two slices": ("_rebuild_slice", True), "committed": ("verify", False)}
 
 
 def dying(step: Callable[..., Any], *, after: bool) -> Callable[..., Any]:
@@ -34,6 +36,8 @@ def dying(step: Callable[..., Any], *, after: bool) -> Callable[..., Any]:
 def main() -> None:
     """Rebuild, and die on the way."""
     settings = Settings(**json.loads(sys.argv[1]))
+    # Each bucket is a slice of its own, so that it may die between two.
+    patch.object(verification, "_SLICE", 1).start()
     name, after = POINTS[sys.argv[2]]
     setattr(Buckets, name, dying(getattr(Buckets, name), after=after))
     PromptRebuilder(Runtime(lambda: settings)).step()

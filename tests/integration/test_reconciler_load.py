@@ -19,6 +19,7 @@ import pytest
 
 from billing import admin
 from billing.core.shards import shard_of
+from billing.credits.buckets import Buckets
 from billing.credits.keys import shard_keys
 from billing.reconciliation.continuous.status import Status
 from tests.fleet.crowd import add_crowd
@@ -101,7 +102,9 @@ Undo = Callable[[], object]
 
 
 def _redis(fleet: Fleet) -> Any:
-    return fleet.buckets._scripts.client
+    buckets = fleet.buckets
+    assert isinstance(buckets, Buckets)
+    return buckets._scripts.client
 
 
 def _key(fleet: Fleet, client_id: str, part: str) -> str:

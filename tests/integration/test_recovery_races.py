@@ -50,14 +50,14 @@ def epoch_of(business: Business) -> int:
 def test_given_a_rebuilder_that_pauses_before_it_writes_when_another_is_done_then_it_writes_and_opens_nothing(
     business: Business, rival: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rebuild = Buckets.rebuild
+    rebuild = Buckets.rebuild_all
 
     def paused(self: Buckets, *args: Any, **options: Any) -> RebuildOutcome:
-        monkeypatch.setattr(Buckets, "rebuild", rebuild)
+        monkeypatch.setattr(Buckets, "rebuild_all", rebuild)
         write_shard(rival, SHARD)
         return rebuild(self, *args, **options)
 
-    monkeypatch.setattr(Buckets, "rebuild", paused)
+    monkeypatch.setattr(Buckets, "rebuild_all", paused)
     with pytest.raises(Recovering, match="stale meanwhile"):
         write_shard(business.runtime, SHARD)
     assert (business.balance("acme").epoch, epoch_of(business)) == (3, 3)

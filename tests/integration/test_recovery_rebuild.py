@@ -16,6 +16,7 @@ import pytest
 from billing.core.errors import Retryable
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
+from billing.credits.buckets import Buckets
 from billing.credits.values import SettleOutcome
 from billing.recovery.rebuild import assertion_seconds
 from billing.task.runtime import Runtime
@@ -120,6 +121,29 @@ def test_given_a_postgresql_that_was_restored_to_an_older_state_when_rebuilt_the
     assert business.balance("acme").epoch == 5
 
 
+def test_given_a_server_that_is_lost_in_the_middle_of_a_look_then_all_of_its_shards_are_rebuilt_in_one_round(
+    business: Business, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L6: the shard that was looked at before the loss waits for no second renewal."""
+    clients = ("acme", "bolt", "core")
+    shards = {shard_of(business.client(client_id, 10), SHARDS) for client_id in clients}
+    assert len(shards) == 3
+    look, looked = Buckets.server_of, []
+
+    def losing(self: Buckets, shard: int) -> tuple[str | None, str]:
+        looked.append(shard)
+        if looked == sorted(shards)[:2]:
+            business.lose()
+        return look(self, shard)
+
+    rebuilder = business.rebuilder
+    monkeypatch.setattr(Buckets, "server_of", losing)
+    with business.consuming():
+        assert rebuilder.step() == 3
+    assert rebuilder.waits.count(assertion_seconds(business.settings)) == 1
+    assert [business.balance(client_id).available for client_id in clients] == [10, 10, 10]
+
+
 def test_given_two_rebuilders_at_once_when_a_server_is_lost_then_one_leads_and_the_epoch_rises_once(
     business: Business,
 ) -> None:
@@ -148,6 +172,7 @@ def test_given_a_rebuilder_that_is_killed_on_the_way_then_nothing_is_admitted_an
 ) -> None:
     """L6: whatever a dead rebuilder left, the shard stays closed until another has rebuilt it from the start."""
     business.client("acme", 100)
+    business.client(NEIGHBOUR, 50)
     with business.consuming():
         hold = business.hold("acme", 40, "a")
         business.settle("acme", 25, "b")
@@ -158,12 +183,17 @@ def test_given_a_rebuilder_that_is_killed_on_the_way_then_nothing_is_admitted_an
         died = subprocess.run([sys.executable, "-m", killed_rebuilder.__name__, given, point], check=False, cwd=ROOT)
         assert died.returncode == -9
         assert not business.is_open("acme")
+        written = [epoch == 2 for epoch in business.runtime.buckets.epochs(["acme", NEIGHBOUR]).values()]
+        assert sum(written) == {"closed": 0, "between two slices": 1, "committed": 2}[point]
         wait_until(lambda: rebuilt(business), "the dead leader's lock is free, and the shard rebuilt")
     balance = business.balance("acme")
     assert (balance.available, balance.held, balance.spent) == (35, 40, 25)
+    assert business.balance(NEIGHBOUR).available == 50
 
 
 ROOT = Path(__file__).parents[2]
+#: A client of the same shard.
+NEIGHBOUR = next(name for name in map(str, range(1_000)) if shard_of(name, SHARDS) == shard_of("acme", SHARDS))
 
 
 def rebuilt(business: Business) -> bool:

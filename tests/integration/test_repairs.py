@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from billing.core.errors import Retryable
 from billing.core.shards import shard_of
+from billing.credits.buckets import Buckets
 from billing.credits.keys import shard_keys
 from billing.reconciliation.reconcile import reconcile
 from billing.reconciliation.repair.repair import Plan, Repaired, plan_repair, repair
@@ -201,7 +202,9 @@ def _sql(fleet: Fleet, statement: str, *values: object) -> list[tuple[Any, ...]]
 
 
 def _redis(fleet: Fleet) -> Any:
-    return fleet.buckets._scripts.client
+    buckets = fleet.buckets
+    assert isinstance(buckets, Buckets)
+    return buckets._scripts.client
 
 
 def _key(fleet: Fleet, client_id: str, part: str) -> str:

@@ -7,7 +7,7 @@ from importlib import resources
 
 import pytest
 
-from billing.credits.scripts import SHARED, VERBS, library
+from billing.credits.scripts import SHARED, VERBS, Command, library, slices
 
 FOLDER = resources.files("billing.credits") / "lua"
 
@@ -40,3 +40,13 @@ def test_the_librarys_name_changes_with_its_text() -> None:
     name, text = library()
     assert re.fullmatch(r"billing_[0-9a-f]{8}", name)
     assert text.startswith(f"#!lua name={name}\n")
+
+
+def test_l9_what_one_round_trip_carries_is_bounded_in_commands_and_in_bytes() -> None:
+    """Given many short commands and some long ones, then each is sent once and in order; one too long goes alone."""
+    short: list[Command] = [("GET", number) for number in range(1_001)]
+    assert [len(part) for part in slices(short, 500)] == [500, 500, 1]
+    assert [command for part in slices(short, 500) for command in part] == short
+    long: list[Command] = [("SET", "key", "x" * size) for size in (600_000, 600_000, 100, 5_000_000, 100)]
+    assert [len(part) for part in slices(long, 500)] == [1, 2, 1, 1]
+    assert list(slices([], 500)) == []

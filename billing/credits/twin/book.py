@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Final, Self
 
+from billing.credits.posting import Posted
 from billing.credits.terms import ORDINARY, ClientTerms, GrantTerms
 from billing.credits.twin.marks import Marks
 from billing.credits.values import Balance, GrantBalance
@@ -66,7 +67,8 @@ class Book:
 
     `debt = debt_settled + debt_adjusted - sum(repaid)`, and while there is any, no unrestricted grant has anything to
     use: what comes back to one pays debt. `order` is the burn order of the grants that are not used up; those that were
-    when the last grant came have left it, and with it their terms.
+    when the last grant came have left it, until a posting gives something back to them. `beyond` is the part of
+    `debt_settled` that the log counts as paid by a grant which had no more; `posted` what was posted.
     """
 
     epoch: int
@@ -78,6 +80,8 @@ class Book:
     debt_adjusted: int = 0
     terms: ClientTerms = ClientTerms()
     adjustments: dict[int, Mapping[int, int]] = field(default_factory=dict)
+    beyond: dict[int, int] = field(default_factory=dict)
+    posted: dict[int, Posted] = field(default_factory=dict)
     marks: Marks | None = None
 
     @property
@@ -105,15 +109,33 @@ class Book:
         """Return what the usable grants brought, less what of it paid debt: marks are shares of it."""
         return sum(account.available + account.held + account.spent for account in self.paying(now_ms))
 
+    def has_lent(self, shares: Mapping[int, int]) -> bool:
+        """Whether the bucket has all grants that a hold names; one that was lost and opened anew has not."""
+        return shares.keys() <= {account.grant_id for account in self.order}
+
     def add(self, account: Account) -> None:
         """Give a grant its place in the burn order; what is used up leaves it."""
         self.accounts[account.grant_id] = account
         stay = [other for other in self.order if not other.used_up]
-        for gone in self.order:
-            if gone.used_up:
-                gone.terms = ORDINARY
         place = next((i for i, other in enumerate(stay) if burns_at(account) < burns_at(other)), len(stay))
         self.order = [*stay[:place], account, *stay[place:]]
+
+    def copy(self) -> Self:
+        """Return a bucket that changes apart from this one."""
+        accounts = {grant: replace(account) for grant, account in self.accounts.items()}
+        return replace(
+            self,
+            accounts=accounts,
+            order=[accounts[account.grant_id] for account in self.order],
+            adjustments=dict(self.adjustments),
+            beyond=dict(self.beyond),
+            posted=dict(self.posted),
+        )
+
+    def rearm(self, now_ms: int) -> None:
+        """Arm the marks again that the client is lifted above, credits having come back."""
+        if self.marks is not None:
+            self.marks = self.marks.rearmed(self.usable(now_ms), self.brought(now_ms))
 
     def put_back(self, account: Account, credits_: int, now_ms: int) -> None:
         """Give credits to a grant, the only way: lost if it has ended, else debt first, unless it is for some SKUs."""
@@ -145,6 +167,8 @@ class Book:
             room=self.room,
             terms=self.terms,
             grant_terms={one.grant_id: one.terms for one in self.order if one.terms != ORDINARY},
+            beyond={grant: credits_ for grant, credits_ in self.beyond.items() if credits_},
+            posted=dict(self.posted),
         )
 
 

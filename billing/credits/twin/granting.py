@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from billing.core.credits import CREDITS_MAX, check_amount
 from billing.core.limits import USABLE_GRANTS_MAX
 from billing.credits.granting import AdjustOutcome, AdjustReply, Lapsed, TermsOutcome, VoidOutcome
-from billing.credits.terms import ORDINARY, ClientState, ClientTerms, GrantTerms
+from billing.credits.terms import ORDINARY, ClientTerms, GrantTerms
 from billing.credits.twin.book import NONE, Account, Book, take
 from billing.credits.twin.marks import Marks
 from billing.credits.twin.memory import InMemory, Shard, atomic
@@ -33,8 +33,11 @@ class Granting(InMemory):
         return OpenOutcome.OPENED
 
     @atomic
-    def grant(self, client_id: str, grant_id: int, credits_: int, terms: GrantTerms = ORDINARY) -> GrantOutcome:  # noqa: PLR0911 - one return per outcome
-        """Add an allotment; what the client owes is paid first, unless the grant is for some SKUs alone."""
+    def grant(self, client_id: str, grant_id: int, credits_: int, terms: GrantTerms = ORDINARY) -> GrantOutcome:
+        """Add an allotment; what the client owes is paid first, unless the grant is for some SKUs alone.
+
+        A closed client's bucket takes it too: what the ledger has, the bucket has (L2).
+        """
         check_amount("grant_id", grant_id)
         check_amount("credits", credits_)
         terms.text()  # refuses a SKU that a bucket could not keep
@@ -47,8 +50,6 @@ class Granting(InMemory):
         if grant_id in book.accounts:
             same = book.accounts[grant_id].granted == credits_
             return GrantOutcome.ALREADY if same else GrantOutcome.CONFLICT
-        if book.terms.state is ClientState.CLOSED:
-            return GrantOutcome.CLOSED
         if book.total + credits_ > CREDITS_MAX:
             return GrantOutcome.TOO_LARGE
         if sum(not account.used_up for account in book.paying(now_ms)) >= USABLE_GRANTS_MAX:
@@ -71,7 +72,7 @@ class Granting(InMemory):
     def void(self, client_id: str, grant_id: int) -> VoidOutcome:
         """Take back what a grant has available; its holds keep what they were lent.
 
-        Of a grant that is used up each void may be the first; one whose time was over has expired, and stays so.
+        What a posting gives back to a used-up grant later is voided too. One whose time was over has expired.
         """
         shard, now_ms = self._of(client_id), self._memory.now_ms()
         if self._recovering(shard):
@@ -84,7 +85,7 @@ class Granting(InMemory):
             return VoidOutcome.UNKNOWN_GRANT
         if account.terms.voided_ms:
             return VoidOutcome.ALREADY
-        if account in book.order and account.pays_at(now_ms):
+        if account.pays_at(now_ms):
             terms = account.terms
             account.terms = GrantTerms(
                 priority=terms.priority, expires_ms=terms.expires_ms, skus=terms.skus, voided_ms=now_ms

@@ -173,6 +173,10 @@ class InMemory:
     _outbox_entries_max: int
     _percents: tuple[int, ...]
 
+    def node_of(self, shard: int) -> str:  # noqa: ARG002 - a memory is one server, whichever the shard
+        """Return the name of the server that has a shard: all have one."""
+        return ""
+
     def _of(self, client_id: str) -> Shard:
         """Return the shard of a client."""
         return self._memory.shards[shard_of(client_id, self.shards)]

@@ -87,10 +87,21 @@ class Reading(InMemory):
         return waiting
 
     @atomic
+    def outboxes_since_ms(self, shards: Sequence[int]) -> dict[int, int | None]:
+        """Return of each shard when the oldest entry of its outbox was written; None: it is empty."""
+        firsts = {number: next(iter(self._memory.shards[number].outbox.entries), None) for number in shards}
+        return {number: None if first is None else int(first.partition("-")[0]) for number, first in firsts.items()}
+
+    @atomic
     def forget(self, entries: Sequence[tuple[int, str]]) -> None:
         """Remove confirmed entries, each (shard, entry id)."""
         for shard, entry_id in entries:
             self._memory.shards[shard].outbox.entries.pop(entry_id, None)
+
+    def forget_reached(self, entries: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
+        """Remove confirmed entries; none is left to be removed later."""
+        self.forget(entries)
+        return []
 
     @atomic
     def alerts(self, *, count: int) -> list[AlertEntry]:
@@ -100,6 +111,12 @@ class Reading(InMemory):
             for number in range(self.shards)
             for entry_id, told in islice(self._memory.shards[number].alerts.entries.items(), count)
         ]
+
+    @atomic
+    def ends_told(self, client_ids: Sequence[str]) -> set[str]:
+        """Return those of these clients whose end was told since a grant last left them something."""
+        books = {client_id: self._of(client_id).books.get(client_id) for client_id in client_ids}
+        return {client_id for client_id, book in books.items() if book and book.marks and book.marks.end_alerted}
 
     @atomic
     def forget_alerts(self, entries: Sequence[AlertEntry]) -> None:

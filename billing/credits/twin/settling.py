@@ -54,7 +54,10 @@ class Settling(Reserving):
         book = shard.books.get(client_id)
         if book is None:
             return SettleReply(outcome=SettleOutcome.UNKNOWN_CLIENT)
-        charge = charged(book, {} if run is None else run.grants_lent_by(book), settlement, now_ms)
+        held = {} if run is None else run.grants_lent_by(book)
+        if not book.has_lent(held):
+            return SettleReply(outcome=SettleOutcome.CORRUPT)
+        charge = charged(book, held, settlement, now_ms)
         if charge.debt and book.total + charge.debt > CREDITS_MAX:
             return SettleReply(outcome=SettleOutcome.TOO_LARGE)
 
@@ -70,7 +73,7 @@ class Settling(Reserving):
         if charge.taken or charge.debt:
             self._tell(shard, client_id, book, now_ms)
         else:
-            _rearm(book, now_ms)
+            book.rearm(now_ms)
         event = _event(settlement, charge, epoch=book.epoch, late=run is None, now_ms=now_ms)
         entry_id = shard.outbox.add(event, now_ms)
         shard.runs[run_id] = SettledRun(
@@ -103,13 +106,16 @@ class Settling(Reserving):
         # `*` is the token of a hold that was asserted for a running attempt, whichever that is.
         if run.hold.token not in (token, "*"):
             return ReleaseOutcome.STALE
-        _drop(shard, run, now_ms)
-        return ReleaseOutcome.RELEASED
+        return ReleaseOutcome.RELEASED if _drop(shard, run, now_ms) else ReleaseOutcome.CORRUPT
 
     @atomic
     def renew(self, items: Sequence[tuple[str, UUID, float | None]]) -> list[RenewOutcome]:
         """Move the deadlines of running attempts: (client id, run id, lease in seconds or None)."""
         return [self._renew(self._of(client_id), run_id, seconds) for client_id, run_id, seconds in items]
+
+    def renew_each(self, items: Sequence[tuple[str, UUID, float | None]]) -> list[RenewOutcome | Exception]:
+        """Do the same: a memory fails for none of them."""
+        return list(self.renew(items))
 
     def _renew(self, shard: Shard, run_id: UUID, lease_seconds: float | None) -> RenewOutcome:
         now_ms = self._memory.now_ms()
@@ -167,8 +173,7 @@ class Settling(Reserving):
         paused = now_ms - shard.swept_ms > self._lease_ms // _SWEEPS_PER_LEASE or now_ms < shard.grace_ms
         if paused or shard.leases.get(run_id, 0) > now_ms:
             return ExpireOutcome.NOT_DUE
-        _drop(shard, run, now_ms)
-        return ExpireOutcome.EXPIRED
+        return ExpireOutcome.EXPIRED if _drop(shard, run, now_ms) else ExpireOutcome.CORRUPT
 
 
 @dataclass(kw_only=True, slots=True)
@@ -243,18 +248,19 @@ def _give_back(book: Book, held: dict[int, int], left: dict[int, int], now_ms: i
         book.put_back(account, left[grant], now_ms)
 
 
-def _drop(shard: Shard, run: HeldRun, now_ms: int) -> None:
-    """End a hold without a charge. One whose bucket is gone, or of another epoch, gives nothing back."""
+def _drop(shard: Shard, run: HeldRun, now_ms: int) -> bool:
+    """End a hold without a charge. One whose bucket is gone, or of another epoch, gives nothing back.
+
+    False, and nothing is changed, where the bucket has not the grants that lent.
+    """
     book = shard.books.get(run.hold.client_id)
     if book is not None:
         held = run.grants_lent_by(book)
+        if not book.has_lent(held):
+            return False
         book.room -= run.lent_by(book).get(NONE, 0)
         _give_back(book, held, held, now_ms)
-        _rearm(book, now_ms)
+        book.rearm(now_ms)
     del shard.runs[run.hold.run_id]
     shard.leases.pop(run.hold.run_id, None)
-
-
-def _rearm(book: Book, now_ms: int) -> None:
-    if book.marks is not None:
-        book.marks = book.marks.rearmed(book.usable(now_ms), book.brought(now_ms))
+    return True

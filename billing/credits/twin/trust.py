@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
 from billing.core.credits import check_amount
@@ -93,11 +93,28 @@ class Trust(InMemory):
         )
         shard.leases.pop(run_id, None)
 
+    def mark_all_logged(self, runs: Sequence[tuple[str, UUID, str]]) -> None:
+        """Do so for (client id, run id, settlement id) of many."""
+        for run in runs:
+            self.mark_logged(*run)
+
     @atomic
     def epochs(self, client_ids: Sequence[str]) -> dict[str, int]:
         """Return the epoch of each client's bucket, 0 where there is none; works on a recovering shard too."""
         books = {client_id: self._of(client_id).books.get(client_id) for client_id in client_ids}
         return {client_id: 0 if book is None else book.epoch for client_id, book in books.items()}
+
+    @atomic
+    def repaid(self, grants: Mapping[str, Sequence[int]]) -> dict[str, dict[int, int]]:
+        """Return how much debt each of some clients' grants has repaid, as far as a bucket that is there says so."""
+        found = {}
+        for client_id, ids in grants.items():
+            book = self._of(client_id).books.get(client_id)
+            accounts = book.accounts if book else {}
+            if ids:
+                known = [accounts[grant] for grant in ids if grant in accounts]
+                found[client_id] = {account.grant_id: account.repaid for account in known if account.repaid}
+        return found
 
     @atomic
     def rebuild(self, client_id: str, epoch: int, plan: BucketPlan, *, server: str, asserts: int) -> RebuildOutcome:
@@ -127,6 +144,11 @@ class Trust(InMemory):
             run.lent, run.epoch = dict(plan.holds[run.hold.run_id]), epoch
         return RebuildOutcome.REBUILT
 
+    def rebuild_all(self, plans: Iterable[tuple[str, int, BucketPlan]], *, server: str, asserts: int) -> RebuildOutcome:
+        """Do so for (client id, epoch, plan) of a shard; end at the first outcome that is another than `REBUILT`."""
+        outcomes = (self.rebuild(*each, server=server, asserts=asserts) for each in plans)
+        return next((outcome for outcome in outcomes if outcome is not RebuildOutcome.REBUILT), RebuildOutcome.REBUILT)
+
 
 def _surviving(shard: Shard, plan: BucketPlan, now_ms: int) -> list[HeldRun] | None:
     """Return the runs that a plan lends to; None if one of them is held no more."""
@@ -136,17 +158,16 @@ def _surviving(shard: Shard, plan: BucketPlan, now_ms: int) -> list[HeldRun] | N
 
 
 def book_of(plan: BucketPlan, epoch: int) -> Book:
-    """Return the bucket of a plan. A grant that is not in its burn order has nothing left, and no terms."""
+    """Return the bucket of a plan."""
     adjusted: dict[int, int] = {}
     for shares in plan.adjusted.values():
         for grant, credits_ in shares.items():
             adjusted[grant] = adjusted.get(grant, 0) + credits_
-    usable = set(plan.order)
     accounts = {
         grant.grant_id: Account(
             grant_id=grant.grant_id,
             granted=grant.granted,
-            terms=plan.terms.get(grant.grant_id, ORDINARY) if grant.grant_id in usable else ORDINARY,
+            terms=plan.terms.get(grant.grant_id, ORDINARY),
             available=grant.available,
             held=grant.held,
             spent=grant.spent,
@@ -167,4 +188,5 @@ def book_of(plan: BucketPlan, epoch: int) -> Book:
         debt_adjusted=adjusted.get(NONE, 0),
         terms=plan.client,
         adjustments=dict(plan.adjusted),
+        beyond=dict(plan.beyond),
     )

@@ -9,7 +9,7 @@ from typing import Final
 
 from billing.core.errors import Unreachable
 from billing.credits.auditing import BucketReading
-from billing.credits.buckets import Buckets
+from billing.credits.verbs import Verbs
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ SILENT_MAX: Final = 2
 SILENT: Final = "its Redis does not answer"
 
 
-def audit(buckets: Buckets, shards: Mapping[str, int]) -> dict[str, BucketReading]:
+def audit(buckets: Verbs, shards: Mapping[str, int]) -> dict[str, BucketReading]:
     """Return the buckets of some clients (client → shard) whose Redis answers."""
     try:
         return buckets.audit(list(shards))
