@@ -423,10 +423,10 @@ _STEPS: Final = (
     (4, "take_a_snapshot"),
     (3, "kill_a_process"),
     (3, "stall_a_process"),
-    (2, "redeploy"),
+    (12, "redeploy"),
     (2, "lose_redis"),
     (1, "lose_a_bucket"),
-    (3, "interrupt_redis"),
+    (8, "interrupt_redis"),
     (3, "interrupt_broker"),
 )
 
