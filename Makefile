@@ -2,7 +2,7 @@
 # can be had without a question. PYTHON=… chooses the interpreter.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test lint matrix loss operations bench reconciler lock clean rabbitmq servers
+.PHONY: help demo up test lint matrix loss operations simulate bench reconciler lock clean rabbitmq servers
 
 export PYTHON
 BIN := .venv/bin
@@ -36,6 +36,9 @@ loss: .venv/.installed servers ## Lose billing's Redis under 10,000 clients and 
 operations: .venv/.installed ## Compare buckets with their twin over random operations (OPERATIONS=1000000 SEED= PROCESSES=2)
 	@exec $(BIN)/python -m tests.contract.walking --operations $(or $(OPERATIONS),1000000) \
 		--processes $(or $(PROCESSES),2) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+simulate: .venv/.installed ## Run a simulated fleet with every fault (SEED= STEPS=100000 RUNS=1); a failing seed is named
+	@exec $(BIN)/python -m tests.simulation --steps $(or $(STEPS),100000) --runs $(or $(RUNS),1) $(if $(SEED),--seed $(SEED))
 
 bench: .venv/.installed rabbitmq ## Measure, as ratios to plain Celery, Redis and PostgreSQL
 	@exec $(BIN)/python -m benchmarks $(ARGS)

@@ -1,0 +1,175 @@
+"""Knows what must be true, by its own count, and says which law does not hold (DESIGN's L1 to L6).
+
+It stands between the processes and the buckets and sees each effect once it is done, whether or not its answer
+arrives. It adds up what was granted, what was charged through a bucket and what is held, and never asks the code that
+is under test what a balance ought to be.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from billing.core.shards import shard_of
+from billing.credits.values import (
+    ExpireOutcome,
+    Hold,
+    ReleaseOutcome,
+    ReserveOutcome,
+    ReserveReply,
+    Settlement,
+    SettleOutcome,
+    SettleReply,
+)
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+
+class LawBroken(AssertionError):
+    """A law does not hold; the seed and the step say where."""
+
+
+class Auditor:
+    """The buckets as the processes see them, and the count that is kept beside them."""
+
+    def __init__(self, world: World, buckets: Any) -> None:
+        self._world, self._buckets = world, buckets
+        #: Run to (client, credits) of what a bucket has charged and what has not been lost since.
+        self._charged: dict[uuid.UUID, tuple[str, int]] = {}
+        self._sums: dict[str, int] = {}
+        #: Runs that succeeded, and what each costs.
+        self.succeeded: dict[uuid.UUID, int] = {}
+        #: Runs that recorded what Redis did not take: what their draft says may be charged, should their worker die.
+        self.unstaged: dict[uuid.UUID, int] = {}
+        #: Runs that a second fault may have cost their charge; each kind is a stated limit, and is counted.
+        self.excused: set[uuid.UUID] = set()
+        self.admitted = self.refused = self.late = self.debts = 0
+
+    def __getattr__(self, name: str) -> Any:
+        """Every verb that is not audited goes through."""
+        return getattr(self._buckets, name)
+
+    def reserve(self, hold: Hold, *, forget: Sequence[tuple[int, str]] = ()) -> ReserveReply:
+        """Reserve, and check the ceiling (L1) and the trust (L6) of what was admitted."""
+        world, client_id = self._world, hold.client_id
+        own = next((held for held in self._buckets.held(client_id) if held.run_id == hold.run_id), None)
+        before = 0 if own is None else sum(own.grants.values())
+        free = self._free(client_id) + before
+        reply: ReserveReply = self._buckets.reserve(hold, forget=forget)
+        world.tell(hold.run_id, f"reserve {hold.credits}: {reply.outcome.name}")
+        if reply.outcome in (ReserveOutcome.HELD, ReserveOutcome.TAKEN_OVER):
+            self.admitted += 1
+            world.admitted(client_id)
+            # A takeover that needs nothing more is no admission: its hold was admitted before, or forced.
+            if (own is None or hold.credits > own.credits) and hold.credits > max(free, 0):
+                raise LawBroken(f"L1: {client_id} has {free} credits, and {hold.credits} were admitted")
+        elif reply.outcome is ReserveOutcome.INSUFFICIENT:
+            self.refused += 1
+        return reply
+
+    def settle(self, settlement: Settlement) -> SettleReply:
+        """Settle, and count what was charged."""
+        reply: SettleReply = self._buckets.settle(settlement)
+        self._world.tell(
+            settlement.run_id, f"settle {sum(settlement.amounts)}: {reply.outcome.name}, late {reply.late}"
+        )
+        if reply.outcome is SettleOutcome.SETTLED:
+            self.late += reply.late
+            self.debts += reply.debt > 0
+            self._charge(settlement.run_id, settlement.client_id, sum(settlement.amounts))
+        return reply
+
+    def excuse(self, runs: Iterable[uuid.UUID], why: str) -> None:
+        """Note that these runs may be uncharged, if neither the log, nor the broker, nor Redis knows of them."""
+        buckets, shards = self._buckets, range(self._world.settings.shards)
+        held = {hold.run_id for shard in shards for hold in buckets.held(None, shard)}
+        for run_id in set(runs) - self._safe() - held - self.excused:
+            self.excused.add(run_id)
+            self._world.counts[f"excused: {why}"] += 1
+
+    def release(self, client_id: str, run_id: uuid.UUID, token: str) -> ReleaseOutcome:
+        """Release, and remember that."""
+        outcome: ReleaseOutcome = self._buckets.release(client_id, run_id, token)
+        self._world.tell(run_id, f"release: {outcome.name}")
+        return outcome
+
+    def expire(self, client_id: str, run_id: uuid.UUID) -> ExpireOutcome:
+        """Expire, and remember that."""
+        outcome: ExpireOutcome = self._buckets.expire(client_id, run_id)
+        self._world.tell(run_id, f"expire: {outcome.name}")
+        return outcome
+
+    def redis_lost(self) -> None:
+        """Forget what Redis has lost: a charge stands whose event is in the log, at the broker or in an outbox."""
+        bodies: list[bytes] = []
+        for shard in range(self._world.settings.shards):
+            bodies += [entry.event for entry in self._buckets.outbox(shard, older_than_ms=0, count=1_000_000)]
+        for run_id in self._charged.keys() - _runs(bodies) - self._safe():
+            client_id, credits_ = self._charged.pop(run_id)
+            self._sums[client_id] -= credits_
+
+    def rest_on_redis(self) -> set[uuid.UUID]:
+        """Return the runs that succeeded and of which nobody knows but Redis: no log, broker or living process."""
+        owed = {run_id for process in self._world.processes for run_id in process.owed()}
+        return self.succeeded.keys() - self._safe() - owed
+
+    def _safe(self) -> set[uuid.UUID]:
+        """Return the runs that are in the log, or at the broker."""
+        return self._world.log.history.keys() | _runs(body for queue in self._world.broker.usage for body in queue)
+
+    def check(self) -> None:
+        """Check every law at a moment when nothing is on its way, nothing runs and nothing is owed."""
+        world, log = self._world, self._world.log
+        if log.letters:
+            raise LawBroken(f"L3: {len(log.letters)} events are refused by the log: {log.letters[0]}")
+        charged = {run_id: sum(line.credits for line in event.lines) for run_id, event in log.history.items()}
+        for run_id in self.succeeded.keys() - charged.keys() - self.excused:
+            raise LawBroken(f"L3: run {run_id} succeeded and is not in the log: {world.story(run_id)}")
+        for run_id in charged.keys() - self.succeeded.keys():
+            raise LawBroken(f"L3: run {run_id} is in the log and did not succeed: {world.story(run_id)}")
+        for run_id, credits_ in charged.items():
+            if credits_ != self.succeeded[run_id] and credits_ != self.unstaged.get(run_id):
+                raise LawBroken(f"L3: run {run_id} costs {self.succeeded[run_id]} and was charged {credits_}")
+        spent = dict.fromkeys(log.epochs, 0)
+        for event in log.history.values():
+            spent[event.client_id] += charged[event.run_id]
+        for client_id in log.epochs:
+            self._check_client(client_id, spent[client_id])
+
+    def _check_client(self, client_id: str, spent: int) -> None:
+        log = self._world.log
+        held = self._buckets.held(client_id)
+        if held:
+            raise LawBroken(f"L5: {client_id} has {len(held)} holds, and nothing runs: {held[0]}")
+        balance = self._buckets.balance(client_id)
+        granted = sum(row.credits for row in log.grants.values() if row.client_id == client_id)
+        parts = balance.available + balance.held + balance.spent + balance.expired + balance.voided
+        if balance.granted + balance.owed != parts:
+            raise LawBroken(f"L2: {client_id}: granted {balance.granted} + owed {balance.owed} is not {parts}")
+        if (balance.granted, balance.spent, balance.held) != (granted, spent, 0):
+            raise LawBroken(f"L6: {client_id}: granted {granted}, spent {spent} by the log; the bucket has {balance}")
+        if min(balance.available, balance.owed) or balance.available - balance.owed != granted - spent:
+            raise LawBroken(f"L6: {client_id}: {granted - spent} credits are left by the log; the bucket has {balance}")
+
+    def _free(self, client_id: str) -> int:
+        log = self._world.log
+        granted = sum(row.credits for row in log.grants.values() if row.client_id == client_id)
+        held = sum(sum(hold.grants.values()) for hold in self._buckets.held(client_id))
+        return granted - held - self._sums.get(client_id, 0)
+
+    def _charge(self, run_id: uuid.UUID, client_id: str, credits_: int) -> None:
+        if run_id not in self._charged:
+            self._charged[run_id] = client_id, credits_
+            self._sums[client_id] = self._sums.get(client_id, 0) + credits_
+
+    def shard_of(self, client_id: str) -> int:
+        """Return the client's shard."""
+        return shard_of(client_id, self._world.settings.shards)
+
+
+def _runs(bodies: Iterable[bytes]) -> set[uuid.UUID]:
+    """Return the runs of usage events; a marker is of none."""
+    return {uuid.UUID(found) for body in bodies if (found := json.loads(body).get("run_id"))}

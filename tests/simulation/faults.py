@@ -1,0 +1,87 @@
+"""What goes wrong on the way to a server: a call that does not arrive, an answer that does not, a caller that dies.
+
+A `Wire` stands between a process and a server. Each call through it is an effect, and before and after each effect
+the process may die or the connection break; so a crash comes between any two effects of the project's own code.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from billing.core.errors import Unreachable
+from tests.simulation.chance import Chance
+
+
+class Killed(BaseException):
+    """The process that makes this call is no more. No `except Exception` of the project may live on."""
+
+
+#: Answered without a server.
+_ASKS_NOBODY: Final = frozenset({"node_of"})
+#: Verbs of many that return the failure of each: entries that were not removed, an error in each one's place.
+_TELLS: Final[dict[str, Callable[[Sequence[Any], Unreachable], list[Any]]]] = {
+    "forget_reached": lambda entries, _: list(entries),
+    "renew_each": lambda items, error: [error] * len(items),
+}
+
+
+@dataclass(kw_only=True)
+class Rates:
+    """How often each fault comes: once in so many calls; 0 is never."""
+
+    unreachable: int = 60
+    lost_answer: int = 60
+    killed: int = 150
+
+    def calm(self) -> None:
+        """Let nothing go wrong any more."""
+        self.unreachable = self.lost_answer = self.killed = 0
+
+
+class Wire:
+    """A server as one process sees it; `can_die` is False for callers whose death the world arranges itself."""
+
+    def __init__(
+        self,
+        server: object,
+        chance: Chance,
+        rates: Rates,
+        *,
+        is_up: Callable[[], bool] = lambda: True,
+        can_die: bool = True,
+    ) -> None:
+        self._server, self._chance, self._rates, self._is_up, self._can_die = server, chance, rates, is_up, can_die
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the server; a method with its faults."""
+        found = getattr(self._server, name)
+        if not callable(found) or name in _ASKS_NOBODY:
+            return found
+        return functools.partial(self._told if name in _TELLS else self._call, name, found)
+
+    def _told(self, name: str, function: Callable[..., Any], items: Sequence[Any]) -> Any:
+        """Call a verb that raises nothing, and returns what failed."""
+        try:
+            return self._call(name, function, items)
+        except Unreachable as error:
+            return _TELLS[name](items, error)
+
+    def _call(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self._perhaps_die()
+        if not self._is_up() or self._happens(self._rates.unreachable):
+            raise Unreachable(f"{name}: the server does not answer")
+        answer = function(*args, **kwargs)
+        self._perhaps_die()
+        if self._happens(self._rates.lost_answer):
+            raise Unreachable(f"{name}: the server's answer was lost")
+        return answer
+
+    def _perhaps_die(self) -> None:
+        if self._can_die and self._happens(self._rates.killed):
+            raise Killed
+
+    def _happens(self, once_in: int) -> bool:
+        return once_in > 0 and self._chance.once_in(once_in)

@@ -1,0 +1,192 @@
+"""PostgreSQL, as far as billing decides by it: clients, grants, usage history, requests for rebuilds.
+
+A transaction changes all at once or nothing. What a batch comes to is decided by the project's own code.
+"""
+
+from __future__ import annotations
+
+import collections
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from billing.core.errors import Unreachable
+from billing.core.shards import shard_of
+from billing.credits.posting import Posting
+from billing.credits.terms import ORDINARY, GrantTerms
+from billing.events.direct import DIRECT_EPOCH
+from billing.events.usage_event import UsageEvent
+from billing.fulfillment import allotment, usage_rows, verdicts
+from billing.fulfillment.allotment import GrantLeft
+from billing.fulfillment.delivery import Delivered
+from billing.fulfillment.verdicts import Consequences, Grants, KnownClient, Settled, Sorting
+
+
+@dataclass(kw_only=True)
+class GrantRow:
+    """A grant that the ledger has; `applied`: its bucket has it, too."""
+
+    grant_id: int
+    client_id: str
+    credits: int
+    terms: GrantTerms = ORDINARY
+    applied: bool = False
+
+
+@dataclass(kw_only=True)
+class Total:
+    """What a bucket is to be told of one grant, and the version that it has been told."""
+
+    credits: int = 0
+    version: int = 0
+    applied: int = 0
+
+
+class Locked(Unreachable):
+    """A rebuild has the shard's lock: the batch waits."""
+
+
+@dataclass(kw_only=True)
+class Log:
+    """The tables."""
+
+    shards: int
+    epochs: dict[str, int] = field(default_factory=dict)
+    grants: dict[int, GrantRow] = field(default_factory=dict)
+    history: dict[uuid.UUID, UsageEvent] = field(default_factory=dict)
+    spent: dict[str, dict[int, int]] = field(default_factory=dict)
+    markers: set[uuid.UUID] = field(default_factory=set)
+    letters: list[str] = field(default_factory=list)
+    #: Shard to the number of the request; a rebuild answers those that were there when it began.
+    rebuilds: dict[int, int] = field(default_factory=dict)
+    requests: int = 0
+    #: Shards whose exclusive lock a rebuild has.
+    locked: set[int] = field(default_factory=set)
+    #: By client, epoch and grant.
+    totals: dict[tuple[str, int, int], Total] = field(default_factory=dict)
+    returned: set[tuple[uuid.UUID, Settled]] = field(default_factory=set)
+    duplicates: int = 0
+    direct: int = 0
+
+    def add_client(self, client_id: str) -> None:
+        """Add a client at its first epoch."""
+        self.epochs[client_id] = 1
+        self.spent[client_id] = {}
+
+    def add_grant(self, client_id: str, credits_: int, terms: GrantTerms = ORDINARY) -> GrantRow:
+        """Add a grant; a bucket gets it later."""
+        row = GrantRow(grant_id=len(self.grants) + 1, client_id=client_id, credits=credits_, terms=terms)
+        self.grants[row.grant_id] = row
+        return row
+
+    def grants_of(self, client_id: str) -> list[GrantRow]:
+        """Return a client's grants in burn order."""
+        own = (row for row in self.grants.values() if row.client_id == client_id)
+        return sorted(own, key=lambda row: (row.terms.priority, row.terms.expires_ms or 2**63, row.grant_id))
+
+    def request_rebuild(self, shard: int) -> None:
+        """Ask for a rebuild that begins after now."""
+        self.requests += 1
+        self.rebuilds[shard] = self.requests
+
+    def answered(self, shard: int, began: int) -> None:
+        """Take a request away that was there when its rebuild began."""
+        if self.rebuilds.get(shard, began + 1) <= began:
+            del self.rebuilds[shard]
+
+    @contextmanager
+    def lock(self, shard: int) -> Iterator[None]:
+        """Hold the shard's lock alone: batches and other rebuilders wait."""
+        if shard in self.locked:
+            raise Locked("the shard is being rebuilt")
+        self.locked.add(shard)
+        try:
+            yield
+        finally:
+            self.locked.discard(shard)
+
+    def begin(self, epochs: Mapping[str, int]) -> None:
+        """Begin epochs; what waited for the buckets of these clients is in the plans of the new ones."""
+        self.epochs |= epochs
+        for row in self.grants.values():
+            row.applied = row.applied or row.client_id in epochs
+
+    def waiting(self) -> dict[tuple[str, int], list[Posting]]:
+        """Return what is not in its bucket yet, by client and epoch: of the client's own epoch, and of grants there."""
+        found: dict[tuple[str, int], list[Posting]] = {}
+        for (client_id, epoch, grant), total in self.totals.items():
+            there = grant == 0 or self.grants[grant].applied
+            if epoch == self.epochs[client_id] and total.applied < total.version and there:
+                row = Posting(grant_id=grant, version=total.version, credits=total.credits)
+                found.setdefault((client_id, epoch), []).append(row)
+        return found
+
+    def mark_applied(self, client_id: str, epoch: int, rows: Sequence[Posting]) -> None:
+        """Note that the bucket has these versions."""
+        for row in rows:
+            total = self.totals[client_id, epoch, row.grant_id]
+            total.applied = max(total.applied, row.version)
+
+    def write(self, batch: Sequence[Delivered], now_ms: int) -> None:
+        """Write a batch in one transaction, as `billing.fulfillment.usage_log` does."""
+        sorting = verdicts.sort(batch)
+        names = {event.client_id for _, event in sorting.events}
+        clients = {
+            name: KnownClient(shard=shard_of(name, self.shards), epoch=self.epochs[name])
+            for name in names
+            if name in self.epochs
+        }
+        if any(known.shard in self.locked for known in clients.values()):
+            raise Locked("the shard is being rebuilt")
+        verdicts.refuse(sorting, clients, now_ms)
+        self._allot(sorting)
+        first = verdicts.first_of_each_run(sorting)
+        stored = {run_id: _settled(self.history[run_id]) for run_id in first if run_id in self.history}
+        inserted = [event for run_id, event in first.items() if run_id not in self.history]
+        for event in inserted:
+            self.history[event.run_id] = event
+            stored[event.run_id] = _settled(event)
+        for client_id, grant, credits_ in zip(*usage_rows.spent(inserted), strict=True):
+            self.spent[client_id][grant] = self.spent[client_id].get(grant, 0) + credits_
+        self.duplicates += len(sorting.events) - len(inserted)
+        self._follow(verdicts.consequences(sorting, clients, inserted, stored))
+        self.letters += [reason for _, reason in sorting.letters]
+        self.markers |= {marker.token for marker in sorting.markers}
+
+    def _allot(self, sorting: Sorting) -> None:
+        """Have the clients' grants pay new direct events, as `billing.fulfillment.doubts` does."""
+        new = [event for run, event in verdicts.first_of_each_run(sorting).items() if run not in self.history]
+        direct = [event for event in new if event.epoch == DIRECT_EPOCH]
+        books = {event.client_id: self._left(event.client_id) for event in direct}
+        allotment.use(books, (event for event in new if event.epoch != DIRECT_EPOCH))
+        paid = {id(event): allotment.allot(event, books[event.client_id]) for event in direct}
+        sorting.events = [(message, paid.get(id(event), event)) for message, event in sorting.events]
+        self.direct += len(direct)
+
+    def _left(self, client_id: str) -> list[GrantLeft]:
+        spent = self.spent[client_id]
+        return [
+            GrantLeft(grant_id=row.grant_id, credits=row.credits - spent.get(row.grant_id, 0), terms=row.terms)
+            for row in self.grants_of(client_id)
+        ]
+
+    def _follow(self, found: Consequences) -> None:
+        for client_id, epoch in found.epochs.items():
+            self.epochs[client_id] = max(self.epochs[client_id], epoch)
+        for shard in found.rebuilds:
+            self.request_rebuild(shard)
+        totals: dict[str, Grants] = collections.defaultdict(dict, found.taken)
+        for key, event in found.returned.items():
+            if key not in self.returned:
+                self.returned.add(key)
+                verdicts.add_shares(totals[event.client_id], event, -1)
+        for client_id, grants in totals.items():
+            for grant, credits_ in grants.items():
+                total = self.totals.setdefault((client_id, self.epochs[client_id], grant), Total())
+                total.credits += credits_
+                total.version += 1
+
+
+def _settled(event: UsageEvent) -> Settled:
+    return Settled(event.settlement_id, event.epoch)

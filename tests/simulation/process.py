@@ -1,0 +1,233 @@
+"""A worker process: deliveries of tasks, step by step, billed by the project's own `Lifecycle`.
+
+Every step may be the last one. What the process owes and renews lives in it and dies with it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from celery.states import FAILURE, RETRY, SUCCESS
+
+from billing.catalog.price_book import PriceBook
+from billing.core.errors import BillingError, Recovering, Retryable
+from billing.core.limits import RENEWALS_PER_LEASE
+from billing.task.definition import Definition
+from billing.task.headers import identify
+from billing.task.keeping import keep_holds
+from billing.task.lifecycle import Lifecycle
+from billing.task.outcome import Outcome
+from billing.task.pending import Pending
+from billing.task.reaper import StoredResult
+from billing.task.renewal import Renewal
+from billing.task.run import Run
+from tests.simulation.broker import Message, Publishing
+from tests.simulation.chance import MachineClock
+from tests.simulation.faults import Killed, Wire
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+_NO_ARGUMENTS = inspect.Signature()
+_OVER = object()
+
+
+class _Prices:
+    """The price book, which never changes here."""
+
+    def __init__(self, book: PriceBook) -> None:
+        self._book = book
+
+    def get(self) -> PriceBook:
+        return self._book
+
+    renewed = get
+
+
+class _Records:
+    """What a worker asks of PostgreSQL."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def is_charged(self, run_id: uuid.UUID) -> bool:
+        return run_id in self._world.log.history
+
+    def without_bucket(self, client_id: str, *, missing: bool) -> BillingError:
+        if missing:
+            self._world.bucket_missing(client_id)
+        return Recovering(f"client {client_id!r}: its shard is being rebuilt")
+
+
+class _Runtime:
+    """The services of one process."""
+
+    def __init__(self, world: World, clock: MachineClock) -> None:
+        buckets = Wire(world.observed, world.chance, world.rates, is_up=lambda: world.redis_up)
+        broker = Wire(world.broker, world.chance, world.rates, is_up=world.broker.is_up)
+        self.settings, self.clock, self.buckets, self.publisher = world.settings, clock, buckets, Publishing(broker)
+        self.prices, self.records = _Prices(world.book), Wire(_Records(world), world.chance, world.rates)
+
+
+class _Pending(Pending):
+    """Pays when the world lets it, not in a thread."""
+
+    def _start(self) -> None:
+        pass
+
+
+class _Renewal(Renewal):
+    """Renews when the world lets it, not in a thread."""
+
+    def _start(self) -> None:
+        pass
+
+
+class _Lifecycle(Lifecycle):
+    def __init__(self, runtime: Any) -> None:
+        super().__init__(runtime)
+        self.pending = _Pending(runtime.buckets.forget_reached, runtime.buckets.node_of)
+        interval = runtime.settings.lease_seconds / RENEWALS_PER_LEASE
+        self.renewal = _Renewal(interval, lambda runs: keep_holds(runtime, runs, self._draft_of), runtime.clock)
+
+
+@dataclass(kw_only=True, eq=False)
+class _Delivery:
+    message: Message
+    steps: Iterator[None]
+
+
+class Process:
+    """One worker process with a few tasks at a time."""
+
+    def __init__(self, world: World, number: int) -> None:
+        self._world = world
+        self.number = number
+        self.clock = MachineClock(world.clock)
+        self.clock.offset_ms = world.chance.whole(-400, 400)
+        self._lifecycle = _Lifecycle(_Runtime(world, self.clock))
+        self._running: list[_Delivery] = []
+        self._runs: dict[uuid.UUID, Run] = {}
+        self._renew_at = self._pay_at = self.stalled_until_ms = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs here, and nothing is owed."""
+        return not self._running and not self._lifecycle.pending._settles
+
+    def owed(self) -> list[uuid.UUID]:
+        """Return the runs whose settle is kept here."""
+        return [run.identity.run_id for run in self._runs.values() if run.outcome is Outcome.PENDING]
+
+    def step(self) -> None:
+        """Do one thing; raises `Killed`."""
+        now = self._world.clock.elapsed_ms
+        if now >= self._renew_at:
+            self._renew_at = now + int(self._world.settings.lease_seconds * 1_000 / RENEWALS_PER_LEASE)
+            self._lifecycle.renewal.renew()
+        if now >= self._pay_at:
+            self._pay_at = now + 1_000
+            self._lifecycle.pending.pay()
+        chance = self._world.chance
+        if self._running and not chance.once_in(4):
+            delivery = chance.one_of(self._running)
+            if next(delivery.steps, _OVER) is _OVER:
+                self._running.remove(delivery)
+        elif len(self._running) < 4 and (message := self._world.next_message()) is not None:
+            self._running.append(_Delivery(message=message, steps=self._deliver(message)))
+
+    def unacked(self) -> list[Message]:
+        """Return the messages that this process has not acked."""
+        return [delivery.message for delivery in self._running]
+
+    def stop(self) -> None:
+        """Stop warmly: what runs is over; what is owed is paid, else charged without Redis."""
+        while self._lifecycle.pending._settles:
+            self._lifecycle.pending._settles.popleft().resort()
+
+    def _deliver(self, message: Message) -> Iterator[None]:
+        """Deliver a message, from its reserve to its ack; each step may be the last one."""
+        world, lifecycle = self._world, self._lifecycle
+        try:
+            run = self._begin(message)
+        except Retryable:
+            world.send(replace(message, not_before_ms=world.clock.elapsed_ms + 5_000))
+            world.ack(message)
+            return
+        except BillingError as refused:
+            world.refused(message, refused)
+            world.ack(message)
+            return
+        world.tell(run.identity.run_id, f"runs in process {self.number}, attempt {message.retries}")
+        yield
+        if message.recorded is not None:
+            self._record(run, message)
+            yield
+        match message.outcomes[min(message.retries, len(message.outcomes) - 1)]:
+            case "success":
+                world.succeeded(run, message, self.clock.now())
+                yield
+                lifecycle.succeed(run)
+                yield
+                lifecycle.end(run, SUCCESS, None)
+            case "failure":
+                world.store(message, FAILURE)
+                yield
+                lifecycle.end(run, FAILURE, None)
+            case "retry":
+                seconds = world.chance.whole(1, 120)
+                again = replace(message, retries=message.retries + 1)
+                world.send(replace(again, not_before_ms=world.clock.elapsed_ms + seconds * 1_000))
+                world.store(message, RETRY)
+                yield
+                lifecycle.end(run, RETRY, _Retry(seconds))
+        yield
+        world.ack(message)
+
+    def _record(self, run: Run, message: Message) -> None:
+        run.recorder.record(message.recorded or 0)
+        price = self._world.book.lookup(message.sku, self._world.clock.ms).credits_per_unit
+        self._world.observed.unstaged[run.identity.run_id] = message.quantity * price
+
+    def _begin(self, message: Message) -> Run:
+        definition = Definition(
+            task="simulated",
+            sku=message.sku,
+            client="client_id",
+            quantity=message.quantity,
+            reserve=None,
+            signature=_NO_ARGUMENTS,
+        )
+        identity = identify(message, message.client_id, definition.task)
+        run = self._lifecycle.prepare_run(definition, identity, message, ((), {}))
+        self._lifecycle.hold(run)
+        self._runs[run.identity.run_id] = run
+        return run
+
+
+@dataclass(frozen=True)
+class _Retry:
+    when: int
+
+
+class Results:
+    """The result backend: it never writes over a success."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, StoredResult] = {}
+
+    def store(self, task_id: str, result: StoredResult) -> None:
+        """Store how a task stands."""
+        if task_id not in self.states or self.states[task_id].state != SUCCESS:
+            self.states[task_id] = result
+
+    def read(self, task_id: str) -> StoredResult:
+        """Return how a task stands."""
+        return self.states.get(task_id, StoredResult(state="PENDING"))
+
+
+__all__ = ["Killed", "Process", "Results"]

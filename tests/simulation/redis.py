@@ -1,0 +1,52 @@
+"""Redis: the twin, and how it loses what it was told.
+
+A restart comes back with everything or with an older snapshot, as an append-only file that lacks its end does; a
+flush with nothing. After each the server, or its trust, is another one.
+"""
+
+from __future__ import annotations
+
+import copy
+
+from billing.core.settings import Settings
+from billing.credits.twin.buckets import Twin
+from billing.credits.twin.memory import Memory
+from tests.simulation.chance import SimulatedClock
+
+
+class Redis:
+    """One server."""
+
+    def __init__(self, settings: Settings, clock: SimulatedClock) -> None:
+        self._settings = settings
+        self._memory = Memory(clock)
+        self.buckets = Twin(
+            self._memory,
+            shards=settings.shards,
+            lease_seconds=settings.lease_seconds,
+            settled_retention_seconds=settings.settled_retention_seconds,
+            outbox_entries_max=settings.outbox_entries_max,
+            alert_percents=settings.alert_percents,
+        )
+        self._snapshot = copy.deepcopy(self._memory.shards)
+
+    def snapshot(self) -> None:
+        """Write to disk what there is now."""
+        self._snapshot = copy.deepcopy(self._memory.shards)
+
+    def flush(self) -> None:
+        """Lose everything; the server goes on."""
+        self._memory.wipe()
+
+    def restart(self) -> None:
+        """Come back with everything."""
+        self._memory.restart()
+
+    def restart_from_snapshot(self) -> None:
+        """Come back with what was on disk."""
+        self._memory.restart()
+        self._memory.shards = copy.deepcopy(self._snapshot)
+
+    def lose_bucket(self, client_id: str) -> None:
+        """Lose one key."""
+        self._memory.lose_bucket(client_id, self._settings.shards)

@@ -1,0 +1,448 @@
+"""The simulated fleet: clients, processes, broker, Redis (the twin), PostgreSQL, and the fulfillment worker's loops.
+
+One step lets one of them do one thing, chosen by chance; a fault is a step, too. `quiesce` lets everything come to
+rest without further faults, and the auditor checks the laws then.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import functools
+import logging
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final
+
+from celery.states import FAILURE, SUCCESS
+
+from billing.catalog.price_book import Price, PriceBook
+from billing.core.clock import from_milliseconds
+from billing.core.errors import BillingError, Retryable
+from billing.core.settings import Settings
+from billing.core.shards import queue_of, shard_of
+from billing.credits.posting import PostOutcome
+from billing.credits.values import GrantOutcome, SettleReply
+from billing.events.relay import Relay
+from billing.fulfillment.decoder import decode
+from billing.fulfillment.delivery import Delivered
+from billing.task.reaper import Reaper, StoredResult
+from billing.task.run import Run
+from tests.simulation.auditor import Auditor, LawBroken
+from tests.simulation.broker import Broker, Message, Publishing
+from tests.simulation.chance import BEGINNING_MS, Chance, SimulatedClock
+from tests.simulation.faults import Killed, Rates, Wire
+from tests.simulation.log import Locked, Log
+from tests.simulation.process import Process, Results
+from tests.simulation.recovery import Rebuilder
+from tests.simulation.redis import Redis
+
+CLIENTS: Final = 6
+#: Steps between two quiescent points.
+REST_EVERY: Final = 4_000
+PROCESSES: Final = 3
+_PRICES: Final = {"search": 3, "page": 1, "tokens": 7}
+#: A world that is not at rest after so many quiet steps never will be.
+_QUIET_STEPS_MAX: Final = 40_000
+_LOOK_EVERY: Final = 20
+#: Under which what happened to all runs is told.
+_EVERYBODY: Final = uuid.UUID(int=0)
+_TOLD_MAX: Final = 40
+
+
+class World:
+    """Everything there is, from one seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.chance, self.clock, self.rates = Chance(seed), SimulatedClock(), Rates()
+        self.settings = Settings(
+            shards=4, usage_queues=2, lease_seconds=60.0, settled_retention_seconds=600.0, hold_age_max_seconds=900.0
+        )
+        begun = from_milliseconds(BEGINNING_MS - 86_400_000)
+        prices = [
+            Price(sku=sku, version=number, credits_per_unit=price, unit="unit", effective_at=begun)
+            for number, (sku, price) in enumerate(_PRICES.items(), start=1)
+        ]
+        self.book = PriceBook(prices)
+        self.log = Log(shards=self.settings.shards)
+        self.broker = Broker(usage_queues=self.settings.usage_queues)
+        self.results = Results()
+        self.redis = Redis(self.settings, self.clock)
+        self.observed = Auditor(self, self.redis.buckets)
+        self.redis_up = True
+        self.unacked: set[Message] = set()
+        #: Batches that a consumer has taken and not acked, by queue.
+        self.batches: list[list[bytes]] = [[] for _ in range(self.settings.usage_queues)]
+        self.counts: collections.Counter[str] = collections.Counter()
+        self._stories: dict[str, list[tuple[int, str]]] = collections.defaultdict(list)
+        self._due = dict.fromkeys(_LOOPS, 0)
+        self._tasks = 0
+        for number in range(CLIENTS):
+            self.log.add_client(f"client-{number}")
+            self.redis.buckets.open_client(f"client-{number}")
+        for shard in range(self.settings.shards):
+            self.redis.buckets.verify(shard, expected=None)
+        self.processes = [Process(self, number) for number in range(PROCESSES)]
+        self._rebuilders = [Rebuilder(self), Rebuilder(self)]
+        self._relay, self._reaper = self._make_relay(), self._make_reaper()
+
+    # The world's steps.
+
+    def step(self) -> None:
+        """Let one thing happen."""
+        self._pass(400)
+        name: str = self.chance.weighted(_STEPS)
+        self.counts[name] += 1
+        getattr(self, f"_{name}")()
+
+    def quiesce(self) -> None:
+        """Let everything come to rest without faults, and check the laws."""
+        before = vars(self.rates).copy()
+        self.rates.calm()
+        self.redis_up = self.broker.up = True
+        for step in range(_QUIET_STEPS_MAX):
+            self._pass(2_000)
+            getattr(self, f"_{self.chance.weighted(_WORKING)}")()
+            if step % _LOOK_EVERY == 0 and not self._unrest():
+                break
+        else:
+            raise LawBroken(f"L9: not at rest after {_QUIET_STEPS_MAX} quiet steps: {self._unrest()}")
+        self.observed.check()
+        vars(self.rates).update(before)
+        self.counts["quiescent points"] += 1
+
+    def _pass(self, most_ms: int) -> None:
+        """Let some time pass, and the loops come round."""
+        self.clock.advance(self.chance.whole(0, most_ms))
+        for name, interval_ms in _LOOPS.items():
+            if self.clock.elapsed_ms >= self._due[name]:
+                self._due[name] = self.clock.elapsed_ms + interval_ms
+                getattr(self, f"_{name}")()
+
+    def _submit(self) -> None:
+        self._tasks += 1
+        chance = self.chance
+        quantity = chance.whole(1, 5)
+        outcomes = chance.weighted(
+            ((8, ("success",)), (2, ("failure",)), (2, ("retry", "success")), (1, ("retry", "retry", "failure")))
+        )
+        headers = {"billing_at": self.clock.ms, "billing_nonce": f"{chance.whole(0, 2**60):x}"}
+        self.broker.send(
+            Message(
+                task_id=f"task-{self._tasks}",
+                client_id=f"client-{chance.whole(0, CLIENTS - 1)}",
+                sku=chance.one_of(tuple(_PRICES)),
+                quantity=quantity,
+                recorded=chance.weighted(((4, None), (2, chance.whole(0, quantity)), (1, chance.whole(quantity, 9)))),
+                outcomes=outcomes,
+                headers=headers,
+                root_id=f"task-{self._tasks}",
+            )
+        )
+
+    def _work(self) -> None:
+        number = self.chance.whole(0, PROCESSES - 1)
+        if self.processes[number].stalled_until_ms > self.clock.elapsed_ms:
+            return
+        try:
+            self.processes[number].step()
+        except Killed:
+            self._kill(number)
+
+    def _grant(self) -> None:
+        client_id = f"client-{self.chance.whole(0, CLIENTS - 1)}"
+        if shard_of(client_id, self.settings.shards) not in self.log.locked and self.chance.once_in(3):
+            self.log.add_grant(client_id, self.chance.whole(1, 160))
+
+    def _apply_grants(self) -> None:
+        for row in self.log.grants.values():
+            if row.applied or shard_of(row.client_id, self.settings.shards) in self.log.locked:
+                continue
+            outcome = self._guarded(functools.partial(self._wire().grant, row.client_id, row.grant_id, row.credits))
+            if outcome in (GrantOutcome.GRANTED, GrantOutcome.ALREADY):
+                row.applied = True
+            elif outcome in (GrantOutcome.UNKNOWN_CLIENT, GrantOutcome.CORRUPT):
+                self.bucket_missing(row.client_id)
+
+    def _apply_postings(self) -> None:
+        for (client_id, epoch), rows in self.log.waiting().items():
+            outcome = self._guarded(functools.partial(self._wire().post, client_id, epoch, rows))
+            if outcome in (PostOutcome.POSTED, PostOutcome.ALREADY):
+                self.log.mark_applied(client_id, epoch, rows)
+                self.counts["posted"] += 1
+            elif outcome in (PostOutcome.UNKNOWN_CLIENT, PostOutcome.CORRUPT, PostOutcome.UNCOVERED):
+                self.bucket_missing(client_id)
+
+    def _relay_outboxes(self) -> None:
+        if self._guarded(self._relay.sweep) is None:
+            self._relay = self._make_relay()
+
+    def _reap(self) -> None:
+        if self._guarded(self._reaper.sweep) is None:
+            self._reaper = self._make_reaper()
+
+    def _consume(self) -> None:
+        """Take a batch, write it, ack it: the consumer may die between any two of these."""
+        queue = self.chance.whole(0, self.settings.usage_queues - 1)
+        waiting, batch = self.broker.usage[queue], self.batches[queue]
+        if not self.broker.up:
+            return
+        if not batch:
+            batch += list(waiting)[: self.chance.whole(1, 20)]
+            return
+        if self._faulty():
+            batch.clear()  # it died before it wrote: the batch is delivered again
+            return
+        name = f"billing.usage.{queue}"
+        try:
+            self.log.write([Delivered(body=body, queue=name, decoded=decode(body)) for body in batch], self.clock.ms)
+        except Locked:
+            return
+        if not self._faulty():
+            for _ in batch:
+                waiting.popleft()
+        batch.clear()
+
+    def _rebuild(self) -> None:
+        number = 0 if self.chance.once_in(2) else 1
+        # The second one leads only where the first one lost its lock unseen.
+        if number == 1 and not self.chance.once_in(20):
+            number = 0
+        rebuilder = self._rebuilders[number]
+        if self.clock.elapsed_ms < rebuilder.waits_until_ms:
+            return
+        try:
+            rebuilder.waits_until_ms = self.clock.elapsed_ms + next(rebuilder.steps)
+        except Killed:
+            self.counts["killed rebuilders"] += 1
+            self._rebuilders[number] = Rebuilder(self)
+
+    # The world's faults.
+
+    def _kill_a_process(self) -> None:
+        self._kill(self.chance.whole(0, PROCESSES - 1))
+
+    def _stall_a_process(self) -> None:
+        """Let a process stand still, perhaps until its leases have run out."""
+        self.chance.one_of(self.processes).stalled_until_ms = self.clock.elapsed_ms + self.chance.whole(0, 200_000)
+
+    def _redeploy(self) -> None:
+        number = self.chance.whole(0, PROCESSES - 1)
+        process = self.processes[number]
+        owed = process.owed()
+        with contextlib.suppress(Killed):
+            process.stop()
+        self.observed.excuse(owed, "neither Redis nor the broker answered a process that ended")
+        self._kill(number)
+
+    def _lose_redis(self) -> None:
+        """Lose it, unless a finished run rests on it alone: a second fault on top of that is a stated limit."""
+        if self.observed.rest_on_redis():
+            self.counts["losses put off"] += 1
+            return
+        self.counts["losses"] += 1
+        self.chance.one_of((self.redis.flush, self.redis.restart, self.redis.restart_from_snapshot))()
+        self.observed.redis_lost()
+        self.tell(_EVERYBODY, "Redis lost")
+
+    def _lose_a_bucket(self) -> None:
+        self.redis.lose_bucket(f"client-{self.chance.whole(0, CLIENTS - 1)}")
+
+    def _take_a_snapshot(self) -> None:
+        self.redis.snapshot()
+
+    def _interrupt_redis(self) -> None:
+        self.redis_up = not self.redis_up
+
+    def _interrupt_broker(self) -> None:
+        self.broker.up = not self.broker.up
+
+    def _deliver_twice(self) -> None:
+        """Deliver a message to a second worker while the first still runs it."""
+        if self.unacked:
+            message = min(self.unacked, key=lambda found: (found.task_id, found.retries))
+            self.broker.tasks.append(replace(message))
+
+    def _set_a_clock(self) -> None:
+        process = self.chance.one_of(self.processes)
+        process.clock.offset_ms = self.chance.whole(-400, 400)
+
+    def _publish_twice(self) -> None:
+        if self.log.history and self.chance.once_in(2):
+            queue = self.chance.one_of(self.broker.usage)
+            if queue:
+                queue.append(queue[0])
+
+    # What the parts of the world ask of it.
+
+    def next_message(self) -> Message | None:
+        """Return a task's message that is due, and remember that it is not acked."""
+        due = [message for message in self.broker.tasks if message.not_before_ms <= self.clock.elapsed_ms]
+        if not due or not self.broker.up:
+            return None
+        message = self.chance.one_of(due)
+        self.broker.tasks.remove(message)
+        self.unacked.add(message)
+        return message
+
+    def send(self, message: Message) -> None:
+        """Publish a task's message."""
+        self.broker.send(message)
+
+    def ack(self, message: Message) -> None:
+        """Be done with a message."""
+        self.unacked.discard(message)
+
+    def succeeded(self, run: Run, message: Message, now: datetime) -> None:
+        """Store the result of a body that has come to its end."""
+        quantity = message.quantity if message.recorded is None else message.recorded
+        self.observed.succeeded[run.identity.run_id] = quantity * _PRICES[message.sku]
+        self.tell(run.identity.run_id, f"{message.task_id} succeeded")
+        self.results.store(message.task_id, StoredResult(state=SUCCESS, stored_at=now))
+
+    def store(self, message: Message, state: str) -> None:
+        """Store a result that is no success."""
+        self.results.store(message.task_id, StoredResult(state=state, stored_at=self.clock.now()))
+
+    def refused(self, message: Message, error: BillingError) -> None:
+        """Fail a task whose delivery was refused."""
+        self.counts[f"refused: {type(error).__name__}"] += 1
+        self.store(message, FAILURE)
+
+    def admitted(self, client_id: str) -> None:
+        """Check that only a trusted shard admits (L6)."""
+        verified, current = self.redis.buckets.server_of(shard_of(client_id, self.settings.shards))
+        if verified != current:
+            raise LawBroken(f"L6: {client_id} was admitted on a shard that is not trusted")
+
+    def bucket_missing(self, client_id: str) -> None:
+        """Ask for the rebuild of a known client that has no bucket."""
+        self.log.request_rebuild(shard_of(client_id, self.settings.shards))
+
+    def chance_uuid(self) -> uuid.UUID:
+        """Return an id made by chance."""
+        return uuid.UUID(int=self.chance.whole(0, 2**128 - 1))
+
+    def story(self, run_id: uuid.UUID) -> str:
+        """Return what is known of a run."""
+        told = self._stories[str(run_id)] + self._stories[str(_EVERYBODY)]
+        return "; ".join(what for _, what in sorted(told))
+
+    # Below: the parts.
+
+    def tell(self, run_id: uuid.UUID, what: str) -> None:
+        """Remember what happened to a run, for whoever has to find out."""
+        told = self._stories[str(run_id)]
+        if len(told) < _TOLD_MAX:
+            told.append((self.clock.elapsed_ms, f"{self.clock.elapsed_ms} ms: {what}"))
+
+    def _kill(self, number: int) -> None:
+        self.counts["killed processes"] += 1
+        process = self.processes[number]
+        self.observed.excuse(process.owed(), "killed while Redis was lost, before the hold was asserted")
+        for message in process.unacked():
+            # Another delivery of it may have been acked: then it is not given back, as with any broker.
+            if message in self.unacked:
+                self.unacked.discard(message)
+                self.broker.tasks.append(message)
+        self.processes[number] = Process(self, number)
+
+    def _wire(self) -> Any:
+        return Wire(self.observed, self.chance, self.rates, is_up=lambda: self.redis_up)
+
+    def _make_relay(self) -> Relay:
+        broker = Wire(self.broker, self.chance, self.rates, is_up=self.broker.is_up)
+        return Relay(self.settings, self._wire(), Publishing(broker), self.clock)
+
+    def _make_reaper(self) -> Reaper:
+        return Reaper(self.settings, self._wire(), self.results.read, self._publish_reaped, self.clock)
+
+    def _publish_reaped(self, client_id: str, reply: SettleReply) -> None:
+        """Publish, best effort, what the reaper has settled; it stays in the outbox for the relay."""
+        if reply.event is not None and self.broker.up and not self._faulty():
+            shard = shard_of(client_id, self.settings.shards)
+            self.broker.publish(
+                queue_of(shard, self.settings.usage_queues), reply.event, shard=shard, entry_id=reply.entry_id
+            )
+
+    def _guarded(self, act: Callable[[], Any]) -> Any:
+        """Do something that may fail or die; None then."""
+        try:
+            return act()
+        except (Retryable, Killed):
+            return None
+
+    def _faulty(self) -> bool:
+        return self.rates.killed > 0 and self.chance.once_in(self.rates.killed // 3)
+
+    def _unrest(self) -> str:
+        """Return what is still going on, an empty text if nothing is."""
+        buckets, shards = self.redis.buckets, range(self.settings.shards)
+        found = {
+            "tasks": len(self.broker.tasks) + len(self.unacked),
+            "events": sum(map(len, self.broker.usage)) + sum(map(len, self.batches)),
+            "processes": sum(not process.is_idle for process in self.processes),
+            "grants": sum(not row.applied for row in self.log.grants.values()),
+            "postings": len(self.log.waiting()),
+            "rebuilds": len(self.log.rebuilds) + len(self.log.locked),
+        }
+        if not any(found.values()):
+            untrusted = [shard for shard in shards if len(set(buckets.server_of(shard))) > 1]
+            found |= {
+                "untrusted shards": len(untrusted),
+                "outboxes": sum(buckets.outbox_depth(shard) for shard in shards),
+                "holds": sum(len(buckets.held(None, shard)) for shard in shards),
+                "missing buckets": 0 if untrusted else sum(map(self._is_missing, self.log.epochs)),
+            }
+        return ", ".join(f"{number} {name}" for name, number in found.items() if number)
+
+    def _is_missing(self, client_id: str) -> bool:
+        if self.redis.buckets.balance(client_id) is not None:
+            return False
+        self.bucket_missing(client_id)
+        return True
+
+
+_WORKING: Final = (
+    (40, "work"),
+    (12, "consume"),
+    (8, "rebuild"),
+)
+#: The loops of the fulfillment worker, and their intervals in ms. Each comes when it is due, or a little later.
+_LOOPS: Final = {"apply_grants": 2_000, "apply_postings": 1_000, "relay_outboxes": 2_000, "reap": 5_000}
+_STEPS: Final = (
+    *((weight * 20, name) for weight, name in _WORKING),
+    (160, "submit"),
+    (30, "grant"),
+    (10, "deliver_twice"),
+    (5, "publish_twice"),
+    (5, "set_a_clock"),
+    (4, "take_a_snapshot"),
+    (3, "kill_a_process"),
+    (3, "stall_a_process"),
+    (12, "redeploy"),
+    (2, "lose_redis"),
+    (1, "lose_a_bucket"),
+    (8, "interrupt_redis"),
+    (3, "interrupt_broker"),
+)
+
+
+def run(seed: int, steps: int) -> World:
+    """Simulate so many steps, with a quiescent point now and then; raises `LawBroken`, which names seed and step."""
+    logging.disable(logging.CRITICAL)
+    try:
+        world = World(seed)
+        for step in range(steps):
+            try:
+                world.step()
+                if (step + 1) % REST_EVERY == 0 or step + 1 == steps:
+                    world.quiesce()
+            except LawBroken as broken:
+                raise LawBroken(f"{broken} [make simulate SEED={seed} STEPS={steps}; step {step}]") from None
+        return world
+    finally:
+        logging.disable(logging.NOTSET)
