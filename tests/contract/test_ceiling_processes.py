@@ -11,14 +11,15 @@ from multiprocessing.synchronize import Barrier
 
 import pytest
 
-from billing.credits.buckets import Buckets
 from billing.credits.terms import ClientTerms, GrantTerms
 from billing.credits.values import Balance
+from billing.credits.verbs import Verbs
+from tests.contract.laws import assert_laws
 from tests.contract.making import a_hold, a_run
-from tests.contract.model import assert_laws
 from tests.contract.servers import Server, buckets_at
 
 ON_CLUSTER = False
+pytestmark = pytest.mark.raw("processes that share a server")
 PROCESSES = 100
 CREDITS = 75
 #: How long one of them waits for the others; it bounds a failure, and is never waited for (L9).
@@ -59,7 +60,7 @@ def at_once(server: Server, forks: ForkServerContext, skus: Sequence[str]) -> Co
     return found
 
 
-def balance_of(buckets: Buckets) -> Balance:
+def balance_of(buckets: Verbs) -> Balance:
     """Return a lawful balance."""
     balance = buckets.balance("acme")
     assert balance is not None
@@ -67,7 +68,7 @@ def balance_of(buckets: Buckets) -> Balance:
     return balance
 
 
-def test_of_500_credits_exactly_6_are_admitted(server: Server, buckets: Buckets, forks: ForkServerContext) -> None:
+def test_of_500_credits_exactly_6_are_admitted(server: Server, buckets: Verbs, forks: ForkServerContext) -> None:
     """Given 500 credits in two grants, when 100 processes reserve 75 at once, then 6 are admitted and 50 are left."""
     buckets.open_client("acme")
     buckets.grant("acme", 1, 300)
@@ -78,7 +79,7 @@ def test_of_500_credits_exactly_6_are_admitted(server: Server, buckets: Buckets,
     assert (balance.available, balance.held) == (50, 450)
 
 
-def test_what_has_expired_admits_nobody(server: Server, buckets: Buckets, forks: ForkServerContext) -> None:
+def test_what_has_expired_admits_nobody(server: Server, buckets: Verbs, forks: ForkServerContext) -> None:
     """Given 500 credits of which 200 ended a moment ago, when 100 processes reserve 75, then 4 are admitted."""
     buckets.open_client("acme")
     buckets.grant("acme", 1, 200, GrantTerms(priority=1, expires_ms=buckets.time_ms()))
@@ -89,7 +90,7 @@ def test_what_has_expired_admits_nobody(server: Server, buckets: Buckets, forks:
     assert (balance.available, balance.held, balance.expired) == (0, 300, 200)
 
 
-def test_overdraft_admits_up_to_its_limit(server: Server, buckets: Buckets, forks: ForkServerContext) -> None:
+def test_overdraft_admits_up_to_its_limit(server: Server, buckets: Verbs, forks: ForkServerContext) -> None:
     """Given 300 credits and 200 that may be owed, when 100 processes reserve 75, then 6 are admitted."""
     buckets.open_client("acme")
     buckets.grant("acme", 1, 300)
@@ -100,7 +101,7 @@ def test_overdraft_admits_up_to_its_limit(server: Server, buckets: Buckets, fork
     assert (balance.available, balance.held, balance.owed, balance.room) == (0, 450, 150, 150)
 
 
-def test_a_restricted_grant_admits_its_skus_alone(server: Server, buckets: Buckets, forks: ForkServerContext) -> None:
+def test_a_restricted_grant_admits_its_skus_alone(server: Server, buckets: Verbs, forks: ForkServerContext) -> None:
     """Given 300 credits for pages and 200 for all, when 50 processes want each, then 2 images at most, 6 in all."""
     buckets.open_client("acme")
     buckets.grant("acme", 1, 300, GrantTerms(skus=("page",)))

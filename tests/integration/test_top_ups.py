@@ -358,9 +358,7 @@ def test_a_pending_request_without_an_answer_lapses_and_may_be_paid_for_yet(mark
 def test_l9_a_request_that_is_to_lapse_is_not_asked_again_while_it_cannot(
     market: Market, session: psycopg.Connection[Any], answer: str
 ) -> None:
-    """Given a pending request whose time is over, or one in doubt after all its attempts, and that is locked, then it
-    lapses when it can; the hook is not called once more.
-    """
+    """Given a locked request whose time is over, or in doubt after its attempts, then it lapses without a call."""
     market.shop.answer = lambda _: answer
     market.topping_up("acme")
     for _ in range(1 if answer == "pending" else ATTEMPTS_MAX):
