@@ -1,7 +1,7 @@
 """The recovering shards that will come back, as PostgreSQL said a while ago: deliveries that are put off ask it seldom.
 
-A shard comes back if a client of the catalog is on it; one without clients is never rebuilt, and who is refused there is
-unknown. The same question finds a changed `billing_shards`, so it is asked anew every `AGE_MAX_SECONDS`.
+A shard comes back if a client of the catalog is on it; one without clients is never rebuilt, and who is refused there
+is unknown. The same question finds a changed `billing_shards`, so it is asked anew every `AGE_MAX_SECONDS`.
 """
 
 from __future__ import annotations
