@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from billing.core.credits import CREDITS_MAX, check_amount
 from billing.core.limits import USABLE_GRANTS_MAX
 from billing.credits.granting import AdjustOutcome, AdjustReply, Lapsed, TermsOutcome, VoidOutcome
-from billing.credits.terms import ORDINARY, ClientState, ClientTerms, GrantTerms
+from billing.credits.terms import ORDINARY, ClientTerms, GrantTerms
 from billing.credits.twin.book import NONE, Account, Book, take
 from billing.credits.twin.marks import Marks
 from billing.credits.twin.memory import InMemory, Shard, atomic
@@ -33,7 +33,7 @@ class Granting(InMemory):
         return OpenOutcome.OPENED
 
     @atomic
-    def grant(self, client_id: str, grant_id: int, credits_: int, terms: GrantTerms = ORDINARY) -> GrantOutcome:  # noqa: PLR0911 - one return per outcome
+    def grant(self, client_id: str, grant_id: int, credits_: int, terms: GrantTerms = ORDINARY) -> GrantOutcome:
         """Add an allotment; what the client owes is paid first, unless the grant is for some SKUs alone."""
         check_amount("grant_id", grant_id)
         check_amount("credits", credits_)
@@ -47,8 +47,6 @@ class Granting(InMemory):
         if grant_id in book.accounts:
             same = book.accounts[grant_id].granted == credits_
             return GrantOutcome.ALREADY if same else GrantOutcome.CONFLICT
-        if book.terms.state is ClientState.CLOSED:
-            return GrantOutcome.CLOSED
         if book.total + credits_ > CREDITS_MAX:
             return GrantOutcome.TOO_LARGE
         if sum(not account.used_up for account in book.paying(now_ms)) >= USABLE_GRANTS_MAX:
