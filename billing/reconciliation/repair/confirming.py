@@ -99,10 +99,11 @@ class Confirming:
 
     def _decide(self, seen: Sequence[Correction]) -> Correction | None:
         """Return what is confirmed of a client by its readings, the oldest first; None while nothing is."""
-        sure: list[Correction] = []
         for made in seen:
             if made.is_nothing or made.asked is not None or made.doubt is not None:
                 return made
+        sure: list[Correction] = []
+        for made in seen:
             if made.unknown is None and (not made.needs_proof or self._arrivals.proven(made.shard, made.at_ms)):
                 if sure.count(made) == _TWICE - 1:
                     return made
