@@ -19,10 +19,11 @@ import pytest
 
 from billing import admin
 from billing.alerts.recording import record
-from billing.core.errors import InvalidValue, UnknownClient
+from billing.core.errors import InvalidValue, UnknownClient, Unreachable
 from billing.core.limits import USABLE_GRANTS_MAX
 from billing.core.settings import Settings
-from billing.credits.values import ReleaseOutcome, ReserveOutcome
+from billing.core.shards import shard_of
+from billing.credits.values import Balance, ReleaseOutcome, ReserveOutcome
 from billing.top_ups import looking
 from billing.top_ups.asking import ATTEMPTS_MAX, TopUps, run_top_ups
 from billing.top_ups.looking import SWEEP, look, look_at, make_due
@@ -358,9 +359,7 @@ def test_a_pending_request_without_an_answer_lapses_and_may_be_paid_for_yet(mark
 def test_l9_a_request_that_is_to_lapse_is_not_asked_again_while_it_cannot(
     market: Market, session: psycopg.Connection[Any], answer: str
 ) -> None:
-    """Given a pending request whose time is over, or one in doubt after all its attempts, and that is locked, then it
-    lapses when it can; the hook is not called once more.
-    """
+    """Given a locked request that nobody answered in time, or that is in doubt, then it lapses later, unasked."""
     market.shop.answer = lambda _: answer
     market.topping_up("acme")
     for _ in range(1 if answer == "pending" else ATTEMPTS_MAX):
@@ -474,6 +473,28 @@ def test_l10_what_somebody_has_locked_keeps_nobody_waiting(market: Market, sessi
         assert (market.requests("acme"), market.requests("globex")) == ([], [("granted", "low")])
     market.work()
     assert market.requests("acme") == [("granted", "low")]
+
+
+def test_l10_a_node_that_is_silent_is_waited_for_once_and_keeps_nobody_else_short(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given more clients of a silent node than one look waits for, then who is short on another node is topped up."""
+    buckets = market.runtime.buckets
+    for client_id in (*(f"silent-{number}" for number in range(8)), "acme"):
+        market.topping_up(client_id)
+    shard, balance = shard_of("acme", market.settings.shards), buckets.balance
+    asked = []
+
+    def silenced(client_id: str) -> Balance | None:
+        if client_id != "acme":
+            asked.append(client_id)
+            raise Unreachable("node 0 does not answer")
+        return balance(client_id)
+
+    monkeypatch.setattr(buckets, "node_of", lambda other: f"node {int(other == shard)}")
+    monkeypatch.setattr(buckets, "balance", silenced)
+    assert look(market.runtime) == 1
+    assert len(asked) == 1
 
 
 def test_without_a_hook_a_request_waits_and_can_be_answered(market: Market) -> None:
