@@ -324,6 +324,20 @@ def test_an_answer_that_is_none_is_doubt(market: Market) -> None:
     assert (row.state, row.reason) == ("asked", "answered neither granted, declined nor pending")
 
 
+def test_l10_an_answer_that_raises_when_it_is_looked_at_is_doubt_and_keeps_nobody_waiting(market: Market) -> None:
+    """Given a hook that returns, say, a lazy query of a database that is away, then others are topped up."""
+
+    class Lazy:
+        def __repr__(self) -> str:
+            raise ConnectionError("the database is away")
+
+    market.shop.answers["acme"] = lambda _: Lazy()
+    for client_id in ("acme", "globex"):
+        market.topping_up(client_id)
+    market.work()
+    assert (market.requests("acme"), market.requests("globex")) == ([("asked", "low")], [("granted", "low")])
+
+
 def test_a_pending_request_is_answered_later_and_once(market: Market) -> None:
     market.shop.answer = lambda _: "pending"
     market.topping_up("acme")
