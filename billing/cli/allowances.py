@@ -90,7 +90,8 @@ def add(  # noqa: PLR0913 - one argument per option
         terms=admin.check_terms(kind=kind, priority=priority, skus=skus),
     )
     said = f": {row.credits:,} credits for {row.client_id} {row.cycle}"
-    _print(row, f"{said}; {'added' if created else 'is there already'}", as_json=as_json)
+    known = f"its key is that of one that ended: {row.reason}" if row.state == "ended" else "is there already"
+    _print(row, f"{said}; {'added' if created else known}", as_json=as_json)
 
 
 @allowance.command(context_settings=NEGATIVE_NUMBERS, epilog="Example: billing allowance end 7")

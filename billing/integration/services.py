@@ -15,6 +15,7 @@ from celery.backends.base import DisabledBackend
 from billing.alerts.deliveries import Deliveries
 from billing.alerts.recording import record_and_announce
 from billing.connections import broker, postgres
+from billing.core.rounds import Rounds
 from billing.credits.values import SettleReply
 from billing.events.relay import Relay
 from billing.fulfillment.batch import Received
@@ -64,6 +65,8 @@ class Services:
         self._deliveries = Deliveries(self._runtime)
         self._reconciler = Reconciler(self._runtime)
         self._top_ups = TopUps(self._runtime)
+        # The servers are asked for, and connected to, by the first sweep alone.
+        endings = Rounds(lambda shard: self._runtime.buckets.node_of(shard), self._runtime.clock)  # noqa: PLW0108
         sweep_seconds = min(_SWEEP_SECONDS_MAX, settings.lease_seconds / _SWEEPS_PER_LEASE)
         self._loops = (
             Loop("relay", _RELAY_SECONDS, relay.sweep),
@@ -72,7 +75,7 @@ class Services:
             Loop("changes", _GRANTS_SECONDS, lambda: apply_changes(self._runtime)),
             Loop("postings", _POSTINGS_SECONDS, lambda: apply_postings(self._runtime)),
             Loop("allowances", _ALLOWANCES_SECONDS, lambda: grant_allowances(self._runtime)),
-            Loop("endings", _ENDINGS_SECONDS, lambda: lapse_grants(self._runtime)),
+            Loop("endings", _ENDINGS_SECONDS, lambda: lapse_grants(self._runtime, endings)),
             Loop("recovery", _RECOVERY_SECONDS, self._rebuilder.step),
             Loop("alerts", _ALERTS_SECONDS, lambda: record_and_announce(self._runtime)),
             Loop("top-ups", _ALERTS_SECONDS, self._top_ups.step),

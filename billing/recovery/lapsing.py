@@ -20,11 +20,13 @@ from billing.task.runtime import Runtime
 GRANTS_MAX: Final = 200
 
 
-def lapse_grants(runtime: Runtime) -> int:
-    """Sweep every shard; return how many grants were ended for good. Raises `Retryable` when no server answers."""
-    return Rounds(runtime.buckets.node_of, runtime.clock).visit(
-        _due(runtime), lambda shard: _lapse_shard(runtime, shard)
-    )
+def lapse_grants(runtime: Runtime, rounds: Rounds | None = None) -> int:
+    """Sweep every shard; return how many grants were ended for good. Raises `Retryable` when no server answers.
+
+    Whoever repeats it gives its `rounds`, which remember who was silent: the others have their turn first (L10).
+    """
+    rounds = rounds or Rounds(runtime.buckets.node_of, runtime.clock)
+    return rounds.visit(_due(runtime), lambda shard: _lapse_shard(runtime, shard))
 
 
 def _due(runtime: Runtime) -> Sequence[int]:

@@ -78,7 +78,7 @@ class TopUps:
             return
         try:
             answer = Answer(answered.result())
-        except ValueError:
+        except Exception:  # noqa: BLE001 - what it returned is anybody's, and may raise when it is compared or shown
             reason = "answered neither granted, declined nor pending"
             logger.error("billing: the top-up hook %s to request %d", reason, request.request_id)  # noqa: TRY400
             self._note(request, "", reason, pause_after(request.attempts))

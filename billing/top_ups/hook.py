@@ -32,7 +32,7 @@ def load_hook(name: str) -> Hook:
     module, _, function = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), function)
-    except Exception as error:  # a module of the user's may raise anything
+    except (Exception, SystemExit) as error:  # a module of the user's may raise anything; a script exits
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise InvalidValue("billing_top_up_hook", name, f"cannot be imported: {reason}") from error
     if not callable(found):

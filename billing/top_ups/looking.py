@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from billing.connections import postgres
-from billing.core.errors import Recovering, Unreachable
+from billing.core.errors import Recovering, Refusing, Unreachable
 from billing.core.shards import shard_of
 from billing.credits.values import Balance
 from billing.ledger.locks import Locked, waiting_briefly
@@ -27,8 +27,10 @@ logger = logging.getLogger(__name__)
 LOOKS_MAX: Final = 200
 #: A rule is looked at as often without any alert.
 SWEEP: Final = timedelta(seconds=60)
-#: Shards that do not answer before a look ends: each costs its wait.
+#: Nodes that do not answer before a look ends: each costs its wait (L9).
 _AWAY_MAX: Final = 4
+#: The nodes that did not answer this process the last time: their clients are looked at after the others' (L10).
+_SILENT: Final[set[str]] = set()
 _RULE: Final = tuple(field.name for field in dataclasses.fields(Rule))
 
 
@@ -98,23 +100,26 @@ def look_at(runtime: Runtime, client_ids: Sequence[str], now: datetime, *, free:
 
 
 def _balances(runtime: Runtime, client_ids: Iterable[str]) -> dict[str, Balance]:
-    """Return the balances that can be read. A shard that does not answer is asked once (L10)."""
+    """Return the balances that can be read. A node that does not answer is asked once, and last the next time (L10)."""
     found: dict[str, Balance] = {}
-    away: set[int] = set()
-    for client_id in client_ids:
-        shard = shard_of(client_id, runtime.settings.shards)
-        if shard in away:
+    away: set[str] = set()
+    nodes = {each: runtime.buckets.node_of(shard_of(each, runtime.settings.shards)) for each in client_ids}
+    for client_id in sorted(nodes, key=lambda each: nodes[each] in _SILENT):
+        node = nodes[client_id]
+        if node in away:
             continue
         try:
             balance = runtime.buckets.balance(client_id)
-        except Recovering:
+        except (Recovering, Refusing):
             continue
         except Unreachable as error:
-            away.add(shard)
+            away.add(node)
+            _SILENT.add(node)
             logger.warning("billing: top-ups wait: %s", error)
             if len(away) >= _AWAY_MAX:
                 break
             continue
+        _SILENT.discard(node)
         if balance is not None:
             found[client_id] = balance
     return found

@@ -66,6 +66,8 @@ def test_an_allowance_is_added_listed_and_ended(shop: Terminal) -> None:
     for schedule in ("1", str(forever["schedule_id"])):
         assert shop.type("allowance", "end", schedule).out == f"allowance {schedule} of acme: ended\n"
         assert shop.type("allowance", "end", schedule, "--json").json()["state"] == "ended"
+    again = shop.type(*command)
+    assert (again.code, again.out.partition("; ")[2]) == (0, "its key is that of one that ended: it was ended\n")
     assert shop.type("allowance", "list", "--json").json() == []
     assert len(shop.type("allowance", "list", "--ended", "--json").json()) == 2
 

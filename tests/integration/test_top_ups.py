@@ -19,10 +19,11 @@ import pytest
 
 from billing import admin
 from billing.alerts.recording import record
-from billing.core.errors import InvalidValue, UnknownClient
+from billing.core.errors import InvalidValue, UnknownClient, Unreachable
 from billing.core.limits import USABLE_GRANTS_MAX
 from billing.core.settings import Settings
-from billing.credits.values import ReleaseOutcome, ReserveOutcome
+from billing.core.shards import shard_of
+from billing.credits.values import Balance, ReleaseOutcome, ReserveOutcome
 from billing.top_ups import looking
 from billing.top_ups.asking import ATTEMPTS_MAX, TopUps, run_top_ups
 from billing.top_ups.looking import SWEEP, look, look_at, make_due
@@ -323,6 +324,20 @@ def test_an_answer_that_is_none_is_doubt(market: Market) -> None:
     assert (row.state, row.reason) == ("asked", "answered neither granted, declined nor pending")
 
 
+def test_l10_an_answer_that_raises_when_it_is_looked_at_is_doubt_and_keeps_nobody_waiting(market: Market) -> None:
+    """Given a hook that returns, say, a lazy query of a database that is away, then others are topped up."""
+
+    class Lazy:
+        def __repr__(self) -> str:
+            raise ConnectionError("the database is away")
+
+    market.shop.answers["acme"] = lambda _: Lazy()
+    for client_id in ("acme", "globex"):
+        market.topping_up(client_id)
+    market.work()
+    assert (market.requests("acme"), market.requests("globex")) == ([("asked", "low")], [("granted", "low")])
+
+
 def test_a_pending_request_is_answered_later_and_once(market: Market) -> None:
     market.shop.answer = lambda _: "pending"
     market.topping_up("acme")
@@ -472,6 +487,28 @@ def test_l10_what_somebody_has_locked_keeps_nobody_waiting(market: Market, sessi
         assert (market.requests("acme"), market.requests("globex")) == ([], [("granted", "low")])
     market.work()
     assert market.requests("acme") == [("granted", "low")]
+
+
+def test_l10_a_node_that_is_silent_is_waited_for_once_and_keeps_nobody_else_short(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given more clients of a silent node than one look waits for, then who is short on another node is topped up."""
+    buckets = market.runtime.buckets
+    for client_id in (*(f"silent-{number}" for number in range(8)), "acme"):
+        market.topping_up(client_id)
+    shard, balance = shard_of("acme", market.settings.shards), buckets.balance
+    asked = []
+
+    def silenced(client_id: str) -> Balance | None:
+        if client_id != "acme":
+            asked.append(client_id)
+            raise Unreachable("node 0 does not answer")
+        return balance(client_id)
+
+    monkeypatch.setattr(buckets, "node_of", lambda other: f"node {int(other == shard)}")
+    monkeypatch.setattr(buckets, "balance", silenced)
+    assert look(market.runtime) == 1
+    assert len(asked) == 1
 
 
 def test_without_a_hook_a_request_waits_and_can_be_answered(market: Market) -> None:

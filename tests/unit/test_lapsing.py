@@ -7,8 +7,10 @@ from typing import Any, NoReturn
 
 import pytest
 
+from billing.core import rounds
 from billing.core.clock import SystemClock
 from billing.core.errors import Unreachable
+from billing.core.rounds import Rounds
 from billing.core.settings import Settings
 from billing.recovery import lapsing
 
@@ -50,6 +52,20 @@ def test_l10_a_node_that_does_not_answer_is_waited_for_once_and_the_others_grant
     buckets = Buckets("n0")
     assert lapsing.lapse_grants(runtime_of(buckets, monkeypatch)) == 4
     assert buckets.asked == [0, 2, 3, 4, 5]
+
+
+def test_l10_nodes_that_stay_silent_do_not_end_each_sweep_before_the_others_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Given as many silent nodes as end a round, then the next sweep begins with those that may answer."""
+    monkeypatch.setattr(rounds, "SILENT_MAX", 2)
+    buckets = Buckets("n0", "n1")
+    runtime = runtime_of(buckets, monkeypatch)
+    remembered = Rounds(buckets.node_of, runtime.clock)
+    with pytest.raises(Unreachable):
+        lapsing.lapse_grants(runtime, remembered)
+    assert lapsing.lapse_grants(runtime, remembered) == 2
+    assert buckets.asked[:4] == [0, 2, 4, 5]
 
 
 def test_where_nobody_answers_that_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
