@@ -162,9 +162,14 @@ class Granting(InMemory):
 
     @atomic
     def forget_lapsed(self, grants: Sequence[Lapsed]) -> None:
-        """Look at these grants no more: the ledger has their final amounts."""
+        """Look at these grants no more, the ledger having these amounts; one that has got more since is named again."""
         for one in grants:
-            self._memory.shards[one.shard].endings.pop((one.grant_id, one.client_id), None)
+            shard = self._memory.shards[one.shard]
+            book = shard.books.get(one.client_id)
+            account = book.accounts.get(one.grant_id) if book else None
+            now = (account.expired, account.voided) if account else (0, 0)
+            if not self._recovering(shard) and now == (one.expired, one.voided):
+                shard.endings.pop((one.grant_id, one.client_id), None)
 
 
 def _final(shard: Shard, client_id: str, grant_id: int, now_ms: int) -> tuple[int, int] | None:
