@@ -1,4 +1,4 @@
-"""The worker's bootstep `--fulfillment`: the consumer's thread, and the short loops: relay, reaper, reconciler and others.
+"""The worker's bootstep `--fulfillment`: the consumer's thread, and the short loops: relay, reaper, reconciler, others.
 
 It is a *worker* bootstep, so a lost task connection does not restart it, with a broker connection of its own. It
 refuses prefork: a thread in a prefork parent would be forked with its locks.
