@@ -63,6 +63,13 @@ BUCKET: Final[dict[str, Spoiled]] = {
             ("L2 grants", "Redis says 101, credit_grant says 100"),
         ],
     ),
+    "debt beyond a grant": (
+        lambda books, _, grant: books.spoil_grants("acme", f"m:{grant}", 1),
+        [
+            ("L2 spent", "debt: Redis says -1, the log's grant_spent says 0"),
+            ("L2 spent", "spent: Redis says 3, the log's grant_spent says 2"),
+        ],
+    ),
     "debt": (
         lambda books, *_: books.spoil_grants("acme", "s:0", 1),
         [
@@ -138,9 +145,13 @@ DATABASE: Final[dict[str, Spoiled]] = {
     "grant_spent of a used-up grant": (
         lambda books, grant, _: books.sql("UPDATE grant_spent SET credits = 51 WHERE grant_id = %s", grant),
         [
-            ("L2 spent", "debt: Redis says 0, the log's grant_spent says 1"),
+            ("L2 spent", "spent: Redis says 50, the log's grant_spent says 51"),
             ("L7 sums of the log", "the log's lines say 50, grant_spent says 51"),
         ],
+    ),
+    "posting": (
+        lambda books, _, grant: books.sql("INSERT INTO posting VALUES ('acme', 1, %s, -4, 0, 1, 1)", grant),
+        [("L2 spent", "spent: Redis says 2, the log's grant_spent says 2, -4 of it not posted yet")],
     ),
     "ledger_entry": (
         lambda books, _, grant: books.sql(

@@ -46,11 +46,13 @@ def differences(balance: Balance, ledger: LedgerFacts, at_ms: int) -> Iterator[D
     """
     of_log, in_redis, waits = cut(ledger, at_ms), of_bucket(balance), waiting(balance, ledger)
     for grant_id in sorted(in_redis.keys() | of_log.spent.keys() | of_log.unsure.keys() | waits.keys()):
-        said, low = in_redis.get(grant_id, 0), of_log.spent[grant_id] - waits.get(grant_id, 0)
+        said, wait = in_redis.get(grant_id, 0), waits.get(grant_id, 0)
+        low = of_log.spent[grant_id] - wait
         high = low + of_log.unsure[grant_id]
         if not min(low, high) <= said <= max(low, high):
             name = "debt" if grant_id == DEBT else "spent"
-            found = f"{name}: Redis says {said:,}, the log's grant_spent says {high:,}"
+            found = f"{name}: Redis says {said:,}, the log's grant_spent says {high + wait:,}"
+            found += f", {wait:+,} of it not posted yet" if wait else ""
             row = {"table": "grant_spent", "client_id": balance.client_id, "grant_id": grant_id, "at this moment": high}
             yield Discrepancy(
                 law=Law.SPENT.value,
