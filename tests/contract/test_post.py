@@ -100,6 +100,15 @@ def test_debt_in_the_log_is_debt_in_the_bucket_and_repaid_at_once(buckets: Verbs
     assert (balance_of(buckets).debt, balance_of(buckets).beyond) == (15, {})
 
 
+def test_a_restricted_grant_repays_no_debt_that_is_posted(buckets: Verbs) -> None:
+    buckets.open_client("acme")
+    buckets.grant("acme", 1, 50, GrantTerms(skus=("page",)))
+    assert post(buckets, (0, 1, 5), (1, 1, 60)) is PostOutcome.POSTED
+    assert (accounts(buckets, 1), balance_of(buckets).owed) == ((0, 0, 50, 0), 15)
+    assert post(buckets, (0, 1, 5), (1, 2, 20)) is PostOutcome.POSTED
+    assert (accounts(buckets, 1), balance_of(buckets).owed) == ((30, 0, 20, 0), 5)
+
+
 def test_what_was_taken_twice_comes_back_to_the_grant_that_paid(buckets: Verbs) -> None:
     """Given a run that was settled twice, then its second charge goes back, and the version keeps it from more."""
     a_client(buckets, 100)
@@ -239,8 +248,10 @@ def test_a_posting_alerts_as_a_settle_does_and_arms_again_as_a_release_does(buck
     post(buckets, (1, 1, 85))
     assert [alert.percent for alert in buckets.alerts(count=10)] == [20]
     post(buckets, (1, 2, 20))
-    post(buckets, (1, 3, 100))
-    assert [alert.percent for alert in buckets.alerts(count=10)] == [20, 0]
+    post(buckets, (1, 3, 85))
+    assert [alert.percent for alert in buckets.alerts(count=10)] == [20, 20]
+    post(buckets, (1, 4, 100))
+    assert [alert.percent for alert in buckets.alerts(count=10)] == [20, 20, 0]
 
 
 def test_a_posting_is_refused_that_no_bucket_could_mean(buckets: Verbs) -> None:
