@@ -219,4 +219,7 @@ def _succeeded(hold: StoredHold, result: StoredResult) -> bool:
         return False
     if result.stored_at is None:
         return True
-    return to_milliseconds(result.stored_at) + _CLOCKS_DIFFER_MS >= decode_draft(hold.lines).priced_at
+    # The earlier of both: who takes a hold over brings a draft of its own, and a hold that was asserted is younger than
+    # its run.
+    first_reserve_ms = min(decode_draft(hold.lines).priced_at, hold.created_ms)
+    return to_milliseconds(result.stored_at) + _CLOCKS_DIFFER_MS >= first_reserve_ms

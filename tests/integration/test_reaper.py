@@ -291,6 +291,16 @@ def test_l4_only_a_success_of_this_submission_is_charged(scene: Scene, after_ms:
     assert scene.spent() == (10 if charged else 0, 0)
 
 
+def test_l3_a_success_from_before_its_hold_was_taken_over_is_charged(scene: Scene) -> None:
+    """Given a success, and a second attempt that took the hold over and died, then its younger draft is charged."""
+    later = to_milliseconds(datetime.now(UTC) + timedelta(hours=1))
+    line = UsageLine(sku="page", quantity=1, credits=10)
+    scene.due("twice", lines=encode_draft(Draft(priced_at=later, lines=(line,))))
+    scene.result = lambda _: StoredResult(state=states.SUCCESS, stored_at=datetime.now(UTC))
+    assert scene.sweep() == 1
+    assert scene.spent() == (10, 0)
+
+
 def test_l5_a_result_backend_that_is_away_is_asked_once_in_a_sweep(scene: Scene) -> None:
     """Given three holds on two shards, when the first result cannot be read, then none is asked for nor expired."""
     runs = [scene.due("a"), scene.due("b"), scene.due("c", client=CLIENTS[1])]

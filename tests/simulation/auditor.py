@@ -25,6 +25,7 @@ from billing.credits.values import (
 )
 
 if TYPE_CHECKING:
+    from billing.events.usage_event import UsageEvent
     from tests.simulation.world import World
 
 
@@ -80,6 +81,8 @@ class Auditor:
             self.late += reply.late
             self.debts += reply.debt > 0
             self._charge(settlement.run_id, settlement.client_id, sum(settlement.amounts))
+            if settlement.run_id in self._world.log.history:
+                self.logged(self._world.log.history[settlement.run_id])
         return reply
 
     def excuse(self, runs: Iterable[uuid.UUID], why: str) -> None:
@@ -101,6 +104,10 @@ class Auditor:
         outcome: ExpireOutcome = self._buckets.expire(client_id, run_id)
         self._world.tell(run_id, f"expire: {outcome.name}")
         return outcome
+
+    def logged(self, event: UsageEvent) -> None:
+        """Believe the log, where it has a smaller charge of a run than the bucket made: the rest is given back."""
+        self._charge(event.run_id, event.client_id, sum(line.credits for line in event.lines), new=False)
 
     def redis_lost(self) -> None:
         """Forget what Redis has lost: a charge stands whose event is in the log, at the broker or in an outbox."""
@@ -160,10 +167,13 @@ class Auditor:
         held = sum(sum(hold.grants.values()) for hold in self._buckets.held(client_id))
         return granted - held - self._sums.get(client_id, 0)
 
-    def _charge(self, run_id: uuid.UUID, client_id: str, credits_: int) -> None:
-        if run_id not in self._charged:
-            self._charged[run_id] = client_id, credits_
-            self._sums[client_id] = self._sums.get(client_id, 0) + credits_
+    def _charge(self, run_id: uuid.UUID, client_id: str, credits_: int, *, new: bool = True) -> None:
+        before = self._charged[run_id][1] if run_id in self._charged else None
+        if before is None and not new:
+            return
+        smaller = credits_ if before is None else min(before, credits_)
+        self._charged[run_id] = client_id, smaller
+        self._sums[client_id] = self._sums.get(client_id, 0) + smaller - (before or 0)
 
     def shard_of(self, client_id: str) -> int:
         """Return the client's shard."""

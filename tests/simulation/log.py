@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import collections
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -63,6 +63,8 @@ class Log:
     requests: int = 0
     #: Shards whose exclusive lock a rebuild has.
     locked: set[int] = field(default_factory=set)
+    #: Who is told of each row.
+    tell: Callable[[UsageEvent], None] = lambda _: None
     #: By client, epoch and grant.
     totals: dict[tuple[str, int, int], Total] = field(default_factory=dict)
     returned: set[tuple[uuid.UUID, Settled]] = field(default_factory=set)
@@ -147,6 +149,7 @@ class Log:
         for event in inserted:
             self.history[event.run_id] = event
             stored[event.run_id] = _settled(event)
+            self.tell(event)
         for client_id, grant, credits_ in zip(*usage_rows.spent(inserted), strict=True):
             self.spent[client_id][grant] = self.spent[client_id].get(grant, 0) + credits_
         self.duplicates += len(sorting.events) - len(inserted)

@@ -72,6 +72,7 @@ class World:
         self.results = Results()
         self.redis = Redis(self.settings, self.clock)
         self.observed = Auditor(self, self.redis.buckets)
+        self.log.tell = self.observed.logged
         self.redis_up = True
         self.unacked: set[Message] = set()
         #: Batches that a consumer has taken and not acked, by queue.
