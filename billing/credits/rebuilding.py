@@ -4,107 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final
 from uuid import UUID
 
 from billing.credits.lending import Claim, lend
-from billing.credits.terms import ORDINARY, ClientTerms, GrantTerms
+from billing.credits.plan import NONE, ORDINARY_TERMS, BucketPlan, LedgerTerms, sums_of
+from billing.credits.terms import ORDINARY, GrantTerms
 from billing.credits.values import GrantBalance
-
-#: The "grant" that covers what no grant does: debt, and the overdraft room of holds.
-_NONE: Final = 0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LedgerTerms:
-    """What the ledger says beside amounts; empty where everything is ordinary. Times are ms.
-
-    `final`: what expired and what was voided of grants that have ended and have nothing left. `adjustments`: what each
-    one that was applied took from each grant. `waiting`: (adjustment id, credits) of those that no bucket has seen.
-    `claims`: the SKU of a hold, and when it was made. `repaid`: how much debt each grant had repaid by the bucket that
-    is to be replaced, if it is still there.
-    """
-
-    now_ms: int = 0
-    client: ClientTerms = ClientTerms()
-    grants: Mapping[int, GrantTerms] = field(default_factory=dict)
-    final: Mapping[int, tuple[int, int]] = field(default_factory=dict)
-    adjustments: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
-    waiting: Sequence[tuple[int, int]] = ()
-    claims: Mapping[UUID, tuple[str, int]] = field(default_factory=dict)
-    repaid: Mapping[int, int] = field(default_factory=dict)
-
-
-#: Of nearly every client: compared with and shared, since a fleet of them is planned at once.
-_ORDINARY_CLIENT: Final = ClientTerms()
-_ORDINARY_TERMS: Final = LedgerTerms()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BucketPlan:
-    """A bucket as it is to be written: usable grants in burn order, and what each surviving hold is lent.
-
-    `owed` is debt alone. `beyond` is the part of `debt` that the log counts as paid by a grant which had no more.
-    `adjusted` is what each adjustment took, those of the plan included; `endings` are the grants that `lapse` is to
-    look at, and when.
-    """
-
-    grants: tuple[GrantBalance, ...]
-    order: tuple[int, ...]
-    debt: int
-    owed: int
-    holds: Mapping[UUID, Mapping[int, int]]
-    room: int = 0
-    client: ClientTerms = ClientTerms()
-    terms: Mapping[int, GrantTerms] = field(default_factory=dict)
-    adjusted: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
-    endings: Mapping[int, int] = field(default_factory=dict)
-    beyond: Mapping[int, int] = field(default_factory=dict)
-
-    def bucket(self) -> str:
-        """Return the bucket's string, its epoch apart."""
-        balances = {grant.grant_id: grant for grant in self.grants}
-        entries = []
-        texts = False
-        for grant_id in self.order:
-            grant, terms = balances[grant_id], self.terms.get(grant_id)
-            text = "" if terms is None else terms.text()
-            texts = texts or bool(text)
-            entries.append(f"{grant_id}:{grant.available}:{grant.held}:{grant.spent}{text}")
-        head = str(self.owed)
-        if texts or self.room or self.client != _ORDINARY_CLIENT:
-            head += f"~{self.client.overdraft_limit},{self.room},{self.client.state.value}"
-        return " ".join((head, *entries))
-
-    def fields(self) -> dict[str, int | str]:
-        """Return the fields of the grants' hash; numbers that are 0 are left out."""
-        taken = _sums(self.adjusted)
-        numbers = {"s:0": self.debt, "j:0": taken.get(_NONE, 0)}
-        numbers |= {f"m:{grant}": credits_ for grant, credits_ in self.beyond.items()}
-        usable = set(self.order)
-        for grant in self.grants:
-            grant_id = grant.grant_id
-            numbers[f"g:{grant_id}"] = grant.granted
-            if grant.repaid:
-                numbers[f"r:{grant_id}"] = grant.repaid
-            if grant.expired:
-                numbers[f"x:{grant_id}"] = grant.expired
-            if adjusted := taken.get(grant_id, 0):
-                numbers[f"j:{grant_id}"] = adjusted
-            if grant.voided != adjusted:
-                numbers[f"v:{grant_id}"] = grant.voided - adjusted
-            if grant_id not in usable:
-                numbers[f"s:{grant_id}"] = grant.spent
-        texts = {
-            f"a:{adjustment}": " ".join(f"{grant}:{part}" for grant, part in shares.items())
-            for adjustment, shares in self.adjusted.items()
-        }
-        # A posting may give something back to a grant that is not in the string.
-        texts |= {
-            f"t:{grant}": text for grant, terms in self.terms.items() if (text := terms.text()) and grant not in usable
-        }
-        return {name: number for name, number in numbers.items() if number} | texts
 
 
 class _Books:
@@ -114,7 +19,7 @@ class _Books:
         self.known = known
         self.granted = dict(grants)
         # The ledger's entries never change: what was adjusted away or has ended cannot have paid for anything.
-        taken = _sums(known.adjustments)
+        taken = sums_of(known.adjustments)
         left = self.granted
         if taken or known.final:
             left = {g: credits_ - taken.get(g, 0) - sum(known.final.get(g, (0, 0))) for g, credits_ in grants}
@@ -123,7 +28,7 @@ class _Books:
         self.beyond = {
             grant: credits_ - self.paid.get(grant, 0)
             for grant, credits_ in spent.items()
-            if grant != _NONE and credits_ > self.paid.get(grant, 0)
+            if grant != NONE and credits_ > self.paid.get(grant, 0)
         }
         self.available = {grant: credits_ - self.paid[grant] for grant, credits_ in grants}
         self.held = dict.fromkeys(self.granted, 0)
@@ -145,7 +50,7 @@ class _Books:
         """Take what an adjustment took; what a grant has no more (the log has it for something else) is debt."""
         taken = {grant: part for grant in self.granted if (part := self.move(grant, shares.get(grant, 0), self.voided))}
         missing = sum(shares.values()) - sum(taken.values())
-        self.adjusted[adjustment] = taken | ({_NONE: missing} if missing else {})
+        self.adjusted[adjustment] = taken | ({NONE: missing} if missing else {})
         self.adjusted_debt += missing
 
     def close(self, grant: int, expired: int, voided: int) -> None:
@@ -162,7 +67,7 @@ class _Books:
         """Lend to a hold what it says that it was lent, as far as that is there."""
         shares, left = {}, need
         for grant, credits_ in stored.items():
-            if grant == _NONE:
+            if grant == NONE:
                 part = self.make_room(min(left, credits_))
             else:
                 part = self.move(grant, min(left, credits_), self.held) if grant in self.granted else 0
@@ -184,11 +89,11 @@ class _Books:
             usable = tuple(grant for grant, ends_ms in fitting[sku] if not 0 < ends_ms <= created_ms)
             claims.append(Claim(run_id=run_id, need=need, usable=usable))
         lend(self.available, self.held, claims, loans)
-        self.available[_NONE], self.held[_NONE] = self.known.client.overdraft_limit - self.room, self.room
-        anybody = [dataclasses.replace(claim, usable=(*claim.usable, _NONE)) for claim in claims]
+        self.available[NONE], self.held[NONE] = self.known.client.overdraft_limit - self.room, self.room
+        anybody = [dataclasses.replace(claim, usable=(*claim.usable, NONE)) for claim in claims]
         lend(self.available, self.held, anybody, loans)
-        del self.available[_NONE]
-        self.room = self.held.pop(_NONE)
+        del self.available[NONE]
+        self.room = self.held.pop(NONE)
 
     def fitting(self, sku: str) -> list[tuple[int, int]]:
         """Return the grants that may lend to holds for a SKU, with when each ends or ended."""
@@ -218,7 +123,7 @@ class _Books:
         """Whether the ledger has all of a grant's end: what was given back to it since is not in its entry."""
         if grant not in self.known.final:
             return False
-        adjusted = _sums(self.adjusted).get(grant, 0)
+        adjusted = sums_of(self.adjusted).get(grant, 0)
         return self.expired[grant] + self.voided[grant] - adjusted <= sum(self.known.final[grant])
 
     def take(self, adjustment: int, credits_: int) -> None:
@@ -229,7 +134,7 @@ class _Books:
             if part:
                 shares[grant] = part
                 left -= part
-        self.adjust(adjustment, shares | ({_NONE: left} if left else {}))
+        self.adjust(adjustment, shares | ({NONE: left} if left else {}))
 
     def repay_again(self) -> None:
         """Pay debt by the grants that had repaid it, as far as ledger and log bear that out."""
@@ -268,7 +173,7 @@ def plan_bucket(
     grant's amount, less what was adjusted away or has ended, or of a grant that is not in the ledger, is debt: the sum
     of what was spent is never changed.
     """
-    known = known or _ORDINARY_TERMS
+    known = known or ORDINARY_TERMS
     books = _Books(grants, spent, known)
     for adjustment, shares in known.adjustments.items():
         books.adjust(adjustment, shares)
@@ -315,12 +220,4 @@ def plan_bucket(
 
 def _room_last(shares: Mapping[int, int]) -> dict[int, int]:
     """Return what a hold is lent with its overdraft room last."""
-    return dict(sorted(shares.items(), key=lambda share: share[0] == _NONE))
-
-
-def _sums(adjusted: Mapping[int, Mapping[int, int]]) -> dict[int, int]:
-    sums: dict[int, int] = {}
-    for shares in adjusted.values():
-        for grant, part in shares.items():
-            sums[grant] = sums.get(grant, 0) + part
-    return sums
+    return dict(sorted(shares.items(), key=lambda share: share[0] == NONE))

@@ -11,8 +11,8 @@ from uuid import UUID
 
 from billing.credits.auditing import BucketReading
 from billing.credits.granting import AdjustReply, Lapsed, TermsOutcome, VoidOutcome
+from billing.credits.plan import BucketPlan
 from billing.credits.posting import Posting, PostOutcome
-from billing.credits.rebuilding import BucketPlan
 from billing.credits.terms import ORDINARY, ClientTerms, GrantTerms
 from billing.credits.values import (
     AlertEntry,

@@ -17,7 +17,7 @@ from billing.core.credits import check_amount
 from billing.core.errors import Conflict
 from billing.core.shards import shard_of
 from billing.credits.calling import Calling
-from billing.credits.rebuilding import BucketPlan
+from billing.credits.plan import BucketPlan
 from billing.credits.records import check_logged, claim_of, read_hold
 from billing.credits.scripts import Command, slices
 from billing.credits.values import AssertOutcome, Hold, RebuildOutcome, StoredHold

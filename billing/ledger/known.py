@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from billing.credits.rebuilding import LedgerTerms
+from billing.credits.plan import LedgerTerms
 from billing.credits.terms import ORDINARY, ClientState, ClientTerms
 from billing.ledger.grant_terms import bucket_terms
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from sqlalchemy import ARRAY, Connection, Integer, Text, Uuid, any_, bindparam, func, literal, select, text, update
 
-from billing.credits.rebuilding import LedgerTerms
+from billing.credits.plan import LedgerTerms
 from billing.ledger.grants import grants_of_shard, spent_of_shard
 from billing.ledger.known import known_of_shard
 from billing.schema.tables import client, client_change, credit_grant, recovery_marker, usage_history

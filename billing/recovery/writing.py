@@ -19,7 +19,8 @@ from sqlalchemy import Connection
 
 from billing.connections import postgres
 from billing.core.errors import Recovering, Retryable
-from billing.credits.rebuilding import BucketPlan, plan_bucket
+from billing.credits.plan import BucketPlan
+from billing.credits.rebuilding import plan_bucket
 from billing.credits.values import RebuildOutcome, StoredHold
 from billing.ledger import locks, postings, rebuilds
 from billing.ledger.changes import enter_adjustment

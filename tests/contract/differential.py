@@ -18,7 +18,8 @@ from billing.core.clock import from_milliseconds
 from billing.core.errors import BillingError
 from billing.core.shards import shard_of
 from billing.credits.auditing import BucketReading
-from billing.credits.rebuilding import BucketPlan, LedgerTerms, plan_bucket
+from billing.credits.plan import BucketPlan, LedgerTerms
+from billing.credits.rebuilding import plan_bucket
 from billing.credits.twin.book import NONE, Book
 from billing.credits.values import AlertEntry, Balance, Overdue, SettleOutcome, SettleReply, StoredHold
 from billing.credits.verbs import Verbs

@@ -12,7 +12,8 @@ import pytest
 
 from billing.core.errors import Recovering
 from billing.core.shards import shard_of
-from billing.credits.rebuilding import BucketPlan, plan_bucket
+from billing.credits.plan import BucketPlan
+from billing.credits.rebuilding import plan_bucket
 from billing.credits.values import (
     AssertOutcome,
     Balance,

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from billing.core.errors import Retryable, Unreachable
 from billing.core.shards import queue_of, shard_of
-from billing.credits.rebuilding import BucketPlan, plan_bucket
+from billing.credits.plan import BucketPlan
+from billing.credits.rebuilding import plan_bucket
 from billing.credits.values import RebuildOutcome, StoredHold
 from billing.events.links import Outgoing
 from billing.events.marker import encode_marker

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.credits.lending import Claim, lend
-from billing.credits.rebuilding import LedgerTerms, plan_bucket
+from billing.credits.plan import LedgerTerms
+from billing.credits.rebuilding import plan_bucket
 from billing.credits.terms import ClientTerms, GrantTerms
 
 RUNS = [UUID(int=number) for number in range(1, 10)]

@@ -7,7 +7,8 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.credits.rebuilding import LedgerTerms, plan_bucket
+from billing.credits.plan import LedgerTerms
+from billing.credits.rebuilding import plan_bucket
 from billing.credits.terms import ClientState, ClientTerms, GrantTerms
 
 RUNS = [UUID(int=number) for number in range(1, 20)]

@@ -8,7 +8,7 @@ from uuid import UUID
 from billing.core.credits import check_amount
 from billing.core.errors import Conflict
 from billing.core.shards import shard_of
-from billing.credits.rebuilding import BucketPlan
+from billing.credits.plan import BucketPlan
 from billing.credits.records import check_logged
 from billing.credits.terms import ORDINARY
 from billing.credits.twin.book import NONE, Account, Book
