@@ -9,7 +9,7 @@ import sys
 import time
 
 from tests.simulation.auditor import LawBroken
-from tests.simulation.world import run
+from tests.simulation.run import run
 
 
 def main() -> int:

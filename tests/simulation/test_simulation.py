@@ -11,8 +11,8 @@ from billing.credits.twin.memory import Memory
 from billing.fulfillment import verdicts
 from billing.fulfillment.verdicts import Settled, Verdict, judge
 from billing.task import reaper
-from tests.simulation import world
 from tests.simulation.auditor import LawBroken
+from tests.simulation.run import REST_EVERY, run
 
 STEPS = 8_000
 #: Seeds in which a broken rule has to show: the first does, as a rule.
@@ -22,8 +22,8 @@ SEEDS_MAX = 12
 @pytest.mark.parametrize("seed", range(3))
 def test_every_law_holds(seed: int) -> None:
     """Given a fleet with every fault, when it comes to rest, then no law is broken; and faults there were."""
-    found = world.run(seed, STEPS)
-    assert found.counts["quiescent points"] == STEPS // world.REST_EVERY
+    found = run(seed, STEPS)
+    assert found.counts["quiescent points"] == STEPS // REST_EVERY
     assert found.observed.admitted > 500
     for fault in ("killed processes", "losses", "lose_a_bucket", "rebuilds", "posted"):
         assert found.counts[fault], fault
@@ -31,7 +31,7 @@ def test_every_law_holds(seed: int) -> None:
 
 def test_the_same_seed_is_the_same_run() -> None:
     """Given a seed, when it is run again, then every step is the same: a failure can be replayed."""
-    first, second = (world.run(7, 2_000) for _ in range(2))
+    first, second = (run(7, 2_000) for _ in range(2))
     assert first.counts == second.counts
     assert first.clock.elapsed_ms == second.clock.elapsed_ms
     assert list(first.log.history) == list(second.log.history)
@@ -82,4 +82,4 @@ def test_a_broken_rule_is_found(rule: str, monkeypatch: pytest.MonkeyPatch) -> N
 def run_seeds() -> None:
     """Run one seed after the other, until a law is broken."""
     for seed in range(SEEDS_MAX):
-        world.run(seed, STEPS)
+        run(seed, STEPS)

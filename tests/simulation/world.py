@@ -7,41 +7,30 @@ rest without further faults, and the auditor checks the laws then.
 from __future__ import annotations
 
 import collections
-import contextlib
-import functools
-import logging
 import uuid
-from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from celery.states import FAILURE, SUCCESS
 
 from billing.catalog.price_book import Price, PriceBook
 from billing.core.clock import from_milliseconds
-from billing.core.errors import BillingError, Retryable
+from billing.core.errors import BillingError
 from billing.core.settings import Settings
-from billing.core.shards import queue_of, shard_of
-from billing.credits.posting import PostOutcome
-from billing.credits.values import GrantOutcome, SettleReply
-from billing.events.relay import Relay
-from billing.fulfillment.decoder import decode
-from billing.fulfillment.delivery import Delivered
-from billing.task.reaper import Reaper, StoredResult
+from billing.core.shards import shard_of
+from billing.task.reaper import StoredResult
 from billing.task.run import Run
 from tests.simulation.auditor import Auditor, LawBroken
-from tests.simulation.broker import Broker, Message, Publishing
+from tests.simulation.broker import Broker, Message
 from tests.simulation.chance import BEGINNING_MS, Chance, SimulatedClock
-from tests.simulation.faults import Killed, Rates, Wire
-from tests.simulation.log import Locked, Log
+from tests.simulation.faults import Killed, Rates
+from tests.simulation.fulfillment import Fulfillment
+from tests.simulation.log import Log
+from tests.simulation.mishaps import Mishaps
 from tests.simulation.process import Process, Results
-from tests.simulation.recovery import Rebuilder
 from tests.simulation.redis import Redis
 
 CLIENTS: Final = 6
-#: Steps between two quiescent points.
-REST_EVERY: Final = 4_000
 PROCESSES: Final = 3
 _PRICES: Final = {"search": 3, "page": 1, "tokens": 7}
 #: A world that is not at rest after so many quiet steps never will be.
@@ -87,8 +76,7 @@ class World:
         for shard in range(self.settings.shards):
             self.redis.buckets.verify(shard, expected=None)
         self.processes = [Process(self, number) for number in range(PROCESSES)]
-        self._rebuilders = [Rebuilder(self), Rebuilder(self)]
-        self._relay, self._reaper = self._make_relay(), self._make_reaper()
+        self._parts = (self, Fulfillment(self), Mishaps(self))
 
     # The world's steps.
 
@@ -97,7 +85,7 @@ class World:
         self._pass(400)
         name: str = self.chance.weighted(_STEPS)
         self.counts[name] += 1
-        getattr(self, f"_{name}")()
+        self._do(name)
 
     def quiesce(self) -> None:
         """Let everything come to rest without faults, and check the laws."""
@@ -106,7 +94,7 @@ class World:
         self.redis_up = self.broker.up = True
         for step in range(_QUIET_STEPS_MAX):
             self._pass(2_000)
-            getattr(self, f"_{self.chance.weighted(_WORKING)}")()
+            self._do(self.chance.weighted(_WORKING))
             if step % _LOOK_EVERY == 0 and not self._unrest():
                 break
         else:
@@ -115,15 +103,20 @@ class World:
         vars(self.rates).update(before)
         self.counts["quiescent points"] += 1
 
+    def _do(self, name: str) -> None:
+        part = next(part for part in self._parts if hasattr(part, name))
+        getattr(part, name)()
+
     def _pass(self, most_ms: int) -> None:
         """Let some time pass, and the loops come round."""
         self.clock.advance(self.chance.whole(0, most_ms))
         for name, interval_ms in _LOOPS.items():
             if self.clock.elapsed_ms >= self._due[name]:
                 self._due[name] = self.clock.elapsed_ms + interval_ms
-                getattr(self, f"_{name}")()
+                self._do(name)
 
-    def _submit(self) -> None:
+    def submit(self) -> None:
+        """Publish a new task."""
         self._tasks += 1
         chance = self.chance
         quantity = chance.whole(1, 5)
@@ -144,138 +137,21 @@ class World:
             )
         )
 
-    def _work(self) -> None:
+    def work(self) -> None:
+        """Let a process do one thing."""
         number = self.chance.whole(0, PROCESSES - 1)
         if self.processes[number].stalled_until_ms > self.clock.elapsed_ms:
             return
         try:
             self.processes[number].step()
         except Killed:
-            self._kill(number)
+            self.kill(number)
 
-    def _grant(self) -> None:
+    def grant(self) -> None:
+        """Grant something, now and then."""
         client_id = f"client-{self.chance.whole(0, CLIENTS - 1)}"
         if shard_of(client_id, self.settings.shards) not in self.log.locked and self.chance.once_in(3):
             self.log.add_grant(client_id, self.chance.whole(1, 160))
-
-    def _apply_grants(self) -> None:
-        for row in self.log.grants.values():
-            if row.applied or shard_of(row.client_id, self.settings.shards) in self.log.locked:
-                continue
-            outcome = self._guarded(functools.partial(self._wire().grant, row.client_id, row.grant_id, row.credits))
-            if outcome in (GrantOutcome.GRANTED, GrantOutcome.ALREADY):
-                row.applied = True
-            elif outcome in (GrantOutcome.UNKNOWN_CLIENT, GrantOutcome.CORRUPT):
-                self.bucket_missing(row.client_id)
-
-    def _apply_postings(self) -> None:
-        for (client_id, epoch), rows in self.log.waiting().items():
-            outcome = self._guarded(functools.partial(self._wire().post, client_id, epoch, rows))
-            if outcome in (PostOutcome.POSTED, PostOutcome.ALREADY):
-                self.log.mark_applied(client_id, epoch, rows)
-                self.counts["posted"] += 1
-            elif outcome in (PostOutcome.UNKNOWN_CLIENT, PostOutcome.CORRUPT, PostOutcome.UNCOVERED):
-                self.bucket_missing(client_id)
-
-    def _relay_outboxes(self) -> None:
-        if self._guarded(self._relay.sweep) is None:
-            self._relay = self._make_relay()
-
-    def _reap(self) -> None:
-        if self._guarded(self._reaper.sweep) is None:
-            self._reaper = self._make_reaper()
-
-    def _consume(self) -> None:
-        """Take a batch, write it, ack it: the consumer may die between any two of these."""
-        queue = self.chance.whole(0, self.settings.usage_queues - 1)
-        waiting, batch = self.broker.usage[queue], self.batches[queue]
-        if not self.broker.up:
-            return
-        if not batch:
-            batch += list(waiting)[: self.chance.whole(1, 20)]
-            return
-        if self._faulty():
-            batch.clear()  # it died before it wrote: the batch is delivered again
-            return
-        name = f"billing.usage.{queue}"
-        try:
-            self.log.write([Delivered(body=body, queue=name, decoded=decode(body)) for body in batch], self.clock.ms)
-        except Locked:
-            return
-        if not self._faulty():
-            for _ in batch:
-                waiting.popleft()
-        batch.clear()
-
-    def _rebuild(self) -> None:
-        number = 0 if self.chance.once_in(2) else 1
-        # The second one leads only where the first one lost its lock unseen.
-        if number == 1 and not self.chance.once_in(20):
-            number = 0
-        rebuilder = self._rebuilders[number]
-        if self.clock.elapsed_ms < rebuilder.waits_until_ms:
-            return
-        try:
-            rebuilder.waits_until_ms = self.clock.elapsed_ms + next(rebuilder.steps)
-        except Killed:
-            self.counts["killed rebuilders"] += 1
-            self._rebuilders[number] = Rebuilder(self)
-
-    # The world's faults.
-
-    def _kill_a_process(self) -> None:
-        self._kill(self.chance.whole(0, PROCESSES - 1))
-
-    def _stall_a_process(self) -> None:
-        """Let a process stand still, perhaps until its leases have run out."""
-        self.chance.one_of(self.processes).stalled_until_ms = self.clock.elapsed_ms + self.chance.whole(0, 200_000)
-
-    def _redeploy(self) -> None:
-        number = self.chance.whole(0, PROCESSES - 1)
-        process = self.processes[number]
-        owed = process.owed()
-        with contextlib.suppress(Killed):
-            process.stop()
-        self.observed.excuse(owed, "neither Redis nor the broker answered a process that ended")
-        self._kill(number)
-
-    def _lose_redis(self) -> None:
-        """Lose it, unless a finished run rests on it alone: a second fault on top of that is a stated limit."""
-        if self.observed.rest_on_redis():
-            self.counts["losses put off"] += 1
-            return
-        self.counts["losses"] += 1
-        self.chance.one_of((self.redis.flush, self.redis.restart, self.redis.restart_from_snapshot))()
-        self.observed.redis_lost()
-        self.tell(_EVERYBODY, "Redis lost")
-
-    def _lose_a_bucket(self) -> None:
-        self.redis.lose_bucket(f"client-{self.chance.whole(0, CLIENTS - 1)}")
-
-    def _take_a_snapshot(self) -> None:
-        self.redis.snapshot()
-
-    def _interrupt_redis(self) -> None:
-        self.redis_up = not self.redis_up
-
-    def _interrupt_broker(self) -> None:
-        self.broker.up = not self.broker.up
-
-    def _deliver_twice(self) -> None:
-        """Deliver a message to a second worker while the first still runs it."""
-        if self.unacked:
-            message = min(self.unacked, key=lambda found: (found.task_id, found.retries))
-            self.broker.tasks.append(replace(message))
-
-    def _set_a_clock(self) -> None:
-        process = self.chance.one_of(self.processes)
-        process.clock.offset_ms = self.chance.whole(-400, 400)
-
-    def _publish_twice(self) -> None:
-        if self.log.history and self.chance.once_in(2):
-            queue = self.chance.one_of(self.broker.usage)
-            if queue:
-                queue.append(queue[0])
 
     # What the parts of the world ask of it.
 
@@ -327,6 +203,10 @@ class World:
         """Return an id made by chance."""
         return uuid.UUID(int=self.chance.whole(0, 2**128 - 1))
 
+    def tell_of_all(self, what: str) -> None:
+        """Remember what happened to all runs."""
+        self.tell(_EVERYBODY, what)
+
     def story(self, run_id: uuid.UUID) -> str:
         """Return what is known of a run."""
         told = self._stories[str(run_id)] + self._stories[str(_EVERYBODY)]
@@ -340,7 +220,8 @@ class World:
         if len(told) < _TOLD_MAX:
             told.append((self.clock.elapsed_ms, f"{self.clock.elapsed_ms} ms: {what}"))
 
-    def _kill(self, number: int) -> None:
+    def kill(self, number: int) -> None:
+        """Kill a process: what was not acked comes again, what it owed and was not safe may be lost."""
         self.counts["killed processes"] += 1
         process = self.processes[number]
         self.observed.excuse(process.owed(), "killed while Redis was lost, before the hold was asserted")
@@ -350,34 +231,6 @@ class World:
                 self.unacked.discard(message)
                 self.broker.tasks.append(message)
         self.processes[number] = Process(self, number)
-
-    def _wire(self) -> Any:
-        return Wire(self.observed, self.chance, self.rates, is_up=lambda: self.redis_up)
-
-    def _make_relay(self) -> Relay:
-        broker = Wire(self.broker, self.chance, self.rates, is_up=self.broker.is_up)
-        return Relay(self.settings, self._wire(), Publishing(broker), self.clock)
-
-    def _make_reaper(self) -> Reaper:
-        return Reaper(self.settings, self._wire(), self.results.read, self._publish_reaped, self.clock)
-
-    def _publish_reaped(self, client_id: str, reply: SettleReply) -> None:
-        """Publish, best effort, what the reaper has settled; it stays in the outbox for the relay."""
-        if reply.event is not None and self.broker.up and not self._faulty():
-            shard = shard_of(client_id, self.settings.shards)
-            self.broker.publish(
-                queue_of(shard, self.settings.usage_queues), reply.event, shard=shard, entry_id=reply.entry_id
-            )
-
-    def _guarded(self, act: Callable[[], Any]) -> Any:
-        """Do something that may fail or die; None then."""
-        try:
-            return act()
-        except (Retryable, Killed):
-            return None
-
-    def _faulty(self) -> bool:
-        return self.rates.killed > 0 and self.chance.once_in(self.rates.killed // 3)
 
     def _unrest(self) -> str:
         """Return what is still going on, an empty text if nothing is."""
@@ -430,20 +283,3 @@ _STEPS: Final = (
     (8, "interrupt_redis"),
     (3, "interrupt_broker"),
 )
-
-
-def run(seed: int, steps: int) -> World:
-    """Simulate so many steps, with a quiescent point now and then; raises `LawBroken`, which names seed and step."""
-    logging.disable(logging.CRITICAL)
-    try:
-        world = World(seed)
-        for step in range(steps):
-            try:
-                world.step()
-                if (step + 1) % REST_EVERY == 0 or step + 1 == steps:
-                    world.quiesce()
-            except LawBroken as broken:
-                raise LawBroken(f"{broken} [make simulate SEED={seed} STEPS={steps}; step {step}]") from None
-        return world
-    finally:
-        logging.disable(logging.NOTSET)

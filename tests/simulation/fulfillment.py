@@ -1,0 +1,132 @@
+"""The loops of the fulfillment worker, its consumer and its rebuilders: the project's own, over the world's servers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from billing.core.errors import Retryable
+from billing.core.shards import queue_of, shard_of
+from billing.credits.posting import PostOutcome
+from billing.credits.values import GrantOutcome, SettleReply
+from billing.events.relay import Relay
+from billing.fulfillment.decoder import decode
+from billing.fulfillment.delivery import Delivered
+from billing.task.reaper import Reaper
+from tests.simulation.broker import Publishing
+from tests.simulation.faults import Killed, Wire
+from tests.simulation.log import Locked
+from tests.simulation.recovery import Rebuilder
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+
+class Fulfillment:
+    """Each of its steps may fail, or die half way and be done again by another worker."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._rebuilders = [Rebuilder(world), Rebuilder(world)]
+        self._relay, self._reaper = self._make_relay(), self._make_reaper()
+
+    def apply_grants(self) -> None:
+        """Bring open grants into their buckets."""
+        for row in self._world.log.grants.values():
+            if row.applied or shard_of(row.client_id, self._world.settings.shards) in self._world.log.locked:
+                continue
+            outcome = self._guarded(functools.partial(self._wire().grant, row.client_id, row.grant_id, row.credits))
+            if outcome in (GrantOutcome.GRANTED, GrantOutcome.ALREADY):
+                row.applied = True
+            elif outcome in (GrantOutcome.UNKNOWN_CLIENT, GrantOutcome.CORRUPT):
+                self._world.bucket_missing(row.client_id)
+
+    def apply_postings(self) -> None:
+        """Bring postings into their buckets."""
+        for (client_id, epoch), rows in self._world.log.waiting().items():
+            outcome = self._guarded(functools.partial(self._wire().post, client_id, epoch, rows))
+            if outcome in (PostOutcome.POSTED, PostOutcome.ALREADY):
+                self._world.log.mark_applied(client_id, epoch, rows)
+                self._world.counts["posted"] += 1
+            elif outcome in (PostOutcome.UNKNOWN_CLIENT, PostOutcome.CORRUPT, PostOutcome.UNCOVERED):
+                self._world.bucket_missing(client_id)
+
+    def relay_outboxes(self) -> None:
+        """Publish what waits in the outboxes."""
+        if self._guarded(self._relay.sweep) is None:
+            self._relay = self._make_relay()
+
+    def reap(self) -> None:
+        """Resolve the holds whose lease has run out."""
+        if self._guarded(self._reaper.sweep) is None:
+            self._reaper = self._make_reaper()
+
+    def consume(self) -> None:
+        """Take a batch, write it, ack it: the consumer may die between any two of these."""
+        queue = self._world.chance.whole(0, self._world.settings.usage_queues - 1)
+        waiting, batch = self._world.broker.usage[queue], self._world.batches[queue]
+        if not self._world.broker.up:
+            return
+        if not batch:
+            batch += list(waiting)[: self._world.chance.whole(1, 20)]
+            return
+        if self._is_faulty():
+            batch.clear()  # it died before it wrote: the batch is delivered again
+            return
+        name = f"billing.usage.{queue}"
+        try:
+            self._world.log.write(
+                [Delivered(body=body, queue=name, decoded=decode(body)) for body in batch], self._world.clock.ms
+            )
+        except Locked:
+            return
+        if not self._is_faulty():
+            for _ in batch:
+                waiting.popleft()
+        batch.clear()
+
+    def rebuild(self) -> None:
+        """Let a rebuilder do its next step, or die."""
+        number = 0 if self._world.chance.once_in(2) else 1
+        # The second one leads only where the first one lost its lock unseen.
+        if number == 1 and not self._world.chance.once_in(20):
+            number = 0
+        rebuilder = self._rebuilders[number]
+        if self._world.clock.elapsed_ms < rebuilder.waits_until_ms:
+            return
+        try:
+            rebuilder.waits_until_ms = self._world.clock.elapsed_ms + next(rebuilder.steps)
+        except Killed:
+            self._world.counts["killed rebuilders"] += 1
+            self._rebuilders[number] = Rebuilder(self._world)
+
+    def _wire(self) -> Any:
+        return Wire(self._world.observed, self._world.chance, self._world.rates, is_up=lambda: self._world.redis_up)
+
+    def _make_relay(self) -> Relay:
+        broker = Wire(self._world.broker, self._world.chance, self._world.rates, is_up=self._world.broker.is_up)
+        return Relay(self._world.settings, self._wire(), Publishing(broker), self._world.clock)
+
+    def _make_reaper(self) -> Reaper:
+        return Reaper(
+            self._world.settings, self._wire(), self._world.results.read, self._publish_reaped, self._world.clock
+        )
+
+    def _publish_reaped(self, client_id: str, reply: SettleReply) -> None:
+        """Publish, best effort, what the reaper has settled; it stays in the outbox for the relay."""
+        if reply.event is not None and self._world.broker.up and not self._is_faulty():
+            shard = shard_of(client_id, self._world.settings.shards)
+            self._world.broker.publish(
+                queue_of(shard, self._world.settings.usage_queues), reply.event, shard=shard, entry_id=reply.entry_id
+            )
+
+    def _guarded(self, act: Callable[[], Any]) -> Any:
+        """Do something that may fail or die; None then."""
+        try:
+            return act()
+        except (Retryable, Killed):
+            return None
+
+    def _is_faulty(self) -> bool:
+        return self._world.rates.killed > 0 and self._world.chance.once_in(self._world.rates.killed // 3)
