@@ -35,6 +35,11 @@ OPTIONS: Final[Mapping[str, Any]] = {
     "settled_retention_seconds": 86_400.0,
     "outbox_entries_max": 60,
 }
+#: Verbs that a caller sends again whose answer was lost.
+SENT_AGAIN: Final = frozenset(
+    {"reserve", "settle", "release", "renew", "expire", "grant", "void", "adjust", "set_terms", "stage", "assert_hold"}
+    | {"open_client", "post"}
+)
 #: What a test does to what keeps the buckets, beside calling verbs.
 _HANDS: Final = ("end_lease", "end_grant", "lose_bucket")
 
@@ -73,7 +78,8 @@ class Pair:
     def __init__(
         self, keeper: Any, clients: Sequence[str], *, shards: int = SHARDS, verified: bool = True, **changes: Any
     ) -> None:
-        options = {**OPTIONS, **changes}
+        self._options = options = {**OPTIONS, **changes}
+        self._clients = tuple(clients)
         self._keeper, self._buckets = keeper, keeper.buckets(**options, verified=verified)
         self._reader = ServerReader(self._buckets)
         self._clock = SetClock()
@@ -98,6 +104,28 @@ class Pair:
         ours = apply(self._memory, self.twin, operation, rebuild)
         self.done[f"{operation.verb} {_outcome(ours)}"] += 1
         self.compare(operation.client_id, (theirs, ours))
+
+    def step_again(self, operation: Operation) -> None:
+        """Do an operation to the buckets twice, as after an answer that was lost, and to the twin once.
+
+        The first answer, and all that its client has, must be as if it had come once. Raises `Difference`.
+        """
+        operation = self._of_epoch(operation) if operation.verb == "post" else operation
+        before_ms = self._clock.ms
+        theirs = apply(self._keeper, self._buckets, operation)
+        apply(self._keeper, self._buckets, operation)
+        self._clock.ms = moment(theirs, before_ms)
+        ours = apply(self._memory, self.twin, operation)
+        self.done[f"{operation.verb} {_outcome(ours)}, sent twice"] += 1
+        self.compare(operation.client_id, (theirs, ours))
+
+    def restarted(self, keeper: Any) -> None:
+        """Go on after the server was killed and started again: nothing is trusted, and nothing is lost."""
+        self._memory.memory.restart()
+        self._buckets = keeper.buckets(**self._options, verified=False)
+        self._reader = ServerReader(self._buckets, self._reader)
+        for client_id in self._clients:
+            self.compare(client_id)
 
     def compare(self, client_id: str, replies: tuple[object, object] = (None, None)) -> None:
         """Compare two replies, and all there is of a client and of its shard. Raises `Difference`."""

@@ -41,11 +41,12 @@ class Snapshot:
 class ServerReader:
     """Reads snapshots of buckets on a server; what is new is what came since the shard was read before."""
 
-    def __init__(self, buckets: Buckets) -> None:
+    def __init__(self, buckets: Buckets, before: ServerReader | None = None) -> None:
+        """Read on where a reader of the same server's earlier life has come to."""
         self._buckets = buckets
         self._server: dict[int, str] = {}
-        self._events: defaultdict[int, str] = defaultdict(lambda: "-")
-        self._alerts: defaultdict[int, str] = defaultdict(lambda: "-")
+        self._events: defaultdict[int, str] = before._events if before else defaultdict(lambda: "-")
+        self._alerts: defaultdict[int, str] = before._alerts if before else defaultdict(lambda: "-")
 
     def read(self, client_id: str, runs: Sequence[UUID]) -> tuple[int, Snapshot]:
         """Return the server's time, and a snapshot in which the records of these runs are read, if they are held."""

@@ -6,6 +6,7 @@ A failing walk prints its seed and its step; `make operations SEED=…` walks it
 from __future__ import annotations
 
 import itertools
+import signal
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,7 +15,7 @@ import msgspec
 import pytest
 
 from billing.credits.values import SettleReply
-from tests.contract.differential import Difference, Pair
+from tests.contract.differential import SENT_AGAIN, Difference, Pair
 from tests.contract.hot import HotClient, check
 from tests.contract.operations import Operation, Operations
 from tests.contract.servers import Server
@@ -53,6 +54,27 @@ def test_they_agree_on_ordinary_grants_and_alerts(server: Server, seed: int, per
     pair = Pair(server, CLIENTS, alert_percents=percents)
     walked(pair, Operations(seed, CLIENTS, terms=False, losses=False))
     assert {*percents, 0} == {alert.percent for alert in pair.twin.alerts(count=10_000)}
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_they_agree_though_answers_are_lost_and_the_server_is_killed(own_server: Server, seed: int) -> None:
+    """Given each third call sent twice, and a server killed each 250, then all is as if each had come once (L1, L2)."""
+    pair = Pair(own_server, CLIENTS)
+    for number, operation in enumerate(itertools.islice(Operations(seed, CLIENTS), STEPS)):
+        try:
+            if number % 250 == 249:
+                own_server.end(signal.SIGKILL)
+                own_server.start()
+                pair.restarted(own_server)
+            if number % 3 == 0 and operation.verb in SENT_AGAIN:
+                pair.step_again(operation)
+            else:
+                pair.step(operation)
+        except AssertionError as error:
+            error.add_note(f"seed {seed}, step {number}: {operation}")
+            raise
+    twice = {what.split()[0] for what in pair.done if what.endswith("sent twice")}
+    assert {"reserve", "settle", "release", "grant", "void", "adjust", "post"} <= twice
 
 
 def test_a_difference_is_found_in_the_step_that_made_it(server: Server) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from billing.core.shards import shard_of
-from tests.contract.differential import Difference, Pair
+from tests.contract.differential import SENT_AGAIN, Difference, Pair
 from tests.contract.hot import Done, HotClient, check
 from tests.contract.operations import Operation, Operations
 from tests.contract.servers import BINARIES, Server, started
@@ -31,6 +31,8 @@ GROUPS: Final = 8
 SEGMENT: Final = 2_000
 #: New clients of a segment: a million operations are on 10,000.
 CLIENTS: Final = 20
+#: Of an answer in so many it is as if it were lost: the call is sent again.
+LOST_EVERY: Final = 3
 #: After so many operations a process does one on the hot client.
 HOT_EVERY: Final = 5
 HOT: Final = next(name for name in map("hot-{}".format, itertools.count()) if shard_of(name, SHARDS) == 0)
@@ -44,6 +46,7 @@ class Task:
     seed: int
     process: int
     operations: int
+    lost_answers: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,8 +86,9 @@ def walk(task: Task) -> Walked:
         operations = iter(Operations(seed, clients, shards=SHARDS))
         walked = itertools.islice(operations, min(SEGMENT, task.operations - first))
         for step, operation in enumerate(itertools.chain(walked, ending(pair, clients))):
+            again = task.lost_answers and step % LOST_EVERY == 0 and operation.verb in SENT_AGAIN
             try:
-                pair.step(operation)
+                (pair.step_again if again else pair.step)(operation)
             except AssertionError as error:
                 difference = f"seed {seed}, step {step}: {operation}\n{error}"
                 return Walked(compared=compared, done=pair.done, hot=hot.done, difference=difference)
@@ -105,7 +109,7 @@ def ending(pair: Pair, clients: Sequence[str]) -> Iterator[Operation]:
         yield Operation("forget_oldest", client_id, (shard, 1_000))
 
 
-def run(seed: int, operations: int, processes: int, kind: str) -> bool:
+def run(seed: int, operations: int, processes: int, kind: str, *, lost_answers: bool = False) -> bool:
     """Start a server, walk, and print what was compared; return whether all was equal."""
     print(f"seed {seed}, {operations} operations, {processes} processes, {kind}", flush=True)  # noqa: T201
     binary = BINARIES[kind]()
@@ -117,7 +121,8 @@ def run(seed: int, operations: int, processes: int, kind: str) -> bool:
         server.buckets()
         shares = [operations // processes + (process < operations % processes) for process in range(processes)]
         tasks = [
-            Task(port=server.port, seed=seed, process=process, operations=share) for process, share in enumerate(shares)
+            Task(port=server.port, seed=seed, process=process, operations=share, lost_answers=lost_answers)
+            for process, share in enumerate(shares)
         ]
         with multiprocessing.get_context("spawn").Pool(processes) as pool:
             walked = pool.map(walk, tasks, chunksize=1)
@@ -144,9 +149,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, help="64 bits; a random one unless told")
     parser.add_argument("--processes", type=int, default=2, choices=range(1, GROUPS + 1))
     parser.add_argument("--kind", choices=list(BINARIES), default="valkey")
+    parser.add_argument("--lost-answers", action="store_true", help="send each third call twice")
     options = parser.parse_args(arguments)
     seed = secrets.randbits(64) if options.seed is None else options.seed
-    return 0 if run(seed, options.operations, options.processes, options.kind) else 1
+    walked = run(seed, options.operations, options.processes, options.kind, lost_answers=options.lost_answers)
+    return 0 if walked else 1
 
 
 if __name__ == "__main__":
