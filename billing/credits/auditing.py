@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from billing.core.shards import shard_of
 from billing.credits.calling import Calling
+from billing.credits.keys import ShardKeys
 from billing.credits.records import read_balance, read_shares
 from billing.credits.scripts import Command
 from billing.credits.values import Balance
@@ -23,14 +24,16 @@ HOLDS_MAX: Final = 10_000
 _CLIENTS_MAX: Final = 1_000
 #: Bytes of an unreadable bucket that are shown.
 _SHOWN_MAX: Final = 200
+#: What lua/audit.lua says in place of a bucket whose hash is of another type.
+_GRANTS_OF_ANOTHER_TYPE: Final = b"grants of another type"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BucketReading:
     """A client's bucket at one moment of Redis' clock.
 
-    `balance` is None where there is no bucket, and where there is one that cannot be read: then `unreadable` is its
-    text. `lent` is what the client's live holds were lent, per grant; None where the shard has too many to look at.
+    `balance` is None where there is no bucket, and where there is one that cannot be read: then `unreadable` is what
+    the key `unreadable_key` has. `lent` is what the client's live holds were lent, per grant; None where the shard has too many to look at.
     """
 
     client_id: str
@@ -39,6 +42,7 @@ class BucketReading:
     recovering: bool = False
     balance: Balance | None = None
     unreadable: str = ""
+    unreadable_key: str = ""
     lent: Mapping[int, int] | None = None
     holds: int = 0
     oldest_deadline_ms: int = 0
@@ -60,7 +64,7 @@ class Auditing(Calling):
         answers = self._scripts.run_all([self._audit(shard, ids) for shard, ids in parts]) if parts else []
         found: dict[str, BucketReading] = {}
         for (shard, ids), answer in zip(parts, answers, strict=True):
-            found.update(_read(shard, ids, answer))
+            found.update(_read(shard, ids, answer, self._keys[shard]))
         return found
 
     def balances(self, client_ids: Sequence[str]) -> dict[str, Balance]:
@@ -105,7 +109,7 @@ class Auditing(Calling):
         return self._command("audit", audit_keys, HOLDS_MAX, *client_ids)
 
 
-def _read(shard: int, client_ids: Sequence[str], answer: Sequence[Any]) -> dict[str, BucketReading]:
+def _read(shard: int, client_ids: Sequence[str], answer: Sequence[Any], keys: ShardKeys) -> dict[str, BucketReading]:
     if answer[0] == b"RECOVERING":
         return {
             client_id: BucketReading(client_id=client_id, shard=shard, at_ms=0, recovering=True)
@@ -114,13 +118,14 @@ def _read(shard: int, client_ids: Sequence[str], answer: Sequence[Any]) -> dict[
     _, at_ms, complete, _, *entries = answer
     found = {}
     for client_id, (bucket, holds, deadline, lent, *flat) in zip(client_ids, entries, strict=True):
-        balance, unreadable = _balance(client_id, bucket, flat, int(at_ms))
+        balance, unreadable, key = _balance(client_id, bucket, flat, int(at_ms), keys)
         found[client_id] = BucketReading(
             client_id=client_id,
             shard=shard,
             at_ms=int(at_ms),
             balance=balance,
             unreadable=unreadable,
+            unreadable_key=key,
             lent=read_shares(lent) if complete else None,
             holds=holds,
             oldest_deadline_ms=int(float(deadline)),
@@ -128,10 +133,21 @@ def _read(shard: int, client_ids: Sequence[str], answer: Sequence[Any]) -> dict[
     return found
 
 
-def _balance(client_id: str, bucket: bytes | None, flat: Sequence[bytes], at_ms: int) -> tuple[Balance | None, str]:
+def _balance(
+    client_id: str, bucket: bytes | None, flat: Sequence[bytes], at_ms: int, keys: ShardKeys
+) -> tuple[Balance | None, str, str]:
+    """Return the balance; where it cannot be read, what is there instead, and the key that has it."""
     if bucket is None:
-        return None, ""
+        return None, "", ""
+    if bucket == _GRANTS_OF_ANOTHER_TYPE:
+        return None, bucket.decode(), keys.grants + client_id
     try:
-        return read_balance(client_id, bucket, flat, at_ms), ""
+        return read_balance(client_id, bucket, flat, at_ms), "", ""
     except (ValueError, KeyError):
-        return None, repr(bucket[:_SHOWN_MAX])
+        pass
+    try:
+        read_balance(client_id, bucket, (), at_ms)
+    except (ValueError, KeyError):
+        return None, repr(bucket[:_SHOWN_MAX]), keys.bucket + client_id
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    return None, repr(fields)[:_SHOWN_MAX], keys.grants + client_id

@@ -249,9 +249,16 @@ class Buckets(Verification, Granting, Outbox, Auditing, AlertStream):
             message = f"client_id: {client_id!r}: the shard's balances are being rebuilt; try again"
             raise Recovering(message)
         if status == b"CORRUPT":
-            message = f"client_id: {client_id!r}: its bucket is not one that billing wrote; it waits for a rebuild"
-            raise Corrupt(message)
+            raise _corrupt(client_id)
         if not answer:
             return None
         now_ms, bucket, *flat = answer
-        return read_balance(client_id, bucket, flat, int(now_ms))
+        try:
+            return read_balance(client_id, bucket, flat, int(now_ms))
+        except (ValueError, KeyError) as error:
+            # What the script passes on unread: a field of the hash.
+            raise _corrupt(client_id) from error
+
+
+def _corrupt(client_id: str) -> Corrupt:
+    return Corrupt(f"client_id: {client_id!r}: its bucket is not one that billing wrote; it waits for a rebuild")

@@ -49,6 +49,7 @@ def test_l10_a_corrupt_bucket_is_its_clients_trouble_alone(buckets: Buckets, ser
         buckets.balance("acme")
     readings = buckets.audit(["acme", OTHER])
     assert readings["acme"].unreadable
+    assert readings["acme"].unreadable_key == name
     assert readings[OTHER].balance is not None
     assert server.client().get(name) == text, "nothing was changed"
     assert buckets.settle(a_settlement(other, 10, client_id=OTHER)).outcome is SettleOutcome.SETTLED
@@ -70,3 +71,29 @@ def test_l10_a_bucket_of_another_type_is_no_error_either(buckets: Buckets, serve
     assert buckets.epochs(["acme"]) == {"acme": 0}
     with pytest.raises(Corrupt):
         buckets.balance("acme")
+
+
+@pytest.mark.parametrize("fields", [None, {"g": "x"}, {"g": "x", "g:1": "y"}, {"g": "100", "g:1": b"\xff"}])
+def test_l10_a_corrupt_hash_is_its_clients_trouble_alone(
+    buckets: Buckets, server: Server, fields: dict[str, str | bytes] | None
+) -> None:
+    """Given grants of another type, or fields that are no numbers, then whoever needs them is told, and it is named."""
+    a_client(buckets, 100)
+    a_client(buckets, 100, client_id=OTHER)
+    other = a_run(OTHER)
+    buckets.reserve(a_hold(other, 10, client_id=OTHER))
+    name = f"{{billing:{SHARD}}}:grants:acme"
+    if fields is None:
+        server.client().delete(name)
+        server.client().rpush(name, "x")
+    else:
+        server.client().hset(name, mapping=fields)  # type: ignore[arg-type]
+    with pytest.raises(Corrupt):
+        buckets.balance("acme")
+    if fields is None or fields["g"] == "x":  # what no verb computes with keeps no verb from going on
+        assert buckets.grant("acme", 2, 5) is GrantOutcome.CORRUPT
+        assert buckets.adjust("acme", 1, 5).outcome is AdjustOutcome.CORRUPT
+        assert buckets.settle(a_settlement(a_run(), 150)).outcome is SettleOutcome.CORRUPT
+    reading = buckets.audit(["acme", OTHER])["acme"]
+    assert (reading.unreadable_key, bool(reading.unreadable)) == (name, True)
+    assert buckets.settle(a_settlement(other, 10, client_id=OTHER)).outcome is SettleOutcome.SETTLED

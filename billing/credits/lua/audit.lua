@@ -16,8 +16,10 @@ local found = {}
 for i = 2, #ARGV do
   -- A key of another type is this client's discrepancy, and keeps no other client from being read (L10).
   local bucket, fields = redis.pcall('GET', KEYS[4] .. ARGV[i]), redis.pcall('HGETALL', KEYS[5] .. ARGV[i])
-  if type(bucket) == 'table' or fields.err then
+  if type(bucket) == 'table' then
     bucket, fields = 'a key of another type', {}
+  elseif fields.err then
+    bucket, fields = bucket and 'grants of another type', {}
   end
   found[ARGV[i]] = {
     bucket = bucket, epoch = bucket and match(bucket, '^%d+'), fields = fields, lent = {}, holds = 0, deadline = '0',

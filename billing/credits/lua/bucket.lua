@@ -251,7 +251,10 @@ local function total_of(grants_key)
   if sums.err then
     corrupt()
   end
-  local granted = tonumber(sums[1] or 0)
+  local granted, settled, adjusted = tonumber(sums[1] or 0), tonumber(sums[2] or 0), tonumber(sums[3] or 0)
+  if not (granted and settled and adjusted) then
+    corrupt()
+  end
   if not sums[1] then
     -- Nothing was granted, or by scripts that kept no sum.
     local flat = call('HGETALL', grants_key)
@@ -259,5 +262,5 @@ local function total_of(grants_key)
       granted = granted + (sub(flat[i], 1, 2) == 'g:' and flat[i + 1] or 0)
     end
   end
-  return granted + (sums[2] or 0) + (sums[3] or 0), granted
+  return granted + settled + adjusted, granted
 end
