@@ -37,7 +37,10 @@ class Webhook:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class AlertRow:
-    """An alert and what became of its webhook: `delivery` is pending, delivered, failed, or none without a webhook."""
+    """An alert and what became of its webhook: `delivery` is pending, delivered, failed, or none without a webhook.
+
+    An alert of the kind `corrupt` has no amounts, and goes to no webhook: `redis_key` has what was `found`.
+    """
 
     alert_id: int
     client_id: str
@@ -51,6 +54,8 @@ class AlertRow:
     next_attempt_at: datetime | None
     delivered_at: datetime | None
     reason: str
+    redis_key: str
+    found: str
 
 
 _ROW: Final = [alert.c[field.name] for field in dataclasses.fields(AlertRow)]

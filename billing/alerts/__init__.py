@@ -10,6 +10,6 @@ Receivers run in the fulfillment worker, or in whichever worker serves `billing.
 
 from __future__ import annotations
 
-from billing.alerts.signals import exhausted, low_balance
+from billing.alerts.signals import corrupt, exhausted, low_balance
 
-__all__ = ["exhausted", "low_balance"]
+__all__ = ["corrupt", "exhausted", "low_balance"]

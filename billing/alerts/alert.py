@@ -11,11 +11,15 @@ from billing.credits.values import AlertEntry
 
 LOW_BALANCE: Final = "low_balance"
 EXHAUSTED: Final = "exhausted"
+CORRUPT: Final = "corrupt"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Alert:
-    """A client fell below a share of what it was granted, or has nothing left (`threshold_percent` 0)."""
+    """A client fell below a share of what it was granted, or has nothing left (`threshold_percent` 0).
+
+    Or, for the operator alone, a key of its bucket is corrupt: which, and what was found there.
+    """
 
     alert_id: int
     client_id: str
@@ -24,6 +28,8 @@ class Alert:
     available: int
     granted: int
     occurred_at: datetime
+    redis_key: str = ""
+    found: str = ""
 
 
 def kind_of(entry: AlertEntry) -> str:

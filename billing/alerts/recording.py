@@ -9,8 +9,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from billing.alerts.alert import LOW_BALANCE, Alert, kind_of, source_of
-from billing.alerts.signals import exhausted, low_balance
+from billing.alerts.alert import Alert, kind_of, source_of
+from billing.alerts.signals import signal_of
 from billing.alerts.statements import ANNOUNCED, ANNOUNCES, PRUNE, RECORD, UNANNOUNCED
 from billing.connections import postgres
 from billing.core.clock import from_milliseconds
@@ -57,16 +57,8 @@ def announce(runtime: Runtime) -> int:
             return 0
         waiting = [Alert(**row) for row in connection.execute(UNANNOUNCED, {"count": _BATCH}).mappings()]
         for alert in waiting:
-            signal = low_balance if alert.kind == LOW_BALANCE else exhausted
-            signal.send(
-                sender=None,
-                client_id=alert.client_id,
-                threshold_percent=alert.threshold_percent,
-                available=alert.available,
-                granted=alert.granted,
-                occurred_at=alert.occurred_at,
-                alert_id=alert.alert_id,
-            )
+            signal, named = signal_of(alert)
+            signal.send(sender=None, **named)
         if waiting:
             sent = {"now": runtime.clock.now(), "alerts": [alert.alert_id for alert in waiting]}
             connection.execute(ANNOUNCED, sent)

@@ -7,15 +7,30 @@ Receivers are held weakly, as all of Celery's: a module's function lives, a lamb
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from celery.utils.dispatch import Signal
+
+from billing.alerts.alert import CORRUPT, EXHAUSTED, LOW_BALANCE, Alert
 
 #: What receivers get, beside `signal` and `sender` (None): who, the share that was crossed (0 when exhausted), the
 #: credits that were available and granted then, when that was (UTC), and the alert's id.
 _ARGUMENTS: Final = ("client_id", "threshold_percent", "available", "granted", "occurred_at", "alert_id")
+#: What receivers of `corrupt` get: whose bucket, which key of Redis, what it has instead, when, and the alert's id.
+_OF_CORRUPTIONS: Final = ("client_id", "redis_key", "found", "occurred_at", "alert_id")
 
 #: A client fell below one of `billing_alert_percents` of what it was granted.
 low_balance: Final = Signal(name="billing_low_balance", providing_args=_ARGUMENTS)
 #: A client has nothing left, or was refused for lack of credits; once until a grant leaves it something to use.
 exhausted: Final = Signal(name="billing_exhausted", providing_args=_ARGUMENTS)
+#: A key of a client's bucket is not one that billing wrote: nothing is admitted for it until it is rebuilt. Once for
+#: each corruption, and for the operator: no client's webhook is told.
+corrupt: Final = Signal(name="billing_corrupt", providing_args=_OF_CORRUPTIONS)
+
+_SIGNALS: Final = {LOW_BALANCE: low_balance, EXHAUSTED: exhausted, CORRUPT: corrupt}
+
+
+def signal_of(alert: Alert) -> tuple[Signal, dict[str, Any]]:
+    """Return the signal that tells an alert, and what its receivers get."""
+    names = _OF_CORRUPTIONS if alert.kind == CORRUPT else _ARGUMENTS
+    return _SIGNALS[alert.kind], {name: getattr(alert, name) for name in names}

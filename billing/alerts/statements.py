@@ -31,7 +31,7 @@ ANNOUNCES: Final = text(f"SELECT pg_try_advisory_xact_lock({int(Guard.ANNOUNCE)}
 
 #: Alerts whose signal nobody has sent yet; to be read by the one who announces, after that is settled.
 UNANNOUNCED: Final = text(f"""
-    SELECT alert_id, {_COLUMNS} FROM alert WHERE announced_at IS NULL ORDER BY alert_id LIMIT :count
+    SELECT alert_id, {_COLUMNS}, redis_key, found FROM alert WHERE announced_at IS NULL ORDER BY alert_id LIMIT :count
 """)  # noqa: S608 - see above
 
 #: Note that their signals are sent.

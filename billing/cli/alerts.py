@@ -14,7 +14,7 @@ _COLUMNS = ("alert", "client", "kind", "when (UTC)", "webhook", "reason", "attem
 
 @click.group(epilog="Example: billing alerts list --pending")
 def alerts() -> None:
-    """See which clients ran low or out, and whether their webhooks took it."""
+    """See which clients ran low or out, and whether their webhooks took it; and whose buckets were corrupt."""
 
 
 @alerts.command(name="list", epilog="Example: billing alerts list --client acme --pending")
@@ -35,7 +35,7 @@ def list_(client_id: str | None, pending: bool, limit: int, as_json: bool) -> No
             a.kind,
             a.occurred_at,
             a.delivery,
-            a.reason,
+            a.reason or (f"{a.redis_key}: {a.found}" if a.redis_key else ""),
             a.attempts,
             a.threshold_percent,
             a.available,

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from billing.core.shards import shard_of
 from billing.credits.calling import Calling
-from billing.credits.keys import ShardKeys
+from billing.credits.keys import ShardKeys, shard_keys
 from billing.credits.records import read_balance, read_shares
 from billing.credits.scripts import Command
 from billing.credits.values import Balance
@@ -33,7 +33,8 @@ class BucketReading:
     """A client's bucket at one moment of Redis' clock.
 
     `balance` is None where there is no bucket, and where there is one that cannot be read: then `unreadable` is what
-    the key `unreadable_key` has. `lent` is what the client's live holds were lent, per grant; None where the shard has too many to look at.
+    the key `unreadable_key` has. `lent` is what the client's live holds were lent, per grant; None where the shard has
+    too many to look at.
     """
 
     client_id: str
@@ -46,6 +47,19 @@ class BucketReading:
     lent: Mapping[int, int] | None = None
     holds: int = 0
     oldest_deadline_ms: int = 0
+
+    @property
+    def corruption(self) -> tuple[str, str] | None:
+        """The key that billing cannot have written, and what it has; None: there is no such key."""
+        if self.unreadable:
+            return self.unreadable_key, self.unreadable
+        if self.balance is None or self.lent is None:
+            return None
+        lacking = sorted(self.lent.keys() - {0, *self.balance.order})
+        if not lacking:
+            return None
+        key = shard_keys(self.shard).bucket + self.client_id
+        return key, f"lacks grants that lent to its holds: {', '.join(map(str, lacking[:10]))}"
 
 
 class Auditing(Calling):
@@ -64,7 +78,7 @@ class Auditing(Calling):
         answers = self._scripts.run_all([self._audit(shard, ids) for shard, ids in parts]) if parts else []
         found: dict[str, BucketReading] = {}
         for (shard, ids), answer in zip(parts, answers, strict=True):
-            found.update(_read(shard, ids, answer, self._keys[shard]))
+            found.update(_read(shard, ids, answer))
         return found
 
     def balances(self, client_ids: Sequence[str]) -> dict[str, Balance]:
@@ -109,14 +123,14 @@ class Auditing(Calling):
         return self._command("audit", audit_keys, HOLDS_MAX, *client_ids)
 
 
-def _read(shard: int, client_ids: Sequence[str], answer: Sequence[Any], keys: ShardKeys) -> dict[str, BucketReading]:
+def _read(shard: int, client_ids: Sequence[str], answer: Sequence[Any]) -> dict[str, BucketReading]:
     if answer[0] == b"RECOVERING":
         return {
             client_id: BucketReading(client_id=client_id, shard=shard, at_ms=0, recovering=True)
             for client_id in client_ids
         }
     _, at_ms, complete, _, *entries = answer
-    found = {}
+    found, keys = {}, shard_keys(shard)
     for client_id, (bucket, holds, deadline, lent, *flat) in zip(client_ids, entries, strict=True):
         balance, unreadable, key = _balance(client_id, bucket, flat, int(at_ms), keys)
         found[client_id] = BucketReading(

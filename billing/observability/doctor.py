@@ -17,6 +17,7 @@ from billing.events import topology
 from billing.fulfillment.dead_letters import count_dead_letters
 from billing.observability.doctor_allowances import examine_allowances
 from billing.observability.doctor_clocks import examine_clocks
+from billing.observability.doctor_corruptions import examine_corruptions
 from billing.observability.doctor_reconciliation import examine_reconciler, examine_reconciliation
 from billing.observability.doctor_redis import examine_redis
 from billing.observability.doctor_stripe import examine_stripe
@@ -41,6 +42,7 @@ def examine(runtime: Runtime, app: Any = None) -> list[Finding]:
         ("PostgreSQL", _postgres),
         ("clocks", examine_clocks),
         ("buckets", _buckets),
+        ("buckets", examine_corruptions),
         ("broker", _broker),
         ("Stripe", examine_stripe),
         ("reconciliation", examine_reconciliation),

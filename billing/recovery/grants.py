@@ -11,10 +11,9 @@ from typing import Final
 
 from billing.connections import postgres
 from billing.core.errors import Recovering
-from billing.core.shards import shard_of
 from billing.credits.values import GrantOutcome
+from billing.ledger.corruptions import rebuild_lost
 from billing.ledger.grants import GrantRow, mark_applied, unapplied
-from billing.ledger.rebuilds import request_rebuild
 from billing.recovery.each import apply_each
 from billing.task.runtime import Runtime
 
@@ -47,7 +46,7 @@ def apply_grant(runtime: Runtime, row: GrantRow) -> bool:
         if outcome in _REBUILT:
             # The client exists in PostgreSQL, so its bucket is lost: the shard is rebuilt, from the ledger (L6).
             reason = f"grant {row.grant_id} of client {row.client_id} found its bucket {outcome.name.lower()}"
-            request_rebuild(connection, shard_of(row.client_id, runtime.settings.shards), reason)
+            rebuild_lost(connection, runtime.buckets, row.client_id, reason)
     if outcome is not GrantOutcome.RECOVERING:
         logger.warning("billing: grant %d of client %s is not applied: %s", row.grant_id, row.client_id, outcome.name)
     return False

@@ -11,11 +11,10 @@ from typing import Final
 
 from billing.connections import postgres
 from billing.core.errors import InvalidValue
-from billing.core.shards import shard_of
 from billing.credits.posting import PostOutcome
 from billing.ledger import postings
+from billing.ledger.corruptions import rebuild_lost
 from billing.ledger.postings import ClientPostings
-from billing.ledger.rebuilds import request_rebuild
 from billing.recovery.each import apply_each
 from billing.task.runtime import Runtime
 
@@ -58,7 +57,7 @@ def apply_posting(runtime: Runtime, row: ClientPostings) -> bool:
             return True
         if outcome in _LOST:
             reason = f"a posting to client {row.client_id} found its bucket {outcome.name.lower()}"
-            request_rebuild(connection, shard_of(row.client_id, runtime.settings.shards), reason)
+            rebuild_lost(connection, runtime.buckets, row.client_id, reason)
     if outcome not in _WAITING:
         logger.warning("billing: %s is not applied: %s", row, outcome.name)
     return False

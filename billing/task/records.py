@@ -14,7 +14,7 @@ from billing.catalog.clients import get_client
 from billing.connections import postgres
 from billing.core.errors import BillingError, InvalidValue, Recovering, UnknownClient, Unreachable
 from billing.core.shards import shard_of
-from billing.ledger.rebuilds import request_rebuild
+from billing.ledger.corruptions import rebuild_lost
 from billing.task.charged import is_charged
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ class StoredRecords:
                     rule = f"puts client {client_id!r} {on}: it was changed"
                     return InvalidValue("billing_shards", settings.shards, rule)
                 if missing:
-                    request_rebuild(connection, shard, f"the bucket of client {client_id} is missing or corrupt")
+                    reason = f"the bucket of client {client_id} is missing or corrupt"
+                    rebuild_lost(connection, self._runtime.buckets, client_id, reason)
         except UnknownClient as unknown:
             return unknown
         except (Unreachable, SQLAlchemyError) as error:

@@ -8,8 +8,10 @@ from typing import Final
 import sqlalchemy
 from sqlalchemy import text
 
+from billing.connections import postgres
 from billing.core.clock import to_milliseconds
 from billing.credits.auditing import BucketReading
+from billing.ledger.corruptions import rebuild_lost
 from billing.reconciliation import reading
 from billing.reconciliation.continuous import statements
 from billing.reconciliation.continuous.audit import SILENT, audit
@@ -60,6 +62,7 @@ class Walk:
                 self._docket.missed.missed(client_id, Law.BUCKET.value, SILENT)
             elif client_id in ledger:
                 self._by_itself(readings[client_id])
+                self._rebuilt_if_corrupt(readings[client_id])
                 self._chase.takes(readings[client_id], ledger[client_id])
         if not readings:
             # The rest of a shard that does not answer is for the next pass: each slice of it would cost its wait (L10).
@@ -84,3 +87,11 @@ class Walk:
             differing += holds.differences(found)
             differing += orphans.differences(found, self._runtime.settings.lease_seconds)
         docket.judge(found.client_id, laws, differing)
+
+    def _rebuilt_if_corrupt(self, found: BucketReading) -> None:
+        """Have a corrupt bucket alerted of and rebuilt, before a task is refused for it."""
+        if found.corruption is not None:
+            runtime, reason = self._runtime, f"the bucket of client {found.client_id} is corrupt"
+            # Of its own: whoever is refused meanwhile must not wait for the rest of this step.
+            with postgres.reaching(runtime.settings), self._engine.begin() as connection:
+                rebuild_lost(connection, runtime.buckets, found.client_id, reason)

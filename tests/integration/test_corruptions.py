@@ -1,0 +1,161 @@
+"""A corrupted key is quarantined: its client alone waits, the operator is told once, a rebuild ends it (L6, L10)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import redis
+import sqlalchemy
+
+import billing
+from billing import admin
+from billing.alerts.delivering import deliver_pending
+from billing.core.errors import Recovering
+from billing.core.settings import Settings
+from billing.core.shards import shard_of
+from billing.credits.values import ReserveOutcome, SettleOutcome
+from billing.ledger import rebuilds
+from billing.observability.doctor_corruptions import examine_corruptions
+from billing.reconciliation.continuous.reconciler import Reconciler
+from billing.task.refusals import refusal
+from tests.integration.recovering import SHARDS, Business, a_hold, a_settlement, business_on
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+SHARD = shard_of("acme", SHARDS)
+NEIGHBOUR = next(name for name in map(str, range(1_000)) if shard_of(name, SHARDS) == SHARD)
+BUCKET, GRANTS = (f"{{billing:{SHARD}}}:{kind}:acme" for kind in ("bucket", "grants"))
+
+
+@pytest.fixture
+def business(database: Settings, redis_url: str, broker_url: str) -> Iterator[Business]:
+    """Open a business with two clients on one shard; one of them has a webhook."""
+    prompt = dataclasses.replace(database, reconcile_pass_seconds=0.001, reconcile_load_percent=100)
+    with business_on(prompt, redis_url, broker_url) as opened:
+        opened.client("acme", 30)
+        opened.client(NEIGHBOUR, 10)
+        admin.set_webhook(opened.settings, "acme", "https://acme.example/hook")
+        yield opened
+
+
+@pytest.fixture
+def heard() -> Iterator[list[dict[str, Any]]]:
+    """Listen for corruptions."""
+    calls: list[dict[str, Any]] = []
+
+    def hear(signal: Any, sender: object, **named: Any) -> None:
+        calls.append(named)
+
+    billing.alerts.corrupt.connect(hear)
+    yield calls
+    billing.alerts.corrupt.disconnect(hear)
+
+
+def spoil(business: Business, key: str, fields: dict[str, str] | None = None) -> None:
+    """Write what billing would not: another text, or fields that are no numbers."""
+    with redis.Redis.from_url(business.settings.redis_url) as client:
+        if fields is None:
+            client.set(key, "spoiled")
+        else:
+            client.hset(key, mapping=fields)
+
+
+def refuse(business: Business, task_id: str) -> None:
+    """Have a task of the spoiled client refused."""
+    hold = a_hold("acme", 1, task_id)
+    reply = business.runtime.buckets.reserve(hold)
+    assert reply.outcome is ReserveOutcome.CORRUPT
+    assert isinstance(refusal(business.runtime, hold, reply), Recovering)
+
+
+def told(business: Business) -> list[tuple[str, str, str]]:
+    """Return the alerts of corruptions: key, what was found, delivery."""
+    found = [row for row in admin.alerts(business.settings) if row.kind == "corrupt"]
+    return [(row.redis_key, row.found, row.delivery) for row in found]
+
+
+def examined(business: Business) -> list[tuple[str, str]]:
+    """Return what the doctor says."""
+    return [(finding.verdict.value, finding.seen) for finding in examine_corruptions(business.runtime)]
+
+
+def test_l10_a_corrupted_key_is_alerted_once_however_many_tasks_it_refuses(
+    business: Business, heard: list[dict[str, Any]]
+) -> None:
+    """Given a bucket that cannot be parsed, when 20 tasks are refused at once, then one alert names key and content.
+
+    Its client's webhook gets no call, its neighbour works on, the doctor shows it until it is rebuilt, and the next
+    corruption is another alert.
+    """
+    spoil(business, BUCKET)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda number: refuse(business, f"task-{number}"), range(20)))
+    business.hold(NEIGHBOUR, 5)
+    business.settle(NEIGHBOUR, 5, "task", publish=False)
+    assert told(business) == [(BUCKET, "b'spoiled'", "none")]
+    assert examined(business) == [("fail", f"client acme: the key {BUCKET} is corrupt: b'spoiled'")]
+    for _ in range(2):
+        deliver_pending(business.runtime)
+    ((row,),) = (admin.alerts(business.settings, client_id="acme"),)
+    assert (row.attempts, row.delivery) == (0, "none")
+    expected = {"client_id": "acme", "redis_key": BUCKET, "found": "b'spoiled'", "alert_id": row.alert_id}
+    assert heard == [{**expected, "occurred_at": row.occurred_at}]
+
+    with business.consuming():
+        assert business.rebuilder.step() == 1
+    assert examined(business) == []
+    business.hold("acme", 30)
+    spoil(business, BUCKET)
+    refuse(business, "again")
+    assert len(told(business)) == 2
+
+
+def test_l10_a_hash_that_cannot_be_parsed_is_alerted_by_whoever_needs_it(business: Business) -> None:
+    """Given a grant, an adjustment and a settle that need the hash, then each waits for the rebuild; one alert."""
+    spoil(business, GRANTS, {"g": "many", "g:1": "x"})
+    assert not admin.grant(business.settings, "acme", 12, key="more")[1]
+    admin.adjust_credits(business.settings, "acme", -5, key="minus")
+    assert business.runtime.buckets.settle(a_settlement("acme", 50, "task")).outcome is SettleOutcome.CORRUPT
+    ((key, found, _),) = told(business)
+    assert key == GRANTS
+    assert "many" in found
+    with business.consuming():
+        assert business.rebuilder.step() == 1
+    rebuilt = business.runtime.buckets.balance("acme")
+    assert rebuilt is not None
+    assert (rebuilt.available, rebuilt.voided) == (30 + 12 - 5, 5)
+    assert examined(business) == []
+
+
+def test_a_missing_bucket_is_rebuilt_and_is_no_corruption(business: Business) -> None:
+    with redis.Redis.from_url(business.settings.redis_url) as client:
+        client.delete(BUCKET)
+    assert isinstance(business.runtime.records.without_bucket("acme", missing=True), Recovering)
+    assert told(business) == []
+
+
+def test_given_an_idle_client_when_its_key_is_corrupted_then_the_reconciler_alerts_and_has_it_rebuilt(
+    business: Business,
+) -> None:
+    """Before any task of it is refused; and a pass later it is still one alert."""
+    spoil(business, BUCKET)
+    reconciler = Reconciler(business.runtime)
+    try:
+        with business.runtime.engine.connect() as connection:
+            passes = sqlalchemy.text("SELECT coalesce(sum(passes), 0) FROM reconciler")
+
+            def passed() -> bool:
+                reconciler.step()
+                with business.runtime.engine.connect() as connection:
+                    return bool(connection.execute(passes).scalar_one() >= 2)
+
+            wait_until(passed, "two passes")
+            assert list(rebuilds.requested(connection)) == [SHARD]
+    finally:
+        reconciler.close()
+    assert told(business) == [(BUCKET, "b'spoiled'", "none")]
