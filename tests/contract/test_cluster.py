@@ -207,7 +207,7 @@ def test_l6_a_promoted_replica_admits_nothing_until_its_shards_are_rebuilt_and_t
     buckets.settle(a_settlement(done, 7, client_id=client_id))
     before = buckets.balance(client_id)
     first = buckets.server_of(lost)[1]
-    assert victim.client().wait(1, 60_000) == 1
+    victim.replicated()
 
     victim.end(signal.SIGKILL)
     with pytest.raises(Unreachable, match=r"^billing_redis_url: 'redis\+cluster://"):
