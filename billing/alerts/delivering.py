@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from billing.alerts.announcing import announce
 from billing.alerts.deliveries import Deliveries
-from billing.alerts.recording import announce, prune, record
+from billing.alerts.recording import prune, record
 from billing.task.runtime import Runtime
 
 #: Rounds of calls that one pass makes (L9).

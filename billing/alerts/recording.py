@@ -1,7 +1,7 @@
-"""Moves alerts from the streams in Redis into the table, and tells the signals' receivers.
+"""Moves alerts from the streams in Redis into the table, and forgets old ones.
 
-An entry leaves its stream after its row is committed, and a row's signal is sent before it is noted as sent: whoever
-dies in between leaves it to the next, so that nothing is lost. Any number of workers may do this at the same time.
+An entry leaves its stream after its row is committed: whoever dies in between leaves it to the next, so that nothing is
+lost. Any number of workers may do this at the same time.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from billing.alerts.alert import Alert, kind_of, source_of
-from billing.alerts.signals import signal_of
-from billing.alerts.statements import ANNOUNCED, ANNOUNCES, PRUNE, RECORD, UNANNOUNCED
+from billing.alerts.alert import kind_of, source_of
+from billing.alerts.announcing import Announcer
+from billing.alerts.statements import PRUNE, RECORD
 from billing.connections import postgres
 from billing.core.clock import from_milliseconds
 from billing.task.runtime import Runtime
 from billing.top_ups.looking import make_due
 
-#: Entries taken from a shard, and signals sent, at a time (L9).
+#: Entries taken from a shard at a time (L9).
 _BATCH: Final = 200
 #: How long an alert can be looked up (L9), and how many are forgotten at a time.
 _KEPT: Final = timedelta(days=400)
@@ -47,30 +47,12 @@ def record(runtime: Runtime) -> int:
     return len(entries)
 
 
-def announce(runtime: Runtime) -> int:
-    """Send the signals of alerts that have had none; return how many: 0 while another worker does the same.
-
-    A receiver that raises is logged by Celery.
-    """
-    with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
-        if not connection.execute(ANNOUNCES).scalar_one():
-            return 0
-        waiting = [Alert(**row) for row in connection.execute(UNANNOUNCED, {"count": _BATCH}).mappings()]
-        for alert in waiting:
-            signal, named = signal_of(alert)
-            signal.send(sender=None, **named)
-        if waiting:
-            sent = {"now": runtime.clock.now(), "alerts": [alert.alert_id for alert in waiting]}
-            connection.execute(ANNOUNCED, sent)
-    return len(waiting)
-
-
-def record_and_announce(runtime: Runtime) -> None:
+def record_and_announce(runtime: Runtime, announcer: Announcer) -> None:
     """Do both, as the fulfillment worker does each second: what is recorded is announced also while Redis is away."""
     try:
         record(runtime)
     finally:
-        announce(runtime)
+        announcer.step()
 
 
 def prune(runtime: Runtime) -> None:

@@ -1,7 +1,7 @@
 """The signals, Celery's kind. A receiver may be called twice for one `alert_id`, when a worker died in between.
 
-A receiver that raises is logged and harms nothing. One that waits holds up later signals, which one worker of the fleet
-sends at a time, and nothing else: send a task instead.
+A receiver is called in a thread of its own; for one client one alert at a time, in their order. One that raises is
+logged and harms nothing. One that takes longer than `CALL_SECONDS_MAX` is not waited for: send a task instead.
 Receivers are held weakly, as all of Celery's: a module's function lives, a lambda does not.
 """
 

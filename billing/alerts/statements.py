@@ -6,8 +6,6 @@ from typing import Final
 
 from sqlalchemy import TextClause, text
 
-from billing.schema.advisory import Guard
-
 _COLUMNS: Final = "client_id, kind, threshold_percent, available, granted, occurred_at"
 
 #: Write alerts as they come from the streams; one that is there already stays as it is.
@@ -25,17 +23,28 @@ RECORD: Final = text(f"""
     ON CONFLICT (source) DO NOTHING
 """)  # noqa: S608 - columns of our own
 
-#: Be the one who announces, until the transaction ends. No row is locked: receivers are anybody's code and may take
-#: their time, while webhooks are delivered and alerts are closed (L10).
-ANNOUNCES: Final = text(f"SELECT pg_try_advisory_xact_lock({int(Guard.ANNOUNCE)}, 0)")
-
-#: Alerts whose signal nobody has sent yet; to be read by the one who announces, after that is settled.
-UNANNOUNCED: Final = text(f"""
-    SELECT alert_id, {_COLUMNS}, redis_key, found FROM alert WHERE announced_at IS NULL ORDER BY alert_id LIMIT :count
+#: Take the oldest alert of each client whose signal is not sent, unless somebody is at it, for long enough to call the
+#: receivers. None is locked while they are called: they are anybody's code and may take their time (L10).
+ANNOUNCING: Final = text(f"""
+    WITH claimed AS MATERIALIZED (
+        SELECT alert_id FROM alert AS due
+        WHERE announced_at IS NULL AND (announcing_until IS NULL OR announcing_until <= :now)
+          AND NOT client_id = ANY(CAST(:busy AS text[]))
+          AND NOT EXISTS (
+              SELECT FROM alert AS older
+              WHERE older.client_id = due.client_id AND older.announced_at IS NULL AND older.alert_id < due.alert_id
+          )
+        ORDER BY alert_id LIMIT :count FOR UPDATE SKIP LOCKED
+    )
+    UPDATE alert SET announcing_until = :claimed_until FROM claimed WHERE alert.alert_id = claimed.alert_id
+    RETURNING alert.alert_id, {_COLUMNS}, redis_key, found
 """)  # noqa: S608 - see above
 
 #: Note that their signals are sent.
-ANNOUNCED: Final = text("UPDATE alert SET announced_at = :now WHERE alert_id = ANY(:alerts)")
+ANNOUNCED: Final = text("""
+    UPDATE alert SET announced_at = :now, announcing_until = NULL
+    WHERE alert_id = ANY(:alerts) AND announced_at IS NULL
+""")
 
 #: Close what is due but has no attempt left, or no webhook any more.
 GIVE_UP: Final = text("""

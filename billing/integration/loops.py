@@ -18,12 +18,20 @@ _PAUSE_SECONDS_MAX: Final = 30.0
 
 
 class Loop:
-    """Runs `job` every `interval_seconds`."""
+    """Runs `job` every `interval_seconds`, and `at_end` once after the last time."""
 
-    def __init__(self, name: str, interval_seconds: float, job: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        name: str,
+        interval_seconds: float,
+        job: Callable[[], object],
+        *,
+        at_end: Callable[[], object] = lambda: None,
+    ) -> None:
         self.name = name
         self._interval = interval_seconds
         self._job = job
+        self._at_end = at_end
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"billing-{name}", daemon=True)
 
@@ -52,3 +60,7 @@ class Loop:
                 pause = self._interval
                 continue
             pause = min(_PAUSE_SECONDS_MAX, max(pause, 0.5) * 2)
+        try:
+            self._at_end()
+        except Exception:
+            logger.exception("billing: what %s has begun is left to the next worker", self.name)

@@ -12,6 +12,7 @@ import celery
 from celery import states
 from celery.backends.base import DisabledBackend
 
+from billing.alerts.announcing import Announcer
 from billing.alerts.deliveries import Deliveries
 from billing.alerts.recording import record_and_announce
 from billing.connections import broker, postgres
@@ -48,6 +49,8 @@ _RECONCILER_SECONDS: Final = 1.0
 _SWEEPS_PER_LEASE: Final = 6
 _SWEEP_SECONDS_MAX: Final = 5.0
 _STOP_SECONDS: Final = 10.0
+#: What a loop waits at its end for what it has begun, within the bound of its stop.
+_FINISH_SECONDS: Final = 5.0
 
 
 class Services:
@@ -62,6 +65,7 @@ class Services:
         reaper = make_reaper(app)
         relay = make_relay(self._runtime)
         self._rebuilder = Rebuilder(self._runtime)
+        self._announcer = Announcer(self._runtime)
         self._deliveries = Deliveries(self._runtime)
         self._reconciler = Reconciler(self._runtime)
         self._top_ups = TopUps(self._runtime)
@@ -77,8 +81,14 @@ class Services:
             Loop("allowances", _ALLOWANCES_SECONDS, lambda: grant_allowances(self._runtime)),
             Loop("endings", _ENDINGS_SECONDS, lambda: lapse_grants(self._runtime, endings)),
             Loop("recovery", _RECOVERY_SECONDS, self._rebuilder.step),
-            Loop("alerts", _ALERTS_SECONDS, lambda: record_and_announce(self._runtime)),
-            Loop("top-ups", _ALERTS_SECONDS, self._top_ups.step),
+            # What receivers and the hook have answered is written at the end, or the next worker would ask them again.
+            Loop(
+                "alerts",
+                _ALERTS_SECONDS,
+                lambda: record_and_announce(self._runtime, self._announcer),
+                at_end=lambda: self._announcer.finish(_FINISH_SECONDS),
+            ),
+            Loop("top-ups", _ALERTS_SECONDS, self._top_ups.step, at_end=lambda: self._top_ups.finish(_FINISH_SECONDS)),
             Loop("webhooks", _ALERTS_SECONDS, self._deliveries.step),
             Loop("reconciler", _RECONCILER_SECONDS, self._reconciler.step),
         )

@@ -25,4 +25,3 @@ class Guard(IntEnum):
     #: One step of the continuous reconciler; a repair of buckets.
     RECONCILER = _BASE + 10
     REPAIR = _BASE + 11
-    ANNOUNCE = _BASE + 17

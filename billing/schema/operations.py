@@ -125,6 +125,7 @@ alert: Final = Table(
     words("reason", server_default=""),
     words("redis_key", server_default="", comment="corrupt: which key billing did not write"),
     words("found", server_default="", comment="corrupt: what that key has"),
+    instant("announcing_until", nullable=True, comment="until when the worker that sends its signal has it"),
     UniqueConstraint("source"),
     CheckConstraint("kind IN ('low_balance', 'exhausted', 'corrupt')", name="kind"),
     CheckConstraint("delivery IN ('pending', 'delivered', 'failed', 'none')", name="delivery"),

@@ -58,9 +58,9 @@ class TopUps:
         self._begin()
         return len(self._under_way)
 
-    def finish(self) -> None:
-        """Wait for the calls under way, within their bound, and write their answers."""
-        bound = self._runtime.settings.top_up_timeout_seconds
+    def finish(self, seconds: float | None = None) -> None:
+        """Wait for the calls under way, so long or for their bound, and write their answers."""
+        bound = self._runtime.settings.top_up_timeout_seconds if seconds is None else seconds
         concurrent.futures.wait([call.answer for call in self._under_way], timeout=bound)
         self._write_answers()
 

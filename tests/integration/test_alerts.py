@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -11,12 +13,16 @@ import pytest
 import sqlalchemy
 
 import billing
+from billing.alerts import announcing, receivers
+from billing.alerts.announcing import CLAIM, Announcer, announce
 from billing.alerts.delivering import deliver_pending
-from billing.alerts.recording import announce, prune, record, record_and_announce
+from billing.alerts.receivers import CALL_SECONDS_MAX
+from billing.alerts.recording import prune, record, record_and_announce
 from billing.core.errors import Unreachable
 from billing.core.settings import Settings
 from billing.credits.values import ReserveOutcome
 from tests.integration.alerting import Scene
+from tests.waiting import wait_until
 from tests.webhooks import receiving
 
 pytestmark = pytest.mark.integration
@@ -144,6 +150,64 @@ def test_l10_a_receiver_that_takes_its_time_keeps_no_row_from_others(scene: Scen
     assert announce(scene.runtime) == 0
 
 
+@contextlib.contextmanager
+def hanging(signal: Any, hangs_for: str | None = None) -> Iterator[list[str]]:
+    """Have a receiver that hangs, for one client or for all, until the test ends; yield for whom it was called."""
+    called, let_go = [], threading.Event()
+
+    def hangs(client_id: str, **_: Any) -> None:
+        called.append(client_id)
+        if hangs_for in (None, client_id):
+            let_go.wait()
+
+    signal.connect(hangs)
+    try:
+        yield called
+    finally:
+        signal.disconnect(hangs)
+        let_go.set()
+
+
+def test_l10_a_receiver_that_hangs_for_one_client_delays_neither_other_clients_nor_other_receivers(
+    scene: Scene, heard: list[tuple[str, dict[str, Any]]]
+) -> None:
+    """Given a receiver that never returns for acme, then all others are told; acme's later alert comes after a bound."""
+    clients = ("acme", "globex", "initech")
+    for client_id in clients:
+        scene.client(client_id)
+    announcer = Announcer(scene.runtime)
+    with hanging(billing.alerts.low_balance, "acme") as called:
+        scene.alerted(*clients)
+        wait_until(lambda: announcer.step() == 1, "only acme's is under way")
+        assert sorted(named["client_id"] for _, named in heard) == sorted(called) == [*clients]
+        scene.take("acme", 500)
+        scene.take("globex", 500)
+        record(scene.runtime)
+        wait_until(lambda: announcer.step() == 1 and len(heard) == 4, "globex is told again")
+        scene.clock.move(CALL_SECONDS_MAX)
+        wait_until(lambda: announcer.step() == 0, "acme is not waited for")
+    assert [named["client_id"] for name, named in heard if name == "billing_exhausted"] == ["globex", "acme"]
+    assert announce(scene.runtime) == 0
+
+
+def test_l9_a_receiver_that_always_hangs_has_so_many_threads_at_most_and_delays_nobody(
+    scene: Scene, heard: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given all its calls hang, then it is not called again, the log says so, and the others are told at once."""
+    monkeypatch.setattr(receivers, "CALLS_MAX", 2)
+    clients = ("acme", "globex", "initech")
+    for client_id in clients:
+        scene.client(client_id)
+    announcer = Announcer(scene.runtime)
+    with hanging(billing.alerts.low_balance) as called:
+        scene.alerted(*clients)
+        wait_until(lambda: announcer.step() == 3 and len(heard) == 3, "the other receiver is told")
+        assert len(called) == 2
+        scene.clock.move(CALL_SECONDS_MAX)
+        wait_until(lambda: announcer.step() == 0, "none is waited for")
+        assert len(called) == 2
+
+
 def test_what_is_recorded_is_announced_also_while_redis_is_away(
     scene: Scene, heard: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,7 +220,8 @@ def test_what_is_recorded_is_announced_also_while_redis_is_away(
     with monkeypatch.context() as patch:
         patch.setattr(scene.runtime.buckets, "alerts", away)
         with pytest.raises(Unreachable):
-            record_and_announce(scene.runtime)
+            record_and_announce(scene.runtime, announcer := Announcer(scene.runtime))
+    announcer.finish()
     assert len(heard) == 1
 
 
@@ -167,13 +232,12 @@ def test_a_signal_that_was_not_noted_as_sent_is_sent_again(
     scene.client("acme")
     scene.alerted("acme")
 
-    def dies() -> None:
-        raise SystemExit
-
     with monkeypatch.context() as patch:
-        patch.setattr(scene.clock, "now", dies)
-        with pytest.raises(SystemExit):
+        patch.setattr(announcing, "ANNOUNCED", sqlalchemy.text("SELECT 1 / (:now - :now), :alerts"))
+        with pytest.raises(sqlalchemy.exc.DBAPIError):
             announce(scene.runtime)
+    assert (len(heard), announce(scene.runtime)) == (1, 0), "its claim lasts"
+    scene.clock.move(CLAIM.total_seconds())
     assert announce(scene.runtime) == 1
     assert len({named["alert_id"] for _, named in heard}) == 1
     assert len(heard) == 2

@@ -1,4 +1,4 @@
-"""Alerts of corrupted keys: a kind of their own, with the key and what was found there."""
+"""Alerts of corrupted keys, a kind of their own; and who is at an alert's signal."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ _ALERT: Final = """
 ALTER TABLE alert
     ADD COLUMN redis_key text NOT NULL DEFAULT '',
     ADD COLUMN found text NOT NULL DEFAULT '',
+    ADD COLUMN announcing_until timestamptz,
     DROP CONSTRAINT alert_kind_check,
     ADD CONSTRAINT alert_kind_check CHECK (kind IN ('low_balance', 'exhausted', 'corrupt'));
 COMMENT ON COLUMN alert.redis_key IS 'corrupt: which key billing did not write';
 COMMENT ON COLUMN alert.found IS 'corrupt: what that key has';
+COMMENT ON COLUMN alert.announcing_until IS 'until when the worker that sends its signal has it';
 COMMENT ON COLUMN alert.source
     IS 'the entry of the shard''s stream that it came from; corrupt: epoch and client';
 """
