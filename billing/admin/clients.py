@@ -69,7 +69,7 @@ def _give_bucket(runtime: Runtime, connection: Connection, client: Client, *, cr
     outcome = runtime.buckets.open_client(client.client_id, client.epoch)
     if outcome is OpenOutcome.RECOVERING:
         rebuilds.request_rebuild(connection, client.shard, "a client was added while the shard was recovering")
-    elif outcome is OpenOutcome.ALREADY and not _is_fresh(runtime, client):
+    elif outcome is OpenOutcome.LOST or (outcome is OpenOutcome.ALREADY and not _is_fresh(runtime, client)):
         # Redis was kept, PostgreSQL was not: what the old bucket says is in no ledger (L6).
         rebuilds.request_rebuild(connection, client.shard, "a new client had a bucket already")
 

@@ -106,7 +106,7 @@ class Announcer:
                 named={"signal": signal, "sender": None, **named},
                 began=runtime.clock.monotonic(),
                 # `send` would call one after the other, and each would wait for those before it.
-                waiting=list(signal._live_receivers(None)),  # noqa: SLF001 - Celery has no other way to them
+                waiting=list(signal._live_receivers(None)),  # type: ignore[attr-defined]  # noqa: SLF001 - no other way to them
             )
             self._under_way.append(telling)
             self._call(telling)

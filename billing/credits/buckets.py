@@ -166,11 +166,14 @@ class Buckets(Verification, Granting, Outbox, Auditing, AlertStream):
         )
 
     def release(self, client_id: str, run_id: UUID, token: str) -> ReleaseOutcome:
-        """Give back the hold of an attempt that did not succeed. A stale attempt's token leaves it alone (L4)."""
+        """Give back the hold of an attempt that did not succeed. A stale attempt's token leaves it alone (L4).
+
+        A run of another client is an unknown one: `NOTHING`.
+        """
         keys = self._keys_of(client_id)
         bucket_keys = (keys.bucket + client_id, keys.grants + client_id)
         run_keys = (*bucket_keys, keys.run + run_id.hex, keys.leases, keys.server)
-        return ReleaseOutcome(self._call("release", run_keys, run_id.hex, token))
+        return ReleaseOutcome(self._call("release", run_keys, run_id.hex, token, client_id))
 
     def renew(self, items: Sequence[tuple[str, UUID, float | None]]) -> list[RenewOutcome]:
         """Move the deadlines of running attempts: (client id, run id, lease in seconds or None). One round trip.
@@ -201,10 +204,11 @@ class Buckets(Verification, Granting, Outbox, Auditing, AlertStream):
         return bool(self._scripts.run(command))
 
     def open_client(self, client_id: str, epoch: int = 1) -> OpenOutcome:
-        """Make the empty bucket of a new client; an existing one stays as it is."""
+        """Make the empty bucket of a new client; an existing one stays as it is, and what is left of a lost one."""
         check_amount("epoch", epoch)
         keys = self._keys_of(client_id)
-        return OpenOutcome(self._call("open", (keys.bucket + client_id, keys.server), epoch))
+        bucket_keys = (keys.bucket + client_id, keys.grants + client_id, keys.server)
+        return OpenOutcome(self._call("open", bucket_keys, epoch))
 
     def overdue(self, shard: int, count: int) -> Overdue:
         """Sweep a shard: name holds whose lease ran out. After a pause in sweeping none for one lease (L5).
@@ -231,11 +235,11 @@ class Buckets(Verification, Granting, Outbox, Auditing, AlertStream):
         return Overdue(held=holds, paused=False)
 
     def expire(self, client_id: str, run_id: UUID) -> ExpireOutcome:
-        """Give back a hold whose deadline has passed, if its shard is swept without pauses."""
+        """Give back a hold of this client whose deadline has passed, if its shard is swept without pauses."""
         keys = self._keys_of(client_id)
         bucket_keys = (keys.bucket + client_id, keys.grants + client_id)
         run_keys = (*bucket_keys, keys.run + run_id.hex, keys.leases, keys.swept, keys.server)
-        return ExpireOutcome(self._call("expire", run_keys, run_id.hex, self._lease_ms // 3))
+        return ExpireOutcome(self._call("expire", run_keys, run_id.hex, self._lease_ms // 3, client_id))
 
     def balance(self, client_id: str) -> Balance | None:
         """Return the bucket of a client, None if there is none; raises `Recovering` while it cannot be trusted.

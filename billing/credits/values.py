@@ -103,6 +103,8 @@ class OpenOutcome(Enum):
     OPENED = "OPENED"
     ALREADY = "ALREADY"
     RECOVERING = "RECOVERING"
+    #: What the client was granted is remembered, though its bucket is gone: it is rebuilt, not opened as new.
+    LOST = "LOST"
 
 
 class AssertOutcome(Enum):

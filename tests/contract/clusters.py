@@ -145,6 +145,10 @@ class ClusterServer:
         """Lose one client's bucket; the holds that it lent to stay."""
         Server.lose_bucket(self, client_id)  # type: ignore[arg-type]
 
+    def lose_string(self, client_id: str) -> None:
+        """Lose what one client's bucket has available; what it was granted stays, and the holds."""
+        Server.lose_string(self, client_id)  # type: ignore[arg-type]
+
     def end_lease(self, client_id: str, run_id: UUID) -> None:
         """Let a hold's deadline have passed, in a shard that is swept without a pause."""
         Server.end_lease(self, client_id, run_id)  # type: ignore[arg-type]

@@ -41,7 +41,7 @@ SENT_AGAIN: Final = frozenset(
     | {"open_client", "post"}
 )
 #: What a test does to what keeps the buckets, beside calling verbs.
-_HANDS: Final = ("end_lease", "end_grant", "lose_bucket")
+_HANDS: Final = ("end_lease", "end_grant", "lose_bucket", "lose_string")
 
 
 class SetClock:

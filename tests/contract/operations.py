@@ -105,6 +105,10 @@ class Operations:
             return client_id, self._minted(client_id, f"unseen-{self._count}")
         return self.random.choice(self._runs[-_RECENT:])
 
+    def _or_stranger(self, owner: str) -> str:
+        """Return the client of a run, or seldom any other one, which has no business with it."""
+        return self.random.choice(self._clients) if self.random.random() < 0.03 else owner
+
     def _minted(self, client_id: str, name: str, at_milliseconds: int = MINTED_MS) -> UUID:
         return a_run(client_id, f"{self._name}-{name}", at_milliseconds=at_milliseconds)
 
@@ -149,6 +153,7 @@ class Operations:
 
     def _release(self, client_id: str) -> Operation:
         owner, run = self._known(client_id)
+        owner = self._or_stranger(owner)
         return Operation("release", owner, (owner, run, f"token-{self.random.choice((0, 0, 1, 2))}"))
 
     def _renew(self, client_id: str) -> Operation:
@@ -164,7 +169,8 @@ class Operations:
     def _expire(self, client_id: str) -> Operation:
         """Expire a run whose lease is over, or perhaps is not."""
         owner, run = self._known(client_id)
-        expire = Operation("expire", owner, (owner, run))
+        caller = self._or_stranger(owner)
+        expire = Operation("expire", caller, (caller, run))
         if self.random.random() < 0.3:
             return expire
         self._due.append(expire)
@@ -259,7 +265,10 @@ class Operations:
         return Operation("mark_logged", owner, (owner, run, f"logged{self._count}"))
 
     def _lose(self, client_id: str) -> Operation:
-        return Operation("lose_bucket", client_id, (client_id,))
+        if self.random.random() < 0.5:
+            return Operation("lose_bucket", client_id, (client_id,))
+        self._due.append(Operation("open_client", client_id, (client_id,)))
+        return Operation("lose_string", client_id, (client_id,))
 
     def _close(self, client_id: str) -> Operation:
         return Operation("close", client_id, (shard_of(client_id, self._shards),))

@@ -151,6 +151,10 @@ class Server:
         tag = self.tag_of(client_id)
         self.hand.delete(f"{tag}bucket:{client_id}", f"{tag}grants:{client_id}")
 
+    def lose_string(self, client_id: str) -> None:
+        """Lose what one client's bucket has available; what it was granted stays, and the holds."""
+        self.hand.delete(f"{self.tag_of(client_id)}bucket:{client_id}")
+
     def end_lease(self, client_id: str, run_id: UUID) -> None:
         """Let a hold's deadline have passed, in a shard that is swept without a pause."""
         client = self.hand

@@ -22,6 +22,7 @@ from tests.contract.passing import Sweeping, pass_time
 from tests.contract.servers import LEASE_SECONDS, SHARDS, Server
 
 SHARD = shard_of("acme", SHARDS)
+NEIGHBOUR = next(name for name in map(str, range(1_000)) if shard_of(name, SHARDS) == SHARD)
 
 
 @pytest.fixture
@@ -54,6 +55,32 @@ def test_l2_release_gives_back_to_exactly_the_grants_that_lent(buckets: Verbs) -
         GrantBalance(grant_id=1, granted=30, available=30),
         GrantBalance(grant_id=2, granted=20, available=20),
     )
+
+
+def test_l2_another_clients_run_is_an_unknown_one_though_it_is_on_the_same_shard(
+    server: Server, buckets: Verbs
+) -> None:
+    """Given a run that is held or settled, when it is released or expired under another client's id, then nothing is.
+
+    What came back would be credits that the other bucket never lent.
+    """
+    a_client(buckets, 100)
+    a_client(buckets, 100, client_id=NEIGHBOUR)
+    held, settled = a_run(), a_run(task_id="settled")
+    for run in (held, settled):
+        buckets.reserve(a_hold(run, 40))
+    buckets.settle(a_settlement(settled, 40))
+    server.end_lease("acme", held)
+    for run in (held, settled):
+        assert buckets.release(NEIGHBOUR, run, "first") is ReleaseOutcome.NOTHING
+        assert buckets.expire(NEIGHBOUR, run) is ExpireOutcome.NOTHING
+    theirs, ours = buckets.balance(NEIGHBOUR), buckets.balance("acme")
+    assert theirs is not None
+    assert ours is not None
+    assert (theirs.available, theirs.held, ours.available, ours.held) == (100, 0, 20, 40)
+    assert [hold.run_id for hold in buckets.held("acme")] == [held], "it has its deadline still"
+    assert buckets.expire("acme", held) is ExpireOutcome.EXPIRED
+    assert buckets.release("acme", settled, "first") is ReleaseOutcome.SETTLED
 
 
 def test_l4_a_stale_attempt_cannot_free_a_live_ones_hold(buckets: Verbs) -> None:

@@ -214,6 +214,25 @@ def test_a_bucket_that_is_missing_on_an_open_shard_is_rebuilt_alone(server: Serv
     assert not buckets.settle(a_settlement(run, 40)).late
 
 
+def test_l6_a_bucket_of_which_something_is_left_is_not_opened_as_new(server: Server, buckets: Verbs) -> None:
+    """Given a bucket that lost what it had available alone, when it is opened, then it is lost, until it is rebuilt.
+
+    An empty one beside the grants of the old would refuse their ids as known, and have nothing of them.
+    """
+    a_client(buckets, 100)
+    buckets.reserve(a_hold(a_run(), 40))
+    server.lose_string("acme")
+    assert buckets.open_client("acme", 2) is OpenOutcome.LOST
+    assert buckets.balance("acme") is None
+    assert buckets.grant("acme", 2, 5) is GrantOutcome.UNKNOWN_CLIENT
+    holds = [(hold.run_id, hold.credits) for hold in buckets.held("acme")]
+    assert rebuilt(buckets, plan_bucket(grants=[(1, 100)], spent={}, holds=holds)) is RebuildOutcome.REBUILT
+    assert buckets.open_client("acme", 2) is OpenOutcome.ALREADY
+    assert (balance_of(buckets).available, balance_of(buckets).held) == (60, 40)
+    server.lose_bucket("acme")
+    assert buckets.open_client("acme", 9) is OpenOutcome.OPENED, "nothing is left of it"
+
+
 def test_l2_a_hold_of_an_older_epoch_covers_nothing(buckets: Verbs) -> None:
     """Given a rebuild that did not know of a hold, when it is settled or released, then nothing is conjured up."""
     a_client(buckets, 100)

@@ -34,6 +34,10 @@ class TwinServer:
         """Lose one client's bucket; the holds that it lent to stay."""
         self.memory.lose_bucket(client_id, self._shards)
 
+    def lose_string(self, client_id: str) -> None:
+        """Lose what one client's bucket has available; what it was granted stays, and the holds."""
+        self.memory.lose_bucket(client_id, self._shards, whole=False)
+
     def end_lease(self, client_id: str, run_id: UUID) -> None:
         """Let a hold's deadline have passed, in a shard that is swept without a pause."""
         shard = self._shard_of(client_id)

@@ -171,7 +171,7 @@ def hanging(signal: Any, hangs_for: str | None = None) -> Iterator[list[str]]:
 def test_l10_a_receiver_that_hangs_for_one_client_delays_neither_other_clients_nor_other_receivers(
     scene: Scene, heard: list[tuple[str, dict[str, Any]]]
 ) -> None:
-    """Given a receiver that never returns for acme, then all others are told; acme's later alert comes after a bound."""
+    """Given a receiver that never returns for acme, then all others are told; acme's later alert waits a bound."""
     clients = ("acme", "globex", "initech")
     for client_id in clients:
         scene.client(client_id)

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import redis
 
 from billing.core.errors import Retryable
 from billing.core.settings import Settings
@@ -217,6 +218,22 @@ def test_given_a_bucket_of_a_client_that_postgresql_does_not_know_when_it_is_add
         assert business.rebuilder.step() == 1
     balance = business.balance("acme")
     assert (balance.epoch, balance.available, balance.granted) == (8, 0, 0)
+
+
+def test_given_what_is_left_of_a_bucket_of_another_time_when_its_client_is_added_then_its_shard_is_rebuilt(
+    business: Business,
+) -> None:
+    """Redis was kept but for one key, PostgreSQL was not: what is left is in no ledger."""
+    buckets, shard = business.runtime.buckets, shard_of("acme", SHARDS)
+    assert buckets.verify(shard, expected=None)
+    buckets.open_client("acme", 1)
+    buckets.grant("acme", 99, 100)
+    with redis.Redis.from_url(business.settings.redis_url) as client:
+        client.delete(f"{{billing:{shard}}}:bucket:acme")
+    business.client("acme")
+    with business.consuming():
+        assert business.rebuilder.step() == 1
+    assert (business.balance("acme").grants, business.balance("acme").available) == ((), 0)
 
 
 def test_given_an_open_client_whose_answer_was_lost_when_it_is_added_then_nothing_is_rebuilt(

@@ -1,8 +1,8 @@
 -- expire: give a hold back whose lease has run out, its worker being dead.
 --
 -- KEYS   1 bucket (string)  2 grants (hash)  3 run (string)  4 leases (zset)  5 swept (hash)  6 server (string)
--- ARGV   1 run id in hex  2 the longest pause between two sweeps in ms
--- Reply  'EXPIRED' | 'NOTHING' (no hold) | 'NOT_DUE' (lease not over, or the shard was away) | 'RECOVERING'
+-- ARGV   1 run id in hex  2 the longest pause between two sweeps in ms  3 client
+-- Reply  'EXPIRED' | 'NOTHING' (no hold of this client) | 'NOT_DUE' (lease not over, or the shard was away) | 'RECOVERING'
 --        | 'CORRUPT'
 -- Atomic because a renewal may come between looking at the deadline and returning the credits (L5).
 -- Idempotent: the hold is gone after the first call.
@@ -15,6 +15,10 @@ end
 local hold = read_run((read_key(run)))
 if not hold or hold.settled then
   call('ZREM', leases, run_id)
+  return 'NOTHING'
+end
+-- Another client's bucket is not this one: it would get what it never lent.
+if hold.client ~= ARGV[3] then
   return 'NOTHING'
 end
 local now = now_ms()

@@ -1,8 +1,8 @@
 -- release: give a hold back whose attempt ended without success.
 --
 -- KEYS   1 bucket (string)  2 grants (hash)  3 run (string)  4 leases (zset)  5 server (string)
--- ARGV   1 run id in hex  2 attempt token
--- Reply  'RELEASED' | 'NOTHING' (no hold) | 'STALE' (another attempt's hold) | 'SETTLED' | 'RECOVERING'
+-- ARGV   1 run id in hex  2 attempt token  3 client
+-- Reply  'RELEASED' | 'NOTHING' (no hold of this client) | 'STALE' (another attempt's hold) | 'SETTLED' | 'RECOVERING'
 --        | 'CORRUPT'
 -- Atomic because a takeover may come between looking at the token and returning the credits (L4).
 -- Idempotent: the hold is gone after the first call.
@@ -11,7 +11,8 @@ if recovering(KEYS[5]) then
   return 'RECOVERING'
 end
 local hold = read_run((read_key(KEYS[3])))
-if not hold then
+-- Another client's bucket is not this one: it would get what it never lent.
+if not hold or hold.client ~= ARGV[3] then
   return 'NOTHING'
 end
 if hold.settled then

@@ -22,13 +22,15 @@ class Granting(InMemory):
 
     @atomic
     def open_client(self, client_id: str, epoch: int = 1) -> OpenOutcome:
-        """Make the empty bucket of a new client; an existing one stays as it is."""
+        """Make the empty bucket of a new client; an existing one stays as it is, and what is left of a lost one."""
         check_amount("epoch", epoch)
         shard = self._of(client_id)
         if self._recovering(shard):
             return OpenOutcome.RECOVERING
         if client_id in shard.books:
             return OpenOutcome.ALREADY
+        if client_id in shard.left:
+            return OpenOutcome.LOST
         shard.books[client_id] = Book(epoch=epoch)
         return OpenOutcome.OPENED
 

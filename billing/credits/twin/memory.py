@@ -56,6 +56,11 @@ class HeldRun:
     epoch: int
     created_ms: int
 
+    @property
+    def client_id(self) -> str:
+        """Whose run it is."""
+        return self.hold.client_id
+
     def lent_by(self, book: Book | None) -> dict[int, int]:
         """Return what a bucket lent it: nothing, if it was lent by a bucket of another epoch."""
         return dict(self.lent) if book is not None and self.epoch == book.epoch else {}
@@ -100,10 +105,14 @@ ALERTS_MAX = 10_000
 
 @dataclass(kw_only=True, slots=True)
 class Shard:
-    """All that one shard keeps. `endings`: (grant, client) → when `lapse` is to look at it."""
+    """All that one shard keeps. `endings`: (grant, client) → when `lapse` is to look at it.
+
+    `left` is what a lost bucket leaves where grants and debt are remembered apart from what is available.
+    """
 
     server: str | None = None
     books: dict[str, Book] = field(default_factory=dict)
+    left: dict[str, Book] = field(default_factory=dict)
     runs: dict[UUID, HeldRun | SettledRun] = field(default_factory=dict)
     leases: dict[UUID, int] = field(default_factory=dict)
     outbox: Stream[bytes] = field(default_factory=Stream)
@@ -157,10 +166,15 @@ class Memory:
         with self.lock:
             self.shards.clear()
 
-    def lose_bucket(self, client_id: str, shards: int) -> None:
-        """Lose the bucket of one client; the holds that it lent to stay."""
+    def lose_bucket(self, client_id: str, shards: int, *, whole: bool = True) -> None:
+        """Lose the bucket of one client; the holds that it lent to stay. Not whole: what it was granted stays too."""
         with self.lock:
-            self.shards[shard_of(client_id, shards)].books.pop(client_id, None)
+            shard = self.shards[shard_of(client_id, shards)]
+            book = shard.books.pop(client_id, None)
+            if whole:
+                shard.left.pop(client_id, None)
+            elif book is not None and (book.accounts or book.total):
+                shard.left[client_id] = book
 
 
 class InMemory:

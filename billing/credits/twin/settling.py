@@ -46,7 +46,7 @@ class Settling(Reserving):
         if self._recovering(shard):
             return SettleReply(outcome=SettleOutcome.RECOVERING)
         run = shard.run(run_id, now_ms)
-        if run is not None and (run.hold.client_id if isinstance(run, HeldRun) else run.client_id) != client_id:
+        if run is not None and run.client_id != client_id:
             message = f"run_id: '{run_id}': belongs to another client than {client_id!r}"
             raise Conflict(message)
         if isinstance(run, SettledRun):
@@ -99,7 +99,7 @@ class Settling(Reserving):
         if self._recovering(shard):
             return ReleaseOutcome.RECOVERING
         run = shard.run(run_id, now_ms)
-        if run is None:
+        if run is None or run.client_id != client_id:
             return ReleaseOutcome.NOTHING
         if isinstance(run, SettledRun):
             return ReleaseOutcome.SETTLED
@@ -169,6 +169,8 @@ class Settling(Reserving):
         run = shard.run(run_id, now_ms)
         if not isinstance(run, HeldRun):
             shard.leases.pop(run_id, None)
+            return ExpireOutcome.NOTHING
+        if run.client_id != client_id:
             return ExpireOutcome.NOTHING
         paused = now_ms - shard.swept_ms > self._lease_ms // _SWEEPS_PER_LEASE or now_ms < shard.grace_ms
         if paused or shard.leases.get(run_id, 0) > now_ms:

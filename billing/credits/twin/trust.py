@@ -109,7 +109,8 @@ class Trust(InMemory):
         """Return how much debt each of some clients' grants has repaid, as far as a bucket that is there says so."""
         found = {}
         for client_id, ids in grants.items():
-            book = self._of(client_id).books.get(client_id)
+            shard = self._of(client_id)
+            book = shard.books.get(client_id) or shard.left.get(client_id)
             accounts = book.accounts if book else {}
             if ids:
                 known = [accounts[grant] for grant in ids if grant in accounts]
@@ -138,6 +139,7 @@ class Trust(InMemory):
         book = book_of(plan, epoch)
         book.marks = Marks.made(self._percents, book.usable(now_ms), book.brought(now_ms))
         shard.books[client_id] = book
+        shard.left.pop(client_id, None)
         for grant_id, at_ms in plan.endings.items():
             shard.endings[grant_id, client_id] = at_ms
         for run in runs:
