@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from sqlalchemy import Connection, text
@@ -16,7 +16,7 @@ from sqlalchemy import Connection, text
 from billing.admin.access import runtime_for
 from billing.catalog.clients import get_client
 from billing.connections import postgres
-from billing.core.errors import InvalidValue
+from billing.core.errors import InvalidValue, Unreachable
 from billing.core.settings import Settings
 from billing.ledger.rebuilds import request_rebuild, requested
 from billing.recovery.facts import shards_with_clients
@@ -34,12 +34,14 @@ _POLL_SECONDS: Final = 0.5
 class Rebuilding:
     """How far it is: the `shards` that were asked for, and those of them that still wait.
 
-    `led`: a fulfillment worker rebuilds now, these shards or others.
+    `led`: a fulfillment worker rebuilds now, these shards or others. `silent`: those that wait, and whose Redis did not
+    answer at the last look; no worker can rebuild them before it does.
     """
 
     shards: tuple[int, ...]
     waiting: tuple[int, ...]
     led: bool
+    silent: tuple[int, ...] = ()
 
     @property
     def done(self) -> bool:
@@ -58,7 +60,8 @@ def rebuild(
 ) -> Rebuilding:
     """Ask for the rebuild of a client's shard (None: of all shards), and wait so long at most; 0 only asks.
 
-    `tell` is called with each look. What still waits at the end stays asked for. Nothing is admitted on a shard while
+    `tell` is called with each look. What still waits at the end stays asked for, and a shard that does not answer keeps
+    no other from being waited for (L10). Nothing is admitted on a shard while
     it is rebuilt, which takes a third of a lease and some seconds. Raises `UnknownClient`, and `Unreachable`.
     """
     if not 0 <= wait_seconds <= WAIT_SECONDS_MAX:
@@ -69,10 +72,10 @@ def rebuild(
     waiting = shards
     while True:
         # Looked at before it is waited for: with no shard at all there is nothing to wait for.
-        waiting, led = _look(runtime, waiting)
-        seen = Rebuilding(shards=shards, waiting=waiting, led=led)
-        tell(seen)
         left = deadline - now()
+        seen = _look(runtime, shards, waiting, last=wait_seconds > 0 >= left)
+        waiting = seen.waiting
+        tell(seen)
         if seen.done or left <= 0:
             return seen
         pause(min(_POLL_SECONDS, left))
@@ -90,16 +93,33 @@ def _ask(runtime: Runtime, client_id: str | None) -> tuple[int, ...]:
     return tuple(shards)
 
 
-def _look(runtime: Runtime, waiting: tuple[int, ...]) -> tuple[tuple[int, ...], bool]:
-    """Return the shards that still wait: for their rebuild to commit, or, rebuilt, to be opened."""
+def _look(runtime: Runtime, shards: tuple[int, ...], waiting: tuple[int, ...], *, last: bool) -> Rebuilding:
+    """Return the shards that still wait: for their rebuild to commit, or, rebuilt, to be opened.
+
+    The `last` look also asks those that nobody has rebuilt yet, to say which of them do not answer.
+    """
     with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
         rows, led = requested(connection), _is_led(connection)
-    return tuple(shard for shard in waiting if shard in rows or _is_closed(runtime, shard)), led
+    closed, silent = _closed(runtime, [shard for shard in waiting if last or shard not in rows])
+    still = tuple(shard for shard in waiting if shard in rows or shard in closed or shard in silent)
+    return Rebuilding(shards=shards, waiting=still, led=led, silent=tuple(sorted(silent)))
 
 
-def _is_closed(runtime: Runtime, shard: int) -> bool:
-    verified, current = runtime.buckets.server_of(shard)
-    return verified != current
+def _closed(runtime: Runtime, shards: Sequence[int]) -> tuple[set[int], set[int]]:
+    """Return the shards that are closed, and those whose Redis is silent: a node is waited for once (L10)."""
+    closed, silent, nodes = set(), set(), set()
+    for shard in shards:
+        node = runtime.buckets.node_of(shard)
+        if node not in nodes:
+            try:
+                verified, current = runtime.buckets.server_of(shard)
+            except Unreachable:
+                nodes.add(node)
+            else:
+                closed |= {shard} if verified != current else set()
+                continue
+        silent.add(shard)
+    return closed, silent
 
 
 def _is_led(connection: Connection) -> bool:

@@ -41,7 +41,7 @@ def rebuild(client_id: str | None, all_: bool, wait_seconds: float, as_json: boo
     progress = _Progress(to_stderr=as_json)
     found = admin.rebuild(settings(), client_id, wait_seconds=wait_seconds, tell=progress.tell)
     if as_json:
-        emit_json({"shards": found.shards, "waiting": found.waiting, "done": found.done})
+        emit_json({"shards": found.shards, "waiting": found.waiting, "silent": found.silent, "done": found.done})
     else:
         click.echo(_last_line(found, wait_seconds))
     if wait_seconds and not found.done:
@@ -87,6 +87,8 @@ def _last_line(found: Rebuilding, wait_seconds: float) -> str:
     if not wait_seconds:
         return f"asked for: {_named(found.waiting)}; a fulfillment worker rebuilds it"
     still = f"not done within {wait_seconds:g} s, and still asked for: {_named(found.waiting)}"
+    if found.silent:
+        return f"{still}; Redis does not answer for {_named(found.silent)}: start its server (see: billing doctor)"
     return f"{still}; {'its log says why' if found.led else _ADVICE}"
 
 

@@ -14,11 +14,14 @@ from billing.core.errors import Retryable
 
 logger = logging.getLogger(__name__)
 
-_PAUSE_SECONDS_MAX: Final = 30.0
+PAUSE_SECONDS_MAX: Final = 30.0
 
 
 class Loop:
-    """Runs `job` every `interval_seconds`, and `at_end` once after the last time."""
+    """Runs `job` every `interval_seconds`, and `at_end` once after the last time.
+
+    `pause_seconds_max`: the longest pause after a job that raised.
+    """
 
     def __init__(
         self,
@@ -27,11 +30,13 @@ class Loop:
         job: Callable[[], object],
         *,
         at_end: Callable[[], object] = lambda: None,
+        pause_seconds_max: float = PAUSE_SECONDS_MAX,
     ) -> None:
         self.name = name
         self._interval = interval_seconds
         self._job = job
         self._at_end = at_end
+        self._pause_max = pause_seconds_max
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"billing-{name}", daemon=True)
 
@@ -59,7 +64,7 @@ class Loop:
             else:
                 pause = self._interval
                 continue
-            pause = min(_PAUSE_SECONDS_MAX, max(pause, 0.5) * 2)
+            pause = min(self._pause_max, max(pause, 0.5) * 2)
         try:
             self._at_end()
         except Exception:

@@ -49,6 +49,8 @@ _RECONCILER_SECONDS: Final = 1.0
 _SWEEPS_PER_LEASE: Final = 6
 _SWEEP_SECONDS_MAX: Final = 5.0
 _STOP_SECONDS: Final = 10.0
+#: The longest pause of recovery while a shard cannot be rebuilt.
+_SILENT_SECONDS: Final = 4.0
 #: What a loop waits at its end for what it has begun, within the bound of its stop.
 _FINISH_SECONDS: Final = 5.0
 
@@ -80,7 +82,8 @@ class Services:
             Loop("postings", _POSTINGS_SECONDS, lambda: apply_postings(self._runtime)),
             Loop("allowances", _ALLOWANCES_SECONDS, lambda: grant_allowances(self._runtime)),
             Loop("endings", _ENDINGS_SECONDS, lambda: lapse_grants(self._runtime, endings)),
-            Loop("recovery", _RECOVERY_SECONDS, self._rebuilder.step),
+            # A node that is dead for long must not make the others' shards wait for their rebuild.
+            Loop("recovery", _RECOVERY_SECONDS, self._rebuilder.step, pause_seconds_max=_SILENT_SECONDS),
             # What receivers and the hook have answered is written at the end, or the next worker would ask them again.
             Loop(
                 "alerts",

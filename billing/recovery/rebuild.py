@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from typing import Final
 
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 #: Shards that Redis does not answer for, after which one look ends: each may cost a wait (L9). The next begins behind.
 SILENT_MAX: Final = 4
+#: Shards that one message names.
+_NAMED_MAX: Final = 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +60,8 @@ class Rebuilder:
     def step(self) -> int:
         """Rebuild what needs it; return how many shards were. Raises `Retryable` when it must be tried again.
 
-        A shard whose Redis does not answer holds up no other: it is told when these are done.
+        A shard whose Redis does not answer, or stops to on the way, holds up no other: all of them are named when these
+        are done.
         """
         runtime = self._runtime
         with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
@@ -65,17 +69,21 @@ class Rebuilder:
             known = facts.shards_with_clients(connection)
         look = self._look(known)
         wanted = (requested.keys() & known) - look.lost - look.silent.keys()
-        rebuilt = self._led(look, wanted, requested) if look.lost or wanted else 0
+        rebuilt, left = self._led(look, wanted, requested) if look.lost or wanted else (0, set[int]())
+        waiting = [f"{len(left)} shards still wait for their rebuild ({_named(left)})"] if left else []
         for error in look.silent.values():
-            raise error
+            told = f"{len(look.silent)} shards were not looked at or rebuilt ({_named(look.silent)}): {error}"
+            raise Unreachable("; ".join([*waiting, told])) from error
+        if left:
+            raise Recovering(*waiting)
         return rebuilt
 
-    def _led(self, look: _Look, wanted: set[int], requested: dict[int, str]) -> int:
-        """Rebuild shards as the one who leads; 0 if somebody else does."""
+    def _led(self, look: _Look, wanted: set[int], requested: dict[int, str]) -> tuple[int, set[int]]:
+        """Rebuild shards as the one who leads; return how many, and which are left. None if somebody else leads."""
         runtime = self._runtime
         with postgres.reaching(runtime.settings), runtime.engine.begin() as leader:
             if not locks.try_lead_recovery(leader, 0):
-                return 0
+                return 0, set()
             # The leader's connection idles through waits, and its lock must outlive none of them unseen.
             leader.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
             lost = self._closed(look, requested)
@@ -83,13 +91,8 @@ class Rebuilder:
             wanted = wanted - lost
             # A trusted shard goes on working until it is known that its rebuild can come to an end.
             ready = set(self._flush.arrived(sorted(wanted), outboxes=False))
-            self._close(ready, requested)
-            rebuilt |= self._rebuild(ready)
-        left = sorted((lost | wanted) - rebuilt)
-        if left:
-            message = f"{len(left)} shards still wait for their rebuild ({', '.join(map(str, left[:10]))})"
-            raise Recovering(message)
-        return len(rebuilt)
+            rebuilt |= self._rebuild(self._close(ready, look, requested))
+        return len(rebuilt), (lost | wanted) - rebuilt - look.silent.keys()
 
     def _look(self, known: AbstractSet[int]) -> _Look:
         """Ask the servers of some shards whether they are trusted."""
@@ -114,16 +117,23 @@ class Rebuilder:
         A server may be lost in the middle of a look: those of its shards that came before would wait a whole rebuild
         for theirs. So they are looked at once more, and all of them go in one.
         """
-        self._close(look.lost, requested)
+        closed = self._close(look.lost, look, requested)
         missed = self._look(look.trusted).lost if look.lost else set()
-        self._close(missed, requested)
-        return look.lost | missed
+        return closed | self._close(missed, look, requested)
 
-    def _close(self, shards: set[int], requested: dict[int, str]) -> None:
+    def _close(self, shards: set[int], look: _Look, requested: dict[int, str]) -> set[int]:
+        """Close shards; return those whose server took it."""
+        closed = set()
         for shard in sorted(shards):
             reason = requested.get(shard, "its server lost its trust")
-            logger.warning("billing: shard %d is rebuilt: %s", shard, reason)
-            self._runtime.buckets.close(shard)
+            try:
+                self._runtime.buckets.close(shard)
+            except Unreachable as error:
+                look.silent[shard] = error
+            else:
+                logger.warning("billing: shard %d is rebuilt: %s", shard, reason)
+                closed.add(shard)
+        return closed
 
     def _rebuild(self, shards: set[int]) -> set[int]:
         """Open closed shards again as their queues are flushed; return which are open."""
@@ -153,3 +163,8 @@ def assertion_seconds(settings: Settings) -> float:
     """Return how long workers may take to assert their running attempts: one renewal, with every try it may need."""
     tries = settings.redis_retries + 1
     return settings.lease_seconds / RENEWALS_PER_LEASE + settings.redis_timeout_seconds * tries + 1
+
+
+def _named(shards: Iterable[int]) -> str:
+    found = sorted(shards)
+    return ", ".join(map(str, found[:_NAMED_MAX])) + (", …" if len(found) > _NAMED_MAX else "")

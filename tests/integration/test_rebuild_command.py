@@ -10,7 +10,8 @@ import pytest
 
 from billing import admin
 from billing.admin import Rebuilding
-from billing.core.errors import InvalidValue, UnknownClient
+from billing.admin.access import runtime_for as admin_runtime
+from billing.core.errors import InvalidValue, UnknownClient, Unreachable
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
 from billing.ledger import locks
@@ -104,6 +105,37 @@ def test_without_a_worker_it_ends_in_time_and_stays_asked_for(business: Business
     assert epochs(business, "acme") == [2]
 
 
+def test_l10_a_shard_that_does_not_answer_is_named_and_the_others_are_rebuilt(
+    business: Business, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given two shards on nodes of their own, one dead, when all are asked for, then one is done, one is named."""
+    dead, other = shard_of(business.client("acme", 100), SHARDS), shard_of(business.client("bolt", 7), SHARDS)
+    buckets, asked = admin_runtime(business.settings).buckets, list[int]()
+    server_of = buckets.server_of
+
+    def answered(shard: int) -> tuple[str | None, str]:
+        asked.append(shard)
+        if shard == dead:
+            raise Unreachable("billing_redis_url: 'redis+cluster://n:1': the server does not answer (TimeoutError)")
+        return server_of(shard)
+
+    def rebuilds_the_other(_: Rebuilding) -> None:
+        execute(business.settings, f"DELETE FROM shard_rebuild WHERE shard = {other}")
+
+    monkeypatch.setattr(buckets, "server_of", answered)
+    monkeypatch.setattr(buckets, "node_of", str)
+    pauses: list[float] = []
+    found = admin.rebuild(
+        *(business.settings, None),
+        wait_seconds=1.25,
+        tell=rebuilds_the_other,
+        pause=pauses.append,
+        now=lambda: sum(pauses),
+    )
+    assert (found.waiting, found.silent, found.done) == ((dead,), (dead,), False)
+    assert asked.count(dead) == 1, "it is waited for at the end alone"
+
+
 def test_a_rebuild_that_began_before_is_not_the_one_that_was_asked_for(business: Business) -> None:
     """Given a rebuild whose reading has begun, when another is asked for, then that is done after it."""
     business.client("acme", 100)
@@ -193,5 +225,5 @@ def test_the_command_waits_and_says_what_to_do(shop: Terminal) -> None:
     assert f"still asked for: shard {shard}" in waited.out
     assert "celery -A <app> worker --fulfillment" in waited.out
     answer = shop.type("rebuild", "acme", "--wait", "0", "--json")
-    assert answer.json() == {"shards": [shard], "waiting": [shard], "done": False}
+    assert answer.json() == {"shards": [shard], "waiting": [shard], "silent": [], "done": False}
     shop.type("rebuild", "acme", BILLING_DATABASE_URL="postgresql://127.0.0.1:1/x").refused(1, "does not answer")

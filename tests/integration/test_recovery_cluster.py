@@ -106,3 +106,31 @@ def test_l10_a_shard_that_nobody_answers_for_holds_up_the_rebuild_of_no_other(
         assert last in asked
         monkeypatch.undo()
         assert business.is_open(names[last])
+
+
+@pytest.mark.parametrize("falls_silent", ["close", "outbox"])
+def test_l10_a_shard_that_falls_silent_on_the_way_is_named_and_holds_up_the_rebuild_of_no_other(
+    database: Settings, redis_url: str, broker_url: str, monkeypatch: pytest.MonkeyPatch, falls_silent: str
+) -> None:
+    """Given two shards of one usage queue, both lost, when one stops to answer, then the other one is rebuilt."""
+    with business_on(database, redis_url, broker_url) as business, business.consuming():
+        names = {shard_of(name, SHARDS): name for name in (f"client-{n}" for n in range(1_000))}
+        dead, other = 8, 8 + business.settings.usage_queues
+        for shard in (dead, other):
+            business.client(names[shard], 10)
+            business.close_shard(names[shard])
+        buckets = business.runtime.buckets
+        does = getattr(buckets, falls_silent)
+
+        def answered(shard: int, **named: int) -> object:
+            if shard == dead:
+                message = "billing_redis_url: 'redis+cluster://n:1': the server does not answer (TimeoutError)"
+                raise Unreachable(message)
+            return does(shard, **named)
+
+        monkeypatch.setattr(buckets, falls_silent, answered)
+        with pytest.raises(Retryable, match=rf"^1 shards .*\({dead}\)"):
+            business.rebuilder.step()
+        monkeypatch.undo()
+        assert [business.is_open(names[shard]) for shard in (dead, other)] == [False, True]
+        assert business.rebuilder.step() == 1
