@@ -184,14 +184,25 @@ local function lend_room(shares, credits, terms)
   return shares .. (shares == '' and '' or ' ') .. '0:' .. digits(credits)
 end
 
--- Returns the bucket with one grant's available, held and spent credits changed by so much.
+-- Turns a hold's overdraft room back. A bucket that has not as much never lent it: it was lost and opened anew.
+local function turn_back(terms, room)
+  if room > (terms and terms.room or 0) then
+    corrupt()
+  end
+  if terms then
+    terms.room = terms.room - room
+  end
+end
+
+-- Returns the bucket with one grant's available, held and spent credits changed by so much. It has as much: what is
+-- turned back was lent by it.
 local function change(bucket, grant, available, held, spent)
   local _, last = find(bucket, ' ' .. grant .. ':', 1, true)
   local a, h, s, after
   if last then
     a, h, s, after = match(bucket, '^(%d+):(%d+):(%d+)()', last + 1)
   end
-  if not a then
+  if not a or a + available < 0 or h + held < 0 or s + spent < 0 then
     corrupt()
   end
   return sub(bucket, 1, last) .. digits(a + available) .. ':' .. digits(h + held) .. ':' .. digits(s + spent)

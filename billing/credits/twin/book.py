@@ -110,8 +110,9 @@ class Book:
         return sum(account.available + account.held + account.spent for account in self.paying(now_ms))
 
     def has_lent(self, shares: Mapping[int, int]) -> bool:
-        """Whether the bucket has all grants that a hold names; one that was lost and opened anew has not."""
-        return shares.keys() <= {account.grant_id for account in self.order}
+        """Whether the bucket holds all that a run says it was lent; one that was lost and opened anew does not."""
+        held = {account.grant_id: account.held for account in self.order} | {NONE: self.room}
+        return all(credits_ <= held.get(grant, -1) for grant, credits_ in shares.items())
 
     def add(self, account: Account) -> None:
         """Give a grant its place in the burn order; what is used up leaves it."""

@@ -55,7 +55,7 @@ class Settling(Reserving):
         if book is None:
             return SettleReply(outcome=SettleOutcome.UNKNOWN_CLIENT)
         held = {} if run is None else run.grants_lent_by(book)
-        if not book.has_lent(held):
+        if run is not None and not book.has_lent(run.lent_by(book)):
             return SettleReply(outcome=SettleOutcome.CORRUPT)
         charge = charged(book, held, settlement, now_ms)
         if charge.debt and book.total + charge.debt > CREDITS_MAX:
@@ -256,7 +256,7 @@ def _drop(shard: Shard, run: HeldRun, now_ms: int) -> bool:
     book = shard.books.get(run.hold.client_id)
     if book is not None:
         held = run.grants_lent_by(book)
-        if not book.has_lent(held):
+        if not book.has_lent(run.lent_by(book)):
             return False
         book.room -= run.lent_by(book).get(NONE, 0)
         _give_back(book, held, held, now_ms)
