@@ -40,9 +40,6 @@ FROM client, LATERAL (SELECT * FROM grant_spent WHERE client_id = client.client_
 WHERE shard = :shard
 """)
 
-#: The "grant" under which the log sums what nothing covered when it was settled.
-DEBT: Final = 0
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class GrantRow:
