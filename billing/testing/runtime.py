@@ -14,6 +14,7 @@ from billing.catalog.price_cache import PriceCache
 from billing.core.clock import Clock
 from billing.core.errors import BillingError, Fatal, Recovering, UnknownClient
 from billing.core.settings import Settings
+from billing.credits.options import options_of
 from billing.credits.twin.buckets import Twin
 from billing.credits.twin.memory import Memory
 from billing.events.links import Outgoing
@@ -38,14 +39,7 @@ class TwinRuntime(Runtime):
         settings = dataclasses.replace(settings, broker_url=_NO_CONFIRMS, publish="confirm")
         super().__init__(lambda: settings, clock)
         self.memory = Memory(clock)
-        self.twin = Twin(
-            self.memory,
-            shards=settings.shards,
-            lease_seconds=settings.lease_seconds,
-            settled_retention_seconds=settings.settled_retention_seconds,
-            outbox_entries_max=settings.outbox_entries_max,
-            alert_percents=settings.alert_percents,
-        )
+        self.twin = Twin(self.memory, **options_of(settings))
         for shard in range(settings.shards):
             self.twin.verify(shard, expected=None)
         self.published = Published(settings, self.twin)
