@@ -21,7 +21,6 @@ from billing.events.links import Outgoing
 from billing.events.publisher import Publisher
 from billing.events.usage_event import UsageEvent
 from billing.fulfillment.decoder import decode
-from billing.task.keeping import keep_holds
 from billing.task.lifecycle import Lifecycle
 from billing.task.records import Records
 from billing.task.renewal import Renewal
@@ -146,9 +145,7 @@ class TwinLifecycle(Lifecycle):
 
     def __init__(self, runtime: Runtime) -> None:
         super().__init__(runtime)
-        self.renewal = _Unrenewed(
-            runtime.settings.lease_seconds, lambda runs: keep_holds(runtime, runs, self._draft_of), runtime.clock
-        )
+        self.renewal = _Unrenewed(runtime.settings.lease_seconds, self.keep, runtime.clock)
 
 
 class _Unrenewed(Renewal):
