@@ -66,6 +66,13 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server | ClusterServer | 
         yield running
 
 
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[ClusterServer]:
+    """Start a cluster for a module; each test leaves it whole."""
+    with cluster_started(binary_or_skip("valkey")) as running:
+        yield running
+
+
 @pytest.fixture
 def buckets(server: Server) -> Verbs:
     """Empty the server and return buckets on it, verified."""
