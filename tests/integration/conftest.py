@@ -15,6 +15,7 @@ from billing.core.settings import Settings
 from billing.embedded.stack import Stack
 from billing.fulfillment.usage_log import UsageLog
 from billing.schema.migrate import migrate
+from tests.integration.recovering import Business, business_on
 from tests.terminal import bare, shop, terminal
 
 __all__ = ["bare", "shop", "terminal"]
@@ -68,6 +69,14 @@ def clients(engine: sqlalchemy.Engine, database: Settings) -> Callable[..., None
                 add_client(connection, client_id, database.shards)
 
     return add
+
+
+@pytest.fixture
+def business(database: Settings, redis_url: str, broker_url: str) -> Iterator[Business]:
+    """Open a business with the client acme."""
+    with business_on(database, redis_url, broker_url) as business:
+        business.client("acme")
+        yield business
 
 
 @pytest.fixture
