@@ -13,8 +13,11 @@ import pytest
 
 from billing.credits.verbs import Verbs
 from tests.contract.clusters import ClusterServer, cluster_started
+from tests.contract.metering import customer, meter, send
 from tests.contract.servers import BINARIES, Server, started
 from tests.contract.twins import TwinServer
+
+__all__ = ["customer", "meter", "send"]
 
 CLUSTER = "cluster"
 TWIN = "twin"
