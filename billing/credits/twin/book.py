@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, Self
+from typing import Self
 
 from billing.credits.posting import Posted
 from billing.credits.terms import ORDINARY, ClientTerms, GrantTerms
 from billing.credits.twin.marks import Marks
 from billing.credits.values import Balance, GrantBalance
-
-#: The "grant" that covers what no grant does: debt, and the overdraft room of holds.
-NONE: Final = 0
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
