@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+from billing.core.credits import NO_GRANT
 from billing.credits.posting import Posted
 from billing.credits.terms import ORDINARY, ClientTerms, GrantTerms
 from billing.credits.twin.marks import Marks
@@ -108,7 +109,7 @@ class Book:
 
     def has_lent(self, shares: Mapping[int, int]) -> bool:
         """Whether the bucket holds all that a run says it was lent; one that was lost and opened anew does not."""
-        held = {account.grant_id: account.held for account in self.order} | {NONE: self.room}
+        held = {account.grant_id: account.held for account in self.order} | {NO_GRANT: self.room}
         return all(credits_ <= held.get(grant, -1) for grant, credits_ in shares.items())
 
     def add(self, account: Account) -> None:
