@@ -18,9 +18,9 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from billing.core.credits import NO_GRANT, check_amount
 from billing.core.errors import Conflict, InvalidValue, UnknownClient
 from billing.core.identifiers import check_client_id
-from billing.core.limits import UNAPPLIED_OF_ONE_CLIENT_MAX
 from billing.ledger.bounds import check_adjustment
 from billing.ledger.keys import check_key
+from billing.ledger.turns import in_turn
 from billing.schema.allowances import grant_schedule
 from billing.schema.tables import client, client_change, credit_grant, ledger_entry
 
@@ -128,18 +128,8 @@ def lock_client(connection: Connection, client_id: object) -> str:
 
 
 def unapplied(connection: Connection, limit: int) -> Sequence[ChangeRow]:
-    """Return at most `limit` changes that the buckets do not have yet, oldest first, of one client but a few (L10)."""
-    place = (
-        func.row_number()
-        .over(partition_by=client_change.c.client_id, order_by=client_change.c.change_id)
-        .label("place")
-    )
-    ranked = select(client_change.c.change_id, place).where(client_change.c.applied_at.is_(None)).subquery()
-    ids = select(ranked.c.change_id).where(ranked.c.place <= UNAPPLIED_OF_ONE_CLIENT_MAX)
-    waiting = (
-        select(client_change).where(client_change.c.change_id.in_(ids)).order_by(client_change.c.change_id).limit(limit)
-    )
-    return [_change(row) for row in connection.execute(waiting)]
+    """Return at most `limit` changes that the buckets do not have yet, the oldest of each shard first (L10)."""
+    return [_change(row) for row in connection.execute(in_turn(client_change, client_change.c.change_id, limit))]
 
 
 def mark_applied(connection: Connection, change_id: int) -> None:

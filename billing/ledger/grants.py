@@ -17,13 +17,13 @@ from sqlalchemy import Connection, Row, and_, func, insert, select, text, update
 
 from billing.core.credits import check_amount
 from billing.core.errors import Conflict, InvalidValue
-from billing.core.limits import UNAPPLIED_OF_ONE_CLIENT_MAX
 from billing.credits.terms import GrantTerms
 from billing.ledger import bounds
 from billing.ledger.bounds import UsedUp, nobody_asked
 from billing.ledger.changes import lock_client, refuse_changes
 from billing.ledger.grant_terms import ORDINARY, Terms, bucket_terms, check_in_future
 from billing.ledger.keys import check_key
+from billing.ledger.turns import in_turn
 from billing.schema.tables import client, credit_grant, ledger_entry
 
 #: In burn order: priority, then expiry, then creation; what never expires burns last. A shard is a small part of the
@@ -109,16 +109,8 @@ def add_grant(
 
 
 def unapplied(connection: Connection, limit: int) -> Sequence[GrantRow]:
-    """Return at most `limit` grants that the buckets do not have yet, oldest first, of one client but a few (L10)."""
-    place = (
-        func.row_number().over(partition_by=credit_grant.c.client_id, order_by=credit_grant.c.grant_id).label("place")
-    )
-    ranked = select(credit_grant.c.grant_id, place).where(credit_grant.c.applied_at.is_(None)).subquery()
-    ids = select(ranked.c.grant_id).where(ranked.c.place <= UNAPPLIED_OF_ONE_CLIENT_MAX)
-    waiting = (
-        select(credit_grant).where(credit_grant.c.grant_id.in_(ids)).order_by(credit_grant.c.grant_id).limit(limit)
-    )
-    return [_grant(row) for row in connection.execute(waiting)]
+    """Return at most `limit` grants that the buckets do not have yet, the oldest of each shard first (L10)."""
+    return [_grant(row) for row in connection.execute(in_turn(credit_grant, credit_grant.c.grant_id, limit))]
 
 
 def mark_applied(connection: Connection, grant_id: int) -> None:

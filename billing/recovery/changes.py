@@ -51,8 +51,17 @@ def apply_changes(runtime: Runtime) -> int:
 
 def apply_change(runtime: Runtime, row: ChangeRow) -> bool:
     """Apply one change; return whether its bucket has it now."""
+    try:
+        return _apply_change(runtime, row)
+    except locks.Locked as error:
+        # While its shard is rebuilt, say: the others have their turn (L10).
+        logger.warning("billing: %s of client %s waits: %s", row, row.client_id, error)
+        return False
+
+
+def _apply_change(runtime: Runtime, row: ChangeRow) -> bool:
     shard = shard_of(row.client_id, runtime.settings.shards)
-    with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
+    with postgres.reaching(runtime.settings), runtime.engine.begin() as connection, locks.waiting_briefly(connection):
         # Apart from a rebuild, which applies what it finds open.
         locks.lock_shards_shared(connection, [shard])
         outcome = _apply(runtime, connection, row)

@@ -6,6 +6,7 @@ refers to the grant its amounts are final and are entered, once; only then does 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,6 +16,8 @@ from billing.core.rounds import Rounds
 from billing.ledger import locks
 from billing.ledger.endings import enter_endings
 from billing.task.runtime import Runtime
+
+logger = logging.getLogger(__name__)
 
 #: Grants of one shard that one sweep looks at (L9).
 GRANTS_MAX: Final = 200
@@ -38,10 +41,19 @@ def _due(runtime: Runtime) -> Sequence[int]:
 
 
 def _lapse_shard(runtime: Runtime, shard: int) -> int:
-    with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
-        # Apart from a rebuild: it would end the same grant by what it has read of the ledger.
-        locks.lock_shards_shared(connection, [shard])
-        lapsed = runtime.buckets.lapse(shard, GRANTS_MAX)
-        entered = enter_endings(connection, lapsed) if lapsed else []
+    try:
+        with (
+            postgres.reaching(runtime.settings),
+            runtime.engine.begin() as connection,
+            locks.waiting_briefly(connection),
+        ):
+            # Apart from a rebuild: it would end the same grant by what it has read of the ledger.
+            locks.lock_shards_shared(connection, [shard])
+            lapsed = runtime.buckets.lapse(shard, GRANTS_MAX)
+            entered = enter_endings(connection, lapsed) if lapsed else []
+    except locks.Locked as error:
+        # Its turn comes again with the next sweep; the other shards have theirs now (L10).
+        logger.warning("billing: ended grants of shard %d wait: %s", shard, error)
+        return 0
     runtime.buckets.forget_lapsed(entered)
     return len(entered)

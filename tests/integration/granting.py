@@ -26,7 +26,7 @@ def grant(business: Business, credits_: int, key: str, **terms: object) -> Grant
 def end(business: Business, row: GrantRow) -> None:
     """Have the time of a grant with an expiry be over now, in ledger and bucket."""
     with redis.Redis.from_url(business.settings.redis_url) as client:
-        expires_ms = end_grant(client, "acme", row.grant_id, SHARDS)
+        expires_ms = end_grant(client, row.client_id, row.grant_id, SHARDS)
     with business.runtime.engine.begin() as connection:
         query = sqlalchemy.update(credit_grant).where(credit_grant.c.grant_id == row.grant_id)
         connection.execute(query.values(expires_at=from_milliseconds(expires_ms)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -13,7 +14,9 @@ from billing import admin
 from billing.core.errors import Conflict, InvalidValue
 from billing.core.shards import shard_of
 from billing.credits.values import ReserveOutcome
+from billing.ledger import changes, locks
 from billing.reconciliation.reconcile import reconcile
+from billing.recovery.changes import apply_changes
 from billing.recovery.lapsing import lapse_grants
 from billing.task.runtime import Runtime
 from tests.integration.consuming import until_rows
@@ -199,3 +202,26 @@ def test_given_all_that_terms_bring_about_when_reconciled_then_every_law_holds_a
     runtime.close()
     found = [(one.law, one.grant_id) for one in report.discrepancies if one.grant_id]
     assert found == [("L2 bucket", ended.grant_id), ("L2 grants", ended.grant_id)]
+
+
+def test_l10_a_shard_that_is_being_rebuilt_keeps_neither_the_others_grants_from_their_end_nor_their_changes(
+    business: Business,
+) -> None:
+    """Given a rebuild that has locked one client's shard, when both are swept, then the other one has its turn."""
+    other = next(name for name in map(str, range(1_000)) if shard_of(name, SHARDS) != shard_of("acme", SHARDS))
+    business.client(other)
+    for client_id in ("acme", other):
+        terms = admin.check_terms(expires_at=FUTURE)
+        end(business, admin.grant(business.settings, client_id, 100, key="k", terms=terms)[0])
+    with business.runtime.engine.begin() as connection:
+        for client_id in ("acme", other):
+            changes.set_overdraft(connection, client_id, 5, "limit")
+    with business.runtime.engine.begin() as rebuild, ThreadPoolExecutor() as threads:
+        locks.lock_shard_exclusive(rebuild, shard_of("acme", SHARDS))
+        sweeps = [threads.submit(sweep, business.runtime) for sweep in (lapse_grants, apply_changes)]
+        try:
+            wait_until(lambda: all(sweep.done() for sweep in sweeps), "both sweeps have ended, the lock being held")
+        finally:
+            rebuild.rollback()
+    assert [sweep.result() for sweep in sweeps] == [1, 1]
+    assert [sweep(business.runtime) for sweep in (lapse_grants, apply_changes)] == [1, 1]

@@ -15,7 +15,7 @@ from billing.core.errors import Conflict, InvalidValue, UnknownClient
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
 from billing.fulfillment.usage_log import UsageLog
-from billing.ledger import grants, locks
+from billing.ledger import changes, grants, locks
 from billing.ledger.grants import GrantRow
 from billing.schema.tables import credit_grant
 from tests.usage_events import delivered, paid_line, usage_event
@@ -75,6 +75,29 @@ def test_given_grants_when_not_in_the_bucket_yet_then_they_are_found_oldest_firs
         grants.mark_applied(connection, made[0].grant_id)
         assert connection.scalar(first) == applied_at is not None
         assert grants.unapplied(connection, 9) == made[1:]
+
+
+def test_l10_what_waits_on_one_shard_leaves_the_others_their_turn(
+    grant: Callable[..., tuple[GrantRow, bool]], clients: Callable[..., None], engine: sqlalchemy.Engine
+) -> None:
+    """Given a shard that takes nothing, with more old rows than a pass looks at, then the others' are among the first.
+
+    A client's own come in their order, grants and changes alike.
+    """
+    shard = shard_of("acme", Settings().shards)
+    dead = [name for name in map(str, range(2_000)) if shard_of(name, Settings().shards) == shard][:12]
+    clients(*dead)
+    for name in dead:
+        grant(1, client_id=name)
+    mine = [grant(number, client_id="bolt")[0] for number in (1, 2)]
+    with engine.begin() as connection:
+        for number, name in enumerate((*dead, "bolt", "bolt")):
+            changes.take_credits(connection, name, 1, f"correction-{number}")
+        found = grants.unapplied(connection, 4)
+        changed = changes.unapplied(connection, 4)
+    assert [row for row in found if row.client_id == "bolt"] == mine
+    assert [row.client_id for row in found if row.client_id != "bolt"] == dead[:2]
+    assert [row.client_id for row in changed].count("bolt") == 2
 
 
 def test_given_priorities_and_expiries_when_read_then_grants_are_in_burn_order(
