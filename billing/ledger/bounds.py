@@ -62,6 +62,11 @@ def check_grant(
             left = [grant.skus for grant in each if grant.grant_id not in known]
             if refusal := _refusal(len(left), sum(left), row.client_id, terms):
                 raise refusal
+    check_sum(connection, client_ids, amount)
+
+
+def check_sum(connection: Connection, client_ids: Sequence[str], amount: int) -> None:
+    """Refuse what one of these clients can never be granted: no voiding and no spending makes room for it."""
     for client_id, total in _totals(connection, client_ids):
         if total + amount > CREDITS_MAX:
             whose = "" if len(client_ids) == 1 else f" for client {client_id!r}"

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, Update, and_, func, insert, select, upda
 
 from billing.core.credits import check_amount
 from billing.core.errors import Conflict, InvalidValue
-from billing.ledger.bounds import UsedUp, nobody_asked
+from billing.ledger.bounds import UsedUp, check_sum, nobody_asked
 from billing.ledger.changes import lock_client
 from billing.ledger.cycles import Cycle, Period, due_periods
 from billing.ledger.grant_terms import Terms
@@ -107,6 +107,7 @@ def add_schedule(
     if found is not None:
         return _same(_schedule(found), values, any_start=any_start), False
     check_open(connection, checked_id)
+    check_sum(connection, [checked_id], amount)
     mine = select(func.count()).where(grant_schedule.c.client_id == checked_id, grant_schedule.c.state == "open")
     count = connection.execute(mine).scalar_one()
     if count >= OF_ONE_CLIENT_MAX:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import logging
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from billing.connections import postgres
+from billing.connections.per_process import PerProcess
 from billing.core.errors import InvalidValue, Rejected, Retryable
 from billing.ledger.locks import Locked, waiting_briefly
 from billing.task.runtime import Runtime
@@ -33,8 +36,9 @@ ATTEMPTS_MAX: Final = 5
 _CLAIM_MARGIN: Final = timedelta(seconds=5)
 #: How long a request waits whose client's balance cannot be read.
 _UNREADABLE: Final = timedelta(seconds=30)
-#: Rounds that one pass of beat's makes (L9).
+#: Rounds that one pass of beat's makes, and what it waits for the hook in all of them (L9).
 _ROUNDS_MAX: Final = 3
+PASS_SECONDS: Final = 5.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,8 +51,10 @@ class TopUps:
     """The top-ups of one worker. `step` never waits for the hook."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+        self.runtime = self._runtime = runtime
         self._under_way: list[_UnderWay] = []
+        #: What keeps it from asking, as the log was told it.
+        self._told = ""
 
     def step(self) -> int:
         """Write the answers that have come, look at balances, begin due calls; return how many are under way."""
@@ -131,11 +137,8 @@ class TopUps:
     def _begin(self) -> None:
         runtime, settings, now = self._runtime, self._runtime.settings, self._runtime.clock.now()
         wanted = self._still_short()
-        hook = self._hook()
         busy = calls().busy()
-        if hook is not None and len(busy) >= CALLS_MAX:
-            logger.error("billing: %d calls of the top-up hook are under way: none is begun until one ends", len(busy))
-            hook = None
+        hook = self._hook(len(busy))
         given = {
             "now": now,
             "claimed_until": now + timedelta(seconds=settings.top_up_timeout_seconds) + _CLAIM_MARGIN,
@@ -188,15 +191,19 @@ class TopUps:
                     drop_request(runtime, row.request_id, "is not short any more, or may not work")
         return short
 
-    def _hook(self) -> Hook | None:
-        name = self._runtime.settings.top_up_hook
-        if not name:
-            return None
+    def _hook(self, busy: int) -> Hook | None:
+        """Return the hook, unless something keeps it from being asked: that is logged when it changes."""
+        hook, obstacle = None, ""
         try:
-            return load_hook(name)
+            hook = load_hook(self._runtime.settings.top_up_hook) if self._runtime.settings.top_up_hook else None
         except InvalidValue as error:
-            logger.error("billing: nobody is asked for top-ups: %s", error)  # noqa: TRY400 - one line
-            return None
+            obstacle = f"nobody is asked for top-ups: {error}"
+        if hook is not None and busy >= CALLS_MAX:
+            hook, obstacle = None, f"{busy} calls of the top-up hook are under way: none is begun until one ends"
+        if obstacle and obstacle != self._told:
+            logger.error("billing: %s", obstacle)
+        self._told = obstacle
+        return hook
 
 
 @contextmanager
@@ -208,10 +215,35 @@ def _tolerating_locks() -> Iterator[None]:
         logger.warning("billing: a top-up waits: %s", error)
 
 
+class _Passes:
+    """The passes of one process, one at a time: a call that outlasts its pass is answered in the next."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._top_ups: TopUps | None = None
+
+    def run(self, runtime: Runtime) -> None:
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            if self._top_ups is None or self._top_ups.runtime is not runtime:
+                self._top_ups = TopUps(runtime)
+            until = time.monotonic() + PASS_SECONDS
+            for _ in range(_ROUNDS_MAX):
+                left = until - time.monotonic()
+                if not self._top_ups.step() or left <= 0:
+                    break
+                self._top_ups.finish(left)
+        finally:
+            self._lock.release()
+
+
+_PASSES: Final = PerProcess(_Passes)
+
+
 def run_top_ups(runtime: Runtime) -> None:
-    """Make one bounded pass: what beat runs, in case no fulfillment worker's loop did."""
-    top_ups = TopUps(runtime)
-    for _ in range(_ROUNDS_MAX):
-        if not top_ups.step():
-            break
-        top_ups.finish()
+    """Make one bounded pass: what beat runs, in case no fulfillment worker's loop did.
+
+    It waits `PASS_SECONDS` for the hook at most, since other maintenance waits for it.
+    """
+    _PASSES.get().run(runtime)

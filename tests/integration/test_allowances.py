@@ -19,6 +19,7 @@ import pytest
 import sqlalchemy
 
 from billing import admin
+from billing.core.credits import CREDITS_MAX
 from billing.core.errors import Conflict, InvalidValue, UnknownClient
 from billing.core.limits import USABLE_GRANTS_MAX
 from billing.core.settings import Settings
@@ -305,3 +306,15 @@ def test_what_is_wrong_is_refused(office: Office) -> None:
         admin.add_allowance(office.settings, "acme", 5, terms=admin.check_terms(expires_at=NOON))
     with pytest.raises(InvalidValue, match="is not a known allowance"):
         admin.end_allowance(office.settings, 9_999)
+
+
+def test_an_allowance_that_could_never_be_granted_is_refused(database: Settings, redis_url: str) -> None:
+    """Given what a client was granted, when the first grant of an allowance would pass the bound, then none is made."""
+    settings = dataclasses.replace(database, redis_url=redis_url)
+    admin.add_client(settings, "acme")
+    admin.grant(settings, "acme", CREDITS_MAX - 10)
+    with pytest.raises(InvalidValue, match=r"^credits: 11: must be at most 10: what a client was granted"):
+        admin.add_allowance(settings, "acme", 11)
+    assert admin.add_allowance(settings, "acme", 10)[1]
+    assert [row.failures for row in admin.allowances(settings)] == [0]
+    admin.close(settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ import pytest
 from billing import admin
 from billing.core.errors import InvalidValue
 from billing.core.limits import USABLE_GRANTS_MAX
-from billing.top_ups.asking import ATTEMPTS_MAX
+from billing.top_ups.asking import ATTEMPTS_MAX, run_top_ups
 from billing.top_ups.request import Request
 from tests.integration.market import Market
 from tests.integration.topping_up import CALLS_FILE, DEADLY
@@ -216,6 +217,47 @@ def test_grants_that_repaid_debt_leave_room_for_what_was_paid_for(market: Market
     assert (admin.balance(market.settings, "acme").owed, market.available()) == (0, 0)
     market.work()
     assert (market.requests(), market.available()) == ([("granted", "low")], 500)
+
+
+def test_l9_beats_pass_does_not_wait_for_a_hook_that_hangs_and_a_later_one_takes_its_answer(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a hook that hangs, when beat's task runs, then it ends; the answer that comes later counts, once."""
+    monkeypatch.setattr("billing.top_ups.asking.PASS_SECONDS", 0.1)
+    released = threading.Event()
+    market.shop.answer = lambda _: "granted" if released.wait(600) else "declined"
+    try:
+        market.topping_up("acme")
+        for _ in range(2):
+            run_top_ups(market.runtime)
+            assert market.requests() == [("asked", "low")]
+    finally:
+        released.set()
+
+    def granted() -> bool:
+        run_top_ups(market.runtime)
+        return market.requests() == [("granted", "low")]
+
+    wait_until(granted, "acme is topped up", timeout_seconds=120)
+    assert len(market.shop.calls) == 1
+
+
+@pytest.mark.parametrize("name", ["tests.integration.no_such_module:hook", "tests.integration.topping_up:HOOK"])
+def test_a_hook_that_cannot_be_called_is_logged_once(
+    market: Market, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    """Given a hook that is broken, when a worker steps each second, then one line says so, until something changes."""
+    settings = market.runtime.settings
+    market.topping_up("acme")
+
+    def lines(name: str) -> int:
+        caplog.clear()
+        market.runtime.settings = dataclasses.replace(settings, top_up_hook=name)
+        for _ in range(3):
+            market.top_ups.step()
+        return caplog.text.count("nobody is asked for top-ups")
+
+    assert [lines(name), lines(name), lines(""), lines(name)] == [1, 0, 0, 1]
 
 
 def test_l9_hooks_that_hang_everywhere_are_no_more_than_their_bound(
