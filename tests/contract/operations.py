@@ -59,6 +59,8 @@ class Operations:
     ) -> None:
         self.seed = seed
         self.random = random.Random(seed)
+        #: For what happens beside the walk that the seed stands for.
+        self._aside = random.Random(seed)
         self._clients = list(clients)
         self._rich = self._clients[0] if rich else None
         self._shards = shards
@@ -107,7 +109,7 @@ class Operations:
 
     def _or_stranger(self, owner: str) -> str:
         """Return the client of a run, or seldom any other one, which has no business with it."""
-        return self.random.choice(self._clients) if self.random.random() < 0.03 else owner
+        return self._aside.choice(self._clients) if self._aside.random() < 0.03 else owner
 
     def _minted(self, client_id: str, name: str, at_milliseconds: int = MINTED_MS) -> UUID:
         return a_run(client_id, f"{self._name}-{name}", at_milliseconds=at_milliseconds)
@@ -265,7 +267,7 @@ class Operations:
         return Operation("mark_logged", owner, (owner, run, f"logged{self._count}"))
 
     def _lose(self, client_id: str) -> Operation:
-        if self.random.random() < 0.5:
+        if self._aside.random() < 0.5:
             return Operation("lose_bucket", client_id, (client_id,))
         self._due.append(Operation("open_client", client_id, (client_id,)))
         return Operation("lose_string", client_id, (client_id,))
