@@ -9,10 +9,12 @@
 if recovering(KEYS[3]) then
   return 'RECOVERING'
 end
-if call('EXISTS', KEYS[1]) == 1 then
+local bucket, foreign = read_key(KEYS[1])
+if bucket or foreign then
   return 'ALREADY'
 end
-if call('EXISTS', KEYS[2]) == 1 then
+local left = redis.pcall('HGETALL', KEYS[2])
+if left.err or #left > 0 then
   return 'LOST'
 end
 call('SET', KEYS[1], ARGV[1] .. ' 0')
