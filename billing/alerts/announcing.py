@@ -31,7 +31,7 @@ CLAIM: Final = timedelta(seconds=CALL_SECONDS_MAX + 5)
 _ROUNDS_MAX: Final = 200
 
 
-@dataclasses.dataclass(kw_only=True, slots=True)
+@dataclasses.dataclass(kw_only=True, slots=True, eq=False)
 class _Telling:
     """An alert under way: whom it is still to be told, and whose call has not ended."""
 
@@ -125,9 +125,12 @@ class Announcer:
                 telling.calls.append(call)
 
 
-def announce(runtime: Runtime) -> int:
-    """Send the signals that wait, in one bounded pass; return how many. What another worker has begun is left to it."""
-    announcer, until = Announcer(runtime), time.monotonic() + CALL_SECONDS_MAX
+def announce(runtime: Runtime, *, seconds: float = CALL_SECONDS_MAX) -> int:
+    """Send the signals that wait, in one pass of about so long at most; return how many.
+
+    What another worker has begun is left to it. A call that is still under way at the end counts as made.
+    """
+    announcer, until = Announcer(runtime), time.monotonic() + seconds
     for _ in range(_ROUNDS_MAX):
         left = until - time.monotonic()
         if left <= 0 or not announcer.step():

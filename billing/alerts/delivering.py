@@ -11,12 +11,14 @@ from billing.task.runtime import Runtime
 
 #: Rounds of calls that one pass makes (L9).
 _ROUNDS_MAX: Final = 5
+#: What it waits for the signals' receivers, since other maintenance waits for it (L9).
+ANNOUNCING_SECONDS: Final = 5.0
 
 
 def deliver_pending(runtime: Runtime) -> None:
     """Record, announce and post what waits. Safe beside a loop or another pass: each alert is claimed by one."""
     record(runtime)
-    announce(runtime)
+    announce(runtime, seconds=ANNOUNCING_SECONDS)
     deliveries = Deliveries(runtime)
     try:
         for _ in range(_ROUNDS_MAX):

@@ -40,13 +40,13 @@ class Receivers:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        #: When the calls of each receiver that are under way began. It lives while it is called, and so its id.
-        self._begun: defaultdict[int, list[float]] = defaultdict(list)
+        #: When the calls of each receiver that are under way began.
+        self._begun: defaultdict[object, list[float]] = defaultdict(list)
 
     def call(self, receiver: Receiver, named: Mapping[str, Any], now: float) -> Future[None] | Room:
         """Begin a call at a monotonic instant; its future ends when the call does, whatever that raised."""
         with self._lock:
-            begun = self._begun[id(receiver)]
+            begun = self._begun[_key(receiver)]
             if len(begun) >= CALLS_MAX:
                 return Room.HANGS if begun[-1] + CALL_SECONDS_MAX <= now else Room.BUSY
             begun.append(now)
@@ -62,11 +62,20 @@ class Receivers:
         except BaseException:  # it ends this thread alone, whatever it is
             logger.exception("billing: the receiver %r of %s failed", receiver, named["signal"].name)
         with self._lock:
-            begun = self._begun[id(receiver)]
+            begun = self._begun[_key(receiver)]
             begun.remove(began)
             if not begun:
-                del self._begun[id(receiver)]
+                del self._begun[_key(receiver)]
         ended.set_result(None)
+
+
+def _key(receiver: Receiver) -> object:
+    """Return what is the same at each call: a method is made anew each time, and equals itself."""
+    try:
+        hash(receiver)
+    except TypeError:
+        return id(receiver)  # it lives while it is called
+    return receiver
 
 
 _RECEIVERS: Final = PerProcess(Receivers)

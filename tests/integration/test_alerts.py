@@ -243,8 +243,11 @@ def test_a_signal_that_was_not_noted_as_sent_is_sent_again(
     assert len(heard) == 2
 
 
-def test_beats_pass_does_all_of_it(scene: Scene, heard: list[tuple[str, dict[str, Any]]]) -> None:
+def test_beats_pass_does_all_of_it(
+    scene: Scene, heard: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Given no loop that runs, when beat's task does, then rows, signals and webhooks of one client come out of it."""
+    monkeypatch.setattr("billing.alerts.delivering.ANNOUNCING_SECONDS", 60.0)
     with receiving() as receiver:
         scene.client("acme", url=receiver.url)
         scene.take("acme", 90)

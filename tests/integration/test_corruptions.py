@@ -13,7 +13,8 @@ import sqlalchemy
 
 import billing
 from billing import admin
-from billing.alerts.delivering import deliver_pending
+from billing.alerts.announcing import announce
+from billing.alerts.deliveries import Deliveries
 from billing.core.errors import Recovering
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
@@ -100,7 +101,8 @@ def test_l10_a_corrupted_key_is_alerted_once_however_many_tasks_it_refuses(
     assert told(business) == [(BUCKET, "b'spoiled'", "none")]
     assert examined(business) == [("fail", f"client acme: the key {BUCKET} is corrupt: b'spoiled'")]
     for _ in range(2):
-        deliver_pending(business.runtime)
+        announce(business.runtime)
+        Deliveries(business.runtime).step()
     ((row,),) = (admin.alerts(business.settings, client_id="acme"),)
     assert (row.attempts, row.delivery) == (0, "none")
     expected = {"client_id": "acme", "redis_key": BUCKET, "found": "b'spoiled'", "alert_id": row.alert_id}
