@@ -29,6 +29,8 @@ class PostOutcome(Enum):
     RECOVERING = "RECOVERING"
     #: A sum of the bucket would pass 2^53 - 1; nothing was changed.
     TOO_LARGE = "TOO_LARGE"
+    #: A version that the bucket has seen has other totals now: PostgreSQL has lost transactions. Nothing was changed.
+    REUSED = "REUSED"
     #: More is given back than the bucket says was ever spent; nothing was changed.
     UNCOVERED = "UNCOVERED"
     CORRUPT = "CORRUPT"

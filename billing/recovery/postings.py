@@ -29,7 +29,7 @@ _DONE: Final = (PostOutcome.POSTED, PostOutcome.ALREADY)
 #: They wait: for the shard, or for nothing more, a newer epoch having begun.
 _WAITING: Final = (PostOutcome.RECOVERING, PostOutcome.STALE)
 #: The bucket is lost, or is not what PostgreSQL says of it: the shard is rebuilt, from the log.
-_LOST: Final = (PostOutcome.UNKNOWN_CLIENT, PostOutcome.CORRUPT, PostOutcome.UNCOVERED)
+_LOST: Final = (PostOutcome.UNKNOWN_CLIENT, PostOutcome.CORRUPT, PostOutcome.UNCOVERED, PostOutcome.REUSED)
 
 
 def apply_postings(runtime: Runtime) -> int:

@@ -72,6 +72,18 @@ def test_l6_a_posting_of_another_epoch_or_on_a_closed_shard_changes_nothing(buck
     assert accounts(buckets, 1) == (100, 0, 0, 0)
 
 
+def test_a_version_that_was_seen_with_other_totals_is_refused_and_a_later_one_is_taken(buckets: Verbs) -> None:
+    """Given a PostgreSQL that lost its last transactions, when it uses a version again, then the bucket says so."""
+    a_client(buckets, 100, 50)
+    assert post(buckets, (1, 2, 30)) is PostOutcome.POSTED
+    assert post(buckets, (2, 1, 5), (1, 2, 20)) is PostOutcome.REUSED
+    assert post(buckets, (1, 2, 30), restored=1) is PostOutcome.REUSED
+    assert (accounts(buckets, 1), accounts(buckets, 2)) == ((70, 0, 30, 0), (50, 0, 0, 0))
+    assert post(buckets, (1, 1, 20)) is PostOutcome.ALREADY
+    assert post(buckets, (1, 3, 20)) is PostOutcome.POSTED
+    assert accounts(buckets, 1) == (80, 0, 20, 0)
+
+
 def test_what_a_grant_has_no_more_is_debt_that_others_repay_and_the_bucket_tells_which(buckets: Verbs) -> None:
     """Given a grant of which most is held, then the posting takes the rest, and another one repays the debt."""
     a_client(buckets, 100, 50)

@@ -5,7 +5,8 @@
 --        credits: > 0 to be taken from the grant as spent, < 0 to be given back to it; of grant 0 it is debt
 --        restored: > 0 to be put into what it has available, < 0 to be taken away from it, without being spent
 -- Reply  'POSTED' | 'ALREADY' (every version was seen) | 'STALE' (the bucket is of another epoch) | 'TOO_LARGE'
---        | 'UNCOVERED' (more is given back than was ever spent) | 'UNKNOWN_CLIENT' | 'RECOVERING' | 'CORRUPT'
+--        | 'UNCOVERED' (more is given back than was ever spent) | 'REUSED' (a version that was seen, with other totals:
+--        PostgreSQL has lost transactions) | 'UNKNOWN_CLIENT' | 'RECOVERING' | 'CORRUPT'
 -- What a grant has no more (it is held, has lapsed, or is used up) is debt, noted in m:<grant>: spent + m = what the log
 -- says, per grant. Debt is repaid at once. What is given back undoes m: first; a debt that was repaid meanwhile is paid
 -- back, to the grant that burns last first. A grant that comes back has its place in the burn order; one that has ended
@@ -98,6 +99,9 @@ for i = 3, #ARGV, 4 do
   local seen, had, put = match(fields['p:' .. grant] or '0 0 0', '^(%d+) (%-?%d+) (%-?%d+)$')
   if not seen then
     corrupt()
+  end
+  if version == tonumber(seen) and (credits ~= tonumber(had) or restored ~= tonumber(put)) then
+    return 'REUSED'
   end
   if version > tonumber(seen) then
     rows[#rows + 1] = { grant = grant, credits = credits - had, restored = restored - put }

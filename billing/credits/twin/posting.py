@@ -30,6 +30,8 @@ class Posts(Reserving):
             return PostOutcome.UNKNOWN_CLIENT
         if present.epoch != epoch:
             return PostOutcome.STALE
+        if any(_is_reused(present.posted.get(row.grant_id), row) for row in rows):
+            return PostOutcome.REUSED
         changes = _unseen(present, rows)
         if not changes:
             return PostOutcome.ALREADY
@@ -63,6 +65,12 @@ def _unseen(book: Book, rows: Iterable[Posting]) -> list[tuple[int, int, int]]:
         if row.version > seen.version:
             changes.append((row.grant_id, row.credits - seen.credits, row.restored - seen.restored))
     return changes
+
+
+def _is_reused(seen: Posted | None, row: Posting) -> bool:
+    """Whether a version that was seen has other totals now."""
+    same = seen is not None and seen.version == row.version
+    return same and seen != Posted(version=row.version, credits=row.credits, restored=row.restored)
 
 
 class _Work:
