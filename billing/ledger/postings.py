@@ -39,16 +39,24 @@ _ADD = text(
 
 #: Those of the clients' own epoch that are not in their buckets, of as many clients; never a grant that is on its way.
 _WAITING = text("""
-SELECT waits.client_id, waits.epoch, grant_id, credits, restored, version
+SELECT waits.client_id, waits.epoch, grant_id, credits, restored, version, entered
 FROM (SELECT DISTINCT client_id, epoch FROM posting JOIN client USING (client_id, epoch)
       WHERE applied_version < version AND client_id > :after ORDER BY client_id LIMIT :limit) AS waits
 JOIN LATERAL (
-    SELECT * FROM posting AS own
+    SELECT *, (SELECT coalesce(-sum(entry.credits), 0)::bigint FROM ledger_entry AS entry
+               WHERE entry.grant_id = own.grant_id AND entry.kind IN ('expire', 'void')) AS entered
+    FROM posting AS own
     WHERE own.client_id = waits.client_id AND own.epoch = waits.epoch AND own.applied_version < own.version
       AND NOT EXISTS (SELECT FROM credit_grant WHERE grant_id = own.grant_id AND applied_at IS NULL)
     ORDER BY grant_id LIMIT :grants
 ) AS own ON true
 ORDER BY client_id, grant_id
+""")
+
+#: The grants of a shard to which something is posted that their buckets are not known to have.
+_GRANTS_WAITING = text("""
+SELECT client_id, grant_id FROM posting JOIN client USING (client_id, epoch)
+WHERE shard = :shard AND applied_version < version
 """)
 
 _MARK = text("""
@@ -110,9 +118,20 @@ def waiting(connection: Connection, limit: int, *, after: str = "") -> list[Clie
     """
     found: dict[tuple[str, int], list[Posting]] = {}
     for row in connection.execute(_WAITING, {"limit": limit, "after": after, "grants": GRANTS_MAX}):
-        posting = Posting(grant_id=row.grant_id, version=row.version, credits=row.credits, restored=row.restored)
+        posting = Posting(
+            grant_id=row.grant_id,
+            version=row.version,
+            credits=row.credits,
+            restored=row.restored,
+            entered=row.entered,
+        )
         found.setdefault((row.client_id, row.epoch), []).append(posting)
     return [ClientPostings(client_id=client, epoch=epoch, rows=tuple(rows)) for (client, epoch), rows in found.items()]
+
+
+def grants_waiting(connection: Connection, shard: int) -> set[tuple[str, int]]:
+    """Return the (client, grant) pairs of a shard to which something is posted that a bucket may not have."""
+    return {(row.client_id, row.grant_id) for row in connection.execute(_GRANTS_WAITING, {"shard": shard})}
 
 
 def mark_applied(connection: Connection, applied: ClientPostings) -> None:

@@ -21,10 +21,12 @@ from tests.contract.test_terms import FUTURE_MS, balance_of
 SHARD = shard_of("acme", SHARDS)
 
 
-def post(buckets: Verbs, *totals: tuple[int, int, int], restored: int = 0, epoch: int = 1) -> PostOutcome:
-    """Post (grant, version, credits) totals; `restored` goes with each of them."""
+def post(
+    buckets: Verbs, *totals: tuple[int, int, int], restored: int = 0, entered: int = 0, epoch: int = 1
+) -> PostOutcome:
+    """Post (grant, version, credits) totals; `restored` and `entered` go with each of them."""
     rows = [
-        Posting(grant_id=grant, version=version, credits=credits_, restored=restored)
+        Posting(grant_id=grant, version=version, credits=credits_, restored=restored, entered=entered)
         for grant, version, credits_ in totals
     ]
     return buckets.post("acme", epoch, rows)
@@ -204,17 +206,41 @@ def test_no_sum_of_a_bucket_passes_what_a_double_counts_to(buckets: Verbs) -> No
     assert balance_of(buckets).debt == 5
 
 
-def test_an_ended_grant_still_pays_what_it_had_spent_until_it_has_lapsed(buckets: Verbs, server: Server) -> None:
-    """Given a grant whose time is over, when it has not lapsed, then a posting takes from it; afterwards it is debt."""
+def test_an_ended_grant_still_pays_what_it_had_spent_until_the_ledger_has_its_end(
+    buckets: Verbs, server: Server
+) -> None:
+    """Given a grant whose time is over, then a posting takes from it, also what has lapsed; what is entered is debt."""
     buckets.open_client("acme")
     buckets.grant("acme", 1, 100, GrantTerms(expires_ms=FUTURE_MS))
     end_grant_anywhere(server.client(), "acme", 1)
     assert post(buckets, (1, 1, 30)) is PostOutcome.POSTED
     grant = grant_of(buckets, 1)
     assert (grant.spent, grant.expired, balance_of(buckets).beyond) == (30, 70, {})
-    assert [one.expired for one in buckets.lapse(SHARD, 10)] == [70]
+    [lapsed] = buckets.lapse(SHARD, 10)
+    assert lapsed.expired == 70
     assert post(buckets, (1, 2, 35)) is PostOutcome.POSTED
-    assert (grant_of(buckets, 1).spent, balance_of(buckets).beyond, balance_of(buckets).owed) == (30, {1: 5}, 5)
+    assert (grant_of(buckets, 1).spent, grant_of(buckets, 1).expired, balance_of(buckets).owed) == (35, 65, 0)
+    buckets.forget_lapsed([lapsed])
+    [again] = buckets.lapse(SHARD, 10)
+    assert again.expired == 65, "the amount that was named is not final any more"
+    buckets.forget_lapsed([again])
+    assert post(buckets, (1, 3, 45), entered=60) is PostOutcome.POSTED
+    assert (grant_of(buckets, 1).spent, grant_of(buckets, 1).expired) == (40, 60)
+    assert (balance_of(buckets).beyond, balance_of(buckets).owed) == ({1: 5}, 5)
+
+
+@pytest.mark.parametrize("left", [False, True], ids=["in the string", "used up"])
+def test_a_voided_grant_pays_with_what_was_voided_and_is_looked_at_again(buckets: Verbs, *, left: bool) -> None:
+    a_client(buckets, 50)
+    buckets.settle(a_settlement(a_run(), 30))
+    buckets.void("acme", 1)
+    if left:
+        buckets.grant("acme", 2, 5)
+    buckets.forget_lapsed(buckets.lapse(SHARD, 10))
+    assert post(buckets, (1, 1, 24)) is PostOutcome.POSTED
+    assert (grant_of(buckets, 1).spent, grant_of(buckets, 1).voided) == (50, 0)
+    assert (balance_of(buckets).beyond, balance_of(buckets).owed, balance_of(buckets).debt) == ({1: 4}, 4 * (not left), 4)
+    assert [(one.grant_id, one.voided) for one in buckets.lapse(SHARD, 10)] == [(1, 0)]
 
 
 @pytest.mark.parametrize("left", [False, True], ids=["in the string", "used up"])

@@ -1,14 +1,16 @@
 -- post: bring a bucket to what the log says beyond its own settles: absolute totals per grant, each with a version.
 --
 -- KEYS   1 bucket (string)  2 grants (hash)  3 server (string)  4 alerts (stream)  5 expiries (zset)
--- ARGV   1 client  2 epoch of the postings  then per grant: grant, version, credits, restored
+-- ARGV   1 client  2 epoch of the postings  then per grant: grant, version, credits, restored, entered
 --        credits: > 0 to be taken from the grant as spent, < 0 to be given back to it; of grant 0 it is debt
 --        restored: > 0 to be put into what it has available, < 0 to be taken away from it, without being spent
+--        entered: what the ledger has of the grant's end, at most what expired or was voided here
 -- Reply  'POSTED' | 'ALREADY' (every version was seen) | 'STALE' (the bucket is of another epoch) | 'TOO_LARGE'
 --        | 'UNCOVERED' (more is given back than was ever spent) | 'REUSED' (a version that was seen, with other totals:
 --        PostgreSQL has lost transactions) | 'UNKNOWN_CLIENT' | 'RECOVERING' | 'CORRUPT'
--- What a grant has no more (it is held, has lapsed, or is used up) is debt, noted in m:<grant>: spent + m = what the log
--- says, per grant. Debt is repaid at once. What is given back undoes m: first; a debt that was repaid meanwhile is paid
+-- A grant that has ended pays with what expired or was voided and is not in the ledger yet: no entry ever changes, and
+-- `lapse` is to look at the rest once more. What a grant has no more (it is held, has ended in the ledger, or is used up)
+-- is debt, noted in m:<grant>: spent + m = what the log says, per grant. Debt is repaid at once. What is given back undoes m: first; a debt that was repaid meanwhile is paid
 -- back, to the grant that burns last first. A grant that comes back has its place in the burn order; one that has ended
 -- gets it as expired or voided, and `lapse` is to look at it once more.
 -- Atomic because a reserve between taking and repaying would see credits that are gone (L1, L2).
@@ -72,10 +74,15 @@ local function entry_of(grant)
 end
 
 local received, taken, covered = false, false, true
+
+-- How a grant has ended, as the field that counts it.
+local function ending_of(grant)
+  return ended(terms and terms.grants[grant], terms and terms.now)
+end
 local function receive(grant, credits)
   covered = covered and (credits == 0 or fields['g:' .. grant])
   local entry = entry_of(grant)
-  local ending = ended(terms and terms.grants[grant], terms and terms.now)
+  local ending = ending_of(grant)
   if ending then
     add(ending .. ':' .. grant, credits)
     entry.look_at = true
@@ -93,8 +100,23 @@ local function owe(grant, credits)
   end
 end
 
+-- Takes what has ended with a grant and is not in the ledger back from what ended, as spent; returns how much.
+local function take_ended(grant, entry, need, entered)
+  local ending = ending_of(grant)
+  if not ending then
+    return 0
+  end
+  local part = min(need, number(ending .. ':' .. grant), number('x:' .. grant) + number('v:' .. grant) - entered)
+  if part <= 0 then
+    return 0
+  end
+  add(ending .. ':' .. grant, -part)
+  entry.spent, entry.look_at = entry.spent + part, true
+  return part
+end
+
 local rows = {}
-for i = 3, #ARGV, 4 do
+for i = 3, #ARGV, 5 do
   local grant, version, credits, restored = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
   local seen, had, put = match(fields['p:' .. grant] or '0 0 0', '^(%d+) (%-?%d+) (%-?%d+)$')
   if not seen then
@@ -104,7 +126,8 @@ for i = 3, #ARGV, 4 do
     return 'REUSED'
   end
   if version > tonumber(seen) then
-    rows[#rows + 1] = { grant = grant, credits = credits - had, restored = restored - put }
+    local entered = tonumber(ARGV[i + 4])
+    rows[#rows + 1] = { grant = grant, credits = credits - had, restored = restored - put, entered = entered }
     fields['p:' .. grant] = digits(version) .. ' ' .. digits(credits) .. ' ' .. digits(restored)
     changed['p:' .. grant] = true
   end
@@ -137,6 +160,7 @@ for i = 1, #rows do
     local part = min(entry.available, credits)
     entry.available, entry.spent = entry.available - part, entry.spent + part
     taken = taken or part > 0
+    part = part + take_ended(grant, entry, credits - part, rows[i].entered)
     owe(grant, credits - part)
   end
   if entry and away > 0 then

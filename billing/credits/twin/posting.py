@@ -57,13 +57,17 @@ class Posts(Reserving):
         return PostOutcome.POSTED
 
 
-def _unseen(book: Book, rows: Iterable[Posting]) -> list[tuple[int, int, int]]:
-    """Return of each row that is new (grant id, credits, restored) beyond what was posted before."""
+#: Of a row that is new: (grant id, credits, restored) beyond what was posted before, and what is entered.
+_Change = tuple[int, int, int, int]
+
+
+def _unseen(book: Book, rows: Iterable[Posting]) -> list[_Change]:
+    """Return what is new."""
     changes = []
     for row in rows:
         seen = book.posted.get(row.grant_id, Posted(version=0, credits=0, restored=0))
         if row.version > seen.version:
-            changes.append((row.grant_id, row.credits - seen.credits, row.restored - seen.restored))
+            changes.append((row.grant_id, row.credits - seen.credits, row.restored - seen.restored, row.entered))
     return changes
 
 
@@ -84,10 +88,10 @@ class _Work:
         self._strangers: dict[int, Account] = {}
         self._covered = True
 
-    def give_back(self, changes: Iterable[tuple[int, int, int]]) -> None:
+    def give_back(self, changes: Iterable[_Change]) -> None:
         """Give back first, so that there is more to take from: what the grant had no more, then what it had spent."""
         book = self.book
-        for grant, credits_, restored in changes:
+        for grant, credits_, restored, _ in changes:
             if grant == NONE:
                 book.debt_settled += credits_
             elif credits_ < 0:
@@ -98,14 +102,15 @@ class _Work:
             if restored > 0:
                 self._receive(grant, restored)
 
-    def take(self, changes: Iterable[tuple[int, int, int]]) -> None:
+    def take(self, changes: Iterable[_Change]) -> None:
         """Take what there is of each grant, spent or away; the rest is debt of that grant."""
-        for grant, credits_, restored in changes:
+        for grant, credits_, restored, entered in changes:
             if grant == NONE:
                 continue
             account = self._account(grant)
             if credits_ > 0:
                 part = self._draw(account, credits_)
+                part += self._draw_ended(account, credits_ - part, entered)
                 account.spent += part
                 self._go_beyond(grant, credits_ - part)
             if restored < 0:
@@ -168,6 +173,17 @@ class _Work:
         part = min(account.available, need)
         account.available -= part
         self.taken = self.taken or part > 0
+        return part
+
+    def _draw_ended(self, account: Account, need: int, entered: int) -> int:
+        """Draw from what has ended with a grant and is not in the ledger yet; it is to be looked at again."""
+        if not account.terms.ended_at(self.now_ms):
+            return 0
+        has = account.voided if account.terms.voided_ms else account.expired
+        part = max(0, min(need, has, account.expired + account.voided - entered))
+        account.end(-part)
+        if part:
+            self.look_at.add(account.grant_id)
         return part
 
     def _go_beyond(self, grant: int, credits_: int) -> None:
