@@ -18,11 +18,13 @@ class _Books:
     def __init__(self, grants: Sequence[tuple[int, int]], spent: Mapping[int, int], known: LedgerTerms) -> None:
         self.known = known
         self.granted = dict(grants)
-        # The ledger's entries never change: what was adjusted away or has ended cannot have paid for anything.
-        taken = sums_of(known.adjustments)
+        # The ledger's entries never change: what was adjusted away or has ended, or had repaid debt before it ended,
+        # cannot have paid for anything.
+        taken, repaid = sums_of(known.adjustments), known.repaid_before_end
         left = self.granted
         if taken or known.final:
-            left = {g: credits_ - taken.get(g, 0) - sum(known.final.get(g, (0, 0))) for g, credits_ in grants}
+            gone = {g: taken.get(g, 0) + sum(known.final.get(g, (0, 0))) + repaid.get(g, 0) for g in self.granted}
+            left = {g: credits_ - gone[g] for g, credits_ in grants}
         self.paid = {grant: max(0, min(credits_, spent.get(grant, 0))) for grant, credits_ in left.items()}
         self.debt = sum(spent.values()) - sum(self.paid.values())
         self.beyond = {
@@ -54,13 +56,15 @@ class _Books:
         self.adjusted_debt += missing
 
     def close(self, grant: int, expired: int, voided: int) -> None:
-        """Book the end of a grant as the ledger has it; what is then left had repaid debt.
+        """Book the end of a grant as the ledger has it, and what debt it had repaid by then.
 
-        More than there ever was of debt was spent by a run whose event is lost: it has ended with the grant.
+        What is left beyond that came back to it since, or was spent by a run whose event is lost: it has ended with the
+        grant, and repays nothing.
         """
         self.move(grant, expired, self.expired)
         self.move(grant, voided, self.voided)
-        self.move(grant, self.owed(), self.repaid)
+        owed = self.owed()
+        self.move(grant, min(owed, self.known.repaid_before_end.get(grant, owed)), self.repaid)
         self.move(grant, self.available[grant], self.voided if voided else self.expired)
 
     def lend_again(self, need: int, stored: Mapping[int, int]) -> dict[int, int]:

@@ -21,7 +21,7 @@ from billing.recovery.lapsing import lapse_grants
 from billing.recovery.postings import apply_postings
 from billing.schema.advisory import Guard
 from tests.integration.consuming import until_rows
-from tests.integration.granting import entries, grant, next_turn, rebuild
+from tests.integration.granting import balance_of, entries, grant, next_turn, rebuild
 from tests.integration.posting import SHARD, assert_at_work, direct, forget_run, publish, settled, sums
 from tests.integration.recovering import Business, business_on
 
@@ -148,6 +148,58 @@ def test_given_an_event_that_comes_after_its_grants_end_was_entered_then_it_is_d
     rebuilt = assert_at_work(business, epoch=3)
     assert (sums(rebuilt), rebuilt.voided, rebuilt.beyond) == (sums(live), live.voided, live.beyond)
     assert entries(business)[1:] == [("void", -100)]
+
+
+def test_given_a_client_in_debt_when_credits_come_back_to_an_ended_grant_then_they_have_ended_with_it(
+    business: Business,
+) -> None:
+    """L6: as in the bucket so in a rebuild, whether or not the ledger has entered what came back."""
+    row = grant(business, 100, "k")
+    events = [settled(business, 30, "a")]
+    forget_run(business, "a")
+    events.append(settled(business, 30, "a"))
+    admin.void(business.settings, row.grant_id)
+    assert lapse_grants(business.runtime) == 1
+    with business.consuming():
+        for event in (*events, settled(business, 25, "b")):
+            publish(business, event)
+        until_rows(business.settings, 2)
+        assert apply_postings(business.runtime) == 1
+        live = balance_of(business)
+        assert (sums(live), live.voided) == ((0, 0, 55, 25), 70)
+        rebuild(business)
+        rebuilt = balance_of(business)
+        assert (sums(rebuilt), rebuilt.voided) == (sums(live), live.voided)
+        next_turn(business, row)
+        assert lapse_grants(business.runtime) == 1
+        assert entries(business)[1:] == [("void", -40), ("void", -30)]
+        rebuild(business)
+    again = assert_at_work(business, epoch=3)
+    assert (sums(again), again.voided) == (sums(live), live.voided)
+
+
+def test_given_a_grant_that_repaid_debt_before_it_ended_when_redis_is_lost_then_it_still_has(
+    business: Business,
+) -> None:
+    """L6: and what an event that comes then says of it is debt, not what it had repaid."""
+    grant(business, 10, "k")
+    late = settled(business, 4, "late")
+    with business.consuming():
+        business.lose()
+        assert business.rebuilder.step() == 1
+        business.settle("acme", 60, "a")
+        row = grant(business, 80, "l")
+        admin.void(business.settings, row.grant_id)
+        assert lapse_grants(business.runtime) == 1
+        until_rows(business.settings, 1)
+        publish(business, late)
+        until_rows(business.settings, 2)
+        assert apply_postings(business.runtime) == 1
+        live = assert_at_work(business, epoch=2)
+        rebuild(business)
+    rebuilt = assert_at_work(business, epoch=3)
+    assert [(one.spent, one.repaid, one.voided) for one in live.grants] == [(10, 0, 0), (0, 50, 30)]
+    assert (rebuilt.grants, rebuilt.debt, rebuilt.beyond, sums(rebuilt)) == (live.grants, 54, live.beyond, (0, 0, 64, 4))
 
 
 def test_given_a_posting_that_is_committed_and_applied_around_the_entry_of_an_end_then_no_entry_is_too_high(
