@@ -21,7 +21,8 @@ _GRANTS = text("""
 SELECT own.client_id, own.grant_id, priority, expires_at, skus, voided_at,
        -sum(entry.credits) FILTER (WHERE entry.kind = 'expire') AS expired,
        -sum(entry.credits) FILTER (WHERE entry.kind = 'void') AS voided,
-       (array_agg(entry.repaid ORDER BY entry.entry_id DESC) FILTER (WHERE entry.kind IN ('expire', 'void')))[1] AS repaid
+       (array_agg(entry.repaid ORDER BY entry.entry_id DESC)
+        FILTER (WHERE entry.kind IN ('expire', 'void')))[1] AS repaid
 FROM client, LATERAL (SELECT * FROM credit_grant WHERE client_id = client.client_id OFFSET 0) AS own
      LEFT JOIN ledger_entry AS entry ON entry.client_id = own.client_id AND entry.grant_id = own.grant_id
 WHERE shard = :shard

@@ -12,9 +12,6 @@ from datetime import datetime
 
 from billing.credits.posting import Posted
 
-#: The "grant" that pays what no grant covered.
-DEBT = 0
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class GrantFacts:

@@ -114,7 +114,7 @@ ledger_entry: Final = Table(
     Column(
         "repaid",
         BigInteger,
-        comment="expire, void: how much debt the grant had repaid when it ended; what came back to it since repays none",
+        comment="expire, void: what debt the grant had repaid when it ended; what came back to it since repays none",
     ),
     Index(None, "client_id", "entry_id"),
     Index(

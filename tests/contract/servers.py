@@ -127,6 +127,17 @@ class Server:
         """A client for what a test does to the server itself."""
         return self.client()
 
+    def replicated(self) -> None:
+        """Wait until its replicas have all that it has now: WAIT tells that only of its own connection's writes."""
+        offset = self.client().info("replication")["master_repl_offset"]
+
+        def everywhere() -> bool:
+            found = self.client().info("replication")
+            replicas = [value for name, value in found.items() if re.fullmatch(r"slave\d+", name)]
+            return bool(replicas) and all(one["state"] == "online" and one["offset"] >= offset for one in replicas)
+
+        until(everywhere, "the replicas have what their primary has")
+
     def tag_of(self, client_id: str) -> str:
         """Return what the keys of a client's shard begin with."""
         return f"{{billing:{shard_of(client_id, self.shards)}}}:"

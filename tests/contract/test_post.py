@@ -239,7 +239,11 @@ def test_a_voided_grant_pays_with_what_was_voided_and_is_looked_at_again(buckets
     buckets.forget_lapsed(buckets.lapse(SHARD, 10))
     assert post(buckets, (1, 1, 24)) is PostOutcome.POSTED
     assert (grant_of(buckets, 1).spent, grant_of(buckets, 1).voided) == (50, 0)
-    assert (balance_of(buckets).beyond, balance_of(buckets).owed, balance_of(buckets).debt) == ({1: 4}, 4 * (not left), 4)
+    assert (balance_of(buckets).beyond, balance_of(buckets).owed, balance_of(buckets).debt) == (
+        {1: 4},
+        4 * (not left),
+        4,
+    )
     assert [(one.grant_id, one.voided) for one in buckets.lapse(SHARD, 10)] == [(1, 0)]
 
 

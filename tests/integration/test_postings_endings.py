@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 import redis
@@ -10,7 +10,6 @@ import sqlalchemy
 from sqlalchemy import Connection
 
 from billing import admin
-from billing.core.settings import Settings
 from billing.credits.granting import Lapsed
 from billing.credits.posting import Posting, PostOutcome
 from billing.ledger import endings
@@ -23,17 +22,9 @@ from billing.schema.advisory import Guard
 from tests.integration.consuming import until_rows
 from tests.integration.granting import balance_of, entries, grant, next_turn, rebuild
 from tests.integration.posting import SHARD, assert_at_work, direct, forget_run, publish, settled, sums
-from tests.integration.recovering import Business, business_on
+from tests.integration.recovering import Business
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
-
-
-@pytest.fixture
-def business(database: Settings, redis_url: str, broker_url: str) -> Iterator[Business]:
-    """Open a business with a client."""
-    with business_on(database, redis_url, broker_url) as business:
-        business.client("acme")
-        yield business
 
 
 def test_given_what_was_given_back_after_a_grant_had_ended_then_the_ledger_enters_that_too(
@@ -108,7 +99,7 @@ def test_given_an_adjustment_that_died_before_its_entry_and_a_grant_that_ends_wh
 def test_given_a_direct_event_of_a_grant_that_was_voided_since_then_the_grant_pays_live_and_in_a_rebuild(
     business: Business,
 ) -> None:
-    """L2, L6: the work was done while the grant was good, and its end is not in the ledger; then the rest is entered."""
+    """L2, L6: the work was done while the grant was good, and the ledger has not its end; then the rest is entered."""
     row = grant(business, 100, "k")
     admin.void(business.settings, row.grant_id)
     with business.consuming():
@@ -199,7 +190,12 @@ def test_given_a_grant_that_repaid_debt_before_it_ended_when_redis_is_lost_then_
         rebuild(business)
     rebuilt = assert_at_work(business, epoch=3)
     assert [(one.spent, one.repaid, one.voided) for one in live.grants] == [(10, 0, 0), (0, 50, 30)]
-    assert (rebuilt.grants, rebuilt.debt, rebuilt.beyond, sums(rebuilt)) == (live.grants, 54, live.beyond, (0, 0, 64, 4))
+    assert (rebuilt.grants, rebuilt.debt, rebuilt.beyond, sums(rebuilt)) == (
+        live.grants,
+        54,
+        live.beyond,
+        (0, 0, 64, 4),
+    )
 
 
 def test_given_a_posting_that_is_committed_and_applied_around_the_entry_of_an_end_then_no_entry_is_too_high(

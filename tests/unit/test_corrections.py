@@ -85,7 +85,9 @@ def test_given_a_posting_that_waits_when_corrected_then_it_is_not_posted_twice()
     assert _posts(correction(again, _ledger(posted={7: Posted(version=1, credits=1, restored=1)}))) == [(7, 1, 1)]
 
 
-@pytest.mark.parametrize("now", [None, Posted(version=1, credits=6, restored=0), Posted(version=2, credits=5, restored=0)])
+@pytest.mark.parametrize(
+    "now", [None, Posted(version=1, credits=6, restored=0), Posted(version=2, credits=5, restored=0)]
+)
 def test_given_a_posting_that_postgresql_has_lost_when_corrected_then_the_shard_is_rebuilt(now: Posted | None) -> None:
     """A version that is used again is taken for seen: no posting can be told to this bucket. A later one can."""
     seen = _reading(spent=15, available=85)

@@ -12,7 +12,7 @@ down_revision = "0010_repairs"
 _COLUMNS: Final = """
 ALTER TABLE ledger_entry ADD COLUMN repaid bigint;
 COMMENT ON COLUMN ledger_entry.repaid
-    IS 'expire, void: how much debt the grant had repaid when it ended; what came back to it since repays none';
+    IS 'expire, void: what debt the grant had repaid when it ended; what came back to it since repays none';
 
 ALTER TABLE posting ADD COLUMN refused text;
 COMMENT ON COLUMN posting.refused IS 'why the bucket takes it not, as it said last; null: it was not refused';
