@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+from billing.core.credits import NO_GRANT
 from billing.credits.posting import Posted
 from billing.credits.terms import ORDINARY, ClientTerms, GrantTerms
 from billing.credits.twin.marks import Marks
