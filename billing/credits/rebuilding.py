@@ -66,7 +66,8 @@ class _Books:
         self.move(grant, voided, self.voided)
         owed = self.owed()
         self.move(grant, min(owed, self.known.repaid_before_end.get(grant, owed)), self.repaid)
-        self.move(grant, self.available[grant], self.voided if voided else self.expired)
+        is_voided = voided or self.terms(grant).voided_ms
+        self.move(grant, self.available[grant], self.voided if is_voided else self.expired)
 
     def lend_again(self, need: int, stored: Mapping[int, int]) -> dict[int, int]:
         """Lend to a hold what it says that it was lent, as far as that is there."""
@@ -142,9 +143,10 @@ class _Books:
         self.adjust(adjustment, shares | ({NO_GRANT: left} if left else {}))
 
     def repay_again(self) -> None:
-        """Pay debt by the grants that had repaid it, as far as ledger and log bear that out."""
-        owed = self.owed() if self.known.repaid else 0
-        for grant, credits_ in self.known.repaid.items():
+        """Pay debt by the grants that had repaid it, as far as ledger and log bear that out: first what has ended."""
+        owed, now_ms = self.owed() if self.known.repaid else 0, self.known.now_ms
+        order = sorted(self.known.repaid.items(), key=lambda one: not self.terms(one[0]).ended_at(now_ms))
+        for grant, credits_ in order:
             if grant in self.granted and grant not in self.known.final and not self.terms(grant).skus:
                 owed -= self.move(grant, min(credits_, owed), self.repaid)
 

@@ -32,8 +32,8 @@ WHERE credit_grant.credits > coalesce(spent.credits, 0) AND voided_at IS NULL
 _COUNTS = text(f"SELECT client_id, count(*) AS grants, sum(cardinality(skus)) AS skus {_USABLE} GROUP BY client_id")
 _EACH = text(f"SELECT grant_id, cardinality(skus) AS skus {_USABLE}")
 
-#: All that a client was granted, and all debt there ever was or may be once its waiting adjustments are applied. What the
-#: log has beyond what a grant had is debt too, and so may be what is posted to one: it may have no more when it is told.
+#: All that a client was granted, and all debt there ever was or may be once its waiting adjustments are applied. What
+#: the log has beyond what a grant had is debt too, and so may be what is posted to a grant: it may have no more then.
 _SUMS = text("""
 SELECT client_id,
        (SELECT coalesce(sum(credits), 0) FROM credit_grant AS own WHERE own.client_id = asked.client_id)

@@ -11,7 +11,7 @@ from billing.core.errors import InvalidValue
 from billing.core.shards import shard_of
 from billing.credits.posting import Posting, PostOutcome
 from billing.credits.terms import GrantTerms
-from billing.credits.values import GrantBalance, ReserveOutcome
+from billing.credits.values import GrantBalance, GrantOutcome, ReserveOutcome
 from billing.credits.verbs import Verbs
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
 from tests.contract.passing import end_grant_anywhere, spoil
@@ -170,6 +170,34 @@ def test_giving_back_undoes_first_what_was_debt_and_pays_its_payers_back(buckets
     assert (accounts(buckets, 1), accounts(buckets, 2)) == ((4, 0, 6, 0), (20, 0, 0, 0))
     balance = balance_of(buckets)
     assert (balance.debt, balance.beyond, balance.order) == (0, {}, (1, 2, 3))
+
+
+def test_debt_that_is_given_back_pays_back_first_who_can_still_use_it(buckets: Verbs) -> None:
+    """Given debt that two grants repaid, of which the last one has ended since, then the other one comes first."""
+    a_client(buckets, 10)
+    buckets.settle(a_settlement(a_run(), 40))
+    buckets.grant("acme", 2, 15)
+    buckets.grant("acme", 3, 25)
+    assert (grant_of(buckets, 2).repaid, grant_of(buckets, 3).repaid) == (15, 15)
+    buckets.void("acme", 3)
+    assert post(buckets, (0, 1, -18)) is PostOutcome.POSTED
+    assert (accounts(buckets, 2), accounts(buckets, 3)) == ((15, 0, 0, 0), (0, 0, 0, 12))
+    assert grant_of(buckets, 3).voided == 13
+
+
+def test_a_bucket_with_64_usable_grants_takes_one_that_comes_back_and_no_new_one_until_there_is_room(
+    buckets: Verbs,
+) -> None:
+    """L9: what was spent is never refused when it comes back; a new grant waits in the ledger; the doctor tells."""
+    a_client(buckets, 10)
+    buckets.settle(a_settlement(a_run(), 10))
+    for grant in range(2, 66):
+        assert buckets.grant("acme", grant, 10) is GrantOutcome.GRANTED
+    assert post(buckets, (1, 1, -4)) is PostOutcome.POSTED
+    assert len(balance_of(buckets).order) == 65
+    assert buckets.grant("acme", 66, 10) is GrantOutcome.TOO_MANY
+    buckets.settle(a_settlement(a_run(task_id="again"), 14))
+    assert buckets.grant("acme", 66, 10) is GrantOutcome.GRANTED
 
 
 def test_debt_that_is_given_back_pays_back_whoever_repaid_it(buckets: Verbs) -> None:

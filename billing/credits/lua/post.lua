@@ -10,9 +10,10 @@
 --        PostgreSQL has lost transactions) | 'UNKNOWN_CLIENT' | 'RECOVERING' | 'CORRUPT'
 -- A grant that has ended pays with what expired or was voided and is not in the ledger yet: no entry ever changes, and
 -- `lapse` is to look at the rest once more. What a grant has no more (it is held, has ended in the ledger, or is used up)
--- is debt, noted in m:<grant>: spent + m = what the log says, per grant. Debt is repaid at once. What is given back undoes m: first; a debt that was repaid meanwhile is paid
--- back, to the grant that burns last first. A grant that comes back has its place in the burn order; one that has ended
--- gets it as expired or voided, and `lapse` is to look at it once more.
+-- is debt, noted in m:<grant>: spent + m = what the log says, per grant. Debt is repaid at once. What is given back
+-- undoes m: first; a debt that was repaid meanwhile is paid back, to the grant that burns last first, to those that have
+-- ended after all others. A grant that comes back has its place in the burn order; one that has ended gets it as expired
+-- or voided, and `lapse` is to look at it once more.
 -- Atomic because a reserve between taking and repaying would see credits that are gone (L1, L2).
 -- Idempotent by version: p:<grant> says what was posted already, for as long as the bucket is of this epoch.
 
@@ -176,14 +177,18 @@ if owed < 0 then
   end
 end
 table.sort(order, function(one, other) return before_in_order(terms, one, other) end)
-for i = #order, 1, -1 do
-  local part = min(-owed, number('r:' .. order[i]))
-  if part > 0 then
-    add('r:' .. order[i], -part)
-    receive(order[i], part)
-    owed = owed + part
+local function pay_back(has_ended)
+  for i = #order, 1, -1 do
+    local part = not ending_of(order[i]) == not has_ended and min(-owed, number('r:' .. order[i])) or 0
+    if part > 0 then
+      add('r:' .. order[i], -part)
+      receive(order[i], part)
+      owed = owed + part
+    end
   end
 end
+pay_back(false)
+pay_back(true)
 for i = 1, #order do
   local grant = order[i]
   local entry, own = entries[grant], terms and terms.grants[grant]

@@ -120,11 +120,15 @@ class _Work:
                 self._go_beyond(grant, missing)
 
     def pay_debt(self, before: Book) -> None:
-        """Pay back who had repaid debt that is gone, last in burn order first; have debt that is there repaid."""
+        """Pay back who had repaid debt that is gone; have debt that is there repaid.
+
+        The last in burn order comes first, but what has ended after all others: to that one it is lost.
+        """
         book = self.book
         book.owed += book.debt_settled - before.debt_settled
         accounts = sorted((*book.accounts.values(), *self._strangers.values()), key=burns_at)
-        for account in reversed(accounts):
+        in_use = [account for account in accounts if account.pays_at(self.now_ms)]
+        for account in (*reversed(in_use), *(one for one in reversed(accounts) if one not in in_use)):
             part = min(-book.owed, account.repaid)
             if part > 0:
                 account.repaid -= part
