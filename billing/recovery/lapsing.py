@@ -40,13 +40,21 @@ def _due(runtime: Runtime) -> Sequence[int]:
 
 
 def _lapse_shard(runtime: Runtime, shard: int) -> int:
-    with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
-        # Apart from a rebuild, which would end the same grant by what it has read of the ledger, and from batches: what
-        # they post to a grant is in the amounts that its bucket names, or finds its end in the ledger.
-        locks.lock_shard_exclusive(connection, shard)
-        waiting = grants_waiting(connection, shard)
-        lapsed = runtime.buckets.lapse(shard, GRANTS_MAX)
-        final = [one for one in lapsed if (one.client_id, one.grant_id) not in waiting]
-        entered = enter_endings(connection, final) if final else []
+    try:
+        with (
+            postgres.reaching(runtime.settings),
+            runtime.engine.begin() as connection,
+            locks.waiting_briefly(connection),
+        ):
+            # Apart from a rebuild, which would end the same grant by what it has read of the ledger, and from batches:
+            # what they post to a grant is in the amounts that its bucket names, or finds its end in the ledger.
+            locks.lock_shard_exclusive(connection, shard)
+            waiting = grants_waiting(connection, shard)
+            lapsed = runtime.buckets.lapse(shard, GRANTS_MAX)
+            final = [one for one in lapsed if (one.client_id, one.grant_id) not in waiting]
+            entered = enter_endings(connection, final) if final else []
+    except locks.Locked:
+        # A batch or a rebuild takes its time; the next sweep looks again, and the other shards have their turn (L10).
+        return 0
     runtime.buckets.forget_lapsed(entered)
     return len(entered)

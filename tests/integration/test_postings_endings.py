@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from billing import admin
 from billing.credits.granting import Lapsed
 from billing.credits.posting import Posting, PostOutcome
-from billing.ledger import endings
+from billing.ledger import endings, locks
 from billing.ledger.changes import take_credits
 from billing.recovery import lapsing
 from billing.recovery.changes import apply_changes
@@ -217,6 +217,18 @@ def test_given_a_posting_that_is_committed_and_applied_around_the_entry_of_an_en
         patched.setattr(business.runtime.buckets, "lapse", lapse)
         assert lapse_grants(business.runtime) == 1
     assert shards == [(SHARD, False)]
+
+
+def test_given_a_batch_that_takes_its_time_when_grants_end_then_the_sweep_goes_on_without_its_shard(
+    business: Business,
+) -> None:
+    """L10: its grants are entered by a later sweep."""
+    row = grant(business, 100, "k")
+    admin.void(business.settings, row.grant_id)
+    with business.runtime.engine.begin() as batch:
+        locks.lock_shards_shared(batch, [SHARD])
+        assert lapse_grants(business.runtime) == 0
+    assert lapse_grants(business.runtime) == 1
 
 
 def execute_lease_over(business: Business) -> None:
