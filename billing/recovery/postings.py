@@ -72,7 +72,7 @@ def apply_posting(runtime: Runtime, row: ClientPostings) -> bool:
     try:
         outcome = runtime.buckets.post(row.client_id, row.epoch, row.rows)
     except InvalidValue:
-        # Events add up to a total that no script could read: it waits, and the doctor names it (L10).
+        # Events add up to a total that no script could read: it waits for itself (L10).
         outcome = PostOutcome.TOO_LARGE
     with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
         if outcome in _DONE:
@@ -81,7 +81,10 @@ def apply_posting(runtime: Runtime, row: ClientPostings) -> bool:
         if outcome in _LOST:
             reason = f"a posting to client {row.client_id} found its bucket {outcome.name.lower()}"
             request_rebuild(connection, shard_of(row.client_id, runtime.settings.shards), reason)
-        told = outcome in _WAITING or not postings.mark_refused(connection, row, outcome.name)
+        told = outcome in _WAITING
+        if outcome is PostOutcome.TOO_LARGE:
+            # It may be so for long: the doctor names it, and the log does once.
+            told = not postings.mark_refused(connection, row, outcome.name)
     if not told:
         logger.warning("billing: %s is not applied: %s", row, outcome.name)
     return False
