@@ -185,6 +185,19 @@ def test_debt_that_is_given_back_pays_back_first_who_can_still_use_it(buckets: V
     assert grant_of(buckets, 3).voided == 13
 
 
+def test_a_grant_that_is_paid_back_pays_first_what_the_log_says_that_it_paid(buckets: Verbs) -> None:
+    """Given a grant that had repaid debt when the log said that it paid more, when the debt goes, then it pays that."""
+    buckets.open_client("acme")
+    buckets.settle(a_settlement(a_run(), 20))
+    buckets.grant("acme", 1, 20)
+    assert post(buckets, (1, 1, 5)) is PostOutcome.POSTED
+    buckets.grant("acme", 2, 30)
+    assert (accounts(buckets, 1), accounts(buckets, 2)) == ((0, 0, 0, 20), (25, 0, 0, 5))
+    assert post(buckets, (0, 1, -20)) is PostOutcome.POSTED
+    assert (accounts(buckets, 1), accounts(buckets, 2)) == ((15, 0, 5, 0), (30, 0, 0, 0))
+    assert (balance_of(buckets).debt, balance_of(buckets).beyond) == (0, {})
+
+
 def test_a_bucket_with_64_usable_grants_takes_one_that_comes_back_and_no_new_one_until_there_is_room(
     buckets: Verbs,
 ) -> None:

@@ -12,8 +12,8 @@
 -- `lapse` is to look at the rest once more. What a grant has no more (it is held, has ended in the ledger, or is used up)
 -- is debt, noted in m:<grant>: spent + m = what the log says, per grant. Debt is repaid at once. What is given back
 -- undoes m: first; a debt that was repaid meanwhile is paid back, to the grant that burns last first, to those that have
--- ended after all others. A grant that comes back has its place in the burn order; one that has ended gets it as expired
--- or voided, and `lapse` is to look at it once more.
+-- ended after all others. A grant that has something again pays its own m: first, and has its place in the burn order;
+-- one that has ended gets it as expired or voided, and `lapse` is to look at it once more.
 -- Atomic because a reserve between taking and repaying would see credits that are gone (L1, L2).
 -- Idempotent by version: p:<grant> says what was posted already, for as long as the bucket is of this epoch.
 
@@ -72,6 +72,16 @@ local received, taken, covered = false, false, true
 local function ending_of(grant)
   return ended(terms and terms.grants[grant], terms and terms.now)
 end
+-- A grant that has something again pays first what the log says that it paid, and nobody owes that any more.
+local function pay_noted(grant, entry, credits)
+  local part = min(credits, number('m:' .. grant))
+  if part > 0 then
+    add('m:' .. grant, -part)
+    add('s:0', -part)
+    entry.spent = entry.spent + part
+  end
+  return part
+end
 local function receive(grant, credits)
   covered = covered and (credits == 0 or fields['g:' .. grant])
   local entry = entry_of(grant)
@@ -80,8 +90,9 @@ local function receive(grant, credits)
     add(ending .. ':' .. grant, credits)
     entry.look_at = true
   else
-    entry.available = entry.available + credits
-    received = received or credits > 0
+    local part = pay_noted(grant, entry, credits)
+    entry.available = entry.available + credits - part
+    received = received or credits > part
   end
 end
 
@@ -179,11 +190,14 @@ end
 table.sort(order, function(one, other) return before_in_order(terms, one, other) end)
 local function pay_back(has_ended)
   for i = #order, 1, -1 do
-    local part = not ending_of(order[i]) == not has_ended and min(-owed, number('r:' .. order[i])) or 0
-    if part > 0 then
-      add('r:' .. order[i], -part)
-      receive(order[i], part)
-      owed = owed + part
+    local grant = order[i]
+    local part = not ending_of(grant) == not has_ended and min(-owed, number('r:' .. grant)) or 0
+    while part > 0 do
+      local debt = number('s:0')
+      add('r:' .. grant, -part)
+      receive(grant, part)
+      owed = owed + part + number('s:0') - debt
+      part = min(-owed, number('r:' .. grant))
     end
   end
 end

@@ -129,11 +129,11 @@ class _Work:
         accounts = sorted((*book.accounts.values(), *self._strangers.values()), key=burns_at)
         in_use = [account for account in accounts if account.pays_at(self.now_ms)]
         for account in (*reversed(in_use), *(one for one in reversed(accounts) if one not in in_use)):
-            part = min(-book.owed, account.repaid)
-            if part > 0:
+            while (part := min(-book.owed, account.repaid)) > 0:
+                debt = book.debt_settled
                 account.repaid -= part
                 self._receive(account.grant_id, part)
-                book.owed += part
+                book.owed += part + book.debt_settled - debt
         for account in accounts:
             if account.pays_at(self.now_ms) and not account.terms.skus:
                 part = self._draw(account, book.owed) if book.owed > 0 else 0
@@ -170,8 +170,12 @@ class _Work:
             account.end(credits_)
             self.look_at.add(grant)
         else:
-            account.available += credits_
-            self.received = self.received or credits_ > 0
+            # It pays first what the log says that it paid, and nobody owes that any more.
+            noted = min(credits_, self.book.beyond.get(grant, 0))
+            self._go_beyond(grant, -noted)
+            account.spent += noted
+            account.available += credits_ - noted
+            self.received = self.received or credits_ > noted
 
     def _draw(self, account: Account, need: int) -> int:
         part = min(account.available, need)
