@@ -146,6 +146,8 @@ def _show_status(*, as_json: bool) -> None:
                 for one in status.stands
             ]
             table(None, ("law", "client", "grant", "what differs"), rows)
+        for posting in status.refused:
+            click.echo(f"refused: a posting to client {posting.client_id}, grant {posting.grant_id}: {posting.reason}")
         for reason, one in status.last_pass.not_compared.items() if status.last_pass else ():
             click.echo(f"not compared: {one['clients']:,} clients ({', '.join(one['named'][:3])}): {reason}")
         click.echo(_status_line(status))

@@ -64,13 +64,14 @@ class AdjustReply:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lapsed:
-    """A grant that has ended and that no hold refers to: these amounts are final."""
+    """A grant that has ended and that no hold refers to: these amounts are final. `repaid`: debt, before it ended."""
 
     shard: int
     client_id: str
     grant_id: int
     expired: int
     voided: int
+    repaid: int = 0
 
 
 class Granting(Calling):
@@ -136,7 +137,7 @@ class Granting(Calling):
             return []
         found = answer[1:]
         lapsed = []
-        for member, expired, voided in zip(found[::3], found[1::3], found[2::3], strict=True):
+        for member, expired, voided, repaid in zip(found[::4], found[1::4], found[2::4], found[3::4], strict=True):
             grant_id, _, client_id = member.decode().partition(" ")
             lapsed.append(
                 Lapsed(
@@ -145,6 +146,7 @@ class Granting(Calling):
                     grant_id=int(grant_id),
                     expired=int(expired),
                     voided=int(voided),
+                    repaid=int(repaid),
                 )
             )
         return lapsed

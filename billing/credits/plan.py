@@ -16,7 +16,8 @@ from billing.credits.values import GrantBalance
 class LedgerTerms:
     """What the ledger says beside amounts; empty where everything is ordinary. Times are ms.
 
-    `final`: what expired and what was voided of grants that have ended and have nothing left. `adjustments`: what each
+    `final`: what expired and what was voided of grants that have ended and have nothing left; `repaid_before_end`: how
+    much debt each of them had repaid by then (one that is left out: as much as there is). `adjustments`: what each
     one that was applied took from each grant. `waiting`: (adjustment id, credits) of those that no bucket has seen.
     `claims`: the SKU of a hold, and when it was made. `repaid`: how much debt each grant had repaid by the bucket that
     is to be replaced, if it is still there.
@@ -26,6 +27,7 @@ class LedgerTerms:
     client: ClientTerms = ClientTerms()
     grants: Mapping[int, GrantTerms] = field(default_factory=dict)
     final: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    repaid_before_end: Mapping[int, int] = field(default_factory=dict)
     adjustments: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
     waiting: Sequence[tuple[int, int]] = ()
     claims: Mapping[UUID, tuple[str, int]] = field(default_factory=dict)

@@ -29,6 +29,8 @@ class PostOutcome(Enum):
     RECOVERING = "RECOVERING"
     #: A sum of the bucket would pass 2^53 - 1; nothing was changed.
     TOO_LARGE = "TOO_LARGE"
+    #: A version that the bucket has seen has other totals now: PostgreSQL has lost transactions. Nothing was changed.
+    REUSED = "REUSED"
     #: More is given back than the bucket says was ever spent; nothing was changed.
     UNCOVERED = "UNCOVERED"
     CORRUPT = "CORRUPT"
@@ -39,23 +41,26 @@ class Posting:
     """The totals of one grant (0: debt). `credits`: to be taken as spent, below 0 given back.
 
     `restored`: put back without having been spent, below 0 taken away; for repairs. It is of a grant, never of debt.
+    `entered`: what the ledger has of the grant's end. That much has expired, or is voided, whatever the log says later.
     """
 
     grant_id: int
     version: int
     credits: int
     restored: int = 0
+    entered: int = 0
 
-    def numbers(self) -> tuple[int, int, int, int]:
+    def numbers(self) -> tuple[int, int, int, int, int]:
         """Return what a script takes. Raises `InvalidValue` for what no bucket could mean."""
         check_amount("grant_id", self.grant_id, minimum=0)
         check_amount("version", self.version)
+        check_amount("entered", self.entered, minimum=0)
         for name, credits_ in (("credits", self.credits), ("restored", self.restored)):
             if not -CREDITS_MAX <= credits_ <= CREDITS_MAX:
                 raise InvalidValue(name, credits_, f"must be within {CREDITS_MAX} either way")
         if self.restored and not self.grant_id:
             raise InvalidValue("restored", self.restored, "is of a grant, not of debt")
-        return self.grant_id, self.version, self.credits, self.restored
+        return self.grant_id, self.version, self.credits, self.restored, self.entered
 
 
 def check_rows(rows: Sequence[Posting]) -> list[int]:

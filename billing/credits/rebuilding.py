@@ -19,11 +19,13 @@ class _Books:
     def __init__(self, grants: Sequence[tuple[int, int]], spent: Mapping[int, int], known: LedgerTerms) -> None:
         self.known = known
         self.granted = dict(grants)
-        # The ledger's entries never change: what was adjusted away or has ended cannot have paid for anything.
-        taken = sums_of(known.adjustments)
+        # The ledger's entries never change: what was adjusted away or has ended, or had repaid debt before it ended,
+        # cannot have paid for anything.
+        taken, repaid = sums_of(known.adjustments), known.repaid_before_end
         left = self.granted
         if taken or known.final:
-            left = {g: credits_ - taken.get(g, 0) - sum(known.final.get(g, (0, 0))) for g, credits_ in grants}
+            gone = {g: taken.get(g, 0) + sum(known.final.get(g, (0, 0))) + repaid.get(g, 0) for g in self.granted}
+            left = {g: credits_ - gone[g] for g, credits_ in grants}
         self.paid = {grant: max(0, min(credits_, spent.get(grant, 0))) for grant, credits_ in left.items()}
         self.debt = sum(spent.values()) - sum(self.paid.values())
         self.beyond = {
@@ -55,14 +57,17 @@ class _Books:
         self.adjusted_debt += missing
 
     def close(self, grant: int, expired: int, voided: int) -> None:
-        """Book the end of a grant as the ledger has it; what is then left had repaid debt.
+        """Book the end of a grant as the ledger has it, and what debt it had repaid by then.
 
-        More than there ever was of debt was spent by a run whose event is lost: it has ended with the grant.
+        What is left beyond that came back to it since, or was spent by a run whose event is lost: it has ended with the
+        grant, and repays nothing.
         """
         self.move(grant, expired, self.expired)
         self.move(grant, voided, self.voided)
-        self.move(grant, self.owed(), self.repaid)
-        self.move(grant, self.available[grant], self.voided if voided else self.expired)
+        owed = self.owed()
+        self.move(grant, min(owed, self.known.repaid_before_end.get(grant, owed)), self.repaid)
+        is_voided = voided or self.terms(grant).voided_ms
+        self.move(grant, self.available[grant], self.voided if is_voided else self.expired)
 
     def lend_again(self, need: int, stored: Mapping[int, int]) -> dict[int, int]:
         """Lend to a hold what it says that it was lent, as far as that is there."""
@@ -138,9 +143,10 @@ class _Books:
         self.adjust(adjustment, shares | ({NO_GRANT: left} if left else {}))
 
     def repay_again(self) -> None:
-        """Pay debt by the grants that had repaid it, as far as ledger and log bear that out."""
-        owed = self.owed() if self.known.repaid else 0
-        for grant, credits_ in self.known.repaid.items():
+        """Pay debt by the grants that had repaid it, as far as ledger and log bear that out: first what has ended."""
+        owed, now_ms = self.owed() if self.known.repaid else 0, self.known.now_ms
+        order = sorted(self.known.repaid.items(), key=lambda one: not self.terms(one[0]).ended_at(now_ms))
+        for grant, credits_ in order:
             if grant in self.granted and grant not in self.known.final and not self.terms(grant).skus:
                 owed -= self.move(grant, min(credits_, owed), self.repaid)
 

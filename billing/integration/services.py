@@ -28,7 +28,7 @@ from billing.recovery.allowances import grant_allowances
 from billing.recovery.changes import apply_changes
 from billing.recovery.grants import apply_grants
 from billing.recovery.lapsing import lapse_grants
-from billing.recovery.postings import apply_postings
+from billing.recovery.postings import Postings
 from billing.recovery.rebuild import Rebuilder
 from billing.task.attachment import attachment_of
 from billing.task.reaper import Reaper, StoredResult
@@ -79,7 +79,7 @@ class Services:
             Loop("reaper", sweep_seconds, reaper.sweep),
             Loop("grants", _GRANTS_SECONDS, lambda: apply_grants(self._runtime)),
             Loop("changes", _GRANTS_SECONDS, lambda: apply_changes(self._runtime)),
-            Loop("postings", _POSTINGS_SECONDS, lambda: apply_postings(self._runtime)),
+            Loop("postings", _POSTINGS_SECONDS, Postings(self._runtime).step),
             Loop("allowances", _ALLOWANCES_SECONDS, lambda: grant_allowances(self._runtime)),
             Loop("endings", _ENDINGS_SECONDS, lambda: lapse_grants(self._runtime, endings)),
             # A node that is dead for long must not make the others' shards wait for their rebuild.

@@ -32,7 +32,8 @@ WHERE credit_grant.credits > coalesce(spent.credits, 0) AND voided_at IS NULL
 _COUNTS = text(f"SELECT client_id, count(*) AS grants, sum(cardinality(skus)) AS skus {_USABLE} GROUP BY client_id")
 _EACH = text(f"SELECT grant_id, cardinality(skus) AS skus {_USABLE}")
 
-#: All that a client was granted, and all debt there ever was or may be once its waiting adjustments are applied.
+#: All that a client was granted, and all debt there ever was or may be once its waiting adjustments are applied. What
+#: the log has beyond what a grant had is debt too, and so may be what is posted to a grant: it may have no more then.
 _SUMS = text("""
 SELECT client_id,
        (SELECT coalesce(sum(credits), 0) FROM credit_grant AS own WHERE own.client_id = asked.client_id)
@@ -41,7 +42,17 @@ SELECT client_id,
        + (SELECT coalesce(-sum(credits), 0) FROM ledger_entry AS own
           WHERE own.client_id = asked.client_id AND kind = 'adjust' AND grant_id IS NULL)
        + (SELECT coalesce(sum(credits), 0) FROM client_change AS own
-          WHERE own.client_id = asked.client_id AND kind = 'adjust' AND applied_at IS NULL) AS total
+          WHERE own.client_id = asked.client_id AND kind = 'adjust' AND applied_at IS NULL)
+       + (SELECT coalesce(sum(greatest(0, spent.credits - coalesce(own.credits, 0) + coalesce(entered.credits, 0))
+                              + greatest(0, coalesce(posted.credits, 0))), 0)
+          FROM grant_spent AS spent LEFT JOIN credit_grant AS own USING (client_id, grant_id)
+               LEFT JOIN (posting AS posted JOIN client USING (client_id, epoch)) USING (client_id, grant_id)
+               LEFT JOIN LATERAL (
+                   SELECT coalesce(max(entry.repaid), 0) - sum(entry.credits) AS credits
+                   FROM ledger_entry AS entry
+                   WHERE entry.grant_id = spent.grant_id AND entry.client_id = asked.client_id AND kind <> 'grant'
+               ) AS entered ON true
+          WHERE spent.client_id = asked.client_id AND spent.grant_id <> 0) AS total
 FROM unnest(CAST(:clients AS text[])) AS asked (client_id)
 """)
 

@@ -2,7 +2,8 @@
 
 An entry is never changed: what a posting gives back to a grant whose end was entered already is a further one. A client
 with an adjustment that the ledger has not entered waits: it may have taken a part of the very grant, and a rebuild that
-knew of the end alone would have it taken twice.
+knew of the end alone would have it taken twice. An entry also tells what debt the grant had repaid, so that a rebuild
+tells that from what came back to the grant since, which repays none.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ WHERE kind = 'adjust' AND applied_at IS NULL AND client_id = ANY(:clients)
 
 #: Entered per grant and kind, as far as it is not; also of nothing, which says that the grant is closed.
 _ENTER = text("""
-INSERT INTO ledger_entry (client_id, grant_id, kind, credits)
-SELECT client_id, grant_id, ending.kind, entered.credits - ending.credits
-FROM unnest(CAST(:clients AS text[]), CAST(:grants AS bigint[]), CAST(:expired AS bigint[]), CAST(:voided AS bigint[]))
-     AS lapsed (client_id, grant_id, expired, voided)
+INSERT INTO ledger_entry (client_id, grant_id, kind, credits, repaid)
+SELECT client_id, grant_id, ending.kind, entered.credits - ending.credits, lapsed.repaid
+FROM unnest(CAST(:clients AS text[]), CAST(:grants AS bigint[]), CAST(:expired AS bigint[]), CAST(:voided AS bigint[]),
+            CAST(:repaid AS bigint[])) AS lapsed (client_id, grant_id, expired, voided, repaid)
 JOIN credit_grant USING (client_id, grant_id)
 CROSS JOIN LATERAL (VALUES ('expire', lapsed.expired), ('void', lapsed.voided)) AS ending (kind, credits)
 CROSS JOIN LATERAL (
@@ -56,6 +57,7 @@ def enter_endings(connection: Connection, lapsed: Sequence[Lapsed]) -> list[Laps
             "grants": grants,
             "expired": [one.expired for one in entered],
             "voided": [one.voided for one in entered],
+            "repaid": [one.repaid for one in entered],
         },
     )
     return entered

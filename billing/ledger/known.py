@@ -20,7 +20,9 @@ WHERE shard = :shard AND (state <> 'active' OR overdraft_limit > 0)
 _GRANTS = text("""
 SELECT own.client_id, own.grant_id, priority, expires_at, skus, voided_at,
        -sum(entry.credits) FILTER (WHERE entry.kind = 'expire') AS expired,
-       -sum(entry.credits) FILTER (WHERE entry.kind = 'void') AS voided
+       -sum(entry.credits) FILTER (WHERE entry.kind = 'void') AS voided,
+       (array_agg(entry.repaid ORDER BY entry.entry_id DESC)
+        FILTER (WHERE entry.kind IN ('expire', 'void')))[1] AS repaid
 FROM client, LATERAL (SELECT * FROM credit_grant WHERE client_id = client.client_id OFFSET 0) AS own
      LEFT JOIN ledger_entry AS entry ON entry.client_id = own.client_id AND entry.grant_id = own.grant_id
 WHERE shard = :shard
@@ -42,7 +44,7 @@ WHERE shard = :shard AND kind = 'adjust' AND applied_at IS NULL ORDER BY change_
 def known_of_shard(connection: Connection, shard: int, now_ms: int) -> Mapping[str, LedgerTerms]:
     """Return the terms of those clients of a shard that have some which are not ordinary."""
     found: dict[str, dict[str, Any]] = collections.defaultdict(
-        lambda: {"now_ms": now_ms, "grants": {}, "final": {}, "adjustments": {}, "waiting": []}
+        lambda: {"now_ms": now_ms, "grants": {}, "final": {}, "adjustments": {}, "waiting": [], "repaid_before_end": {}}
     )
     for row in connection.execute(_CLIENTS, {"shard": shard}):
         state = ClientState[row.state.upper()]
@@ -53,6 +55,8 @@ def known_of_shard(connection: Connection, shard: int, now_ms: int) -> Mapping[s
             found[row.client_id]["grants"][row.grant_id] = terms
         if row.expired is not None or row.voided is not None:
             found[row.client_id]["final"][row.grant_id] = (int(row.expired or 0), int(row.voided or 0))
+        if row.repaid is not None:
+            found[row.client_id]["repaid_before_end"][row.grant_id] = row.repaid
     for row in connection.execute(_ADJUSTED, {"shard": shard}):
         found[row.client_id]["adjustments"].setdefault(row.change_id, {})[row.grant_id] = row.credits
     for row in connection.execute(_WAITING, {"shard": shard}):

@@ -39,11 +39,14 @@ _ADD = text(
 
 #: Those of the clients' own epoch that are not in their buckets, of as many clients; never a grant that is on its way.
 _WAITING = text("""
-SELECT waits.client_id, waits.epoch, grant_id, credits, restored, version
+SELECT waits.client_id, waits.epoch, grant_id, credits, restored, version, entered
 FROM (SELECT DISTINCT client_id, epoch FROM posting JOIN client USING (client_id, epoch)
-      WHERE applied_version < version AND client_id > :after ORDER BY client_id LIMIT :limit) AS waits
+      WHERE applied_version < version AND client_id > :after
+        AND (CAST(:shard AS integer) IS NULL OR shard = :shard) ORDER BY client_id LIMIT :limit) AS waits
 JOIN LATERAL (
-    SELECT * FROM posting AS own
+    SELECT *, (SELECT coalesce(-sum(entry.credits), 0)::bigint FROM ledger_entry AS entry
+               WHERE entry.grant_id = own.grant_id AND entry.kind IN ('expire', 'void')) AS entered
+    FROM posting AS own
     WHERE own.client_id = waits.client_id AND own.epoch = waits.epoch AND own.applied_version < own.version
       AND NOT EXISTS (SELECT FROM credit_grant WHERE grant_id = own.grant_id AND applied_at IS NULL)
     ORDER BY grant_id LIMIT :grants
@@ -51,12 +54,33 @@ JOIN LATERAL (
 ORDER BY client_id, grant_id
 """)
 
+_SHARDS_WAITING = text("""
+SELECT DISTINCT shard FROM posting JOIN client USING (client_id, epoch) WHERE applied_version < version ORDER BY shard
+""")
+
+#: The grants of a shard to which something is posted that their buckets are not known to have.
+_GRANTS_WAITING = text("""
+SELECT client_id, grant_id FROM posting JOIN client USING (client_id, epoch)
+WHERE shard = :shard AND applied_version < version
+""")
+
 _MARK = text("""
-UPDATE posting SET applied_version = applied.version
+UPDATE posting SET applied_version = applied.version, refused = NULL
 FROM unnest(:grants, :versions) AS applied (grant_id, version)
 WHERE client_id = :client_id AND epoch = :epoch AND posting.grant_id = applied.grant_id
   AND applied_version < applied.version AND applied.version <= posting.version
 """).bindparams(bindparam("grants", type_=ARRAY(BigInteger)), bindparam("versions", type_=ARRAY(Integer)))
+
+_REFUSE = text("""
+UPDATE posting SET refused = :reason
+WHERE client_id = :client_id AND epoch = :epoch AND grant_id = ANY(:grants) AND applied_version < version
+  AND refused IS DISTINCT FROM :reason
+""").bindparams(bindparam("grants", type_=ARRAY(BigInteger)))
+
+_REFUSED = text("""
+SELECT client_id, grant_id, refused FROM posting JOIN client USING (client_id, epoch)
+WHERE applied_version < version AND refused IS NOT NULL ORDER BY client_id, grant_id LIMIT :limit
+""")
 
 _FORGET = text("""
 DELETE FROM posting USING (
@@ -77,6 +101,15 @@ class ClientPostings:
 
     def __str__(self) -> str:
         return f"a posting to client {self.client_id}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Refused:
+    """What a bucket does not take, and why: it waits until a sum is smaller again, or a person acts."""
+
+    client_id: str
+    grant_id: int
+    reason: str
 
 
 def add(
@@ -103,16 +136,32 @@ def add(
         connection.execute(_ADD, values)
 
 
-def waiting(connection: Connection, limit: int, *, after: str = "") -> list[ClientPostings]:
-    """Return what waits of at most `limit` clients, in the order of their ids, those after `after`.
+def shards_waiting(connection: Connection) -> list[int]:
+    """Return the shards that have clients for whose buckets something waits."""
+    return list(connection.execute(_SHARDS_WAITING).scalars())
+
+
+def waiting(connection: Connection, limit: int, *, after: str = "", shard: int | None = None) -> list[ClientPostings]:
+    """Return what waits of at most `limit` clients (of a shard), in the order of their ids, those after `after`.
 
     A total of a grant that is not in its bucket yet waits for the grant.
     """
     found: dict[tuple[str, int], list[Posting]] = {}
-    for row in connection.execute(_WAITING, {"limit": limit, "after": after, "grants": GRANTS_MAX}):
-        posting = Posting(grant_id=row.grant_id, version=row.version, credits=row.credits, restored=row.restored)
+    for row in connection.execute(_WAITING, {"limit": limit, "after": after, "shard": shard, "grants": GRANTS_MAX}):
+        posting = Posting(
+            grant_id=row.grant_id,
+            version=row.version,
+            credits=row.credits,
+            restored=row.restored,
+            entered=row.entered,
+        )
         found.setdefault((row.client_id, row.epoch), []).append(posting)
     return [ClientPostings(client_id=client, epoch=epoch, rows=tuple(rows)) for (client, epoch), rows in found.items()]
+
+
+def grants_waiting(connection: Connection, shard: int) -> set[tuple[str, int]]:
+    """Return the (client, grant) pairs of a shard to which something is posted that a bucket may not have."""
+    return {(row.client_id, row.grant_id) for row in connection.execute(_GRANTS_WAITING, {"shard": shard})}
 
 
 def mark_applied(connection: Connection, applied: ClientPostings) -> None:
@@ -124,6 +173,19 @@ def mark_applied(connection: Connection, applied: ClientPostings) -> None:
         "versions": [row.version for row in applied.rows],
     }
     connection.execute(_MARK, values)
+
+
+def mark_refused(connection: Connection, row: ClientPostings, reason: str) -> bool:
+    """Note that the bucket does not take these; return whether that is new."""
+    grants = [one.grant_id for one in row.rows]
+    values = {"client_id": row.client_id, "epoch": row.epoch, "grants": grants, "reason": reason}
+    return connection.execute(_REFUSE, values).rowcount > 0
+
+
+def refused(connection: Connection, limit: int) -> list[Refused]:
+    """Return at most `limit` postings that buckets do not take."""
+    rows = connection.execute(_REFUSED, {"limit": limit})
+    return [Refused(client_id=row.client_id, grant_id=row.grant_id, reason=row.refused) for row in rows]
 
 
 def forget(connection: Connection, shard: int, limit: int) -> int:

@@ -15,6 +15,7 @@ from billing.core.errors import BillingError, NotMigrated
 from billing.core.settings import without_password
 from billing.events import topology
 from billing.fulfillment.dead_letters import count_dead_letters
+from billing.ledger import postings
 from billing.observability.doctor_allowances import examine_allowances
 from billing.observability.doctor_clocks import examine_clocks
 from billing.observability.doctor_corruptions import examine_corruptions
@@ -98,6 +99,7 @@ def _buckets(runtime: Runtime) -> Iterator[Finding]:
     with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
         shards = sorted(shards_with_clients(connection))
         behind, oldest_seconds = connection.execute(text(_BEHIND)).one()
+        refused = postings.refused(connection, _REFUSED_MAX)
     recovering = [shard for shard in shards if len(set(runtime.buckets.server_of(shard))) > 1]
     if recovering:
         listed = ", ".join(map(str, recovering[:10]))
@@ -112,6 +114,12 @@ def _buckets(runtime: Runtime) -> Iterator[Finding]:
     advice = "start a worker with --fulfillment; its log says what keeps one out"
     age = f", the oldest for {oldest_seconds:,} s" if behind else ""
     yield verdict("buckets", f"{behind} grants and changes are not in their buckets yet{age}", advice)
+    if refused:
+        first = refused[0]
+        seen = f"{len(refused)} postings are refused, as of client {first.client_id}, grant {first.grant_id}"
+        yield fail(
+            "buckets", f"{seen}: {first.reason}", "the log has more than a bucket can count: billing reconcile --status"
+        )
     waiting = sum(runtime.buckets.outbox_depth(shard) for shard in shards)
     verdict = ok if waiting < runtime.settings.outbox_entries_max else warn
     yield verdict("buckets", f"{waiting} usage events wait to be confirmed", "see whether the broker answers")
@@ -156,7 +164,8 @@ def _tasks(app: Any) -> Iterator[Finding]:
             yield warn("tasks", f"{task.name} overrides acks_late or reject_on_worker_lost", "leave both on")
 
 
-#: How many months after this one have a partition.
+#: Refused postings that are counted.
+_REFUSED_MAX: Final = 50
 _BEHIND: Final = """
 SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)), 0)::bigint
 FROM (SELECT created_at FROM credit_grant WHERE applied_at IS NULL

@@ -10,6 +10,8 @@ import uuid
 from collections.abc import Mapping
 from datetime import datetime
 
+from billing.credits.posting import Posted
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class GrantFacts:
@@ -40,7 +42,7 @@ class LedgerFacts:
 
     `spent` is `grant_spent`. `tail` is the part of the log that is not older than the bucket's reading, `rebuild` the
     reason why the client's shard waits for a rebuild, if it does. `posted` is what the bucket is to be told besides its
-    own settles: what of that it has, it says itself.
+    own settles, at this epoch: what of that it has, it says itself.
     """
 
     client_id: str
@@ -49,7 +51,7 @@ class LedgerFacts:
     spent: Mapping[int, int]
     tail: tuple[Charged, ...] = ()
     rebuild: str | None = None
-    posted: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    posted: Mapping[int, Posted] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

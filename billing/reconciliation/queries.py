@@ -43,7 +43,7 @@ SPENT: Final = "SELECT client_id, grant_id, credits FROM grant_spent WHERE clien
 
 #: What the bucket of a client's own epoch is to be told besides its settles. What of it the bucket has, it says itself.
 POSTINGS: Final = """
-SELECT client_id, grant_id, posting.credits FROM posting JOIN client USING (client_id, epoch)
+SELECT client_id, grant_id, credits, restored, version FROM posting JOIN client USING (client_id, epoch)
 WHERE client_id = ANY(:ids)
 """
 

@@ -16,6 +16,7 @@ from sqlalchemy import ARRAY, BigInteger, Connection, Row, Text, bindparam, text
 from billing.connections import postgres
 from billing.core.errors import Retryable, Unreachable
 from billing.core.settings import Settings
+from billing.credits.posting import Posted
 from billing.reconciliation import queries
 from billing.reconciliation.facts import (
     BrokenRun,
@@ -75,7 +76,10 @@ def ledger_facts(connection: Connection, since_ms: Mapping[str, int]) -> dict[st
             ended=row.ended,
         )
     spent = _per_grant(_rows(connection, queries.SPENT, ids))
-    posted = _per_grant(_rows(connection, queries.POSTINGS, ids))
+    posted: dict[str, dict[int, Posted]] = collections.defaultdict(dict)
+    for row in _rows(connection, queries.POSTINGS, ids):
+        told = Posted(version=row.version, credits=row.credits, restored=row.restored)
+        posted[row.client_id][row.grant_id] = told
     tails: dict[str, dict[tuple[int, int], dict[int, int]]] = collections.defaultdict(dict)
     tail = text(queries.TAIL).bindparams(
         bindparam("ids", type_=ARRAY(Text)), bindparam("since", type_=ARRAY(BigInteger))

@@ -1,7 +1,8 @@
 """Ends grants whose time is over, or that were voided: in the bucket first, in the ledger second.
 
 The bucket's step (`lapse`) is the only one that moves what such a grant has available to what expired. Once no hold
-refers to the grant its amounts are final and are entered, once; only then does the bucket's index forget it.
+refers to the grant its amounts are final and are entered, once; only then does the bucket's index forget it. A grant
+that something waits to be posted to is not entered: it may pay with what has ended.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from billing.core.errors import Unreachable
 from billing.core.rounds import Rounds
 from billing.ledger import locks
 from billing.ledger.endings import enter_endings
+from billing.ledger.postings import grants_waiting
 from billing.task.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -47,13 +49,16 @@ def _lapse_shard(runtime: Runtime, shard: int) -> int:
             runtime.engine.begin() as connection,
             locks.waiting_briefly(connection),
         ):
-            # Apart from a rebuild: it would end the same grant by what it has read of the ledger.
-            locks.lock_shards_shared(connection, [shard])
+            # Apart from a rebuild, which would end the same grant by what it has read of the ledger, and from batches:
+            # what they post to a grant is in the amounts that its bucket names, or finds its end in the ledger.
+            locks.lock_shard_exclusive(connection, shard)
+            waiting = grants_waiting(connection, shard)
             lapsed = runtime.buckets.lapse(shard, GRANTS_MAX)
-            entered = enter_endings(connection, lapsed) if lapsed else []
+            final = [one for one in lapsed if (one.client_id, one.grant_id) not in waiting]
+            entered = enter_endings(connection, final) if final else []
     except locks.Locked as error:
-        # Its turn comes again with the next sweep; the other shards have theirs now (L10).
-        logger.warning("billing: ended grants of shard %d wait: %s", shard, error)
+        # A batch or a rebuild takes its time; the next sweep looks again, and the other shards have their turn (L10).
+        logger.info("billing: ended grants of shard %d wait: %s", shard, error)
         return 0
     runtime.buckets.forget_lapsed(entered)
     return len(entered)

@@ -11,37 +11,59 @@ from typing import Final
 
 from billing.connections import postgres
 from billing.core.errors import InvalidValue
+from billing.core.rounds import Rounds
 from billing.credits.posting import PostOutcome
 from billing.ledger import postings
 from billing.ledger.corruptions import rebuild_lost
 from billing.ledger.postings import ClientPostings
-from billing.recovery.each import apply_each
 from billing.task.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
-#: Clients that one page looks at, and pages of one call (L9).
-CLIENTS_MAX: Final = 500
-PAGES_MAX: Final = 10
+#: Clients of a shard, and shards, that one round looks at (L9). The next round goes on behind them.
+CLIENTS_MAX: Final = 100
+SHARDS_MAX: Final = 64
 
 _DONE: Final = (PostOutcome.POSTED, PostOutcome.ALREADY)
 #: They wait: for the shard, or for nothing more, a newer epoch having begun.
 _WAITING: Final = (PostOutcome.RECOVERING, PostOutcome.STALE)
 #: The bucket is lost, or is not what PostgreSQL says of it: the shard is rebuilt, from the log.
-_LOST: Final = (PostOutcome.UNKNOWN_CLIENT, PostOutcome.CORRUPT, PostOutcome.UNCOVERED)
+_LOST: Final = (PostOutcome.UNKNOWN_CLIENT, PostOutcome.CORRUPT, PostOutcome.UNCOVERED, PostOutcome.REUSED)
+
+
+class Postings:
+    """Goes round: shard by shard, those of a server that is away last, and in each client by client (L10)."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        # The servers are asked for, and connected to, by the first round alone.
+        self._rounds = Rounds(lambda shard: runtime.buckets.node_of(shard), runtime.clock)  # noqa: PLW0108
+        self._next_shard = 0
+        #: The last client of each shard that was looked at, where more wait behind it.
+        self._after: dict[int, str] = {}
+
+    def step(self) -> int:
+        """Apply what waits, up to a bound; return to how many. Raises `Unreachable` where no server answers."""
+        with postgres.reaching(self._runtime.settings), self._runtime.engine.connect() as connection:
+            waiting = postings.shards_waiting(connection)
+        order = sorted(waiting, key=lambda shard: (shard < self._next_shard, shard))[:SHARDS_MAX]
+        self._next_shard = order[-1] + 1 if len(order) < len(waiting) else 0
+        return self._rounds.visit(order, self._of_shard)
+
+    def _of_shard(self, shard: int) -> int:
+        """Apply what waits for the next clients of a shard. One that refuses keeps no other waiting."""
+        runtime, after = self._runtime, self._after.pop(shard, "")
+        with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
+            found = postings.waiting(connection, CLIENTS_MAX, after=after, shard=shard)
+        applied = sum(apply_posting(runtime, row) for row in found)
+        if len(found) == CLIENTS_MAX:
+            self._after[shard] = found[-1].client_id
+        return applied
 
 
 def apply_postings(runtime: Runtime) -> int:
-    """Apply what waits, client by client; return to how many. One that refuses keeps no other waiting (L10)."""
-    applied, after = 0, ""
-    for _ in range(PAGES_MAX):
-        with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
-            found = postings.waiting(connection, CLIENTS_MAX, after=after)
-        applied += apply_each(found, lambda row: apply_posting(runtime, row), shards=runtime.settings.shards)
-        if len(found) < CLIENTS_MAX:
-            break
-        after = found[-1].client_id
-    return applied
+    """Go round once; return to how many clients something was applied."""
+    return Postings(runtime).step()
 
 
 def apply_posting(runtime: Runtime, row: ClientPostings) -> bool:
@@ -49,7 +71,7 @@ def apply_posting(runtime: Runtime, row: ClientPostings) -> bool:
     try:
         outcome = runtime.buckets.post(row.client_id, row.epoch, row.rows)
     except InvalidValue:
-        # Events add up to a total that no script could read: it waits, and keeps no other client's waiting (L10).
+        # Events add up to a total that no script could read: it waits for itself (L10).
         outcome = PostOutcome.TOO_LARGE
     with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
         if outcome in _DONE:
@@ -58,6 +80,10 @@ def apply_posting(runtime: Runtime, row: ClientPostings) -> bool:
         if outcome in _LOST:
             reason = f"a posting to client {row.client_id} found its bucket {outcome.name.lower()}"
             rebuild_lost(connection, runtime.buckets, row.client_id, reason)
-    if outcome not in _WAITING:
+        told = outcome in _WAITING
+        if outcome is PostOutcome.TOO_LARGE:
+            # It may be so for long: the doctor names it, and the log does once.
+            told = not postings.mark_refused(connection, row, outcome.name)
+    if not told:
         logger.warning("billing: %s is not applied: %s", row, outcome.name)
     return False

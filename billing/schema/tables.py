@@ -111,6 +111,11 @@ ledger_entry: Final = Table(
         ForeignKey("client_change.change_id"),
         comment="the adjustment that it is a part of",
     ),
+    Column(
+        "repaid",
+        BigInteger,
+        comment="expire, void: what debt the grant had repaid when it ended; what came back to it since repays none",
+    ),
     Index(None, "client_id", "entry_id"),
     Index(
         "ledger_entry_ended_idx",
@@ -218,6 +223,7 @@ posting: Final = Table(
         server_default=text("0"),
         comment="the last version that the bucket is known to have",
     ),
+    Column("refused", Text, comment="why the bucket takes it not, as it said last; null: it was not refused"),
     CheckConstraint("applied_version <= version", name="applied_version"),
     Index("posting_waiting_idx", "client_id", postgresql_where=text("applied_version < version")),
 )

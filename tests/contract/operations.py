@@ -250,7 +250,8 @@ class Operations:
         if client_id == self._rich and self.random.random() < 0.1:
             credits_ = self.random.choice((CREDITS_MAX, -CREDITS_MAX))
         restored = self.random.choice((*[0] * 8, 6, -6)) if grant else 0
-        return Posting(grant_id=grant, version=self._count, credits=credits_, restored=restored)
+        entered = (0, 0, 3, 30)[self._count % 4] if grant else 0
+        return Posting(grant_id=grant, version=self._count, credits=credits_, restored=restored, entered=entered)
 
     # What changes no credits, and what is lost and comes back.
 

@@ -11,20 +11,22 @@ from billing.core.errors import InvalidValue
 from billing.core.shards import shard_of
 from billing.credits.posting import Posting, PostOutcome
 from billing.credits.terms import GrantTerms
-from billing.credits.values import GrantBalance, ReserveOutcome
+from billing.credits.values import GrantBalance, GrantOutcome, ReserveOutcome
 from billing.credits.verbs import Verbs
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
-from tests.contract.passing import end_grant_anywhere, spoil
+from tests.contract.passing import spoil
 from tests.contract.servers import SHARDS, Server
 from tests.contract.test_terms import FUTURE_MS, balance_of
 
 SHARD = shard_of("acme", SHARDS)
 
 
-def post(buckets: Verbs, *totals: tuple[int, int, int], restored: int = 0, epoch: int = 1) -> PostOutcome:
-    """Post (grant, version, credits) totals; `restored` goes with each of them."""
+def post(
+    buckets: Verbs, *totals: tuple[int, int, int], restored: int = 0, entered: int = 0, epoch: int = 1
+) -> PostOutcome:
+    """Post (grant, version, credits) totals; `restored` and `entered` go with each of them."""
     rows = [
-        Posting(grant_id=grant, version=version, credits=credits_, restored=restored)
+        Posting(grant_id=grant, version=version, credits=credits_, restored=restored, entered=entered)
         for grant, version, credits_ in totals
     ]
     return buckets.post("acme", epoch, rows)
@@ -70,6 +72,18 @@ def test_l6_a_posting_of_another_epoch_or_on_a_closed_shard_changes_nothing(buck
     assert post(buckets, (1, 1, 30)) is PostOutcome.RECOVERING
     assert buckets.verify(SHARD, expected=None)
     assert accounts(buckets, 1) == (100, 0, 0, 0)
+
+
+def test_a_version_that_was_seen_with_other_totals_is_refused_and_a_later_one_is_taken(buckets: Verbs) -> None:
+    """Given a PostgreSQL that lost its last transactions, when it uses a version again, then the bucket says so."""
+    a_client(buckets, 100, 50)
+    assert post(buckets, (1, 2, 30)) is PostOutcome.POSTED
+    assert post(buckets, (2, 1, 5), (1, 2, 20)) is PostOutcome.REUSED
+    assert post(buckets, (1, 2, 30), restored=1) is PostOutcome.REUSED
+    assert (accounts(buckets, 1), accounts(buckets, 2)) == ((70, 0, 30, 0), (50, 0, 0, 0))
+    assert post(buckets, (1, 1, 20)) is PostOutcome.ALREADY
+    assert post(buckets, (1, 3, 20)) is PostOutcome.POSTED
+    assert accounts(buckets, 1) == (80, 0, 20, 0)
 
 
 def test_what_a_grant_has_no_more_is_debt_that_others_repay_and_the_bucket_tells_which(buckets: Verbs) -> None:
@@ -158,6 +172,47 @@ def test_giving_back_undoes_first_what_was_debt_and_pays_its_payers_back(buckets
     assert (balance.debt, balance.beyond, balance.order) == (0, {}, (1, 2, 3))
 
 
+def test_debt_that_is_given_back_pays_back_first_who_can_still_use_it(buckets: Verbs) -> None:
+    """Given debt that two grants repaid, of which the last one has ended since, then the other one comes first."""
+    a_client(buckets, 10)
+    buckets.settle(a_settlement(a_run(), 40))
+    buckets.grant("acme", 2, 15)
+    buckets.grant("acme", 3, 25)
+    assert (grant_of(buckets, 2).repaid, grant_of(buckets, 3).repaid) == (15, 15)
+    buckets.void("acme", 3)
+    assert post(buckets, (0, 1, -18)) is PostOutcome.POSTED
+    assert (accounts(buckets, 2), accounts(buckets, 3)) == ((15, 0, 0, 0), (0, 0, 0, 12))
+    assert grant_of(buckets, 3).voided == 13
+
+
+def test_a_grant_that_is_paid_back_pays_first_what_the_log_says_that_it_paid(buckets: Verbs) -> None:
+    """Given a grant that had repaid debt when the log said that it paid more, when the debt goes, then it pays that."""
+    buckets.open_client("acme")
+    buckets.settle(a_settlement(a_run(), 20))
+    buckets.grant("acme", 1, 20)
+    assert post(buckets, (1, 1, 5)) is PostOutcome.POSTED
+    buckets.grant("acme", 2, 30)
+    assert (accounts(buckets, 1), accounts(buckets, 2)) == ((0, 0, 0, 20), (25, 0, 0, 5))
+    assert post(buckets, (0, 1, -20)) is PostOutcome.POSTED
+    assert (accounts(buckets, 1), accounts(buckets, 2)) == ((15, 0, 5, 0), (30, 0, 0, 0))
+    assert (balance_of(buckets).debt, balance_of(buckets).beyond) == (0, {})
+
+
+def test_a_bucket_with_64_usable_grants_takes_one_that_comes_back_and_no_new_one_until_there_is_room(
+    buckets: Verbs,
+) -> None:
+    """L9: what was spent is never refused when it comes back; a new grant waits in the ledger; the doctor tells."""
+    a_client(buckets, 10)
+    buckets.settle(a_settlement(a_run(), 10))
+    for grant in range(2, 66):
+        assert buckets.grant("acme", grant, 10) is GrantOutcome.GRANTED
+    assert post(buckets, (1, 1, -4)) is PostOutcome.POSTED
+    assert len(balance_of(buckets).order) == 65
+    assert buckets.grant("acme", 66, 10) is GrantOutcome.TOO_MANY
+    buckets.settle(a_settlement(a_run(task_id="again"), 14))
+    assert buckets.grant("acme", 66, 10) is GrantOutcome.GRANTED
+
+
 def test_debt_that_is_given_back_pays_back_whoever_repaid_it(buckets: Verbs) -> None:
     a_client(buckets, 10, 20)
     buckets.settle(a_settlement(a_run(), 40))
@@ -190,45 +245,6 @@ def test_no_sum_of_a_bucket_passes_what_a_double_counts_to(buckets: Verbs) -> No
     assert post(buckets, (0, 1, 6)) is PostOutcome.TOO_LARGE
     assert post(buckets, (0, 1, 5)) is PostOutcome.POSTED
     assert balance_of(buckets).debt == 5
-
-
-def test_an_ended_grant_still_pays_what_it_had_spent_until_it_has_lapsed(buckets: Verbs, server: Server) -> None:
-    """Given a grant whose time is over, when it has not lapsed, then a posting takes from it; afterwards it is debt."""
-    buckets.open_client("acme")
-    buckets.grant("acme", 1, 100, GrantTerms(expires_ms=FUTURE_MS))
-    end_grant_anywhere(server.client(), "acme", 1)
-    assert post(buckets, (1, 1, 30)) is PostOutcome.POSTED
-    grant = grant_of(buckets, 1)
-    assert (grant.spent, grant.expired, balance_of(buckets).beyond) == (30, 70, {})
-    assert [one.expired for one in buckets.lapse(SHARD, 10)] == [70]
-    assert post(buckets, (1, 2, 35)) is PostOutcome.POSTED
-    assert (grant_of(buckets, 1).spent, balance_of(buckets).beyond, balance_of(buckets).owed) == (30, {1: 5}, 5)
-
-
-@pytest.mark.parametrize("left", [False, True], ids=["in the string", "used up"])
-def test_what_comes_back_to_an_ended_grant_has_ended_with_it_and_is_looked_at_again(
-    buckets: Verbs, server: Server, *, left: bool
-) -> None:
-    buckets.open_client("acme")
-    buckets.grant("acme", 1, 30, GrantTerms(expires_ms=FUTURE_MS))
-    buckets.settle(a_settlement(a_run(), 30 if left else 20))
-    buckets.grant("acme", 2, 50)
-    buckets.void("acme", 2)
-    end_grant_anywhere(server.client(), "acme", 1)
-    buckets.forget_lapsed(buckets.lapse(SHARD, 10))
-    assert post(buckets, (1, 1, -20)) is PostOutcome.POSTED
-    grant = grant_of(buckets, 1)
-    assert (grant.spent, grant.available, grant.expired) == (10 if left else 0, 0, 20 if left else 30)
-    assert [(one.grant_id, one.expired) for one in buckets.lapse(SHARD, 10)] == [(1, 20 if left else 30)]
-
-
-def test_what_comes_back_to_a_used_up_grant_that_was_voided_meanwhile_is_voided(buckets: Verbs) -> None:
-    a_client(buckets, 30)
-    buckets.settle(a_settlement(a_run(), 30))
-    buckets.grant("acme", 2, 50)
-    buckets.void("acme", 1)
-    assert post(buckets, (1, 1, -20)) is PostOutcome.POSTED
-    assert (grant_of(buckets, 1).voided, grant_of(buckets, 1).available) == (20, 0)
 
 
 def test_what_was_lost_is_put_back_without_being_spent_and_taken_away_again(buckets: Verbs, server: Server) -> None:

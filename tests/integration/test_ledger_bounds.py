@@ -12,6 +12,7 @@ from billing.admin.bulk import grant_each
 from billing.core.credits import CREDITS_MAX
 from billing.core.errors import Conflict, InvalidValue, Recovering
 from billing.core.shards import shard_of
+from billing.credits.posting import Posting, PostOutcome
 from billing.credits.terms import ClientState
 from billing.credits.values import GrantOutcome
 from billing.ledger import changes, grants, rebuilds
@@ -19,6 +20,7 @@ from billing.ledger.grant_terms import SKUS_OF_CLIENT_MAX, Terms
 from billing.ledger.many_grants import add_grants, mark_all_applied
 from billing.recovery.changes import apply_changes
 from billing.recovery.grants import apply_grants
+from billing.recovery.lapsing import lapse_grants
 from tests.integration.granting import balance_of, entries, grant
 from tests.integration.recovering import SHARDS, Business
 
@@ -65,6 +67,28 @@ def test_given_adjustments_that_wait_when_more_is_granted_or_taken_then_they_cou
     with pytest.raises(InvalidValue, match=r"^credits: 11: must be at most 10 for client 'acme': what a client was"):
         grant_each(business.settings, ["bolt", "acme"], 11, key="bulk")
     assert grant(business, 10, "ten").credits == 10
+
+
+def test_given_an_event_beyond_what_its_grant_had_when_more_is_granted_then_that_debt_counts(
+    business: Business,
+) -> None:
+    """The bucket counts it beside the grant (`m:`): what it could not take is refused at the edge, before and after."""
+    row = grant(business, 100, "k")
+    admin.void(business.settings, row.grant_id)
+    assert lapse_grants(business.runtime) == 1
+    beyond = CREDITS_MAX - 100 - 10
+    with business.runtime.engine.begin() as connection:
+        values = {"grant": row.grant_id, "credits": beyond}
+        statement = "INSERT INTO grant_spent (client_id, grant_id, credits) VALUES ('acme', :grant, :credits)"
+        connection.execute(sqlalchemy.text(statement), values)
+    with pytest.raises(
+        InvalidValue, match=r"^credits: 11: must be at most 10: what a client was granted and ever owed"
+    ):
+        admin.grant(business.settings, "acme", 11)
+    assert grant(business, 10, "fits").credits == 10
+    debt = [Posting(grant_id=row.grant_id, version=1, credits=beyond, entered=100)]
+    assert business.runtime.buckets.post("acme", 1, debt) is PostOutcome.POSTED
+    assert business.runtime.buckets.grant("acme", 1_000, 1) is GrantOutcome.TOO_LARGE
 
 
 def test_given_64_grants_that_repaid_debt_when_more_are_granted_then_only_those_with_credits_left_count(

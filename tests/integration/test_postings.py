@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from billing.core.credits import CREDITS_MAX
+from billing.core.errors import Unreachable
+from billing.core.shards import shard_of
+from billing.credits.posting import Posting, PostOutcome
 from billing.ledger import postings, rebuilds
 from billing.ledger.postings import ClientPostings
-from billing.recovery.postings import apply_posting, apply_postings
+from billing.observability import doctor
+from billing.observability.finding import Verdict
+from billing.reconciliation.continuous.status import read_status
+from billing.recovery import postings as applying
+from billing.recovery.postings import Postings, apply_posting, apply_postings
 from billing.task.runtime import Runtime
 from tests.integration import killed_consumer
 from tests.integration.consuming import execute, query, rows, until_rows
 from tests.integration.granting import balance_of, grant, rebuild
 from tests.integration.posting import SHARD, assert_at_work, direct, forget_run, publish, settled, sums
-from tests.integration.recovering import Business
+from tests.integration.recovering import SHARDS, Business
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -213,10 +222,10 @@ def test_given_a_posting_to_a_grant_that_is_on_its_way_when_applied_then_it_wait
         assert [row.grant_id for row in postings.waiting(connection, 10)[0].rows] == [late.grant_id]
 
 
-def test_given_direct_events_that_no_bucket_could_count_when_applied_then_other_clients_have_their_turn(
-    business: Business,
+def test_given_direct_events_that_no_bucket_could_count_when_applied_then_others_have_their_turn_and_it_is_named(
+    business: Business, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """L10: what is above 2^53 - 1 waits, with a line in the log, and for itself."""
+    """L10: what is above 2^53 - 1 waits for itself; doctor and status say so, the log once."""
     business.client("beta", 100)
     with business.consuming():
         publish(business, direct(CREDITS_MAX, "a"))
@@ -224,7 +233,66 @@ def test_given_direct_events_that_no_bucket_could_count_when_applied_then_other_
         until_rows(business.settings, 2)
     with business.runtime.engine.begin() as connection:
         postings.add(connection, "beta", 1, {0: 5})
-    assert apply_postings(business.runtime) == 1
+    with caplog.at_level(logging.WARNING, "billing.recovery"):
+        assert apply_postings(business.runtime) == 1
+        assert apply_postings(business.runtime) == 0
     assert business.balance("beta").debt == 5
     with business.runtime.engine.connect() as connection:
         assert [row.client_id for row in postings.waiting(connection, 10)] == ["acme"]
+    assert [line.getMessage() for line in caplog.records] == [
+        "billing: a posting to client acme is not applied: TOO_LARGE"
+    ]
+    status = read_status(business.runtime)
+    assert [(one.client_id, one.grant_id, one.reason) for one in status.refused] == [("acme", 0, "TOO_LARGE")]
+    assert not status.ok
+    [found] = [one for one in doctor._buckets(business.runtime) if "refused" in one.seen]
+    assert (found.verdict, "client acme, grant 0: TOO_LARGE" in found.seen) == (Verdict.FAIL, True)
+    with business.runtime.engine.begin() as connection:
+        postings.add(connection, "acme", 1, {0: -2 * CREDITS_MAX})
+    assert apply_postings(business.runtime) == 1
+    assert read_status(business.runtime).refused == ()
+
+
+def test_given_more_clients_than_a_round_looks_at_when_the_first_are_refused_then_the_next_round_begins_behind_them(
+    business: Business, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L9, L10: also within one shard."""
+    monkeypatch.setattr(applying, "CLIENTS_MAX", 1)
+    other = business.client(next(name for name in map("b{}".format, range(1_000)) if shard_of(name, SHARDS) == SHARD))
+    with business.runtime.engine.begin() as connection:
+        postings.add(connection, "acme", 1, {0: CREDITS_MAX})
+        postings.add(connection, "acme", 1, {0: CREDITS_MAX})
+        postings.add(connection, other, 1, {0: 5})
+    going_round = Postings(business.runtime)
+    assert [going_round.step(), going_round.step(), going_round.step()] == [0, 1, 0]
+    assert business.balance(other).debt == 5
+
+
+def test_given_servers_that_are_away_when_more_shards_wait_than_a_round_looks_at_then_the_others_have_their_turn(
+    business: Business, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L10: a node that is away is waited for once a round, with whatever waits on it."""
+    monkeypatch.setattr(applying, "SHARDS_MAX", 3)
+    clients = [business.client(f"client-{number}") for number in range(5)]
+    order = sorted(clients, key=lambda client_id: shard_of(client_id, SHARDS))
+    with business.runtime.engine.begin() as connection:
+        for client_id in clients:
+            postings.add(connection, client_id, 1, {0: 5})
+    asked: list[str] = []
+    present = business.runtime.buckets.post
+
+    def post(client_id: str, epoch: int, rows: Sequence[Posting]) -> PostOutcome:
+        asked.append(client_id)
+        if client_id in order[:4]:
+            raise Unreachable("billing_redis_url: does not answer")
+        return present(client_id, epoch, rows)
+
+    away = {shard_of(client_id, SHARDS) for client_id in order[:4]}
+    monkeypatch.setattr(business.runtime.buckets, "post", post)
+    monkeypatch.setattr(business.runtime.buckets, "node_of", lambda shard: "away" if shard in away else "here")
+    going_round = Postings(business.runtime)
+    with pytest.raises(Unreachable):
+        going_round.step()
+    assert going_round.step() == 1
+    assert asked.count(order[4]) == 1
+    assert len(asked) <= 3, "the node that is away was asked once a round"

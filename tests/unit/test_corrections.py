@@ -8,10 +8,10 @@ from collections.abc import Mapping
 import pytest
 
 from billing.credits.auditing import BucketReading
-from billing.credits.posting import Posted as Seen
+from billing.credits.posting import Posted
 from billing.credits.values import Balance, GrantBalance
 from billing.reconciliation.facts import Charged, GrantFacts, LedgerFacts
-from billing.reconciliation.repair.corrections import Correction, Posted, correction
+from billing.reconciliation.repair.corrections import Correction, correction
 
 
 def _reading(debt: int = 0, owed: int | None = None, **grant: int) -> BucketReading:
@@ -66,7 +66,7 @@ def test_given_amounts_changed_by_hand_when_corrected_then_a_posting_puts_them_r
     grant: dict[str, int], posts: list[tuple[int, int, int]]
 ) -> None:
     """L2: after `credits` from available to spent and `restored` to available, the bucket is what the log says."""
-    made = correction(_reading(**grant), _ledger(), {})
+    made = correction(_reading(**grant), _ledger())
 
     assert _posts(made) == posts
     for one in made.postings:
@@ -77,23 +77,39 @@ def test_given_amounts_changed_by_hand_when_corrected_then_a_posting_puts_them_r
 
 def test_given_a_posting_that_waits_when_corrected_then_it_is_not_posted_twice() -> None:
     """A second repair, before the first is in the bucket, finds nothing."""
-    assert _posts(correction(_reading(spent=9), _ledger(), {7: Posted(credits=1, restored=1)})) == []
+    assert _posts(correction(_reading(spent=9), _ledger(posted={7: Posted(version=1, credits=1, restored=1)}))) == []
     seen = _reading(spent=9)
     assert seen.balance is not None
-    told = dataclasses.replace(seen.balance, posted={7: Seen(version=1, credits=1, restored=1)})
+    told = dataclasses.replace(seen.balance, posted={7: Posted(version=1, credits=1, restored=1)})
     again = dataclasses.replace(seen, balance=told)
-    assert _posts(correction(again, _ledger(), {7: Posted(credits=1, restored=1)})) == [(7, 1, 1)]
+    assert _posts(correction(again, _ledger(posted={7: Posted(version=1, credits=1, restored=1)}))) == [(7, 1, 1)]
+
+
+@pytest.mark.parametrize(
+    "now", [None, Posted(version=1, credits=6, restored=0), Posted(version=2, credits=5, restored=0)]
+)
+def test_given_a_posting_that_postgresql_has_lost_when_corrected_then_the_shard_is_rebuilt(now: Posted | None) -> None:
+    """A version that is used again is taken for seen: no posting can be told to this bucket. A later one can."""
+    seen = _reading(spent=15, available=85)
+    assert seen.balance is not None
+    told = dataclasses.replace(seen.balance, posted={7: Posted(version=2, credits=6, restored=0)})
+    seen = dataclasses.replace(seen, balance=told)
+    made = correction(seen, _ledger(posted={7: now} if now else {}))
+    assert "it has lost transactions" in str(made.rebuild)
+    assert made.postings == ()
+    later = Posted(version=3, credits=1, restored=0)
+    assert _posts(correction(seen, _ledger(posted={7: later}))) == []
 
 
 def test_given_events_after_the_reading_when_corrected_then_they_do_not_count() -> None:
     tail = (Charged(at_ms=1_001, epoch=1, grants={7: 5}),)
-    assert _posts(correction(_reading(), _ledger({7: 15}, tail=tail), {})) == []
+    assert _posts(correction(_reading(), _ledger({7: 15}, tail=tail))) == []
     unsure = (Charged(at_ms=1_000, epoch=1, grants={7: 5}),)
-    assert correction(_reading(), _ledger({7: 15}, tail=unsure), {}).unknown is not None
+    assert correction(_reading(), _ledger({7: 15}, tail=unsure)).unknown is not None
 
 
 def test_given_debt_of_the_log_when_the_bucket_lacks_it_then_it_is_posted_as_debt() -> None:
-    assert _posts(correction(_reading(), _ledger({7: 10, 0: 4}), {})) == [(0, 4, 0)]
+    assert _posts(correction(_reading(), _ledger({7: 10, 0: 4}))) == [(0, 4, 0)]
 
 
 @pytest.mark.parametrize(
@@ -111,19 +127,19 @@ def test_given_debt_of_the_log_when_the_bucket_lacks_it_then_it_is_posted_as_deb
     ids=["held", "granted", "debt", "owed", "below zero", "ended", "missing", "corrupt"],
 )
 def test_given_what_no_posting_expresses_when_corrected_then_the_shard_is_rebuilt(reading: BucketReading) -> None:
-    made = correction(reading, _ledger(), {})
+    made = correction(reading, _ledger())
     assert made.rebuild is not None
     assert made.postings == ()
 
 
 def test_given_a_ledger_that_contradicts_itself_when_corrected_then_nothing_is_done_by_it() -> None:
     facts = {7: GrantFacts(credits=101, applied=True, entries=1, entered=100)}
-    made = correction(_reading(spent=9), _ledger(grants=facts), {})
+    made = correction(_reading(spent=9), _ledger(grants=facts))
     assert made.doubt is not None
     assert (made.postings, made.rebuild) == ((), None)
 
 
 def test_given_a_rebuild_that_is_asked_for_when_corrected_then_it_is_waited_for() -> None:
-    made = correction(_reading(held=1), _ledger(rebuild="why"), {})
+    made = correction(_reading(held=1), _ledger(rebuild="why"))
     assert (made.asked, made.rebuild) == ("why", None)
     assert not made.is_nothing

@@ -58,7 +58,7 @@ def ledger(
         spent=spent,
         tail=tuple(Charged(at_ms=at, epoch=tail_epoch, grants={7: credits_}) for at, credits_ in tail),
         rebuild=rebuild,
-        posted={7: posted} if posted else {},
+        posted={7: Posted(version=1, credits=posted, restored=0)} if posted else {},
     )
 
 
@@ -141,6 +141,17 @@ def test_what_is_not_posted_yet_is_no_difference_and_one_credit_more_is(posted: 
         assert pursuit.agreed(waits) is None
         pursuit.read(bucket(spent, posted=in_bucket))
         assert pursuit.agreed(waits) is not None
+
+
+def test_what_a_bucket_was_posted_and_postgresql_does_not_know_is_a_difference() -> None:
+    """PostgreSQL has lost its last transactions: the log with what was posted for it, or a version used again."""
+    pursuit = pursued((bucket(50, posted=30), ledger({7: 20})))
+    assert [one.found for one in pursuit.discrepancies(0)] == [
+        "postings: the bucket has version 1 (+30), PostgreSQL is at version 0 (+0): it has lost transactions",
+        "spent: Redis says 50, the log's grant_spent says 20",
+    ]
+    pursuit = pursued((bucket(50, posted=30), ledger({7: 45}, posted=25)))
+    assert len(list(pursuit.discrepancies(0))) == 2
 
 
 def test_what_the_log_has_beyond_a_grant_is_debt_in_the_bucket() -> None:

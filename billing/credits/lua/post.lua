@@ -1,15 +1,19 @@
 -- post: bring a bucket to what the log says beyond its own settles: absolute totals per grant, each with a version.
 --
 -- KEYS   1 bucket (string)  2 grants (hash)  3 server (string)  4 alerts (stream)  5 expiries (zset)
--- ARGV   1 client  2 epoch of the postings  then per grant: grant, version, credits, restored
+-- ARGV   1 client  2 epoch of the postings  then per grant: grant, version, credits, restored, entered
 --        credits: > 0 to be taken from the grant as spent, < 0 to be given back to it; of grant 0 it is debt
 --        restored: > 0 to be put into what it has available, < 0 to be taken away from it, without being spent
+--        entered: what the ledger has of the grant's end, at most what expired or was voided here
 -- Reply  'POSTED' | 'ALREADY' (every version was seen) | 'STALE' (the bucket is of another epoch) | 'TOO_LARGE'
---        | 'UNCOVERED' (more is given back than was ever spent) | 'UNKNOWN_CLIENT' | 'RECOVERING' | 'CORRUPT'
--- What a grant has no more (it is held, has lapsed, or is used up) is debt, noted in m:<grant>: spent + m = what the log
--- says, per grant. Debt is repaid at once. What is given back undoes m: first; a debt that was repaid meanwhile is paid
--- back, to the grant that burns last first. A grant that comes back has its place in the burn order; one that has ended
--- gets it as expired or voided, and `lapse` is to look at it once more.
+--        | 'UNCOVERED' (more is given back than was ever spent) | 'REUSED' (a version that was seen, with other totals:
+--        PostgreSQL has lost transactions) | 'UNKNOWN_CLIENT' | 'RECOVERING' | 'CORRUPT'
+-- A grant that has ended pays with what expired or was voided and is not in the ledger yet: no entry ever changes, and
+-- `lapse` is to look at the rest once more. What a grant has no more (it is held, has ended in the ledger, or is used up)
+-- is debt, noted in m:<grant>: spent + m = what the log says, per grant. Debt is repaid at once. What is given back
+-- undoes m: first; a debt that was repaid meanwhile is paid back, to the grant that burns last first, to those that have
+-- ended after all others. A grant that has something again pays its own m: first, and has its place in the burn order;
+-- one that has ended gets it as expired or voided, and `lapse` is to look at it once more.
 -- Atomic because a reserve between taking and repaying would see credits that are gone (L1, L2).
 -- Idempotent by version: p:<grant> says what was posted already, for as long as the bucket is of this epoch.
 
@@ -63,16 +67,32 @@ local function entry_of(grant)
 end
 
 local received, taken, covered = false, false, true
+
+-- How a grant has ended, as the field that counts it.
+local function ending_of(grant)
+  return ended(terms and terms.grants[grant], terms and terms.now)
+end
+-- A grant that has something again pays first what the log says that it paid, and nobody owes that any more.
+local function pay_noted(grant, entry, credits)
+  local part = min(credits, number('m:' .. grant))
+  if part > 0 then
+    add('m:' .. grant, -part)
+    add('s:0', -part)
+    entry.spent = entry.spent + part
+  end
+  return part
+end
 local function receive(grant, credits)
   covered = covered and (credits == 0 or fields['g:' .. grant])
   local entry = entry_of(grant)
-  local ending = ended(terms and terms.grants[grant], terms and terms.now)
+  local ending = ending_of(grant)
   if ending then
     add(ending .. ':' .. grant, credits)
     entry.look_at = true
   else
-    entry.available = entry.available + credits
-    received = received or credits > 0
+    local part = pay_noted(grant, entry, credits)
+    entry.available = entry.available + credits - part
+    received = received or credits > part
   end
 end
 
@@ -84,15 +104,34 @@ local function owe(grant, credits)
   end
 end
 
+-- Takes what has ended with a grant and is not in the ledger back from what ended, as spent; returns how much.
+local function take_ended(grant, entry, need, entered)
+  local ending = ending_of(grant)
+  if not ending then
+    return 0
+  end
+  local part = min(need, number(ending .. ':' .. grant), number('x:' .. grant) + number('v:' .. grant) - entered)
+  if part <= 0 then
+    return 0
+  end
+  add(ending .. ':' .. grant, -part)
+  entry.spent, entry.look_at = entry.spent + part, true
+  return part
+end
+
 local rows = {}
-for i = 3, #ARGV, 4 do
+for i = 3, #ARGV, 5 do
   local grant, version, credits, restored = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
   local seen, had, put = match(fields['p:' .. grant] or '0 0 0', '^(%d+) (%-?%d+) (%-?%d+)$')
   if not seen then
     corrupt()
   end
+  if version == tonumber(seen) and (credits ~= tonumber(had) or restored ~= tonumber(put)) then
+    return 'REUSED'
+  end
   if version > tonumber(seen) then
-    rows[#rows + 1] = { grant = grant, credits = credits - had, restored = restored - put }
+    local entered = tonumber(ARGV[i + 4])
+    rows[#rows + 1] = { grant = grant, credits = credits - had, restored = restored - put, entered = entered }
     fields['p:' .. grant] = digits(version) .. ' ' .. digits(credits) .. ' ' .. digits(restored)
     changed['p:' .. grant] = true
   end
@@ -125,6 +164,7 @@ for i = 1, #rows do
     local part = min(entry.available, credits)
     entry.available, entry.spent = entry.available - part, entry.spent + part
     taken = taken or part > 0
+    part = part + take_ended(grant, entry, credits - part, rows[i].entered)
     owe(grant, credits - part)
   end
   if entry and away > 0 then
@@ -148,14 +188,21 @@ if owed < 0 then
   end
 end
 table.sort(order, function(one, other) return before_in_order(terms, one, other) end)
-for i = #order, 1, -1 do
-  local part = min(-owed, number('r:' .. order[i]))
-  if part > 0 then
-    add('r:' .. order[i], -part)
-    receive(order[i], part)
-    owed = owed + part
+local function pay_back(has_ended)
+  for i = #order, 1, -1 do
+    local grant = order[i]
+    local part = not ending_of(grant) == not has_ended and min(-owed, number('r:' .. grant)) or 0
+    while part > 0 do
+      local debt = number('s:0')
+      add('r:' .. grant, -part)
+      receive(grant, part)
+      owed = owed + part + number('s:0') - debt
+      part = min(-owed, number('r:' .. grant))
+    end
   end
 end
+pay_back(false)
+pay_back(true)
 for i = 1, #order do
   local grant = order[i]
   local entry, own = entries[grant], terms and terms.grants[grant]

@@ -157,9 +157,17 @@ class Granting(InMemory):
             found.endings[grant_id, client_id] = now_ms + self._lease_ms
             amounts = _final(found, client_id, grant_id, now_ms)
             if amounts is not None:
-                expired, voided = amounts
-                one = Lapsed(shard=shard, client_id=client_id, grant_id=grant_id, expired=expired, voided=voided)
-                lapsed.append(one)
+                expired, voided, repaid = amounts
+                lapsed.append(
+                    Lapsed(
+                        shard=shard,
+                        client_id=client_id,
+                        grant_id=grant_id,
+                        expired=expired,
+                        voided=voided,
+                        repaid=repaid,
+                    )
+                )
         return lapsed
 
     @atomic
@@ -174,12 +182,12 @@ class Granting(InMemory):
                 shard.endings.pop((one.grant_id, one.client_id), None)
 
 
-def _final(shard: Shard, client_id: str, grant_id: int, now_ms: int) -> tuple[int, int] | None:
-    """Count an ended grant's credits away; return what expired and what was voided once no hold refers to it."""
+def _final(shard: Shard, client_id: str, grant_id: int, now_ms: int) -> tuple[int, int, int] | None:
+    """Count an ended grant's credits away; return what expired, was voided, had repaid once no hold refers to it."""
     book = shard.books.get(client_id)
     account = book.accounts.get(grant_id) if book else None
     if book is None or account is None:
-        return None if book is None else (0, 0)
+        return None if book is None else (0, 0, 0)
     if account in book.order:
         if account.pays_at(now_ms):
             return None
@@ -187,4 +195,4 @@ def _final(shard: Shard, client_id: str, grant_id: int, now_ms: int) -> tuple[in
         account.available = 0
         if account.held:
             return None
-    return account.expired, account.voided
+    return account.expired, account.voided, account.repaid

@@ -30,6 +30,8 @@ class Posts(Reserving):
             return PostOutcome.UNKNOWN_CLIENT
         if present.epoch != epoch:
             return PostOutcome.STALE
+        if any(_is_reused(present.posted.get(row.grant_id), row) for row in rows):
+            return PostOutcome.REUSED
         changes = _unseen(present, rows)
         if not changes:
             return PostOutcome.ALREADY
@@ -55,14 +57,24 @@ class Posts(Reserving):
         return PostOutcome.POSTED
 
 
-def _unseen(book: Book, rows: Iterable[Posting]) -> list[tuple[int, int, int]]:
-    """Return of each row that is new (grant id, credits, restored) beyond what was posted before."""
+#: Of a row that is new: (grant id, credits, restored) beyond what was posted before, and what is entered.
+_Change = tuple[int, int, int, int]
+
+
+def _unseen(book: Book, rows: Iterable[Posting]) -> list[_Change]:
+    """Return what is new."""
     changes = []
     for row in rows:
         seen = book.posted.get(row.grant_id, Posted(version=0, credits=0, restored=0))
         if row.version > seen.version:
-            changes.append((row.grant_id, row.credits - seen.credits, row.restored - seen.restored))
+            changes.append((row.grant_id, row.credits - seen.credits, row.restored - seen.restored, row.entered))
     return changes
+
+
+def _is_reused(seen: Posted | None, row: Posting) -> bool:
+    """Whether a version that was seen has other totals now."""
+    same = seen is not None and seen.version == row.version
+    return same and seen != Posted(version=row.version, credits=row.credits, restored=row.restored)
 
 
 class _Work:
@@ -76,10 +88,10 @@ class _Work:
         self._strangers: dict[int, Account] = {}
         self._covered = True
 
-    def give_back(self, changes: Iterable[tuple[int, int, int]]) -> None:
+    def give_back(self, changes: Iterable[_Change]) -> None:
         """Give back first, so that there is more to take from: what the grant had no more, then what it had spent."""
         book = self.book
-        for grant, credits_, restored in changes:
+        for grant, credits_, restored, _ in changes:
             if grant == NO_GRANT:
                 book.debt_settled += credits_
             elif credits_ < 0:
@@ -90,14 +102,15 @@ class _Work:
             if restored > 0:
                 self._receive(grant, restored)
 
-    def take(self, changes: Iterable[tuple[int, int, int]]) -> None:
+    def take(self, changes: Iterable[_Change]) -> None:
         """Take what there is of each grant, spent or away; the rest is debt of that grant."""
-        for grant, credits_, restored in changes:
+        for grant, credits_, restored, entered in changes:
             if grant == NO_GRANT:
                 continue
             account = self._account(grant)
             if credits_ > 0:
                 part = self._draw(account, credits_)
+                part += self._draw_ended(account, credits_ - part, entered)
                 account.spent += part
                 self._go_beyond(grant, credits_ - part)
             if restored < 0:
@@ -107,16 +120,20 @@ class _Work:
                 self._go_beyond(grant, missing)
 
     def pay_debt(self, before: Book) -> None:
-        """Pay back who had repaid debt that is gone, last in burn order first; have debt that is there repaid."""
+        """Pay back who had repaid debt that is gone; have debt that is there repaid.
+
+        The last in burn order comes first, but what has ended after all others: to that one it is lost.
+        """
         book = self.book
         book.owed += book.debt_settled - before.debt_settled
         accounts = sorted((*book.accounts.values(), *self._strangers.values()), key=burns_at)
-        for account in reversed(accounts):
-            part = min(-book.owed, account.repaid)
-            if part > 0:
+        in_use = [account for account in accounts if account.pays_at(self.now_ms)]
+        for account in (*reversed(in_use), *(one for one in reversed(accounts) if one not in in_use)):
+            while (part := min(-book.owed, account.repaid)) > 0:
+                debt = book.debt_settled
                 account.repaid -= part
                 self._receive(account.grant_id, part)
-                book.owed += part
+                book.owed += part + book.debt_settled - debt
         for account in accounts:
             if account.pays_at(self.now_ms) and not account.terms.skus:
                 part = self._draw(account, book.owed) if book.owed > 0 else 0
@@ -153,13 +170,28 @@ class _Work:
             account.end(credits_)
             self.look_at.add(grant)
         else:
-            account.available += credits_
-            self.received = self.received or credits_ > 0
+            # It pays first what the log says that it paid, and nobody owes that any more.
+            noted = min(credits_, self.book.beyond.get(grant, 0))
+            self._go_beyond(grant, -noted)
+            account.spent += noted
+            account.available += credits_ - noted
+            self.received = self.received or credits_ > noted
 
     def _draw(self, account: Account, need: int) -> int:
         part = min(account.available, need)
         account.available -= part
         self.taken = self.taken or part > 0
+        return part
+
+    def _draw_ended(self, account: Account, need: int, entered: int) -> int:
+        """Draw from what has ended with a grant and is not in the ledger yet; it is to be looked at again."""
+        if not account.terms.ended_at(self.now_ms):
+            return 0
+        has = account.voided if account.terms.voided_ms else account.expired
+        part = max(0, min(need, has, account.expired + account.voided - entered))
+        account.end(-part)
+        if part:
+            self.look_at.add(account.grant_id)
         return part
 
     def _go_beyond(self, grant: int, credits_: int) -> None:

@@ -18,8 +18,10 @@ from billing.reconciliation.continuous.arrivals import Arrivals
 from billing.reconciliation.continuous.audit import SILENT, audit
 from billing.reconciliation.continuous.docket import Docket
 from billing.reconciliation.facts import LedgerFacts
-from billing.reconciliation.laws import grants
+from billing.reconciliation.laws import grants, spent
 from billing.reconciliation.pursuit import Pursuit
+from billing.reconciliation.repair import records
+from billing.reconciliation.repair.corrections import Correction
 from billing.reconciliation.report import Law
 from billing.task.runtime import Runtime
 
@@ -32,6 +34,9 @@ _WITHOUT_MAX: Final = 4
 
 TOO_MANY: Final = "too many clients differ at once"
 ON_THEIR_WAY: Final = "events may be on their way: nothing proves that the log has them all"
+
+#: Who asks for a rebuild that nobody else has asked for.
+RECONCILER: Final = "the continuous reconciler"
 
 _COMPARED: Final = (Law.GRANTS, Law.SPENT)
 
@@ -122,5 +127,19 @@ class Chase:
         if not (proven or one.without >= _WITHOUT_MAX) or pursuit.left_out(0.0) is not None:
             return False
         differing = [*grants.in_ledger(ledger), *pursuit.discrepancies(0.0)]
+        self._rebuild(one, found, ledger)
         self._docket.judge(pursuit.client_id, _COMPARED, differing)
         return True
+
+    def _rebuild(self, one: _Pursued, found: BucketReading, ledger: LedgerFacts) -> None:
+        """Ask for the rebuild of a bucket that has what PostgreSQL has lost: nothing that is posted mends it."""
+        balance = found.balance
+        if balance is None or balance.epoch != ledger.epoch:
+            return
+        lost = next(spent.lost_postings(balance, ledger), None)
+        if lost is None:
+            return
+        made = Correction(client_id=found.client_id, shard=one.shard, epoch=ledger.epoch, rebuild=lost.found)
+        # By itself, and before it is named: a rebuild too many does no harm.
+        with self._engine.begin() as connection:
+            records.write(connection, self._docket.run_id, made, RECONCILER)

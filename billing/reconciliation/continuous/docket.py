@@ -51,13 +51,13 @@ class Docket:
             return
         changes = self.standing.judge(client_id, {law.value for law in laws}, found)
         for one, why in changes.closed:
-            keeping.close_one(self.connection, self._run(), one, why)
+            keeping.close_one(self.connection, self.run_id, one, why)
             self.standing.remove(one)
             grant = "" if one.thing.grant_id is None else f", grant {one.thing.grant_id}"
             text = f"billing: {one.thing.law}: client {client_id}{grant}: {why}: {one.found}"
             self._lines.append((logging.WARNING, text))
         for new in changes.opened:
-            self.standing.add(keeping.open_one(self.connection, self._run(), new))
+            self.standing.add(keeping.open_one(self.connection, self.run_id, new))
             self._lines.append((logging.ERROR, f"billing: {new.text}"))
 
     def stands(self, law: Law, client_id: str) -> bool:
@@ -70,7 +70,9 @@ class Docket:
             logger.log(level, "%s", " ".join(text.split()))
         self._lines.clear()
 
-    def _run(self) -> int:
+    @property
+    def run_id(self) -> int:
+        """The run that the present pass writes into; the first to need it begins it."""
         if self._run_id is None:
             self._run_id = keeping.begin_run(self.connection, self._began)
         return self._run_id

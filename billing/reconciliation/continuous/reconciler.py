@@ -1,8 +1,9 @@
 """Compares every bucket with ledger and log, over and over, a slice at a time; one worker of the fleet leads.
 
-It only reads, but for its own rows. What it finds is written with the place that it reached, in one transaction: a
-leader that dies is replaced, and the next one goes on there. No step lasts long, and all steps together take no more
-than their share of one core (L9).
+It only reads, but for its own rows, and one repair that nobody need think about: a bucket that has what PostgreSQL has
+lost is rebuilt, on record. What it finds is written with the place that it reached, in one transaction: a leader that
+dies is replaced, and the next one goes on there. No step lasts long, and all steps together take no more than their
+share of one core (L9).
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from billing.connections import postgres
+from billing.ledger import postings
+from billing.ledger.postings import Refused
 from billing.reconciliation.continuous import keeping
 from billing.reconciliation.continuous.standing import Standing
 from billing.task.runtime import Runtime
@@ -35,7 +37,10 @@ class Pass:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Status:
-    """The reconciler as of now. `stands` are the first of `standing` discrepancies."""
+    """The reconciler as of now. `stands` are the first of `standing` discrepancies.
+
+    `refused`: the first postings that buckets do not take, by which the log is no difference and not in them either.
+    """
 
     on: bool
     passes: int
@@ -44,6 +49,7 @@ class Status:
     last_pass: Pass | None
     standing: int
     stands: tuple[Standing, ...]
+    refused: tuple[Refused, ...] = ()
 
     @property
     def not_compared(self) -> int:
@@ -53,7 +59,7 @@ class Status:
     @property
     def ok(self) -> bool:
         """Whether it is at work, and everything was compared and agrees."""
-        return self.last_pass is not None and not (self.late or self.standing or self.not_compared)
+        return self.last_pass is not None and not (self.late or self.standing or self.not_compared or self.refused)
 
 
 def read_status(runtime: Runtime) -> Status:
@@ -62,6 +68,7 @@ def read_status(runtime: Runtime) -> Status:
     with postgres.reaching(settings), runtime.engine.connect() as connection:
         place = keeping.place_of(connection)
         stands = keeping.standing(connection, SHOWN_MAX)
+        refused = postings.refused(connection, SHOWN_MAX)
         standing = keeping.count_standing(connection) if len(stands) == SHOWN_MAX else len(stands)
     last = _pass(place.last_pass) if place is not None and place.last_pass else None
     age = None if last is None else max(runtime.clock.now() - last.finished_at, timedelta()).total_seconds()
@@ -74,6 +81,7 @@ def read_status(runtime: Runtime) -> Status:
         last_pass=last,
         standing=standing,
         stands=tuple(stands),
+        refused=tuple(refused),
     )
 
 

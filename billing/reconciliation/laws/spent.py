@@ -10,11 +10,16 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from billing.core.credits import NO_GRANT
+from billing.credits.posting import Posted
 from billing.credits.values import Balance
 from billing.reconciliation.facts import LedgerFacts
 from billing.reconciliation.report import Discrepancy, Law
+
+#: Of a grant that nothing was ever posted to.
+NOTHING: Final = Posted(version=0, credits=0, restored=0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,8 +48,9 @@ def differences(balance: Balance, ledger: LedgerFacts, at_ms: int) -> Iterator[D
     """Yield the grants whose spending differs at a moment. Empty too if only that very millisecond is in question.
 
     A bucket says apart what the log has beyond what a grant had (`beyond`), and what was posted to it; what is still to
-    be posted is in the log, or was taken twice, and is no difference.
+    be posted is in the log, or was taken twice, and is no difference. Posted what PostgreSQL never will again is one.
     """
+    yield from lost_postings(balance, ledger)
     of_log, in_redis, waits = cut(ledger, at_ms), of_bucket(balance), waiting(balance, ledger)
     for grant_id in sorted(in_redis.keys() | of_log.spent.keys() | of_log.unsure.keys() | waits.keys()):
         said, wait = in_redis.get(grant_id, 0), waits.get(grant_id, 0)
@@ -66,10 +72,32 @@ def differences(balance: Balance, ledger: LedgerFacts, at_ms: int) -> Iterator[D
 
 
 def waiting(balance: Balance, ledger: LedgerFacts) -> dict[int, int]:
-    """Return what is posted to each grant in PostgreSQL and not in the bucket."""
-    seen = {grant: posted.credits for grant, posted in balance.posted.items()}
-    waits = {grant: ledger.posted.get(grant, 0) - seen.get(grant, 0) for grant in ledger.posted.keys() | seen.keys()}
+    """Return what is posted to each grant in PostgreSQL and not in the bucket: only what a bucket will still take."""
+    waits = {
+        grant: told.credits - balance.posted.get(grant, NOTHING).credits
+        for grant, told in ledger.posted.items()
+        if told.version > balance.posted.get(grant, NOTHING).version
+    }
     return {grant: credits_ for grant, credits_ in waits.items() if credits_}
+
+
+def lost_postings(balance: Balance, ledger: LedgerFacts) -> Iterator[Discrepancy]:
+    """Yield what the bucket was told and PostgreSQL does not know (any more): it has lost its last transactions.
+
+    PostgreSQL was read after the bucket, and commits a version before anybody tells it. A version that it uses again
+    the bucket takes for seen, so that no posting mends this: a rebuild does.
+    """
+    for grant_id, seen in sorted(balance.posted.items()):
+        told = ledger.posted.get(grant_id, NOTHING)
+        if told.version < seen.version or (told.version == seen.version and told != seen):
+            found = (
+                f"postings: the bucket has version {seen.version} ({seen.credits:+,}), PostgreSQL is at version "
+                f"{told.version} ({told.credits:+,}): it has lost transactions"
+            )
+            row = {"table": "posting", "client_id": balance.client_id, "grant_id": grant_id, "version": told.version}
+            yield Discrepancy(
+                law=Law.SPENT.value, client_id=balance.client_id, grant_id=grant_id, found=found, rows=(row,)
+            )
 
 
 def of_bucket(balance: Balance) -> dict[int, int]:

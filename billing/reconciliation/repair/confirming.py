@@ -11,15 +11,13 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from sqlalchemy import ARRAY, Connection, Text, bindparam, text
-
 from billing.core.clock import to_milliseconds
 from billing.core.shards import shard_of
 from billing.credits.auditing import BucketReading
 from billing.reconciliation import reading
 from billing.reconciliation.continuous.arrivals import Arrivals
 from billing.reconciliation.continuous.audit import SILENT, audit
-from billing.reconciliation.repair.corrections import Correction, Posted, correction
+from billing.reconciliation.repair.corrections import Correction, correction
 from billing.task.runtime import Runtime
 
 #: The pause between two rounds, and how long a proof is waited for beyond `billing_reconcile_wait_seconds`.
@@ -30,11 +28,6 @@ _OLDEST = _LATEST = 2
 _TWICE: Final = 2
 
 NO_PROOF: Final = "nothing proves that the log has all events: see whether a worker with --fulfillment runs"
-
-_POSTED = text("""
-SELECT client_id, grant_id, credits, restored FROM posting JOIN client USING (client_id, epoch)
-WHERE client_id = ANY(:ids)
-""").bindparams(bindparam("ids", type_=ARRAY(Text)))
 
 
 class Confirming:
@@ -76,7 +69,6 @@ class Confirming:
         }
         with reading.snapshot(runtime.settings, runtime.engine) as connection:
             ledger = reading.ledger_facts(connection, since)
-            posted = _posted(connection, list(shards))
         found: dict[str, Correction] = {}
         unproven: dict[int, int] = {}
         for client_id, shard in shards.items():
@@ -85,7 +77,7 @@ class Confirming:
                 gone = "PostgreSQL has no such client"
                 found[client_id] = Correction(client_id=client_id, shard=shard, epoch=0, unknown=gone)
                 continue
-            made = [correction(one, facts, posted[client_id]) for one in of_client]
+            made = [correction(one, facts) for one in of_client]
             decided = self._decide(made)
             if decided is not None:
                 found[client_id] = decided
@@ -109,13 +101,6 @@ class Confirming:
                     return made
                 sure.append(made)
         return None
-
-
-def _posted(connection: Connection, ids: list[str]) -> dict[str, dict[int, Posted]]:
-    found: dict[str, dict[int, Posted]] = collections.defaultdict(dict)
-    for row in connection.execute(_POSTED, {"ids": ids}):
-        found[row.client_id][row.grant_id] = Posted(credits=row.credits, restored=row.restored)
-    return found
 
 
 def _slices(ids: Sequence[str], size: int) -> list[Sequence[str]]:

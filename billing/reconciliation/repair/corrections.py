@@ -12,17 +12,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from billing.credits.auditing import BucketReading
+from billing.credits.posting import Posted
 from billing.credits.values import Balance, GrantBalance
 from billing.reconciliation.facts import LedgerFacts
 from billing.reconciliation.laws import bucket, grants, holds, spent
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Posted:
-    """The totals of a grant that PostgreSQL has posted; the bucket may not have all of it yet."""
-
-    credits: int
-    restored: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +57,7 @@ class Correction:
         return any(one.credits for one in self.postings)
 
 
-def correction(reading: BucketReading, ledger: LedgerFacts, posted: Mapping[int, Posted]) -> Correction:
+def correction(reading: BucketReading, ledger: LedgerFacts) -> Correction:
     """Return what puts right the bucket of a reading, by what PostgreSQL said after it."""
     made = Correction(client_id=reading.client_id, shard=reading.shard, epoch=ledger.epoch, at_ms=reading.at_ms)
     doubt = next((f"grant {found.grant_id}: {found.found}" for found in grants.in_ledger(ledger)), None)
@@ -77,10 +70,10 @@ def correction(reading: BucketReading, ledger: LedgerFacts, posted: Mapping[int,
         return dataclasses.replace(made, rebuild=rebuild or "its bucket is missing")
     if any(spent.cut(ledger, reading.at_ms).unsure.values()):
         return dataclasses.replace(made, unknown="an event was settled in the very millisecond of the reading")
-    postings = _postings(balance, ledger, reading.at_ms, posted)
+    postings = _postings(balance, ledger, reading.at_ms)
     if postings and reading.lent is None:
         return dataclasses.replace(made, unknown="its shard has too many holds to look at in one step")
-    odd = not postings and bool(list(bucket.differences(reading))) and not _is_posted_to(balance, posted)
+    odd = not postings and bool(list(bucket.differences(reading))) and not _is_posted_to(balance, ledger)
     return dataclasses.replace(made, postings=postings, rebuild="its amounts do not add up" if odd else None)
 
 
@@ -92,7 +85,8 @@ def _rebuilds(reading: BucketReading, ledger: LedgerFacts) -> Iterator[str]:
         return
     if balance.epoch != ledger.epoch:
         yield f"its bucket is of epoch {balance.epoch}, PostgreSQL is at {ledger.epoch}"
-    for found in (*grants.in_bucket(balance, ledger), *holds.differences(reading)):
+    lost = spent.lost_postings(balance, ledger)
+    for found in (*lost, *grants.in_bucket(balance, ledger), *holds.differences(reading)):
         yield f"grant {found.grant_id}: {found.found}"
     if set(balance.order) - {grant.grant_id for grant in balance.grants}:
         yield "its bucket has a grant that it was never granted"
@@ -107,14 +101,12 @@ def _rebuilds(reading: BucketReading, ledger: LedgerFacts) -> Iterator[str]:
             yield f"grant {grant.grant_id}: its amounts do not add up, and it has ended"
 
 
-def _postings(
-    balance: Balance, ledger: LedgerFacts, at_ms: int, posted: Mapping[int, Posted]
-) -> tuple[GrantCorrection, ...]:
+def _postings(balance: Balance, ledger: LedgerFacts, at_ms: int) -> tuple[GrantCorrection, ...]:
     of_log, of_bucket = spent.cut(ledger, at_ms).spent, spent.of_bucket(balance)
     made = []
     by_id = {grant.grant_id: grant for grant in balance.grants}
-    for grant_id in sorted(of_log.keys() | of_bucket.keys() | by_id.keys() | posted.keys()):
-        waits = _waits(balance, grant_id, posted)
+    for grant_id in sorted(of_log.keys() | of_bucket.keys() | by_id.keys() | ledger.posted.keys()):
+        waits = _waits(balance, grant_id, ledger)
         in_log, in_bucket = of_log.get(grant_id, 0), of_bucket.get(grant_id, 0)
         credits_ = in_log - waits.credits - in_bucket
         grant = by_id.get(grant_id)
@@ -130,18 +122,15 @@ def _residual(grant: GrantBalance) -> int:
     return grant.granted - used
 
 
-def _waits(balance: Balance, grant_id: int, posted: Mapping[int, Posted]) -> Posted:
+def _waits(balance: Balance, grant_id: int, ledger: LedgerFacts) -> Posted:
     """Return what is posted to a grant and not in its bucket."""
-    total, seen = posted.get(grant_id), balance.posted.get(grant_id)
-    return Posted(
-        credits=(total.credits if total else 0) - (seen.credits if seen else 0),
-        restored=(total.restored if total else 0) - (seen.restored if seen else 0),
-    )
+    total, seen = ledger.posted.get(grant_id, spent.NOTHING), balance.posted.get(grant_id, spent.NOTHING)
+    return Posted(version=total.version, credits=total.credits - seen.credits, restored=total.restored - seen.restored)
 
 
-def _is_posted_to(balance: Balance, posted: Mapping[int, Posted]) -> bool:
+def _is_posted_to(balance: Balance, ledger: LedgerFacts) -> bool:
     """Whether something is posted already that the bucket has not."""
-    waits = [_waits(balance, grant_id, posted) for grant_id in posted.keys() | balance.posted.keys()]
+    waits = [_waits(balance, grant_id, ledger) for grant_id in ledger.posted]
     return any(one.credits or one.restored for one in waits)
 
 
