@@ -7,6 +7,8 @@ stands first.
 from __future__ import annotations
 
 import collections
+import functools
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +16,10 @@ from typing import Any
 from billing.core.errors import Unreachable
 from billing.events.links import Outgoing
 from billing.events.publisher import PartlyPublished
+from billing.task.headers import identify
+
+#: The one task that there is.
+TASK = "simulated"
 
 
 @dataclass(kw_only=True, eq=False)
@@ -36,6 +42,11 @@ class Message:
     def id(self) -> str:
         """The task's id, as Celery's request has it."""
         return self.task_id
+
+    @functools.cached_property
+    def run_id(self) -> uuid.UUID:
+        """The run that it is a delivery of."""
+        return identify(self, self.client_id, TASK).run_id
 
 
 @dataclass(kw_only=True)
