@@ -55,6 +55,8 @@ class Auditor:
         #: Run to when it was first admitted, and when Redis last forgot something.
         self._admitted_ms: dict[uuid.UUID, int] = {}
         self._lost_ms = -1
+        #: Runs of whose events the broker did not take one.
+        self._not_taken: set[uuid.UUID] = set()
         self.admitted = self.refused = self.late = self.debts = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -99,10 +101,15 @@ class Auditor:
         """Remember which process knows that a run succeeded."""
         self._finishers.setdefault(run_id, []).append(process)
 
-    def excuse_what_is_lost(self) -> None:
+    def not_taken(self, body: bytes) -> None:
+        """Remember that the broker has not confirmed an event."""
+        self._not_taken |= _runs([body])
+
+    def excuse_what_is_lost(self, killed: Process | None = None) -> None:
         """Excuse the charges that nobody knows of any more, if both who knew of them are gone: its process and Redis.
 
         A process that lives may forget no charge that is not safe; nor may one that dies, while Redis forgets nothing.
+        One that was told of a lost bucket before it died has tried to publish the charge, and the broker was away.
         """
         for run_id in self.succeeded.keys() - self.excused - self._known():
             settlement = self._settlers.get(run_id)
@@ -116,8 +123,13 @@ class Auditor:
                 raise LawBroken(f"L3: process {living[0].number} lives and forgot the charge of run {run_id}: {story}")
             if self._lost_ms < self._admitted_ms[run_id]:
                 raise LawBroken(f"L3: a killed process lost the charge of run {run_id}, and Redis nothing: {story}")
+            why = "its process and Redis' tail were both lost"
+            if killed is not None and run_id in killed.refused:
+                if run_id not in self._not_taken:
+                    raise LawBroken(f"L3: a killed process kept the charge of run {run_id} to itself: {story}")
+                why += ", and the broker away"
             self.excused.add(run_id)
-            self._world.counts["excused: its process and Redis' tail were both lost"] += 1
+            self._world.counts[f"excused: {why}"] += 1
 
     def release(self, client_id: str, run_id: uuid.UUID, token: str) -> ReleaseOutcome:
         """Release, and check that no charge is on its way to the bucket that the hold has kept covered (L1)."""

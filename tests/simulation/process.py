@@ -70,16 +70,26 @@ class _Runtime:
     def __init__(self, world: World, clock: MachineClock) -> None:
         buckets = Wire(world.observed, world.chance, world.rates, is_up=lambda: world.redis_up)
         broker = Wire(world.broker, world.chance, world.rates, is_up=world.broker.is_up)
-        self.settings, self.clock, self.buckets, self.publisher = world.settings, clock, buckets, Publishing(broker)
+        publisher = Publishing(broker, world.observed.not_taken)
+        self.settings, self.clock, self.buckets, self.publisher = world.settings, clock, buckets, publisher
         self.prices, self.records = _Prices(world.book), Wire(_Records(world), world.chance, world.rates)
 
 
 class _Lifecycle(Lifecycle):
     def __init__(self, runtime: Any) -> None:
         super().__init__(runtime)
+        #: Runs of which this process was told that no bucket takes them now.
+        self.refused: set[uuid.UUID] = set()
         # Both pay and renew when the world lets them, not in a thread.
         for loop in (self.pending, self.renewal):
             vars(loop)["_start"] = lambda: None
+
+    def _settle(self, run: Run) -> None:
+        try:
+            super()._settle(run)
+        except Recovering:
+            self.refused.add(run.identity.run_id)
+            raise
 
 
 @dataclass(kw_only=True, eq=False)
@@ -113,6 +123,11 @@ class Process:
         """Return the runs whose settle is kept here, or whose event."""
         owed = {run.identity.run_id for run in self._runs.values() if run.outcome is Outcome.PENDING}
         return owed | {uuid.UUID(json.loads(message.body)["run_id"]) for message in self._lifecycle.events._kept}
+
+    @property
+    def refused(self) -> set[uuid.UUID]:
+        """The runs of which it was told that no bucket takes them now."""
+        return self._lifecycle.refused
 
     def step(self) -> None:
         """Do one thing; raises `Killed`."""

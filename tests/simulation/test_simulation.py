@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from billing.credits.twin.memory import Memory
+from billing.events.links import Outgoing
 from billing.fulfillment import verdicts
 from billing.fulfillment.verdicts import Settled, Verdict, judge
 from billing.task import reaper
+from billing.task.lifecycle import Lifecycle
+from billing.task.publishing import Events
+from billing.task.run import Run
 from tests.simulation.auditor import LawBroken
 from tests.simulation.run import REST_EVERY, run
 
@@ -61,11 +65,23 @@ def same_server(_: Memory) -> None:
     """Have a server that came back be taken for the one that went."""
 
 
+def only_kept(self: Lifecycle, run: Run) -> None:
+    """Keep a settle that is refused, and tell nobody."""
+    self._settle(run)
+
+
+def left_to_the_relay(_: Events, messages: Sequence[Outgoing], *, first: bool = False) -> None:
+    """Keep no event that was not confirmed."""
+    assert first or len(messages) == 1
+
+
 BROKEN: dict[str, tuple[object, str, Callable[..., Any]]] = {
     "what is new is never taken": (verdicts, "judge", never_taken),
     "what was charged twice is never given back": (verdicts, "judge", never_given_back),
     "what is new is always taken": (verdicts, "judge", always_taken),
     "the reaper believes no result": (reaper, "_succeeded", nobody_succeeded),
+    "a settle that is refused is only kept": (Lifecycle, "_settle_or_charge", only_kept),
+    "an event that is not confirmed is left to the relay": (Events, "_keep", left_to_the_relay),
     "a server that came back with less is trusted": (Memory, "restart", same_server),
 }
 

@@ -189,7 +189,8 @@ class World:
         self.counts[f"refused: {type(error).__name__}"] += 1
         self.store(message, FAILURE)
         # The same run may have succeeded before, in a process that was killed before it settled.
-        self.observed.excuse_what_is_lost()
+        if message.run_id in self.observed.succeeded:
+            self.observed.excuse_what_is_lost()
 
     def admitted(self, client_id: str) -> None:
         """Check that only a trusted shard admits (L6)."""
@@ -232,7 +233,7 @@ class World:
                 self.unacked.discard(message)
                 self.broker.tasks.append(message)
         self.processes[number] = Process(self, number)
-        self.observed.excuse_what_is_lost()
+        self.observed.excuse_what_is_lost(process)
 
     def _unrest(self) -> str:
         """Return what is still going on, an empty text if nothing is."""
