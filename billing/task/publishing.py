@@ -89,6 +89,8 @@ class Events:
                 self._keep(left, first=True)
             if left:
                 break
+        if not self._kept:
+            self._is_over = False
 
     def _published(self, messages: Sequence[Outgoing]) -> list[Outgoing]:
         """Publish some events; return those that the broker did not take."""
@@ -140,8 +142,6 @@ class Events:
         with self._lock:
             taken = [self._kept.popleft() for _ in range(min(SLICE, len(self._kept)))]
             self._bytes -= sum(len(message.body) for message in taken)
-            if not taken:
-                self._is_over = False
         return taken
 
     def _shard_of(self, client_id: str) -> int:
