@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from billing.core.errors import Refusing, Retryable, Unreachable
 from billing.core.shards import shard_of
 from billing.credits.values import ReleaseOutcome
 from billing.task.pending import Pending
-from billing.task.renewal import Renewal
 from billing.task.run import Run
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ _NOT_YET: Final = (ReleaseOutcome.RECOVERING, ReleaseOutcome.CORRUPT)
 class Releases:
     """The runs of one process whose holds are to be given back. `pending` calls `release` whenever it pays."""
 
-    def __init__(self, runtime: Runtime, renewal: Renewal, pending: Pending) -> None:
-        self._runtime, self._renewal, self._pending = runtime, renewal, pending
+    def __init__(self, runtime: Runtime, pending: Pending, renew_no_more: Callable[[Run], None]) -> None:
+        self._runtime, self._pending, self._renew_no_more = runtime, pending, renew_no_more
         self._runs: dict[uuid.UUID, Run] = {}
         #: Those of which PostgreSQL has said so. It stays true: a bucket that forgets it is rebuilt from the log.
         self._told: set[uuid.UUID] = set()
@@ -52,7 +52,7 @@ class Releases:
         run.renewed_until = min(run.renewed_until, clock.monotonic() + settings.hold_age_max_seconds)
         if (twin := self._runs.get(run.identity.run_id)) is not None:
             # Another delivery of the same run, in this process: it has the same hold.
-            self._renewal.remove(twin)
+            self._renew_no_more(twin)
         self._runs[run.identity.run_id] = run
         for _, oldest in self._copy()[:-HOLDS_MAX]:
             self._be_done(oldest)
@@ -96,6 +96,6 @@ class Releases:
         return list(self._runs.items())
 
     def _be_done(self, run: Run) -> None:
-        self._renewal.remove(run)
+        self._renew_no_more(run)
         self._runs.pop(run.identity.run_id, None)
         self._told.discard(run.identity.run_id)

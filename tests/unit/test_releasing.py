@@ -72,7 +72,7 @@ def releases(servers: Servers, renewal: Renewal, monkeypatch: pytest.MonkeyPatch
     """Return the holds of a process."""
     monkeypatch.setattr(Pending, "_start", lambda _: None)
     runtime: Any = SimpleNamespace(settings=Settings(), clock=servers, records=servers, buckets=servers)
-    return Releases(runtime, renewal, Pending(lambda entries: entries, servers.node_of))
+    return Releases(runtime, Pending(lambda entries: entries, servers.node_of), renewal.remove)
 
 
 def charged(releases: Releases, renewal: Renewal, number: int = 1) -> Any:
