@@ -69,7 +69,7 @@ class Lifecycle:
         )
         self.renewal = Renewal(runtime.settings.lease_seconds / RENEWALS_PER_LEASE, self.keep, runtime.clock)
         self.events = Events(runtime, self.pending)
-        self.releases = Releases(runtime, self.pending, lambda run: self.renewal.remove(run))
+        self.releases = Releases(runtime, self.pending, lambda run: self.renewal.remove(run))  # noqa: PLW0108 - the same
 
     def begin(self, task: BillableTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Reserve for a delivery that is about to run; raise to refuse it, or to put it off."""
