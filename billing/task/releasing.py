@@ -36,7 +36,8 @@ class Releases:
 
     def __init__(self, runtime: Runtime, pending: Pending, renew_no_more: Callable[[Run], None]) -> None:
         self._runtime, self._pending, self._renew_no_more = runtime, pending, renew_no_more
-        self._runs: dict[uuid.UUID, Run] = {}
+        #: By settlement: two deliveries of one run may end here, and only one of them has the hold.
+        self._runs: dict[str, Run] = {}
         #: Those of which PostgreSQL has said so. It stays true: a bucket that forgets it is rebuilt from the log.
         self._told: set[uuid.UUID] = set()
         self._paused_until = 0.0
@@ -50,22 +51,19 @@ class Releases:
         """Give the hold of a run back later. A charge that no bucket learns of does not keep it for ever (L9)."""
         clock, settings = self._runtime.clock, self._runtime.settings
         run.renewed_until = min(run.renewed_until, clock.monotonic() + settings.hold_age_max_seconds)
-        if (twin := self._runs.get(run.identity.run_id)) is not None:
-            # Another delivery of the same run, in this process: it has the same hold.
-            self._renew_no_more(twin)
-        self._runs[run.identity.run_id] = run
-        for _, oldest in self._copy()[:-HOLDS_MAX]:
+        self._runs[run.settlement_id] = run
+        for oldest in self._waiting()[:-HOLDS_MAX]:
             self._be_done(oldest)
         self._pending.wake()
 
     def release(self) -> None:
         """Give back what can be given back by now. What fails stays; a node that falls silent is waited for once."""
         now = self._runtime.clock.monotonic()
-        for overdue in [run for _, run in self._copy() if run.renewed_until <= now]:
+        for overdue in [run for run in self._waiting() if run.renewed_until <= now]:
             self._be_done(overdue)
         self._ask(now)
         silent: set[str] = set()
-        for run in [run for run_id, run in self._copy() if run_id in self._told]:
+        for run in [run for run in self._waiting() if run.identity.run_id in self._told]:
             node = self._runtime.buckets.node_of(shard_of(run.identity.client_id, self._runtime.settings.shards))
             if node not in silent and not self._is_answered(run):
                 silent.add(node)
@@ -82,20 +80,23 @@ class Releases:
 
     def _ask(self, now: float) -> None:
         """Ask PostgreSQL which of the charges the buckets know."""
-        asked = [(run.identity.client_id, run_id) for run_id, run in self._copy() if run_id not in self._told]
+        runs = {run.identity.run_id: run.identity.client_id for run in self._waiting()}
+        asked = [(client_id, run_id) for run_id, client_id in runs.items() if run_id not in self._told]
         if not asked or now < self._paused_until:
             return
         try:
             self._told |= self._runtime.records.told_charges(asked)
-        except Retryable as error:
+        except Exception as error:
             self._paused_until = now + PAUSE_SECONDS
+            if not isinstance(error, Retryable):
+                raise
             logger.warning("billing: %d holds of charged runs wait for PostgreSQL: %s", len(asked), error)
 
-    def _copy(self) -> list[tuple[uuid.UUID, Run]]:
-        """Return the runs as they are now: other threads add theirs."""
-        return list(self._runs.items())
+    def _waiting(self) -> list[Run]:
+        """Return the runs as they are now, the oldest first: other threads add theirs."""
+        return list(self._runs.values())
 
     def _be_done(self, run: Run) -> None:
         self._renew_no_more(run)
-        self._runs.pop(run.identity.run_id, None)
+        self._runs.pop(run.settlement_id, None)
         self._told.discard(run.identity.run_id)

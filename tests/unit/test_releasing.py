@@ -46,8 +46,9 @@ class Servers:
 
     def release(self, _client_id: str, run_id: uuid.UUID, token: str) -> ReleaseOutcome:
         """Give a hold back."""
-        assert token == "a"
         self.released.append(run_id)
+        if token == "stale":
+            return ReleaseOutcome.STALE
         if isinstance(self.outcome, Exception):
             raise self.outcome
         return self.outcome
@@ -75,11 +76,12 @@ def releases(servers: Servers, renewal: Renewal, monkeypatch: pytest.MonkeyPatch
     return Releases(runtime, Pending(lambda entries: entries, servers.node_of), renewal.remove)
 
 
-def charged(releases: Releases, renewal: Renewal, number: int = 1) -> Any:
+def charged(releases: Releases, renewal: Renewal, number: int = 1, *, token: str = "a") -> Any:
     """Have a direct event charge a run."""
     run: Any = SimpleNamespace(
+        settlement_id=f"{number} {token}",
         identity=SimpleNamespace(run_id=uuid.UUID(int=number), client_id="acme"),
-        hold=SimpleNamespace(token="a"),
+        hold=SimpleNamespace(token=token),
         renewed_until=math.inf,
     )
     renewal.add(run)
@@ -155,3 +157,16 @@ def test_l9_no_hold_waits_for_ever_nor_do_too_many(
     servers.seconds += Settings().hold_age_max_seconds
     releases.release()
     assert (len(releases), list(renewal._runs.values()), servers.released) == (0, [], [])
+
+
+def test_l4_of_two_deliveries_of_a_run_the_one_that_holds_gives_back(
+    releases: Releases, renewal: Renewal, servers: Servers
+) -> None:
+    """Given a run that two deliveries have ended, the later one without the hold, then the hold is given back."""
+    charged(releases, renewal)
+    charged(releases, renewal, token="stale")
+    servers.told.add(uuid.UUID(int=1))
+    releases.release()
+    releases.release()
+    assert servers.released == [uuid.UUID(int=1)] * 2
+    assert (len(releases), len(renewal._runs)) == (0, 0)
