@@ -1,20 +1,19 @@
 """The life of a billed delivery: begin (reserve), succeed (settle, publish), end (release or keep). One parent decides.
 
-`begin` is the gate and may raise; nothing after success may: a settle that Redis did not take is kept and tried
-again, a publish that failed is left to the relay. `end` releases only what this very attempt holds.
+`begin` is the gate and may raise; nothing after success may: a settle whose bucket is lost or being rebuilt is charged
+by a direct event at once, one that Redis did not answer is kept and tried again, and so is a publish that failed. `end`
+releases only what this very attempt holds.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from celery.states import REJECTED, RETRY
 
 from billing.catalog.price_book import PriceBook
-from billing.connections import broker
 from billing.core.clock import to_milliseconds
 from billing.core.errors import (
     BillingError,
@@ -25,7 +24,7 @@ from billing.core.errors import (
     Unreachable,
 )
 from billing.core.limits import RENEWALS_PER_LEASE
-from billing.core.shards import queue_of, shard_of
+from billing.core.shards import shard_of
 from billing.credits.values import (
     ReleaseOutcome,
     ReserveOutcome,
@@ -33,15 +32,16 @@ from billing.credits.values import (
     SettleOutcome,
     SettleReply,
 )
-from billing.events.direct import encode_direct
 from billing.events.usage_event import decode_draft, encode_fragment, encode_head
 from billing.task.definition import Definition
 from billing.task.headers import CLIENT, Identity, Request, identify
 from billing.task.keeping import keep_holds
 from billing.task.outcome import Outcome
 from billing.task.pending import Pending
-from billing.task.putting_off import put_off
+from billing.task.publishing import Events
+from billing.task.putting_off import put_off, seconds_until
 from billing.task.refusals import refusal
+from billing.task.releasing import Releases
 from billing.task.renewal import Renewal
 from billing.task.run import Run, attach_run, prepare
 from billing.task.usage import Recorder
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: What a hold of a run that waits for a retry outlives the retry's eta by, in leases.
-_RETRY_MARGIN_LEASES: Final = 1.0
+_RETRY_LEASES: Final = 2.0
 #: How long a process that ends waits for Redis to take what it owes (L9).
 _CLOSE_SECONDS: Final = 5.0
 
@@ -68,6 +68,8 @@ class Lifecycle:
             lambda shard: runtime.buckets.node_of(shard),  # noqa: PLW0108 - the same
         )
         self.renewal = Renewal(runtime.settings.lease_seconds / RENEWALS_PER_LEASE, self.keep, runtime.clock)
+        self.events = Events(runtime, self.pending)
+        self.releases = Releases(runtime, self.pending, lambda run: self.renewal.remove(run))  # noqa: PLW0108 - the same
 
     def begin(self, task: BillableTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Reserve for a delivery that is about to run; raise to refuse it, or to put it off."""
@@ -126,7 +128,7 @@ class Lifecycle:
             return
         run.settled, run.outcome = True, Outcome.PENDING
         try:
-            self._settle(run)
+            self._settle_or_charge(run)
         except Retryable as error:
             logger.warning("billing: settle of run %s waits: %s", run.identity.run_id, error)
         except Exception:
@@ -137,7 +139,7 @@ class Lifecycle:
             if run.outcome is Outcome.PENDING:
                 shard = shard_of(run.identity.client_id, self.runtime.settings.shards)
                 self.pending.settle_later(
-                    lambda: self._settle_kept(run), lambda: self._charge_directly(run), shard=shard
+                    lambda: self._settle_kept(run), lambda: self._charge_at_last(run), shard=shard
                 )
 
     def end(self, run: Run, state: str | None, outcome: object) -> None:
@@ -148,7 +150,8 @@ class Lifecycle:
         client_id, run_id, token = run.identity.client_id, run.identity.run_id, run.hold.token
         try:
             if state == RETRY:
-                lease = self._seconds_until(outcome) + self.runtime.settings.lease_seconds * (1 + _RETRY_MARGIN_LEASES)
+                waits = seconds_until(outcome, self.runtime.clock.now())
+                lease = waits + _RETRY_LEASES * self.runtime.settings.lease_seconds
                 self.runtime.buckets.renew([(client_id, run_id, lease)])
             elif state == REJECTED and getattr(outcome, "requeue", False):
                 self.runtime.buckets.renew([(client_id, run_id, None)])
@@ -237,9 +240,22 @@ class Lifecycle:
         if self.runtime.settings.publish == "confirm":
             self.publish(settlement.client_id, reply)
 
-    def _settle_kept(self, run: Run) -> None:
+    def _settle_or_charge(self, run: Run) -> None:
+        """Settle, or where the bucket is lost or being rebuilt publish the charge without it. Raises `Retryable`.
+
+        The same settlement may be in Redis after all, its answer lost: its epoch tells the log that it is another one.
+        """
         try:
             self._settle(run)
+        except Recovering as recovering:
+            try:
+                self._charge_directly(run)
+            except Retryable as error:
+                raise Recovering(f"{recovering}; its direct event: {error}") from error
+
+    def _settle_kept(self, run: Run) -> None:
+        try:
+            self._settle_or_charge(run)
         except Retryable:
             raise
         except BillingError:
@@ -248,35 +264,26 @@ class Lifecycle:
             raise
 
     def _charge_directly(self, run: Run) -> None:
+        """Charge without a bucket, which learns of it later; until then the hold keeps what others could spend (L1)."""
+        lines = run.lines(self._book(run))
+        self.events.publish_direct(run, lines)
+        run.outcome, run.credits_charged = Outcome.LATE, sum(line.credits for line in lines)
+        self.releases.add(run)
+        logger.warning("billing: run %s is charged by a direct event", run.identity.run_id)
+
+    def _charge_at_last(self, run: Run) -> None:
         """Charge without Redis, which does not take the settle. Never raises: what fails is logged whole."""
-        self.renewal.remove(run)
-        body = b""
         try:
-            lines = run.lines(self._book(run))
-            now = to_milliseconds(self.runtime.clock.now())
-            body = encode_direct(run.head, lines, settlement_id=run.settlement_id, occurred_at=now)
-            shard = shard_of(run.identity.client_id, self.runtime.settings.shards)
-            queue = queue_of(shard, self.runtime.settings.usage_queues)
-            self.runtime.publisher.publish(queue, body, shard=shard, entry_id=None)
+            self._charge_directly(run)
         except Exception:
-            logger.exception("billing: neither Redis nor the broker took the charge of this run: %s", body or run.head)
-        else:
-            logger.warning("billing: run %s is charged by a direct event", run.identity.run_id)
+            self.renewal.remove(run)
+            unpaid = run.direct or run.head
+            logger.exception("billing: neither Redis nor the broker took the charge of this run: %s", unpaid)
 
     def publish(self, client_id: str, reply: SettleReply) -> None:
-        """Publish a settled event; what is not confirmed stays in the outbox, for the relay."""
-        if reply.event is None or reply.entry_id is None:
-            return
-        settings = self.runtime.settings
-        shard = shard_of(client_id, settings.shards)
-        queue = queue_of(shard, settings.usage_queues)
-        try:
-            self.runtime.publisher.publish(queue, reply.event, shard=shard, entry_id=reply.entry_id)
-        except Retryable as error:
-            logger.warning("billing: an event of client %s waits for the relay: %s", client_id, error)
-            return
-        if broker.confirms(settings):
-            self.pending.confirmed((shard, reply.entry_id))
+        """Publish a settled event; one that is not confirmed is published again, here or by the relay."""
+        if reply.event is not None and reply.entry_id is not None:
+            self.events.publish(client_id, reply.event, reply.entry_id)
 
     def _stage(self, run: Run) -> None:
         """Keep what was recorded with the hold, for the reaper. An unknown SKU raises; Redis being away does not."""
@@ -290,11 +297,3 @@ class Lifecycle:
 
     def _draft_of(self, run: Run) -> bytes:
         return run.draft(self._book(run))
-
-    def _seconds_until(self, outcome: object) -> float:
-        """Return how long a retry waits, from the `Retry` that Celery raised."""
-        when = getattr(outcome, "when", None)
-        if isinstance(when, datetime):
-            now = self.runtime.clock.now()
-            return max(0.0, (when - now if when.tzinfo else when - now.replace(tzinfo=None)).total_seconds())
-        return float(when) if isinstance(when, int | float) else 0.0

@@ -57,10 +57,20 @@ class Pending:
         #: The nodes that did not answer the last time: their settles are tried after the others'.
         self._silent: frozenset[str] = frozenset()
         self._settles: collections.deque[_Kept] = collections.deque()
+        #: What else is done with each payment, after the settles.
+        self._others: list[Callable[[], None]] = []
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._paying = threading.Lock()
+
+    def also(self, pay: Callable[[], None]) -> None:
+        """Have this done, too, whenever debts are paid. What it raises is logged; it is called again."""
+        self._others.append(pay)
+
+    def wake(self) -> None:
+        """See to it that debts are paid from now on."""
+        self._start()
 
     def confirmed(self, entry: Entry) -> None:
         """Remember an outbox entry whose event RabbitMQ has confirmed."""
@@ -105,6 +115,11 @@ class Pending:
         """Do now what is owed; what fails again is kept."""
         with self._paying:
             self._settle_all()
+            for pay in self._others:
+                try:
+                    pay()
+                except Exception:
+                    logger.exception("billing: a debt could not be paid; it is tried again")
             entries = self.take_confirmed()
             if entries:
                 self._left.extend(self._forget(entries))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from celery.exceptions import Ignore, Reject
@@ -57,3 +58,11 @@ def wait_seconds(waits: int, first_seconds: float, chance: float) -> float:
     """Return how long to wait next: doubled each time, bounded, spread over a half of it by `chance` (0 to 1)."""
     full: float = min(WAIT_SECONDS_MAX, first_seconds * 2 ** min(waits, _DOUBLINGS_MAX))
     return full * (0.75 + chance / 2)
+
+
+def seconds_until(retry: object, now: datetime) -> float:
+    """Return how long a retry of the user's own waits, from the `Retry` that Celery raised."""
+    when = getattr(retry, "when", None)
+    if isinstance(when, datetime):
+        return max(0.0, (when - now if when.tzinfo else when - now.replace(tzinfo=None)).total_seconds())
+    return float(when) if isinstance(when, int | float) else 0.0

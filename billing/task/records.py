@@ -6,6 +6,7 @@ Everything else that a run needs is in the buckets and the price book. Under tes
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -15,7 +16,7 @@ from billing.connections import postgres
 from billing.core.errors import BillingError, InvalidValue, Recovering, UnknownClient, Unreachable
 from billing.core.shards import shard_of
 from billing.ledger.corruptions import rebuild_lost
-from billing.task.charged import is_charged
+from billing.task.charged import is_charged, told_charges
 
 if TYPE_CHECKING:
     from billing.task.runtime import Runtime
@@ -30,6 +31,10 @@ class Records(Protocol):
 
     def is_charged(self, run_id: uuid.UUID) -> bool:
         """Return whether the usage history has the run."""
+        ...
+
+    def told_charges(self, runs: Sequence[tuple[str, uuid.UUID]]) -> set[uuid.UUID]:
+        """Return which of these (client, run) the usage history has, their bucket having learned of it."""
         ...
 
     def without_bucket(self, client_id: str, *, missing: bool) -> BillingError:
@@ -52,6 +57,11 @@ class StoredRecords:
         """Return whether the usage history has the run."""
         with postgres.reaching(self._runtime.settings), self._runtime.engine.connect() as connection:
             return is_charged(connection, run_id)
+
+    def told_charges(self, runs: Sequence[tuple[str, uuid.UUID]]) -> set[uuid.UUID]:
+        """Return which of these (client, run) the usage history has, their bucket having learned of it."""
+        with postgres.reaching(self._runtime.settings), self._runtime.engine.connect() as connection:
+            return told_charges(connection, runs)
 
     def without_bucket(self, client_id: str, *, missing: bool) -> BillingError:
         """Return why there is no bucket to take from: only the catalog knows whether the client exists.

@@ -36,6 +36,8 @@ class Run:
     recorder: Recorder
     #: The one act of settling this run: the same on every try, so that an answer that was lost does no harm.
     settlement_id: str = dataclasses.field(default_factory=new_settlement_id)
+    #: The event that charges it where no bucket can, once it was needed: the same on every try.
+    direct: bytes | None = None
     #: Billing has taken it over from the task: it is charged, or its settle is kept until it is (L4).
     settled: bool = False
     #: The monotonic instant until which its lease is renewed; a task's is for as long as it runs (L5).

@@ -133,6 +133,10 @@ class TwinRecords:
         """Return whether the event of a run was published."""
         return any(event.run_id == run_id for event in self._runtime.published.events)
 
+    def told_charges(self, runs: Sequence[tuple[str, uuid.UUID]]) -> set[uuid.UUID]:
+        """Return which of these runs were published: nothing is on its way here."""
+        return {run_id for _, run_id in runs if self.is_charged(run_id)}
+
     def without_bucket(self, client_id: str, *, missing: bool) -> BillingError:
         """Return why there is no bucket to take from."""
         if missing and client_id not in self._runtime.clients:

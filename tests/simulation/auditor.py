@@ -26,6 +26,7 @@ from billing.credits.values import (
 
 if TYPE_CHECKING:
     from billing.events.usage_event import UsageEvent
+    from tests.simulation.process import Process
     from tests.simulation.world import World
 
 
@@ -45,8 +46,17 @@ class Auditor:
         self.succeeded: dict[uuid.UUID, int] = {}
         #: Runs that recorded what Redis did not take: what their draft says may be charged, should their worker die.
         self.unstaged: dict[uuid.UUID, int] = {}
-        #: Runs that a second fault may have cost their charge; each kind is a stated limit, and is counted.
+        #: Runs that two faults have cost their charge, the stated limit: they are counted.
         self.excused: set[uuid.UUID] = set()
+        #: Run to the processes whose bodies of it came to their ends.
+        self._finishers: dict[uuid.UUID, list[Process]] = {}
+        #: Run to the settlement that a bucket took.
+        self._settlers: dict[uuid.UUID, str] = {}
+        #: Run to when it was first admitted, and when Redis last forgot something.
+        self._admitted_ms: dict[uuid.UUID, int] = {}
+        self._lost_ms = -1
+        #: Runs of whose events the broker did not take one.
+        self._not_taken: set[uuid.UUID] = set()
         self.admitted = self.refused = self.late = self.debts = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -63,6 +73,7 @@ class Auditor:
         world.tell(hold.run_id, f"reserve {hold.credits}: {reply.outcome.name}")
         if reply.outcome in (ReserveOutcome.HELD, ReserveOutcome.TAKEN_OVER):
             self.admitted += 1
+            self._admitted_ms.setdefault(hold.run_id, world.clock.elapsed_ms)
             world.admitted(client_id)
             # A takeover that needs nothing more is no admission: its hold was admitted before, or forced.
             if (own is None or hold.credits > own.credits) and hold.credits > max(free, 0):
@@ -80,22 +91,52 @@ class Auditor:
         if reply.outcome is SettleOutcome.SETTLED:
             self.late += reply.late
             self.debts += reply.debt > 0
+            self._settlers[settlement.run_id] = settlement.settlement_id
             self._charge(settlement.run_id, settlement.client_id, sum(settlement.amounts))
             if settlement.run_id in self._world.log.history:
                 self.logged(self._world.log.history[settlement.run_id])
         return reply
 
-    def excuse(self, runs: Iterable[uuid.UUID], why: str) -> None:
-        """Note that these runs may be uncharged, if neither the log, nor the broker, nor Redis knows of them."""
-        buckets, shards = self._buckets, range(self._world.settings.shards)
-        held = {hold.run_id for shard in shards for hold in buckets.held(None, shard)}
-        for run_id in set(runs) - self._safe() - held - self.excused:
+    def finished_by(self, run_id: uuid.UUID, process: Process) -> None:
+        """Remember which process knows that a run succeeded."""
+        self._finishers.setdefault(run_id, []).append(process)
+
+    def not_taken(self, body: bytes) -> None:
+        """Remember that the broker has not confirmed an event."""
+        self._not_taken |= _runs([body])
+
+    def excuse_what_is_lost(self, killed: Process | None = None) -> None:
+        """Excuse the charges that nobody knows of any more, if both who knew of them are gone: its process and Redis.
+
+        A process that lives may forget no charge that is not safe; nor may one that dies, while Redis forgets nothing.
+        One that was told of a lost bucket before it died has tried to publish the charge, and the broker was away.
+        """
+        for run_id in self.succeeded.keys() - self.excused - self._known():
+            settlement = self._settlers.get(run_id)
+            living = [
+                process
+                for process in self._world.processes
+                if (process in self._finishers[run_id] if settlement is None else settlement in process.settlements)
+            ]
+            story = self._world.story(run_id)
+            if living:
+                raise LawBroken(f"L3: process {living[0].number} lives and forgot the charge of run {run_id}: {story}")
+            if self._lost_ms < self._admitted_ms[run_id]:
+                raise LawBroken(f"L3: a killed process lost the charge of run {run_id}, and Redis nothing: {story}")
+            why = "its process and Redis' tail were both lost"
+            if killed is not None and run_id in killed.refused:
+                if run_id not in self._not_taken:
+                    raise LawBroken(f"L3: a killed process kept the charge of run {run_id} to itself: {story}")
+                why += ", and the broker away"
             self.excused.add(run_id)
             self._world.counts[f"excused: {why}"] += 1
 
     def release(self, client_id: str, run_id: uuid.UUID, token: str) -> ReleaseOutcome:
-        """Release, and remember that."""
+        """Release, and check that no charge is on its way to the bucket that the hold has kept covered (L1)."""
         outcome: ReleaseOutcome = self._buckets.release(client_id, run_id, token)
+        log = self._world.log
+        if outcome is ReleaseOutcome.RELEASED and run_id in self.succeeded and not log.is_told(client_id, run_id):
+            raise LawBroken(f"L1: run {run_id} gave its hold back before its charge: {self._world.story(run_id)}")
         self._world.tell(run_id, f"release: {outcome.name}")
         return outcome
 
@@ -109,23 +150,32 @@ class Auditor:
         """Believe the log, where it has a smaller charge of a run than the bucket made: the rest is given back."""
         self._charge(event.run_id, event.client_id, sum(line.credits for line in event.lines), new=False)
 
-    def redis_lost(self) -> None:
+    def redis_lost(self, *, forgot: bool) -> None:
         """Forget what Redis has lost: a charge stands whose event is in the log, at the broker or in an outbox."""
-        bodies: list[bytes] = []
-        for shard in range(self._world.settings.shards):
-            bodies += [entry.event for entry in self._buckets.outbox(shard, older_than_ms=0, count=1_000_000)]
-        for run_id in self._charged.keys() - _runs(bodies) - self._safe():
+        if forgot:
+            self._lost_ms = self._world.clock.elapsed_ms
+        for run_id in self._charged.keys() - self._in_outboxes() - self._safe():
             client_id, credits_ = self._charged.pop(run_id)
             self._sums[client_id] -= credits_
+        self.excuse_what_is_lost()
 
-    def rest_on_redis(self) -> set[uuid.UUID]:
-        """Return the runs that succeeded and of which nobody knows but Redis: no log, broker or living process."""
-        owed = {run_id for process in self._world.processes for run_id in process.owed()}
-        return self.succeeded.keys() - self._safe() - owed
+    def _in_outboxes(self) -> set[uuid.UUID]:
+        shards = range(self._world.settings.shards)
+        entries = (entry for shard in shards for entry in self._buckets.outbox(shard, older_than_ms=0, count=1_000_000))
+        return _runs(entry.event for entry in entries)
 
     def _safe(self) -> set[uuid.UUID]:
         """Return the runs that are in the log, or at the broker."""
         return self._world.log.history.keys() | _runs(body for queue in self._world.broker.usage for body in queue)
+
+    def _known(self) -> set[uuid.UUID]:
+        """Return the runs that are safe, or that Redis, a living process or a message knows of."""
+        world, shards = self._world, range(self._world.settings.shards)
+        held = {hold.run_id for shard in shards for hold in self._buckets.held(None, shard)}
+        known = self._safe() | held | self._in_outboxes()
+        for process in world.processes:
+            known |= process.knows()
+        return known | {message.run_id for message in (*world.broker.tasks, *world.unacked)}
 
     def check(self) -> None:
         """Check every law at a moment when nothing is on its way, nothing runs and nothing is owed."""

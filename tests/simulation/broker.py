@@ -7,13 +7,19 @@ stands first.
 from __future__ import annotations
 
 import collections
-from collections.abc import Sequence
+import functools
+import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from billing.core.errors import Unreachable
 from billing.events.links import Outgoing
 from billing.events.publisher import PartlyPublished
+from billing.task.headers import identify
+
+#: The one task that there is.
+TASK = "simulated"
 
 
 @dataclass(kw_only=True, eq=False)
@@ -36,6 +42,11 @@ class Message:
     def id(self) -> str:
         """The task's id, as Celery's request has it."""
         return self.task_id
+
+    @functools.cached_property
+    def run_id(self) -> uuid.UUID:
+        """The run that it is a delivery of."""
+        return identify(self, self.client_id, TASK).run_id
 
 
 @dataclass(kw_only=True)
@@ -78,18 +89,23 @@ class Broker:
 class Publishing:
     """A publisher over a wire: what it says of a batch that failed halfway is what `Publisher` says."""
 
-    def __init__(self, wire: Any) -> None:
-        self._wire = wire
+    def __init__(self, wire: Any, failed: Callable[[bytes], None] = lambda _: None) -> None:
+        """`failed` is told of each event that was not confirmed."""
+        self._wire, self._failed = wire, failed
 
     def publish(self, queue: int, body: bytes, *, shard: int, entry_id: str | None) -> None:
         """Publish one event; raises `Unreachable`, and then it may have arrived."""
-        self._wire.publish(queue, body, shard=shard, entry_id=entry_id)
+        try:
+            self._wire.publish(queue, body, shard=shard, entry_id=entry_id)
+        except Unreachable:
+            self._failed(body)
+            raise
 
     def publish_batch(self, queue: int, messages: Sequence[Outgoing]) -> None:
         """Publish in order; raises `PartlyPublished` with how many are confirmed."""
         for confirmed, message in enumerate(messages):
             try:
-                self._wire.publish(queue, message.body, shard=message.shard, entry_id=message.entry_id)
+                self.publish(queue, message.body, shard=message.shard, entry_id=message.entry_id)
             except Unreachable as error:
                 raise PartlyPublished(str(error), confirmed=confirmed) from error
 

@@ -124,6 +124,11 @@ class Log:
                 found.setdefault((client_id, epoch), []).append(row)
         return found
 
+    def is_told(self, client_id: str, run_id: uuid.UUID) -> bool:
+        """Whether a run is in the history, and its client's bucket has learned of all that it had to be told."""
+        totals = (total for (client, epoch, _), total in self.totals.items() if (client, epoch) == self._now(client_id))
+        return run_id in self.history and all(total.applied == total.version for total in totals)
+
     def mark_applied(self, client_id: str, epoch: int, rows: Sequence[Posting]) -> None:
         """Note that the bucket has these versions."""
         for row in rows:
@@ -156,6 +161,9 @@ class Log:
         self._follow(verdicts.consequences(sorting, clients, inserted, stored))
         self.letters += [reason for _, reason in sorting.letters]
         self.markers |= {marker.token for marker in sorting.markers}
+
+    def _now(self, client_id: str) -> tuple[str, int]:
+        return client_id, self.epochs[client_id]
 
     def _allot(self, sorting: Sorting) -> None:
         """Have the clients' grants pay new direct events, as `billing.fulfillment.doubts` does."""

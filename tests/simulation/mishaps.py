@@ -31,24 +31,18 @@ class Mishaps:
     def redeploy(self) -> None:
         """Stop a process warmly, and start another in its place."""
         number = self._world.chance.whole(0, len(self._world.processes) - 1)
-        process = self._world.processes[number]
-        owed = process.owed()
         with contextlib.suppress(Killed):
-            process.stop()
-        self._world.observed.excuse(owed, "neither Redis nor the broker answered a process that ended")
+            self._world.processes[number].stop()
         self._world.kill(number)
 
     def lose_redis(self) -> None:
-        """Lose it, unless a finished run rests on it alone: a second fault on top of that is a stated limit."""
-        if self._world.observed.rest_on_redis():
-            self._world.counts["losses put off"] += 1
-            return
+        """Lose it, with all that it has, or with what it wrote last, or with nothing."""
+        redis = self._world.redis
         self._world.counts["losses"] += 1
-        self._world.chance.one_of(
-            (self._world.redis.flush, self._world.redis.restart, self._world.redis.restart_from_snapshot)
-        )()
-        self._world.observed.redis_lost()
-        self._world.tell_of_all("Redis lost")
+        lose = self._world.chance.one_of((redis.flush, redis.restart, redis.restart_from_snapshot))
+        lose()
+        self._world.tell_of_all(f"Redis lost: {lose.__name__}")
+        self._world.observed.redis_lost(forgot=lose != redis.restart)
 
     def lose_a_bucket(self) -> None:
         """Lose one key."""

@@ -6,8 +6,9 @@ Every step may be the last one. What the process owes and renews lives in it and
 from __future__ import annotations
 
 import inspect
+import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +21,9 @@ from billing.task.definition import Definition
 from billing.task.headers import identify
 from billing.task.lifecycle import Lifecycle
 from billing.task.outcome import Outcome
-from billing.task.pending import Pending
 from billing.task.reaper import StoredResult
-from billing.task.renewal import Renewal
 from billing.task.run import Run
-from tests.simulation.broker import Message, Publishing
+from tests.simulation.broker import TASK, Message, Publishing
 from tests.simulation.chance import MachineClock
 from tests.simulation.faults import Killed, Wire
 
@@ -56,6 +55,9 @@ class _Records:
     def is_charged(self, run_id: uuid.UUID) -> bool:
         return run_id in self._world.log.history
 
+    def told_charges(self, runs: Sequence[tuple[str, uuid.UUID]]) -> set[uuid.UUID]:
+        return {run_id for client_id, run_id in runs if self._world.log.is_told(client_id, run_id)}
+
     def without_bucket(self, client_id: str, *, missing: bool) -> BillingError:
         if missing:
             self._world.bucket_missing(client_id)
@@ -68,30 +70,26 @@ class _Runtime:
     def __init__(self, world: World, clock: MachineClock) -> None:
         buckets = Wire(world.observed, world.chance, world.rates, is_up=lambda: world.redis_up)
         broker = Wire(world.broker, world.chance, world.rates, is_up=world.broker.is_up)
-        self.settings, self.clock, self.buckets, self.publisher = world.settings, clock, buckets, Publishing(broker)
+        publisher = Publishing(broker, world.observed.not_taken)
+        self.settings, self.clock, self.buckets, self.publisher = world.settings, clock, buckets, publisher
         self.prices, self.records = _Prices(world.book), Wire(_Records(world), world.chance, world.rates)
-
-
-class _Pending(Pending):
-    """Pays when the world lets it, not in a thread."""
-
-    def _start(self) -> None:
-        pass
-
-
-class _Renewal(Renewal):
-    """Renews when the world lets it, not in a thread."""
-
-    def _start(self) -> None:
-        pass
 
 
 class _Lifecycle(Lifecycle):
     def __init__(self, runtime: Any) -> None:
         super().__init__(runtime)
-        self.pending = _Pending(runtime.buckets.forget_reached, runtime.buckets.node_of)
-        interval = runtime.settings.lease_seconds / RENEWALS_PER_LEASE
-        self.renewal = _Renewal(interval, self.keep, runtime.clock)
+        #: Runs of which this process was told that no bucket takes them now.
+        self.refused: set[uuid.UUID] = set()
+        # Both pay and renew when the world lets them, not in a thread.
+        for loop in (self.pending, self.renewal):
+            vars(loop)["_start"] = lambda: None
+
+    def _settle(self, run: Run) -> None:
+        try:
+            super()._settle(run)
+        except Recovering:
+            self.refused.add(run.identity.run_id)
+            raise
 
 
 @dataclass(kw_only=True, eq=False)
@@ -111,16 +109,25 @@ class Process:
         self._lifecycle = _Lifecycle(_Runtime(world, self.clock))
         self._running: list[_Delivery] = []
         self._runs: dict[uuid.UUID, Run] = {}
+        #: The settlements of its runs: what one of these did, this process knows of.
+        self.settlements: set[str] = set()
         self._renew_at = self._pay_at = self.stalled_until_ms = 0
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing runs here, and nothing is owed."""
-        return not self._running and not self._lifecycle.pending._settles
+        lifecycle = self._lifecycle
+        return not (self._running or lifecycle.pending._settles or len(lifecycle.events) or len(lifecycle.releases))
 
-    def owed(self) -> list[uuid.UUID]:
-        """Return the runs whose settle is kept here."""
-        return [run.identity.run_id for run in self._runs.values() if run.outcome is Outcome.PENDING]
+    def knows(self) -> set[uuid.UUID]:
+        """Return the runs whose settle is kept here, or whose event."""
+        owed = {run.identity.run_id for run in self._runs.values() if run.outcome is Outcome.PENDING}
+        return owed | {uuid.UUID(json.loads(message.body)["run_id"]) for message in self._lifecycle.events._kept}
+
+    @property
+    def refused(self) -> set[uuid.UUID]:
+        """The runs of which it was told that no bucket takes them now."""
+        return self._lifecycle.refused
 
     def step(self) -> None:
         """Do one thing; raises `Killed`."""
@@ -145,6 +152,7 @@ class Process:
 
     def stop(self) -> None:
         """Stop warmly: what runs is over; what is owed is paid, else charged without Redis."""
+        self._lifecycle.pending.pay()
         while self._lifecycle.pending._settles:
             self._lifecycle.pending._settles.popleft().resort()
 
@@ -158,8 +166,8 @@ class Process:
             world.ack(message)
             return
         except BillingError as refused:
-            world.refused(message, refused)
             world.ack(message)
+            world.refused(message, refused)
             return
         world.tell(run.identity.run_id, f"runs in process {self.number}, attempt {message.retries}")
         yield
@@ -168,7 +176,7 @@ class Process:
             yield
         match message.outcomes[min(message.retries, len(message.outcomes) - 1)]:
             case "success":
-                world.succeeded(run, message, self.clock.now())
+                world.succeeded(run, message, self)
                 yield
                 lifecycle.succeed(run)
                 yield
@@ -194,7 +202,7 @@ class Process:
 
     def _begin(self, message: Message) -> Run:
         definition = Definition(
-            task="simulated",
+            task=TASK,
             sku=message.sku,
             client="client_id",
             quantity=message.quantity,
@@ -205,6 +213,7 @@ class Process:
         run = self._lifecycle.prepare_run(definition, identity, message, ((), {}))
         self._lifecycle.hold(run)
         self._runs[run.identity.run_id] = run
+        self.settlements.add(run.settlement_id)
         return run
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import uuid
-from datetime import datetime
 from typing import Final
 
 from celery.states import FAILURE, SUCCESS
@@ -173,12 +172,13 @@ class World:
         """Be done with a message."""
         self.unacked.discard(message)
 
-    def succeeded(self, run: Run, message: Message, now: datetime) -> None:
+    def succeeded(self, run: Run, message: Message, process: Process) -> None:
         """Store the result of a body that has come to its end."""
         quantity = message.quantity if message.recorded is None else message.recorded
         self.observed.succeeded[run.identity.run_id] = quantity * _PRICES[message.sku]
+        self.observed.finished_by(run.identity.run_id, process)
         self.tell(run.identity.run_id, f"{message.task_id} succeeded")
-        self.results.store(message.task_id, StoredResult(state=SUCCESS, stored_at=now))
+        self.results.store(message.task_id, StoredResult(state=SUCCESS, stored_at=process.clock.now()))
 
     def store(self, message: Message, state: str) -> None:
         """Store a result that is no success."""
@@ -188,6 +188,9 @@ class World:
         """Fail a task whose delivery was refused."""
         self.counts[f"refused: {type(error).__name__}"] += 1
         self.store(message, FAILURE)
+        # The same run may have succeeded before, in a process that was killed before it settled.
+        if message.run_id in self.observed.succeeded:
+            self.observed.excuse_what_is_lost()
 
     def admitted(self, client_id: str) -> None:
         """Check that only a trusted shard admits (L6)."""
@@ -224,13 +227,13 @@ class World:
         """Kill a process: what was not acked comes again, what it owed and was not safe may be lost."""
         self.counts["killed processes"] += 1
         process = self.processes[number]
-        self.observed.excuse(process.owed(), "killed while Redis was lost, before the hold was asserted")
         for message in process.unacked():
             # Another delivery of it may have been acked: then it is not given back, as with any broker.
             if message in self.unacked:
                 self.unacked.discard(message)
                 self.broker.tasks.append(message)
         self.processes[number] = Process(self, number)
+        self.observed.excuse_what_is_lost(process)
 
     def _unrest(self) -> str:
         """Return what is still going on, an empty text if nothing is."""

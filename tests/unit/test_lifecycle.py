@@ -12,9 +12,9 @@ import pytest
 
 from billing.catalog.price_book import Price, PriceBook
 from billing.core.clock import SystemClock, from_milliseconds
-from billing.core.errors import Unreachable
+from billing.core.errors import Recovering, Unreachable
 from billing.core.settings import Settings
-from billing.credits.values import Hold, ReserveOutcome, ReserveReply, SettleOutcome, SettleReply
+from billing.credits.values import Hold, ReleaseOutcome, ReserveOutcome, ReserveReply, SettleOutcome, SettleReply
 from billing.events.usage_event import EventHead, encode_head
 from billing.task.lifecycle import Lifecycle
 from billing.task.outcome import Outcome
@@ -33,6 +33,8 @@ class Answers:
         self.settles = list(settles)
         self.settlement_ids: list[str] = []
         self.published: list[bytes] = []
+        self.released: list[str] = []
+        self.broker_away = False
 
     def settle(self, settlement: Any) -> SettleReply:
         """Give the next answer."""
@@ -46,8 +48,24 @@ class Answers:
         """Return the one server."""
         return ""
 
+    def without_bucket(self, client_id: str, *, missing: bool) -> Exception:
+        """Know the client."""
+        assert missing
+        return Recovering(f"client {client_id!r}: its shard is being rebuilt")
+
+    def told_charges(self, runs: Any) -> set[uuid.UUID]:
+        """Have the buckets know of every charge."""
+        return {run_id for _, run_id in runs}
+
+    def release(self, _client_id: str, _run_id: uuid.UUID, token: str) -> ReleaseOutcome:
+        """Give a hold back."""
+        self.released.append(token)
+        return ReleaseOutcome.RELEASED
+
     def publish(self, _queue: int, body: bytes, *, shard: int, entry_id: str | None) -> None:
         """Take a message."""
+        if self.broker_away:
+            raise Unreachable("the broker is away")
         assert entry_id is None
         assert shard >= 0
         self.published.append(body)
@@ -99,6 +117,7 @@ def lifecycle(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> Lifecycle:
         prices=SimpleNamespace(get=lambda: BOOK, renewed=lambda: BOOK),
         buckets=answers,
         publisher=answers,
+        records=answers,
     )
     made = Lifecycle(runtime)
     monkeypatch.setattr(made.renewal, "_start", lambda: None)
@@ -194,3 +213,41 @@ def test_a_process_that_ends_charges_by_a_direct_event(run: Run, monkeypatch: py
     assert b'"epoch":0' in body
     assert b'"grants":[{"grant":0,"credits":5}]' in body
     assert answers.settlement_ids[0].encode() in body
+
+
+@pytest.mark.parametrize("refused", [SettleOutcome.RECOVERING, SettleOutcome.UNKNOWN_CLIENT, SettleOutcome.CORRUPT])
+def test_l3_a_success_whose_bucket_is_lost_is_charged_before_its_message_is_acked(
+    run: Run, monkeypatch: pytest.MonkeyPatch, refused: SettleOutcome
+) -> None:
+    """Given a bucket that is lost, when a run succeeds, then one direct event is out, and Redis is asked no more."""
+    answers = Answers(refused)
+    cycle = lifecycle(answers, monkeypatch)
+    cycle.renewal.add(run)
+
+    cycle.succeed(run)
+
+    (body,) = answers.published
+    assert b'"epoch":0' in body
+    assert answers.settlement_ids[0].encode() in body
+    assert (run.outcome, run.credits_charged) == (Outcome.LATE, 5)
+    assert run in cycle.renewal._runs.values()
+    cycle.pending.pay()
+    assert (answers.released, len(answers.published), len(answers.settlement_ids)) == (["a"], 1, 1)
+    assert not cycle.renewal._runs
+
+
+def test_l3_a_success_that_neither_redis_nor_the_broker_takes_is_kept(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a lost bucket and a broker that is away, then the charge is tried again at both, until one has it."""
+    answers = Answers(*[SettleOutcome.RECOVERING] * 3)
+    answers.broker_away = True
+    cycle = lifecycle(answers, monkeypatch)
+
+    cycle.succeed(run)
+    cycle.pending.pay()
+    assert (run.outcome, answers.published) == (Outcome.PENDING, [])
+    answers.broker_away = False
+    cycle.pending.pay()
+
+    assert (run.outcome, len(answers.published), len(set(answers.settlement_ids))) == (Outcome.LATE, 1, 1)
