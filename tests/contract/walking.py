@@ -21,6 +21,7 @@ from typing import Final
 
 from billing.core.shards import shard_of
 from tests.contract.differential import SENT_AGAIN, Difference, Pair
+from tests.contract.faulty.running import run as faulty
 from tests.contract.hot import Done, HotClient, check
 from tests.contract.operations import Operation, Operations
 from tests.contract.servers import BINARIES, Server, started
@@ -150,8 +151,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=2, choices=range(1, GROUPS + 1))
     parser.add_argument("--kind", choices=list(BINARIES), default="valkey")
     parser.add_argument("--lost-answers", action="store_true", help="send each third call twice")
+    parser.add_argument("--faults", action="store_true", help="kill the server, cut connections, lose what it wrote")
     options = parser.parse_args(arguments)
     seed = secrets.randbits(64) if options.seed is None else options.seed
+    if options.faults:
+        return 0 if faulty(seed, options.operations, options.processes, options.kind) else 1
     walked = run(seed, options.operations, options.processes, options.kind, lost_answers=options.lost_answers)
     return 0 if walked else 1
 
