@@ -58,7 +58,7 @@ class Changes:
         row.kind = kind
         match kind:
             case "grant":
-                row.grant_id, row.credits = row.row_id, self._chance.choice((30, 100, 500, 1_000))
+                row.grant_id, row.credits = row.row_id, self._chance.choice((30, 300, 1_000, 3_000))
                 row.terms = self._grant_terms()
                 self._grants[client_id].append(row.grant_id)
             case "adjust":

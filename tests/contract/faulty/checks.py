@@ -32,21 +32,21 @@ def check_log(ledger: Ledger, told: AtRest) -> None:
     history = ledger.log.history
     for run_id in told.succeeded.keys() ^ history.keys():
         law = "is in the log, and did not succeed" if run_id in history else "succeeded, and is not in the log"
-        raise _breach(f"L3: run {run_id} {law}")
+        raise _breach(f"L3: run {run_id} {law}", run_id)
     for run_id, amounts in told.succeeded.items():
         charged = sum(line.credits for line in history[run_id].lines)
         if charged not in amounts:
-            raise _breach(f"L3: run {run_id} was charged {charged}, and not one of {sorted(amounts)}")
+            raise _breach(f"L3: run {run_id} was charged {charged}, and not one of {sorted(amounts)}", run_id)
 
 
 def check_holds(found: Collection[StoredHold], told: AtRest) -> None:
     """L5: what is held is what the processes hold."""
     there = {hold.run_id: (hold.client_id, hold.credits) for hold in found}
     for run_id in there.keys() - told.holds.keys():
-        raise _breach(f"L5: {there[run_id]} is held by run {run_id}, of which no process knows")
+        raise _breach(f"L5: {there[run_id]} is held by run {run_id}, which no process holds", run_id)
     for run_id, hold in told.holds.items():
         if there.get(run_id) != hold:
-            raise _breach(f"L5: run {run_id} holds {hold}, and in Redis {there.get(run_id)}")
+            raise _breach(f"L5: run {run_id} holds {hold}, and in Redis {there.get(run_id)}", run_id)
 
 
 def check_client(ledger: Ledger, told: AtRest, balance: Balance | None, holds: Sequence[StoredHold]) -> None:
@@ -67,7 +67,10 @@ def _check_ceiling(ledger: Ledger, told: AtRest, balance: Balance) -> None:
     granted = sum(row.credits for row in ledger.log.grants_of(client_id))
     admitted, limit = told.admitted.get(client_id, 0), ledger.limits[client_id]
     if admitted > granted + limit:
-        raise _breach(f"L1: {client_id}: {admitted} credits were admitted of {granted} + {limit}")
+        own = {run for run, (owner, _) in told.holds.items() if owner == client_id}
+        raise _breach(
+            f"L1: {client_id}: {admitted} credits were admitted of {granted} + {limit}: {balance}, held by {own}"
+        )
 
 
 def _check_paid(ledger: Ledger, balance: Balance) -> None:
@@ -113,5 +116,5 @@ def _lent(holds: Sequence[StoredHold], epoch: int) -> Counter[int]:
     return lent
 
 
-def _breach(text: str) -> Breach:
-    return Breach(text)
+def _breach(text: str, run_id: UUID | None = None) -> Breach:
+    return Breach(text, run_id)

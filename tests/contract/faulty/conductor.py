@@ -19,7 +19,7 @@ from tests.contract.faulty.calls import Calls
 from tests.contract.faulty.fleet import Fleet
 from tests.contract.faulty.ledger import Ledger
 from tests.contract.faulty.recovery import Recovery
-from tests.contract.faulty.values import SHARDS, AtRest, Breach, Forget, Go, Rest
+from tests.contract.faulty.values import SHARDS, AtRest, Breach, Describe, Described, Forget, Go, Rest
 from tests.contract.servers import Server
 
 #: How a server comes back.
@@ -29,7 +29,7 @@ HOT: Final = "hot"
 _PER_CLIENT: Final = 100
 #: How far back the end of a file goes: operations, or bytes.
 _COMMANDS: Final = (20, 150)
-_BYTES: Final = (1, 20_000)
+_BYTES: Final = (2_000, 40_000)
 _WAIT_SECONDS: Final = 0.01
 
 
@@ -62,13 +62,21 @@ class Conductor:
             try:
                 self.round(operations)
             except Breach as breach:
-                raise Breach(f"round {self._round}: {breach}") from breach
+                raise Breach(f"round {self._round}: {breach}{self._described(breach)}") from breach
         counts = self.fleet.end() + self.calls.door.cuts + self.recovery.counts + self.counts
         counts["operations"] = sum(self.fleet.done)
         counts["events in the log's queue"] = self.ledger.events
         counts["rows of the log"] = self.ledger.rows
         counts["duplicates in the log's queue"] = self.ledger.log.duplicates
         return counts
+
+    def _described(self, breach: Breach) -> str:
+        """Return what the processes know of the run by which a breach was seen."""
+        if breach.run_id is None:
+            return ""
+        told = [one.text for one in self.fleet.ask(Describe(run_id=breach.run_id), Described)]
+        event = self.ledger.log.history.get(breach.run_id)
+        return "".join(f"\n  {one}" for one in (*told, event) if one)
 
     def round(self, operations: int) -> None:
         """Work on new clients and the hot one, with one death of the server, and check."""
@@ -145,7 +153,7 @@ class Conductor:
         lost = self.recovery.recover(range(SHARDS))
         self.counts[f"killed, and back {kind}"] += 1
         if kind.startswith("without"):
-            self.counts["answered holds that truncations lost"] += lost
+            self.counts["answered commands that truncations lost"] += lost
 
     def restarted(self) -> None:
         """A test's hand on a server that has come back, and is not recovered."""

@@ -12,13 +12,13 @@ from multiprocessing.connection import Connection, wait
 from typing import Final, TypeVar
 
 from tests.contract.faulty.ledger import Ledger
-from tests.contract.faulty.values import SHARDS, Assert, Batch, Breach, Broken, End, Forget, Go, MovedClock, Over, Rest
+from tests.contract.faulty.values import SHARDS, Assert, Batch, Breach, Broken, Describe, End, Forget, Go, MovedClock, Over, Rest
 from tests.contract.faulty.values import Recovered
 from tests.contract.faulty.worker import work
 from tests.waiting import LIMIT_SECONDS
 
 T = TypeVar("T")
-Message = Assert | End | Forget | Go | Recovered | Rest
+Message = Assert | Describe | End | Forget | Go | Recovered | Rest
 
 #: What a process may take to come to rest, which is far more than it needs.
 _ANSWER_SECONDS: Final = 5 * LIMIT_SECONDS

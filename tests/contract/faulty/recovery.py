@@ -34,7 +34,7 @@ class Recovery:
         self.counts: Counter[str] = Counter()
 
     def recover(self, shards: range | set[int]) -> int:
-        """Bring shards back that are lost, or whose buckets are to be written anew; return how many holds were lost."""
+        """Bring shards back that are lost, or whose buckets are to be written anew; return how many answers were lost."""
         for shard in sorted(shards):
             self._calls.surely("close", lambda shard=shard: self._buckets.close(shard))
             self._fleet.trusted[shard] = 0
@@ -48,7 +48,8 @@ class Recovery:
             orphans |= {hold.run_id for hold in held} - asserted
         self._fleet.tell(Recovered(orphans=frozenset(orphans - logged), logged=frozenset(logged)))
         self.counts["recoveries"] += 1
-        return sum(one.lost for one in told)
+        # Holds that are not there any more, and holds that are there again though their settle was answered.
+        return sum(one.lost for one in told) + len(logged)
 
     def _rebuild(self, shard: int, logged: set[UUID]) -> list[StoredHold]:
         for _ in range(_TRIES_MAX):

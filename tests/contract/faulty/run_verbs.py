@@ -72,7 +72,7 @@ class RunVerbs(Reserving):
             self._runs.use(run)
         settlement = run.owed
         assert settlement is not None
-        self._runs.succeed(run, sum(settlement.amounts))
+        self._runs.succeed(run, sum(settlement.amounts), directly=True)
         head = self._runs.head(run.run_id, run.client_id, run.hold.attempt)
         self._publish(
             encode_direct(head, run.used, settlement_id=settlement.settlement_id, occurred_at=self._clock.ms)

@@ -24,7 +24,7 @@ ASKED_FOR: Final = (
     *(f"killed, and back {kind}" for kind in KINDS),
     *(cut.value for cut in Cut),
     "connections refused",
-    "answered holds that truncations lost",
+    "answered commands that truncations lost",
     "refused while recovering",
     "duplicated commands",
     "clock jumps",

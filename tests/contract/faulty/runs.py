@@ -170,9 +170,9 @@ class Runs:
             run.covered = run.unsure = False
             self.ended.append(run)
 
-    def succeed(self, run: Run, amount: int) -> None:
-        """Note that the log has, or will have, a run; the first time counts."""
-        if not run.succeeded and run.covered:
+    def succeed(self, run: Run, amount: int, *, directly: bool = False) -> None:
+        """Note that the log has, or will have, a run; the first time counts. No bucket has admitted a direct charge."""
+        if not run.succeeded and run.covered and not directly:
             self._settled[run.client_id] += min(amount, run.held)
         run.succeeded = True
 

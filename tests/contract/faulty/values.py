@@ -26,7 +26,11 @@ CLOCK_MS: Final = 600_000
 
 
 class Breach(AssertionError):
-    """A law does not hold."""
+    """A law does not hold; the run by which that was seen, if it was one."""
+
+    def __init__(self, text: str, run_id: UUID | None = None) -> None:
+        super().__init__(text)
+        self.run_id = run_id
 
 
 class MovedClock:
@@ -146,6 +150,20 @@ class Forget:
     """All clients but one are gone for good."""
 
     hot: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Describe:
+    """Say all that is known of a run."""
+
+    run_id: UUID
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Described:
+    """What a process knows of a run; nothing, if it is another's."""
+
+    text: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

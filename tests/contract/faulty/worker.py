@@ -24,6 +24,8 @@ from tests.contract.faulty.values import (
     Batch,
     Breach,
     Broken,
+    Describe,
+    Described,
     End,
     Forget,
     Go,
@@ -117,6 +119,8 @@ class Worker:
                 self._rest()
                 self._until = self._calls.answered
                 self._pipe.send(self._runs.report())
+            case Describe(run_id=run_id):
+                self._pipe.send(Described(text=str(self._runs.all.get(run_id, ""))))
             case Forget(hot=hot):
                 self._runs.forget(hot)
                 self._changes.forget(hot)
