@@ -10,7 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, MutableSequence
 from enum import Enum
-from typing import Final, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 import redis
 
@@ -21,26 +21,28 @@ from billing.credits.buckets import Buckets
 from tests.contract.faulty.door import Cut, Door
 from tests.contract.faulty.values import OPTIONS, SHARDS, Breach
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Of so many calls one has its connection cut; of so many cuts one is followed by a while without connections.
-CUT_EVERY: Final = 150
-AWAY_EVERY: Final = 8
+#: Of so many cuts one is followed by a while without connections.
+_AWAY_EVERY: Final = 5
 #: How often a call is sent that must have its answer, before that is a breach (L9).
 TRIES_MAX: Final = 5_000
 
 
 class Calls:
-    """One process' calls. `trusted` has, for each shard, 1 from just before it is verified until its server is dead."""
+    """One process' calls. `trusted` has, for each shard, 1 from just before it is verified until its server is dead.
 
-    def __init__(self, port: int, chance: random.Random, trusted: MutableSequence[int]) -> None:
+    Of `cut_every` calls one has its connection cut.
+    """
+
+    def __init__(self, port: int, chance: random.Random, trusted: MutableSequence[int], cut_every: int) -> None:
+        self._cut_every = cut_every
         self.door = Door(port)
         self.chance = chance
         self.counts: Counter[str] = Counter()
         self._trusted = trusted
-        self._client = connect(
-            Settings(redis_url=f"redis://127.0.0.1:{self.door.port}/0", redis_timeout_seconds=60.0)
-        )
+        self._client = connect(Settings(redis_url=f"redis://127.0.0.1:{self.door.port}/0", redis_timeout_seconds=60.0))
         self.buckets = Buckets(self._client, shards=SHARDS, **OPTIONS)
         #: Whether the last call may have been carried out more than once.
         self.cut = False
@@ -74,15 +76,15 @@ class Calls:
         self.counts[f"{verb} {_outcome(reply)}"] += 1
         return reply
 
-    def surely(self, what: str, act: Callable[[], T]) -> T:
+    def surely(self, act: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
         """Call until there is an answer. Raises `Breach` if there never is."""
         for _ in range(TRIES_MAX):
             self._cut_by_chance()
             try:
-                return act()
+                return act(*arguments, **keywords)
             except Retryable:
                 self.counts["unanswered"] += 1
-        message = f"{what}: no answer to {TRIES_MAX} calls"
+        message = f"L9: no answer to {TRIES_MAX} calls of {act}"
         raise Breach(message)
 
     def once_in(self, times: int) -> bool:
@@ -90,8 +92,8 @@ class Calls:
         return self.chance.randrange(times) == 0
 
     def _cut_by_chance(self) -> None:
-        if self.once_in(CUT_EVERY):
-            self.door.cut(self.chance.choice(tuple(Cut)), away=self.once_in(AWAY_EVERY))
+        if self.once_in(self._cut_every):
+            self.door.cut(self.chance.choice(tuple(Cut)), away=self.once_in(_AWAY_EVERY))
         else:
             self.door.cut(None)
 
@@ -102,7 +104,6 @@ def _outcome(reply: object) -> str:
     late = " late" if getattr(reply, "late", False) else ""
     debt = " debt" if getattr(reply, "debt", 0) else ""
     return f"{found.name if isinstance(found, Enum) else found}{late}{debt}"
-
 
 
 def _is_recovering(reply: object) -> bool:

@@ -1,5 +1,6 @@
-"""What a process writes to the ledger for its clients, and then brings into their buckets: grants, voids, adjustments,
-terms. A row that was not taken stays open and is applied again, the oldest of a client first.
+"""What a process writes to the ledger and then brings into buckets: grants, voids, adjustments, terms.
+
+A row that was not taken stays open and is applied again, the oldest of a client first.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Changes:
         self._number += 1
         row = Row(kind="grant", row_id=self._number, client_id=client_id)
         kind = self._chance.choices(("grant", "adjust", "terms", "void"), (10, 3, 4, 2))[0]
-        if client_id not in self._owned and kind == "terms" or not self._grants[client_id]:
+        if (client_id not in self._owned and kind == "terms") or not self._grants[client_id]:
             kind = "grant"
         row.kind = kind
         match kind:
@@ -113,7 +114,15 @@ class Changes:
         if reply is not None and self._calls.once_in(AGAIN_EVERY):
             self._calls.counts["duplicated commands"] += 1
             again = self._calls.call(shard(row.client_id), f"{row.kind} again:", act)
-            same = (GrantOutcome.ALREADY, VoidOutcome.ALREADY, AdjustOutcome.ALREADY, TermsOutcome.SET, *_WAITING)
+            # A void of a grant that has expired says the same each time.
+            same = (
+                GrantOutcome.ALREADY,
+                VoidOutcome.ALREADY,
+                VoidOutcome.VOIDED,
+                AdjustOutcome.ALREADY,
+                TermsOutcome.SET,
+                *_WAITING,
+            )
             if again is not None and getattr(again, "outcome", again) not in same:
                 message = f"L4: {row} came twice, and was answered {again}"
                 raise Breach(message)

@@ -6,7 +6,7 @@ Nothing here asks the code under test what a balance ought to be: grants, adjust
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
 from billing.credits.values import Balance, StoredHold
@@ -109,10 +109,12 @@ def _check_grants(ledger: Ledger, balance: Balance, holds: Sequence[StoredHold])
 
 
 def _lent(holds: Sequence[StoredHold], epoch: int) -> Counter[int]:
+    """Return what each grant has lent; a hold of another epoch is none of this bucket's, which is then incomplete."""
     lent = Counter[int]()
     for hold in holds:
-        if hold.epoch == epoch:
-            lent.update(hold.grants)
+        if hold.epoch != epoch:
+            raise _breach(f"L6: a bucket of epoch {epoch} does not know of {hold}", hold.run_id)
+        lent.update(hold.grants)
     return lent
 
 

@@ -10,6 +10,8 @@ import itertools
 import random
 import signal
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -25,23 +27,34 @@ from tests.contract.servers import Server
 #: How a server comes back.
 KINDS: Final = ("as it was", "without its last commands", "without its last bytes", "empty")
 HOT: Final = "hot"
+#: Of so many calls one has its connection cut, unless a run says otherwise.
+CUT_EVERY: Final = 150
 #: How many operations a client has, on average.
 _PER_CLIENT: Final = 100
 #: How far back the end of a file goes: operations, or bytes.
-_COMMANDS: Final = (20, 150)
+_COMMANDS: Final = (60, 150)
 _BYTES: Final = (2_000, 40_000)
 _WAIT_SECONDS: Final = 0.01
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Noted:
+    """How long a file was, after so many operations."""
+
+    path: Path
+    size: int
+    at: int
 
 
 class Conductor:
     """One run: so many operations by so many processes on a server."""
 
-    def __init__(self, server: Server, seed: int, processes: int) -> None:
+    def __init__(self, server: Server, seed: int, processes: int, *, cut_every: int = CUT_EVERY) -> None:
         self.server, self._seed = server, seed
         self._chance = random.Random(f"{seed} kills")
         self.ledger = Ledger()
-        self.fleet = Fleet(seed, processes, server.port, self.ledger)
-        self.calls = Calls(server.port, self._chance, self.fleet.trusted)
+        self.fleet = Fleet(seed, processes, server.port, self.ledger, cut_every)
+        self.calls = Calls(server.port, self._chance, self.fleet.trusted, cut_every)
         self.recovery = Recovery(self.calls, self.ledger, self.fleet)
         self.counts: Counter[str] = Counter()
         self._kinds = itertools.cycle(self._chance.sample(KINDS, len(KINDS)))
@@ -56,7 +69,7 @@ class Conductor:
         """Work through rounds of so many operations; return what was done. Raises `Breach`."""
         for number in range(SHARDS):
             self.fleet.trusted[number] = 1
-            assert self.calls.surely("verify", lambda number=number: self.calls.buckets.verify(number, expected=None))
+            assert self.calls.surely(self.calls.buckets.verify, number, expected=None)
         self.open_client(HOT)
         for self._round in range(rounds):
             try:
@@ -85,25 +98,7 @@ class Conductor:
         for client_id in clients:
             self.open_client(client_id)
         self.counts["clients"] += count
-        begun = list(self.fleet.done)
-        share = operations // len(begun)
-        kill_at = sum(begun) + self._chance.randint(share * len(begun) // 3, share * len(begun) * 9 // 10)
-        note_at = kill_at - self._chance.randint(*_COMMANDS)
-        noted: tuple[Path, int] | None = None
-        killed = False
-        self.go(clients, [share] * len(begun))
-        while any(done < before + share for done, before in zip(self.fleet.done, begun, strict=True)):
-            self.fleet.hear(_WAIT_SECONDS)
-            now = sum(self.fleet.done)
-            if noted is None and now >= note_at:
-                path = files.last_file(self.server.folder)
-                noted = path, path.stat().st_size
-            if not killed and now >= kill_at:
-                killed = True
-                self.kill(noted)
-                self.check()
-                self.go(clients, [before + share - done for done, before in zip(self.fleet.done, begun, strict=True)])
-            self.in_passing()
+        self.work(clients, operations)
         told = self.check()
         self.fleet.tell(Forget(hot=HOT))
         self.ledger.forget(HOT, told.holds)
@@ -112,10 +107,37 @@ class Conductor:
         self.recovery.recover(range(SHARDS))
         self.check()
 
+    def work(self, clients: list[str], operations: int) -> None:
+        """Let the processes work, and kill the server meanwhile, after what will then be the end of its file."""
+        begun = list(self.fleet.done)
+        share = operations // len(begun)
+        kill_at = sum(begun) + operations * self._chance.randint(35, 65) // 100
+        note_at = kill_at - self._chance.randint(*_COMMANDS)
+        noted: _Noted | None = None
+        killed = False
+        self.go(clients, [share] * len(begun))
+        while not killed or any(self.left(begun, share)):
+            self.fleet.hear(_WAIT_SECONDS)
+            now = sum(self.fleet.done)
+            if noted is None and now >= note_at:
+                path = files.last_file(self.server.folder)
+                noted = _Noted(path=path, size=path.stat().st_size, at=now)
+            is_due = noted is not None and now >= max(kill_at, noted.at + _COMMANDS[0])
+            if not killed and (is_due or not any(self.left(begun, share))):
+                killed = True
+                self.kill(noted)
+                self.check()
+                self.go(clients, self.left(begun, share))
+            self.in_passing()
+
+    def left(self, begun: Sequence[int], share: int) -> list[int]:
+        """Return how many operations each process has still to do."""
+        return [max(0, before + share - done) for done, before in zip(self.fleet.done, begun, strict=True)]
+
     def open_client(self, client_id: str) -> None:
         """Add a client, with an empty bucket."""
         self.ledger.log.add_client(client_id)
-        outcome = self.calls.surely("open", lambda: self.calls.buckets.open_client(client_id))
+        outcome = self.calls.surely(self.calls.buckets.open_client, client_id)
         assert outcome in (OpenOutcome.OPENED, OpenOutcome.ALREADY), outcome
 
     def go(self, clients: list[str], operations: list[int]) -> None:
@@ -123,7 +145,7 @@ class Conductor:
         count = len(self.fleet.pipes)
         for number, pipe in enumerate(self.fleet.pipes):
             owned = frozenset([*clients[number::count], *([HOT] if number == 0 else [])])
-            pipe.send(Go(clients=tuple(clients), owned=owned, hot=HOT, operations=max(0, operations[number])))
+            pipe.send(Go(clients=tuple(clients), owned=owned, hot=HOT, operations=operations[number]))
 
     def in_passing(self) -> None:
         """Do one thing of the fulfillment worker's: relay an outbox, or post."""
@@ -133,7 +155,7 @@ class Conductor:
         elif number == SHARDS:
             self.recovery.post()
 
-    def kill(self, noted: tuple[Path, int] | None) -> None:
+    def kill(self, noted: _Noted | None) -> None:
         """Kill the server amid its work, and have it come back, in one way or another."""
         kind = next(self._kinds)
         self.server.end(signal.SIGKILL)
@@ -142,8 +164,8 @@ class Conductor:
         path = files.last_file(self.server.folder)
         size = path.stat().st_size
         match kind:
-            case "without its last commands" if noted is not None and noted[0] == path:
-                self.counts["bytes cut off"] += files.cut_to(*noted)
+            case "without its last commands" if noted is not None and noted.path == path:
+                self.counts["bytes cut off"] += files.cut_to(path, noted.size)
             case "without its last commands" | "without its last bytes":
                 self.counts["bytes cut off"] += files.cut_to(path, max(0, size - self._chance.randint(*_BYTES)))
             case "empty":
@@ -156,10 +178,10 @@ class Conductor:
             self.counts["answered commands that truncations lost"] += lost
 
     def restarted(self) -> None:
-        """A test's hand on a server that has come back, and is not recovered."""
+        """Do what a test does to a server that has come back, and is not recovered."""
 
     def rested(self) -> None:
-        """A test's hand on what is about to be checked."""
+        """Do what a test does to what is about to be checked."""
 
     def check(self) -> AtRest:
         """Have everything come to rest, and check every law. Raises `Breach`."""
@@ -171,12 +193,10 @@ class Conductor:
         self.rested()
         checks.check_log(self.ledger, told)
         buckets, surely = self.calls.buckets, self.calls.surely
-        held = [
-            hold for number in range(SHARDS) for hold in surely("held", lambda number=number: buckets.held(None, number))
-        ]
+        held = [hold for number in range(SHARDS) for hold in surely(buckets.held, None, number)]
         checks.check_holds(held, told)
         for client_id in self.ledger.log.epochs:
-            balance = surely("balance", lambda client_id=client_id: buckets.balance(client_id))
+            balance = surely(buckets.balance, client_id)
             own = [hold for hold in held if hold.client_id == client_id]
             checks.check_client(self.ledger, told, balance, own)
             self.counts["clients checked"] += 1

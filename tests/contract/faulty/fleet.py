@@ -7,14 +7,26 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import Counter
-from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from typing import Final, TypeVar
 
 from tests.contract.faulty.ledger import Ledger
-from tests.contract.faulty.values import SHARDS, Assert, Batch, Breach, Broken, Describe, End, Forget, Go, MovedClock, Over, Rest
-from tests.contract.faulty.values import Recovered
-from tests.contract.faulty.worker import work
+from tests.contract.faulty.values import (
+    SHARDS,
+    Assert,
+    Batch,
+    Breach,
+    Broken,
+    Describe,
+    End,
+    Forget,
+    Go,
+    MovedClock,
+    Over,
+    Recovered,
+    Rest,
+)
+from tests.contract.faulty.worker import Place, work
 from tests.waiting import LIMIT_SECONDS
 
 T = TypeVar("T")
@@ -27,7 +39,7 @@ _ANSWER_SECONDS: Final = 5 * LIMIT_SECONDS
 class Fleet:
     """Processes that work on one server."""
 
-    def __init__(self, seed: int, processes: int, port: int, ledger: Ledger) -> None:
+    def __init__(self, seed: int, processes: int, port: int, ledger: Ledger, cut_every: int) -> None:
         self._ledger, self._clock = ledger, MovedClock()
         context = multiprocessing.get_context("spawn")
         #: For each shard, whether it is trusted; for each process, what it has done.
@@ -36,7 +48,11 @@ class Fleet:
         pairs = [context.Pipe() for _ in range(processes)]
         self.pipes: list[Connection] = [ours for ours, _ in pairs]
         self._processes = [
-            context.Process(target=work, args=(number, seed, port, theirs, self.trusted, self.done), daemon=True)
+            context.Process(
+                target=work,
+                args=(Place(number=number, seed=seed, port=port, cut_every=cut_every), theirs, self.trusted, self.done),
+                daemon=True,
+            )
             for number, (_, theirs) in enumerate(pairs)
         ]
         for process, (_, theirs) in zip(self._processes, pairs, strict=True):
@@ -112,5 +128,3 @@ def _received(pipe: Connection) -> object:
     if isinstance(told, Broken):
         raise Breach(told.text)
     return told
-
-

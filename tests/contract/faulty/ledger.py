@@ -36,7 +36,7 @@ class Ledger:
         self.events = self.rows = 0
 
     def enter(self, rows: Iterable[Row]) -> None:
-        """Take rows as they are now. Raises `Breach` where an adjustment took something else than it was entered with."""
+        """Take rows as they are now. Raises `Breach` where an adjustment took something else than before."""
         for row in rows:
             match row.kind:
                 case "grant":
@@ -88,9 +88,7 @@ class Ledger:
             self.final[one.client_id][one.grant_id] = max(expired, one.expired), max(voided, one.voided)
         return entered
 
-    def plan(
-        self, client_id: str, holds: Sequence[StoredHold], repaid: Mapping[int, int], now_ms: int
-    ) -> BucketPlan:
+    def plan(self, client_id: str, holds: Sequence[StoredHold], repaid: Mapping[int, int], now_ms: int) -> BucketPlan:
         """Plan a client's bucket, and enter what the plan brings into it as done."""
         grants = self.log.grants_of(client_id)
         own = sorted(self.adjustments[client_id].items())
@@ -125,9 +123,7 @@ class Ledger:
         log.spent = {hot: log.spent[hot]}
         log.grants = {grant: row for grant, row in log.grants.items() if row.client_id == hot}
         log.history = {run: event for run, event in log.history.items() if run in kept}
-        log.totals = {
-            key: total for key, total in log.totals.items() if key[0] == hot and key[1] == log.epochs[hot]
-        }
+        log.totals = {key: total for key, total in log.totals.items() if key[0] == hot and key[1] == log.epochs[hot]}
         for known in (self.adjustments, self._terms, self.limits, self.final):
             for client_id in [name for name in known if name != hot]:
                 del known[client_id]

@@ -34,9 +34,9 @@ class Recovery:
         self.counts: Counter[str] = Counter()
 
     def recover(self, shards: range | set[int]) -> int:
-        """Bring shards back that are lost, or whose buckets are to be written anew; return how many answers were lost."""
+        """Bring shards back that are lost, or are to be written anew; return how many answers were lost."""
         for shard in sorted(shards):
-            self._calls.surely("close", lambda shard=shard: self._buckets.close(shard))
+            self._calls.surely(self._buckets.close, shard)
             self._fleet.trusted[shard] = 0
         told = self._fleet.ask(Assert(), Asserted)
         asserted = frozenset[UUID]().union(*(one.runs for one in told))
@@ -53,17 +53,12 @@ class Recovery:
 
     def _rebuild(self, shard: int, logged: set[UUID]) -> list[StoredHold]:
         for _ in range(_TRIES_MAX):
-            verified, server = self._calls.surely("server_of", lambda: self._buckets.server_of(shard))
-            asserts = self._calls.surely("asserts_of", lambda: self._buckets.asserts_of(shard))
-            held = self._calls.surely("held", lambda: self._buckets.held(None, shard))
+            verified, server = self._calls.surely(self._buckets.server_of, shard)
+            asserts = self._calls.surely(self._buckets.asserts_of, shard)
+            held = self._calls.surely(self._buckets.held, None, shard)
             if verified != server and self._written(shard, held, logged, (server, asserts)):
                 self._fleet.trusted[shard] = 1
-                opened = self._calls.surely(
-                    "verify",
-                    lambda server=server, asserts=asserts: self._buckets.verify(
-                        shard, expected=server, asserts=asserts
-                    ),
-                )
+                opened = self._calls.surely(self._buckets.verify, shard, expected=server, asserts=asserts)
                 if opened:
                     return held
                 self._fleet.trusted[shard] = 0
@@ -75,26 +70,30 @@ class Recovery:
         """Begin an epoch, and write every bucket of a shard by what ledger, log and surviving holds say."""
         log, surely, buckets = self._ledger.log, self._calls.surely, self._buckets
         clients = [client_id for client_id in log.epochs if shard_of(client_id) == shard]
-        there = surely("epochs", lambda: buckets.epochs(clients))
+        there = surely(buckets.epochs, clients)
         epochs = {client_id: max(log.epochs[client_id], there[client_id]) + 1 for client_id in clients}
         charged = [hold for hold in held if hold.run_id in log.history]
         marks = [(hold.client_id, hold.run_id, log.history[hold.run_id].settlement_id) for hold in charged]
-        surely("mark_logged", lambda: buckets.mark_all_logged(marks))
+        surely(buckets.mark_all_logged, marks)
         logged |= {hold.run_id for hold in charged}
         grants = {client_id: [row.grant_id for row in log.grants_of(client_id)] for client_id in clients}
-        repaid = surely("repaid", lambda: buckets.repaid(grants))
-        now_ms = surely("time", buckets.time_ms)
+        repaid = surely(buckets.repaid, grants)
+        now_ms = surely(buckets.time_ms)
         own: defaultdict[str, list[StoredHold]] = defaultdict(list)
         for hold in sorted(held, key=lambda hold: (hold.created_ms, hold.run_id)):
             if hold.run_id not in log.history:
                 own[hold.client_id].append(hold)
         plans = [
-            (client_id, epochs[client_id], self._ledger.plan(client_id, own[client_id], repaid.get(client_id, {}), now_ms))
+            (
+                client_id,
+                epochs[client_id],
+                self._ledger.plan(client_id, own[client_id], repaid.get(client_id, {}), now_ms),
+            )
             for client_id in clients
         ]
         log.begin(epochs)
         server, asserts = at
-        outcome = surely("rebuild", lambda: buckets.rebuild_all(plans, server=server, asserts=asserts))
+        outcome = surely(buckets.rebuild_all, plans, server=server, asserts=asserts)
         self.counts["buckets rebuilt"] += len(plans)
         return outcome is RebuildOutcome.REBUILT
 
@@ -103,22 +102,20 @@ class Recovery:
     def relay(self, shard: int) -> None:
         """Publish what waits in an outbox."""
         while True:
-            entries = self._calls.surely(
-                "outbox", lambda: self._buckets.outbox(shard, older_than_ms=0, count=_RELAYED_MAX)
-            )
+            entries = self._calls.surely(self._buckets.outbox, shard, older_than_ms=0, count=_RELAYED_MAX)
             if not entries:
                 return
             self._fleet.hear()
             self._fleet.publish([entry.event for entry in entries])
             self.counts["events relayed from the outbox"] += len(entries)
             ids = [(shard, entry.entry_id) for entry in entries]
-            self._calls.surely("forget", lambda ids=ids: self._buckets.forget(ids))
+            self._calls.surely(self._buckets.forget, ids)
 
     def post(self) -> set[int]:
         """Bring postings into their buckets; return the shards that are to be rebuilt for one."""
         wanted = set()
         for (client_id, epoch), rows in self._ledger.log.waiting().items():
-            outcome = self._calls.surely("post", lambda: self._buckets.post(client_id, epoch, rows))
+            outcome = self._calls.surely(self._buckets.post, client_id, epoch, rows)
             self.counts[f"post {outcome.name}"] += 1
             if outcome in (PostOutcome.POSTED, PostOutcome.ALREADY):
                 self._ledger.log.mark_applied(client_id, epoch, rows)
@@ -129,11 +126,11 @@ class Recovery:
     def lapse(self) -> None:
         """End the grants whose time is over."""
         for shard in range(SHARDS):
-            lapsed = self._calls.surely("lapse", lambda: self._buckets.lapse(shard, _GRANTS_MAX))
+            lapsed = self._calls.surely(self._buckets.lapse, shard, _GRANTS_MAX)
             entered = self._ledger.end(lapsed)
             self.counts["grants ended"] += len(entered)
             if entered:
-                self._calls.surely("forget_lapsed", lambda entered=entered: self._buckets.forget_lapsed(entered))
+                self._calls.surely(self._buckets.forget_lapsed, entered)
 
     def settle_down(self) -> None:
         """Bring all that is on its way where it belongs; all processes rest."""

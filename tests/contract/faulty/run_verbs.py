@@ -20,7 +20,7 @@ from tests.contract.faulty.values import Asserted, MovedClock, Recovered, shard
 from tests.contract.servers import Server
 
 #: Of so many events one is published once more.
-_TWICE_EVERY: Final = 50
+_TWICE_EVERY: Final = 25
 
 
 class RunVerbs(Reserving):
@@ -74,9 +74,7 @@ class RunVerbs(Reserving):
         assert settlement is not None
         self._runs.succeed(run, sum(settlement.amounts), directly=True)
         head = self._runs.head(run.run_id, run.client_id, run.hold.attempt)
-        self._publish(
-            encode_direct(head, run.used, settlement_id=settlement.settlement_id, occurred_at=self._clock.ms)
-        )
+        self._publish(encode_direct(head, run.used, settlement_id=settlement.settlement_id, occurred_at=self._clock.ms))
         self._calls.counts["direct events"] += 1
         self._runs.become(run, State.REAPED)
 
@@ -106,7 +104,7 @@ class RunVerbs(Reserving):
         lost = 0
         for run in running:
             hold = msgspec.structs.replace(run.hold, credits=run.held)
-            outcome = self._calls.surely("assert_hold", lambda hold=hold: self._calls.buckets.assert_hold(hold))
+            outcome = self._calls.surely(self._calls.buckets.assert_hold, hold)
             if outcome is AssertOutcome.CORRUPT or (outcome is AssertOutcome.SETTLED and not run.settlements):
                 self._breach(run, f"L6: it holds, and assert_hold answered {outcome}")
             lost += outcome is AssertOutcome.ASSERTED

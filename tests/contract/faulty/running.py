@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
-from tests.contract.faulty.conductor import KINDS, Conductor
+from tests.contract.faulty.conductor import CUT_EVERY, KINDS, Conductor
 from tests.contract.faulty.door import Cut
 from tests.contract.faulty.values import Breach
 from tests.contract.servers import BINARIES, started
@@ -40,22 +40,22 @@ def missing(counts: Mapping[str, int]) -> list[str]:
     return [name for name in ASKED_FOR if not counts.get(name)]
 
 
-def run(seed: int, operations: int, processes: int, kind: str, *, per_round: int = ROUND) -> bool:
+def run(seed: int, operations: int, processes: int, kind: str, *, cut_every: int = CUT_EVERY) -> bool:
     """Start a server, work, and print what happened; return whether every law held and every fault came."""
     print(f"seed {seed}, {operations} operations with faults, {processes} processes, {kind}", flush=True)  # noqa: T201
     binary = BINARIES[kind]()
     if binary is None:
         print(f"{kind}: is not installed")  # noqa: T201
         return False
-    per_round = min(per_round, max(1, operations // len(KINDS)))
+    per_round = min(ROUND, max(1, operations // len(KINDS)))
     rounds = max(1, operations // per_round)
     with started(binary) as server:
-        conductor = Conductor(server, seed, processes)
+        conductor = Conductor(server, seed, processes, cut_every=cut_every)
         try:
             counts = conductor.run(rounds, per_round)
         except Breach as breach:
-            again = f"make operations SEED={seed} OPERATIONS={operations} PROCESSES={processes} ARGS='--faults --kind {kind}'"
-            print(f"{breach}\n{again}")  # noqa: T201
+            numbers = f"SEED={seed} OPERATIONS={operations} PROCESSES={processes}"
+            print(f"{breach}\nmake operations {numbers} ARGS='--faults --kind {kind}'")  # noqa: T201
             return False
         finally:
             conductor.close()

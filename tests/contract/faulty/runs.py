@@ -1,4 +1,4 @@
-"""A process' runs: what it was told of each, and whether it holds credits. It is what must be in Redis and in the log."""
+"""A process' runs: what it was told of each, and whether it holds credits; so it must be in Redis and in the log."""
 
 from __future__ import annotations
 
@@ -81,9 +81,7 @@ class Runs:
     def new(self, client_id: str) -> Run:
         """Return a run that has not been asked for; its id has the time of this machine's clock."""
         self._number += 1
-        minted = run_id(
-            client_id, f"{self._name}-{self._number}", nesting=0, nonce="", at_milliseconds=self._clock.ms
-        )
+        minted = run_id(client_id, f"{self._name}-{self._number}", nesting=0, nonce="", at_milliseconds=self._clock.ms)
         sku = self._chance.choice(SKUS)
         run = Run(run_id=minted, client_id=client_id, sku=sku, hold=self.hold(minted, client_id, sku, self.amount()))
         self.all[minted] = run
@@ -188,9 +186,7 @@ class Runs:
         return AtRest(
             holds={run.run_id: (run.client_id, run.held) for run in self.held},
             admitted=dict(admitted),
-            succeeded={
-                run.run_id: frozenset(run.settlements.values()) for run in self.all.values() if run.succeeded
-            },
+            succeeded={run.run_id: frozenset(run.settlements.values()) for run in self.all.values() if run.succeeded},
         )
 
     def forget(self, hot: str) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import random
 import traceback
 from collections.abc import MutableSequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Final
 
@@ -62,19 +63,29 @@ _FORGET_AT: Final = 40
 _PAUSE_SECONDS: Final = 0.002
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Which process this is, and where its server is."""
+
+    number: int
+    seed: int
+    port: int
+    cut_every: int
+
+
 class Worker:
     """One process."""
 
     def __init__(
-        self, number: int, seed: int, port: int, pipe: Connection, trusted: MutableSequence[int], done: MutableSequence[int]
+        self, place: Place, pipe: Connection, trusted: MutableSequence[int], done: MutableSequence[int]
     ) -> None:
-        self._number, self._pipe, self._done = number, pipe, done
-        self._chance = random.Random(f"{seed} {number}")
+        self._number, self._pipe, self._done = place.number, pipe, done
+        self._chance = random.Random(f"{place.seed} {place.number}")
         self._clock = MovedClock()
-        self._calls = Calls(port, self._chance, trusted)
-        self._runs = Runs(f"{seed:x}-{number}", self._chance, self._clock)
-        self._changes = Changes(self._calls, number, self._chance, self._clock)
-        server = Server("", "", port=port, shards=SHARDS)
+        self._calls = Calls(place.port, self._chance, trusted, place.cut_every)
+        self._runs = Runs(f"{place.seed:x}-{place.number}", self._chance, self._clock)
+        self._changes = Changes(self._calls, place.number, self._chance, self._clock)
+        server = Server("", "", port=place.port, shards=SHARDS)
         self._verbs = RunVerbs(self._calls, self._runs, self._clock, self._changes.is_stopped, server)
         self._go = Go(clients=(), owned=frozenset(), hot="", operations=0)
         self._until = 0
@@ -235,8 +246,6 @@ class Worker:
             self._changes.apply(self._chance.choice(clients))
 
 
-def work(
-    number: int, seed: int, port: int, pipe: Connection, trusted: MutableSequence[int], done: MutableSequence[int]
-) -> None:
+def work(place: Place, pipe: Connection, trusted: MutableSequence[int], done: MutableSequence[int]) -> None:
     """Be a process."""
-    Worker(number, seed, port, pipe, trusted, done).run()
+    Worker(place, pipe, trusted, done).run()
