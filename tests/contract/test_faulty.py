@@ -41,7 +41,9 @@ def conducted(found: type[Conductor] = Conductor) -> Counter[str]:
     with started(binary_or_skip("valkey")) as server:
         conductor = found(server, 1, 1)
         try:
-            return conductor.run(1, 1_000)
+            conductor.begin()
+            conductor.round(1_000)
+            return conductor.end()
         finally:
             conductor.close()
 

@@ -24,6 +24,15 @@ _DONE: Final = ("GRANTED", "VOIDED", "ADJUSTED", "SET", "ALREADY")
 #: They wait: for a place among the usable grants, or for the grant that is voided.
 _WAITING: Final = (GrantOutcome.TOO_MANY, VoidOutcome.UNKNOWN_GRANT)
 
+#: The answer to what came before; a void of a grant that has expired says the same each time.
+_SAME: Final = (
+    GrantOutcome.ALREADY,
+    VoidOutcome.ALREADY,
+    VoidOutcome.VOIDED,
+    AdjustOutcome.ALREADY,
+    TermsOutcome.SET,
+)
+
 
 class Changes:
     """The rows of one process."""
@@ -114,7 +123,6 @@ class Changes:
         if reply is not None and self._calls.once_in(AGAIN_EVERY):
             self._calls.counts["duplicated commands"] += 1
             again = self._calls.call(shard(row.client_id), f"{row.kind} again:", act)
-            # A void of a grant that has expired says the same each time.
             same = (
                 GrantOutcome.ALREADY,
                 VoidOutcome.ALREADY,

@@ -65,23 +65,29 @@ class Conductor:
         self.fleet.stop()
         self.calls.close()
 
-    def run(self, rounds: int, operations: int) -> Counter[str]:
-        """Work through rounds of so many operations; return what was done. Raises `Breach`."""
+    def begin(self) -> None:
+        """Open the server, and the client that lives on."""
         for number in range(SHARDS):
             self.fleet.trusted[number] = 1
             assert self.calls.surely(self.calls.buckets.verify, number, expected=None)
         self.open_client(HOT)
-        for self._round in range(rounds):
-            try:
-                self.round(operations)
-            except Breach as breach:
-                raise Breach(f"round {self._round}: {breach}{self._described(breach)}") from breach
+
+    def end(self) -> Counter[str]:
+        """End the processes; return what was done and met."""
         counts = self.fleet.end() + self.calls.door.cuts + self.recovery.counts + self.counts
         counts["operations"] = sum(self.fleet.done)
         counts["events in the log's queue"] = self.ledger.events
         counts["rows of the log"] = self.ledger.rows
         counts["duplicates in the log's queue"] = self.ledger.log.duplicates
         return counts
+
+    def round(self, operations: int) -> None:
+        """Work on new clients and the hot one, with one death of the server, and check. Raises `Breach`."""
+        try:
+            self._work(operations)
+        except Breach as breach:
+            raise Breach(f"round {self._round}: {breach}{self._described(breach)}") from breach
+        self._round += 1
 
     def _described(self, breach: Breach) -> str:
         """Return what the processes know of the run by which a breach was seen."""
@@ -91,8 +97,7 @@ class Conductor:
         event = self.ledger.log.history.get(breach.run_id)
         return "".join(f"\n  {one}" for one in (*told, event) if one)
 
-    def round(self, operations: int) -> None:
-        """Work on new clients and the hot one, with one death of the server, and check."""
+    def _work(self, operations: int) -> None:
         count = max(1, operations // _PER_CLIENT)
         clients = [f"{self._seed:x}-{self._round}-{number}" for number in range(count)]
         for client_id in clients:

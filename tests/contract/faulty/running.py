@@ -19,6 +19,8 @@ from tests.contract.faulty.values import Breach
 from tests.contract.servers import BINARIES, started
 
 ROUND: Final = 20_000
+#: After so many rounds it is said how far it has come.
+_TOLD_EVERY: Final = 5
 #: What must have happened, or the run has proved nothing.
 ASKED_FOR: Final = (
     *(f"killed, and back {kind}" for kind in KINDS),
@@ -52,7 +54,12 @@ def run(seed: int, operations: int, processes: int, kind: str, *, cut_every: int
     with started(binary) as server:
         conductor = Conductor(server, seed, processes, cut_every=cut_every)
         try:
-            counts = conductor.run(rounds, per_round)
+            conductor.begin()
+            for number in range(1, rounds + 1):
+                conductor.round(per_round)
+                if number % _TOLD_EVERY == 0:
+                    print(f"  {number} of {rounds} rounds", flush=True)  # noqa: T201
+            counts = conductor.end()
         except Breach as breach:
             numbers = f"SEED={seed} OPERATIONS={operations} PROCESSES={processes}"
             print(f"{breach}\nmake operations {numbers} ARGS='--faults --kind {kind}'")  # noqa: T201

@@ -59,6 +59,8 @@ _HOT_CHANGES_EVERY: Final = 8
 _CLOCK_EVERY: Final = 400
 _TELL_EVERY: Final = 25
 _FORGET_AT: Final = 40
+#: How many holds a process has before it ends one.
+_HELD_MIN: Final = 25
 #: How long a process waits for news, that only finds a server which is down or recovering.
 _PAUSE_SECONDS: Final = 0.002
 
@@ -186,6 +188,10 @@ class Worker:
     def _one_held(self) -> Run | None:
         return self._chance.choice(self._runs.held) if self._runs.held else None
 
+    def _one_to_end(self) -> Run | None:
+        """Return a run that holds, if there are enough of them to lose."""
+        return self._one_held() if len(self._runs.held) >= _HELD_MIN else None
+
     def _one_ended(self, state: State) -> Run | None:
         found = self._chance.choice(self._runs.ended) if self._runs.ended else None
         return found if found is not None and found.state is state and found.run_id in self._runs.all else None
@@ -194,11 +200,13 @@ class Worker:
         self._verbs.reserve(self._client())
 
     def _settle(self) -> None:
-        if run := self._one_held():
+        if run := self._one_to_end():
             self._verbs.settle(run)
+        else:
+            self._reserve()
 
     def _release(self) -> None:
-        if run := self._one_held():
+        if run := self._one_to_end():
             self._verbs.release(run)
 
     def _take_over(self) -> None:
@@ -214,7 +222,7 @@ class Worker:
             self._verbs.stage(run)
 
     def _die(self) -> None:
-        if run := self._one_held():
+        if run := self._one_to_end():
             self._verbs.die(run)
 
     def _finish_late(self) -> None:
