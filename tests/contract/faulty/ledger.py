@@ -122,7 +122,7 @@ class Ledger:
         log.epochs = {hot: log.epochs[hot]}
         log.spent = {hot: log.spent[hot]}
         log.grants = {grant: row for grant, row in log.grants.items() if row.client_id == hot}
-        log.history = {run: event for run, event in log.history.items() if run in kept}
+        log.history = {run: event for run, event in log.history.items() if run in kept and event.client_id == hot}
         log.totals = {key: total for key, total in log.totals.items() if key[0] == hot and key[1] == log.epochs[hot]}
         for known in (self.adjustments, self._terms, self.limits, self.final):
             for client_id in [name for name in known if name != hot]:
