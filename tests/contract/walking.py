@@ -3,7 +3,8 @@
 Each process walks in segments: some new clients, in shards that no other process touches, are compared with their twin
 after each operation, replies and state. Between these operations all processes work on one hot client, which is
 compared at the end, in the server's own order (`hot.py`). A difference names the seed of its segment, and
-`make operations SEED=<it> OPERATIONS=2000 PROCESSES=1` walks that segment again.
+`make operations SEED=<it> OPERATIONS=2000 PROCESSES=1` walks that segment again. `ARGS=--faults` is another run,
+without a twin: `faulty/running.py`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ _FOLDER = "appendonlydir"
 
 def last_file(folder: str) -> Path:
     """Return the file that a server appends to: its manifest names it last."""
-    (manifest,) = (Path(folder) / _FOLDER).glob("*.manifest")
+    manifest = Path(folder) / _FOLDER / "appendonly.aof.manifest"
     lines = manifest.read_text("utf-8").splitlines()
     name = [line.split()[1] for line in lines if " type i" in line][-1]
     return manifest.parent / name
