@@ -40,15 +40,15 @@ class Changes:
     def __init__(self, calls: Calls, process: int, chance: random.Random, clock: MovedClock) -> None:
         self._calls, self._chance, self._clock = calls, chance, clock
         self._number = process * _IDS
-        self._owned: frozenset[str] = frozenset()
+        self._owned: set[str] = set()
         self._open: defaultdict[str, list[Row]] = defaultdict(list)
         self._grants: defaultdict[str, list[int]] = defaultdict(list)
         self._terms: dict[str, ClientTerms] = {}
         #: Rows that are new, or were applied, since they were told last.
         self.told: list[Row] = []
 
-    def own(self, clients: frozenset[str]) -> None:
-        """Write the ledger of these clients from now on."""
+    def own(self, clients: set[str]) -> None:
+        """Give terms to these clients from now on; nobody else does."""
         self._owned = clients
 
     def is_stopped(self, client_id: str) -> bool:

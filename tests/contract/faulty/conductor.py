@@ -72,6 +72,12 @@ class Conductor:
             assert self.calls.surely(self.calls.buckets.verify, number, expected=None)
         self.open_client(HOT)
 
+    def so_far(self) -> str:
+        """Return how far it has come."""
+        done, events, counts = sum(self.fleet.done), self.ledger.events, self.counts
+        points, clients = counts["quiescent points"], counts["clients"]
+        return f"{done:,} operations on {clients:,} clients, {events:,} events, {points} quiescent points"
+
     def end(self) -> Counter[str]:
         """End the processes; return what was done and met."""
         counts = self.fleet.end() + self.calls.door.cuts + self.recovery.counts + self.counts
@@ -150,8 +156,9 @@ class Conductor:
         """Let the processes work."""
         count = len(self.fleet.pipes)
         for number, pipe in enumerate(self.fleet.pipes):
-            owned = frozenset([*clients[number::count], *([HOT] if number == 0 else [])])
-            pipe.send(Go(clients=tuple(clients), owned=owned, hot=HOT, operations=operations[number]))
+            owned = tuple(clients[number::count])
+            leads = number == 0
+            pipe.send(Go(clients=tuple(clients), owned=owned, hot=HOT, leads=leads, operations=operations[number]))
 
     def in_passing(self) -> None:
         """Do one thing of the fulfillment worker's: relay an outbox, or post."""

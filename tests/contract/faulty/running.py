@@ -58,7 +58,7 @@ def run(seed: int, operations: int, processes: int, kind: str, *, cut_every: int
             for number in range(1, rounds + 1):
                 conductor.round(per_round)
                 if number % _TOLD_EVERY == 0:
-                    print(f"  {number} of {rounds} rounds", flush=True)  # noqa: T201
+                    print(f"  {number} of {rounds} rounds: {conductor.so_far()}", flush=True)  # noqa: T201
             counts = conductor.end()
         except Breach as breach:
             numbers = f"SEED={seed} OPERATIONS={operations} PROCESSES={processes}"

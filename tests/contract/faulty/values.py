@@ -119,11 +119,15 @@ class Over:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Go:
-    """Work on these clients until so many operations are answered; `owned`: those whose ledger this process writes."""
+    """Work on these clients, and the hot one, until so many operations are answered.
+
+    `owned` are those whose ledger this process writes. All write the hot one's; who `leads` gives it its terms.
+    """
 
     clients: tuple[str, ...]
-    owned: frozenset[str]
+    owned: tuple[str, ...]
     hot: str
+    leads: bool
     operations: int
 
 
