@@ -105,7 +105,7 @@ class Conductor:
         return "".join(f"\n  {one}" for one in (*told, event) if one)
 
     def _work(self, operations: int) -> None:
-        count = max(1, operations // _PER_CLIENT)
+        count = max(len(self.fleet.pipes), operations // _PER_CLIENT)
         clients = [f"{self._seed:x}-{self._round}-{number}" for number in range(count)]
         for client_id in clients:
             self.open_client(client_id)

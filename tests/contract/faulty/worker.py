@@ -239,10 +239,7 @@ class Worker:
             self._verbs.charge_directly(run)
 
     def _change(self) -> None:
-        if self._calls.once_in(_HOT_CHANGES_EVERY):
-            client_id = self._go.hot
-        else:
-            client_id = self._chance.choice(self._go.owned)
+        client_id = self._go.hot if self._calls.once_in(_HOT_CHANGES_EVERY) else self._chance.choice(self._go.owned)
         self._changes.write(client_id)
         self._tell()
         self._changes.apply(client_id)
