@@ -24,7 +24,6 @@ from billing.top_ups.rule import Rule, check_rule
 _SHOWN_MAX: Final = 20
 #: Due before all others, and resting no longer, by any clock.
 _AT_ONCE: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_RULE: Final = tuple(field.name for field in dataclasses.fields(Rule))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +66,7 @@ def set_top_up(
     )
     with postgres.reaching(settings), runtime_for(settings).engine.begin() as connection:
         catalog.get_client(connection, checked.client_id)
-        values = {name: getattr(checked, name) for name in _RULE}
+        values = dataclasses.asdict(checked)
         made = upsert(top_up_rule).values(**values, quiet_until=_AT_ONCE, look_at=_AT_ONCE)
         changes = {**values, "look_at": _AT_ONCE, "version": top_up_rule.c.version + 1}
         connection.execute(made.on_conflict_do_update(index_elements=["client_id"], set_=changes))
@@ -88,7 +87,7 @@ def top_up(settings: Settings, client_id: str) -> TopUp:
         requests = [RequestRow(**found) for found in connection.execute(newest).mappings()]
     if row is None:
         return TopUp(rule=None, declines=0, quiet_until=None, requests=requests)
-    rule = Rule(**{name: row[name] for name in _RULE})
+    rule = Rule.of(row)
     return TopUp(rule=rule, declines=row["declines"], quiet_until=row["quiet_until"], requests=requests)
 
 

@@ -12,6 +12,9 @@ from billing.core.errors import InvalidValue
 #: The largest amount that Redis' Lua represents exactly (IEEE 754 double).
 CREDITS_MAX: Final = 2**53 - 1
 
+#: The "grant" that stands where credits have a grant and no grant covers them: debt, and the overdraft room of holds.
+NO_GRANT: Final = 0
+
 
 def check_amount(field: str, value: object, *, minimum: int = 1) -> int:
     """Return `value` if it is a whole number from `minimum` to `CREDITS_MAX`, else raise `InvalidValue`."""

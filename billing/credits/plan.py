@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
+from billing.core.credits import NO_GRANT
 from billing.credits.terms import ClientTerms, GrantTerms
 from billing.credits.values import GrantBalance
-
-#: The "grant" that covers what no grant does: debt, and the overdraft room of holds.
-NONE: Final = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +77,7 @@ class BucketPlan:
     def fields(self) -> dict[str, int | str]:
         """Return the fields of the grants' hash; numbers that are 0 are left out."""
         taken = sums_of(self.adjusted)
-        numbers = {"s:0": self.debt, "j:0": taken.get(NONE, 0)}
+        numbers = {"s:0": self.debt, "j:0": taken.get(NO_GRANT, 0)}
         numbers |= {f"m:{grant}": credits_ for grant, credits_ in self.beyond.items()}
         usable = set(self.order)
         for grant in self.grants:

@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
+from billing.core.credits import NO_GRANT
 from billing.credits.lending import Claim, lend
-from billing.credits.plan import NONE, ORDINARY_TERMS, BucketPlan, LedgerTerms, sums_of
+from billing.credits.plan import ORDINARY_TERMS, BucketPlan, LedgerTerms, sums_of
 from billing.credits.terms import ORDINARY, GrantTerms
 from billing.credits.values import GrantBalance
 
@@ -28,7 +29,7 @@ class _Books:
         self.beyond = {
             grant: credits_ - self.paid.get(grant, 0)
             for grant, credits_ in spent.items()
-            if grant != NONE and credits_ > self.paid.get(grant, 0)
+            if grant != NO_GRANT and credits_ > self.paid.get(grant, 0)
         }
         self.available = {grant: credits_ - self.paid[grant] for grant, credits_ in grants}
         self.held = dict.fromkeys(self.granted, 0)
@@ -50,7 +51,7 @@ class _Books:
         """Take what an adjustment took; what a grant has no more (the log has it for something else) is debt."""
         taken = {grant: part for grant in self.granted if (part := self.move(grant, shares.get(grant, 0), self.voided))}
         missing = sum(shares.values()) - sum(taken.values())
-        self.adjusted[adjustment] = taken | ({NONE: missing} if missing else {})
+        self.adjusted[adjustment] = taken | ({NO_GRANT: missing} if missing else {})
         self.adjusted_debt += missing
 
     def close(self, grant: int, expired: int, voided: int) -> None:
@@ -67,7 +68,7 @@ class _Books:
         """Lend to a hold what it says that it was lent, as far as that is there."""
         shares, left = {}, need
         for grant, credits_ in stored.items():
-            if grant == NONE:
+            if grant == NO_GRANT:
                 part = self.make_room(min(left, credits_))
             else:
                 part = self.move(grant, min(left, credits_), self.held) if grant in self.granted else 0
@@ -89,11 +90,11 @@ class _Books:
             usable = tuple(grant for grant, ends_ms in fitting[sku] if not 0 < ends_ms <= created_ms)
             claims.append(Claim(run_id=run_id, need=need, usable=usable))
         lend(self.available, self.held, claims, loans)
-        self.available[NONE], self.held[NONE] = self.known.client.overdraft_limit - self.room, self.room
-        anybody = [dataclasses.replace(claim, usable=(*claim.usable, NONE)) for claim in claims]
+        self.available[NO_GRANT], self.held[NO_GRANT] = self.known.client.overdraft_limit - self.room, self.room
+        anybody = [dataclasses.replace(claim, usable=(*claim.usable, NO_GRANT)) for claim in claims]
         lend(self.available, self.held, anybody, loans)
-        del self.available[NONE]
-        self.room = self.held.pop(NONE)
+        del self.available[NO_GRANT]
+        self.room = self.held.pop(NO_GRANT)
 
     def fitting(self, sku: str) -> list[tuple[int, int]]:
         """Return the grants that may lend to holds for a SKU, with when each ends or ended."""
@@ -134,7 +135,7 @@ class _Books:
             if part:
                 shares[grant] = part
                 left -= part
-        self.adjust(adjustment, shares | ({NONE: left} if left else {}))
+        self.adjust(adjustment, shares | ({NO_GRANT: left} if left else {}))
 
     def repay_again(self) -> None:
         """Pay debt by the grants that had repaid it, as far as ledger and log bear that out."""
@@ -220,4 +221,4 @@ def plan_bucket(
 
 def _room_last(shares: Mapping[int, int]) -> dict[int, int]:
     """Return what a hold is lent with its overdraft room last."""
-    return dict(sorted(shares.items(), key=lambda share: share[0] == NONE))
+    return dict(sorted(shares.items(), key=lambda share: share[0] == NO_GRANT))

@@ -12,12 +12,11 @@ from typing import Final
 
 import msgspec
 
+from billing.core.credits import NO_GRANT
 from billing.events.usage_event import EventHead, GrantShare, PaidLine, UsageEvent, UsageLine
 
 #: The epoch of an event that no bucket has paid.
 DIRECT_EPOCH: Final = 0
-#: Who pays what no grant has covered.
-DEBT: Final = 0
 
 
 def encode_direct(head: EventHead, lines: Sequence[UsageLine], *, settlement_id: str, occurred_at: int) -> bytes:
@@ -33,7 +32,7 @@ def encode_direct(head: EventHead, lines: Sequence[UsageLine], *, settlement_id:
                 sku=line.sku,
                 quantity=line.quantity,
                 credits=line.credits,
-                grants=(GrantShare(grant=DEBT, credits=line.credits),) if line.credits else (),
+                grants=(GrantShare(grant=NO_GRANT, credits=line.credits),) if line.credits else (),
             )
             for line in lines
         ),

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
 
 import msgspec
 
+from billing.core.credits import NO_GRANT
 from billing.credits.terms import GrantTerms
 from billing.events.usage_event import GrantShare, PaidLine, UsageEvent
-
-_DEBT: Final = 0
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -52,7 +50,7 @@ def _paid(line: PaidLine, grants: Sequence[GrantLeft]) -> PaidLine:
             need -= part
             shares.append(GrantShare(grant=grant.grant_id, credits=part))
     if need:
-        shares.append(GrantShare(grant=_DEBT, credits=need))
+        shares.append(GrantShare(grant=NO_GRANT, credits=need))
     return msgspec.structs.replace(line, grants=tuple(shares))
 
 

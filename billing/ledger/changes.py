@@ -15,7 +15,7 @@ from typing import Any, Final
 from sqlalchemy import ARRAY, Connection, Row, Text, and_, any_, func, insert, literal, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from billing.core.credits import check_amount
+from billing.core.credits import NO_GRANT, check_amount
 from billing.core.errors import Conflict, InvalidValue, UnknownClient
 from billing.core.identifiers import check_client_id
 from billing.core.limits import UNAPPLIED_OF_ONE_CLIENT_MAX
@@ -25,8 +25,6 @@ from billing.schema.allowances import grant_schedule
 from billing.schema.tables import client, client_change, credit_grant, ledger_entry
 
 STATES: Final = ("active", "suspended", "closed")
-#: The "grant" of an adjustment that no grant covers: debt.
-_DEBT: Final = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,7 +153,7 @@ def enter_adjustment(connection: Connection, client_id: str, change_id: int, gra
     rows = [
         {
             "client_id": client_id,
-            "grant_id": grant_id if grant_id != _DEBT else None,
+            "grant_id": grant_id if grant_id != NO_GRANT else None,
             "kind": "adjust",
             "credits": -part,
             "change_id": change_id,

@@ -40,9 +40,6 @@ FROM client, LATERAL (SELECT * FROM grant_spent WHERE client_id = client.client_
 WHERE shard = :shard
 """)
 
-#: The "grant" under which the log sums what nothing covered when it was settled.
-DEBT: Final = 0
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class GrantRow:
@@ -89,12 +86,11 @@ def add_grant(
     checked_key = None if key is None else check_key(key)
     checked_id = lock_client(connection, client_id)
     if checked_key is not None:
-        same = and_(credit_grant.c.client_id == checked_id, credit_grant.c.key == checked_key)
-        found = connection.execute(select(credit_grant).where(same)).one_or_none()
+        found = grant_of_key(connection, checked_id, checked_key)
         if found is not None:
-            return same_grant(_grant(found), amount, terms), False
+            return same_grant(found, amount, terms), False
         refuse_changes(connection, [checked_id], checked_key, f"a grant of {amount} credits")
-    _check_open(connection, checked_id)
+    check_open(connection, checked_id)
     check_in_future(terms.expires_at, connection.execute(select(func.clock_timestamp())).scalar_one())
     bounds.check_grant(connection, [checked_id], amount, terms, used_up)
     values = {
@@ -148,6 +144,13 @@ def spent_of_shard(connection: Connection, shard: int) -> dict[str, dict[int, in
     return spent
 
 
+def grant_of_key(connection: Connection, client_id: str, key: str) -> GrantRow | None:
+    """Return the grant that a client's key made before, if any."""
+    same = and_(credit_grant.c.client_id == client_id, credit_grant.c.key == key)
+    found = connection.execute(select(credit_grant).where(same)).one_or_none()
+    return None if found is None else _grant(found)
+
+
 def same_grant(found: GrantRow, amount: int, terms: Terms) -> GrantRow:
     """Return the grant that a key made before; raises `Conflict` if it was another one than is asked for."""
     if found.credits != amount:
@@ -158,7 +161,8 @@ def same_grant(found: GrantRow, amount: int, terms: Terms) -> GrantRow:
     return found
 
 
-def _check_open(connection: Connection, client_id: str) -> None:
+def check_open(connection: Connection, client_id: str) -> None:
+    """Raise `InvalidValue` for a client that is closed."""
     state = connection.execute(select(client.c.state).where(client.c.client_id == client_id)).scalar_one()
     if state == "closed":
         raise InvalidValue("client_id", client_id, "is closed: it is granted nothing (see: billing client resume)")

@@ -19,10 +19,9 @@ from billing.ledger.bounds import UsedUp, nobody_asked
 from billing.ledger.changes import lock_client
 from billing.ledger.cycles import Cycle, Period, due_periods
 from billing.ledger.grant_terms import Terms
-from billing.ledger.grants import GrantRow, add_grant
+from billing.ledger.grants import GrantRow, add_grant, check_open
 from billing.ledger.keys import check_key
 from billing.schema.allowances import grant_schedule
-from billing.schema.tables import client
 
 #: Open allowances of one client (L9, L10).
 OF_ONE_CLIENT_MAX: Final = 16
@@ -107,9 +106,7 @@ def add_schedule(
     found = connection.execute(select(grant_schedule).where(same)).one_or_none()
     if found is not None:
         return _same(_schedule(found), values, any_start=any_start), False
-    state = connection.execute(select(client.c.state).where(client.c.client_id == checked_id)).scalar_one()
-    if state == "closed":
-        raise InvalidValue("client_id", checked_id, "is closed: it is granted nothing (see: billing client resume)")
+    check_open(connection, checked_id)
     mine = select(func.count()).where(grant_schedule.c.client_id == checked_id, grant_schedule.c.state == "open")
     count = connection.execute(mine).scalar_one()
     if count >= OF_ONE_CLIENT_MAX:

@@ -10,9 +10,6 @@ import uuid
 from collections.abc import Mapping
 from datetime import datetime
 
-#: The "grant" that pays what no grant covered.
-DEBT = 0
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class GrantFacts:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, and_, delete, exists, insert, not_, select, update
 
-from billing.reconciliation.report import ROWS_MAX, Law, Report
+from billing.reconciliation.report import ROWS_MAX, Discrepancy, Law, Report
 from billing.schema.operations import discrepancy, reconciliation_run
 
 #: Runs that are kept, a year of hourly ones (L9).
@@ -71,20 +71,22 @@ def finish(connection: Connection, report: Report) -> None:
             resume_after=report.resume_after,
         )
     )
-    rows = [
-        {
-            "run_id": report.run_id,
-            "law": found.law,
-            "client_id": found.client_id,
-            "grant_id": found.grant_id,
-            "found": found.found,
-            "rows": [dict(row) for row in found.rows[:ROWS_MAX]],
-            "differs_by": found.differs_by,
-        }
-        for found in report.discrepancies
-    ]
+    rows = [columns_of(found, report.run_id) for found in report.discrepancies]
     if rows:
         connection.execute(insert(discrepancy), rows)
+
+
+def columns_of(found: Discrepancy, run_id: int | None) -> dict[str, Any]:
+    """Return the row of a discrepancy that a run has found."""
+    return {
+        "run_id": run_id,
+        "law": found.law,
+        "client_id": found.client_id,
+        "grant_id": found.grant_id,
+        "found": found.found,
+        "rows": [dict(row) for row in found.rows[:ROWS_MAX]],
+        "differs_by": found.differs_by,
+    }
 
 
 def last_run(connection: Connection) -> LastRun | None:

@@ -67,11 +67,7 @@ class Lifecycle:
             lambda entries: runtime.buckets.forget_reached(entries),  # noqa: PLW0108 - made when it is used
             lambda shard: runtime.buckets.node_of(shard),  # noqa: PLW0108 - the same
         )
-        self.renewal = Renewal(
-            runtime.settings.lease_seconds / RENEWALS_PER_LEASE,
-            lambda runs: keep_holds(runtime, runs, self._draft_of),
-            runtime.clock,
-        )
+        self.renewal = Renewal(runtime.settings.lease_seconds / RENEWALS_PER_LEASE, self.keep, runtime.clock)
 
     def begin(self, task: BillableTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Reserve for a delivery that is about to run; raise to refuse it, or to put it off."""
@@ -162,6 +158,10 @@ class Lifecycle:
             logger.warning("billing: hold of run %s is left to its lease: %s", run_id, error)
         except Exception:
             logger.exception("billing: hold of run %s is left to its lease", run_id)
+
+    def keep(self, runs: Sequence[Run]) -> None:
+        """Renew the holds of runs that go on, once."""
+        keep_holds(self.runtime, runs, self._draft_of)
 
     def close(self) -> None:
         """Pay everything that is owed, before the process ends."""

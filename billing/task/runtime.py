@@ -19,6 +19,7 @@ from billing.connections.per_process import PerProcess
 from billing.core.clock import Clock, SystemClock
 from billing.core.settings import Settings
 from billing.credits.buckets import Buckets
+from billing.credits.options import options_of
 from billing.credits.verbs import Verbs
 from billing.events.publisher import Publisher
 from billing.schema.fleet import check_fleet
@@ -81,15 +82,7 @@ class Runtime:
             holder.forget()
 
     def _make_buckets(self) -> Buckets:
-        settings = self.settings
-        return Buckets(
-            self._redis.get(),
-            shards=settings.shards,
-            lease_seconds=settings.lease_seconds,
-            settled_retention_seconds=settings.settled_retention_seconds,
-            outbox_entries_max=settings.outbox_entries_max,
-            alert_percents=settings.alert_percents,
-        )
+        return Buckets(self._redis.get(), **options_of(self.settings))
 
     def _make_prices(self) -> PriceCache:
         def load() -> PriceBook:

@@ -14,13 +14,13 @@ from billing.catalog.price_cache import PriceCache
 from billing.core.clock import Clock
 from billing.core.errors import BillingError, Fatal, Recovering, UnknownClient
 from billing.core.settings import Settings
+from billing.credits.options import options_of
 from billing.credits.twin.buckets import Twin
 from billing.credits.twin.memory import Memory
 from billing.events.links import Outgoing
 from billing.events.publisher import Publisher
 from billing.events.usage_event import UsageEvent
 from billing.fulfillment.decoder import decode
-from billing.task.keeping import keep_holds
 from billing.task.lifecycle import Lifecycle
 from billing.task.records import Records
 from billing.task.renewal import Renewal
@@ -38,14 +38,7 @@ class TwinRuntime(Runtime):
         settings = dataclasses.replace(settings, broker_url=_NO_CONFIRMS, publish="confirm")
         super().__init__(lambda: settings, clock)
         self.memory = Memory(clock)
-        self.twin = Twin(
-            self.memory,
-            shards=settings.shards,
-            lease_seconds=settings.lease_seconds,
-            settled_retention_seconds=settings.settled_retention_seconds,
-            outbox_entries_max=settings.outbox_entries_max,
-            alert_percents=settings.alert_percents,
-        )
+        self.twin = Twin(self.memory, **options_of(settings))
         for shard in range(settings.shards):
             self.twin.verify(shard, expected=None)
         self.published = Published(settings, self.twin)
@@ -152,9 +145,7 @@ class TwinLifecycle(Lifecycle):
 
     def __init__(self, runtime: Runtime) -> None:
         super().__init__(runtime)
-        self.renewal = _Unrenewed(
-            runtime.settings.lease_seconds, lambda runs: keep_holds(runtime, runs, self._draft_of), runtime.clock
-        )
+        self.renewal = _Unrenewed(runtime.settings.lease_seconds, self.keep, runtime.clock)
 
 
 class _Unrenewed(Renewal):

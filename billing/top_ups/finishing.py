@@ -17,9 +17,8 @@ from billing.connections import postgres
 from billing.core.errors import InvalidValue, Retryable
 from billing.core.shards import shard_of
 from billing.ledger import locks
-from billing.ledger.grants import GrantRow, add_grant
+from billing.ledger.grants import GrantRow, add_grant, grant_of_key
 from billing.recovery.grants import apply_grant, used_up
-from billing.schema.tables import credit_grant
 from billing.schema.top_ups import top_up_request
 from billing.task.runtime import Runtime
 from billing.top_ups.request import RequestRow
@@ -28,7 +27,6 @@ from billing.top_ups.statements import FINISH, LOCK_RULE, REST
 
 _OPEN: Final = ["wanted", "asked"]
 _NOT_GRANTED: Final = [*_OPEN, "declined", "lapsed"]
-_RULE: Final = tuple(field.name for field in dataclasses.fields(Rule))
 
 
 def grant_request(runtime: Runtime, request_id: int) -> None:
@@ -96,10 +94,9 @@ class _Held:
 
 
 def _grant(runtime: Runtime, connection: Connection, request: RequestRow) -> GrantRow:
-    mine = (credit_grant.c.client_id == request.client_id, credit_grant.c.key == request.key)
-    found = connection.execute(select(credit_grant).where(*mine)).one_or_none()
+    found = grant_of_key(connection, request.client_id, request.key)
     if found is not None:
-        return GrantRow(**found._mapping)  # noqa: SLF001 - SQLAlchemy's documented way to a row's mapping
+        return found
     reason = f"top-up request {request.request_id}"
     known = functools.partial(used_up, runtime)
     return add_grant(connection, request.client_id, request.credits, request.key, reason=reason, used_up=known)[0]
@@ -109,7 +106,7 @@ def _lock_rule(connection: Connection, request_id: int) -> _Held | None:
     row = connection.execute(LOCK_RULE, {"request": request_id}).mappings().one_or_none()
     if row is None:
         return None
-    return _Held(rule=Rule(**{name: row[name] for name in _RULE}), declines=row["declines"])
+    return _Held(rule=Rule.of(row), declines=row["declines"])
 
 
 def _finish(

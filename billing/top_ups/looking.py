@@ -31,7 +31,6 @@ SWEEP: Final = timedelta(seconds=60)
 _AWAY_MAX: Final = 4
 #: The nodes that did not answer this process the last time: their clients are looked at after the others' (L10).
 _SILENT: Final[set[str]] = set()
-_RULE: Final = tuple(field.name for field in dataclasses.fields(Rule))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +91,7 @@ def look_at(runtime: Runtime, client_ids: Sequence[str], now: datetime, *, free:
     looks = {}
     for client_id, balance in balances.items():
         fact = facts[client_id]
-        rule = Rule(**{name: fact[name] for name in _RULE})
+        rule = Rule.of(fact)
         refused = fact["refused"] and client_id in told
         short = shortfall(rule, balance, coming=fact["coming"], refused=refused) if fact["active"] else None
         looks[client_id] = Look(version=fact["version"], short=short)

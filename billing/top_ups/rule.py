@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final, Self
 
 from billing.core.credits import check_amount
 from billing.core.errors import InvalidValue
@@ -31,6 +32,11 @@ class Rule:
     cool_off_seconds: int
     back_off_seconds: int
     back_off_max_seconds: int
+
+    @classmethod
+    def of(cls, row: Mapping[Any, Any]) -> Self:
+        """Return the rule of a row that has its columns, among others."""
+        return cls(**{field.name: row[field.name] for field in dataclasses.fields(cls)})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

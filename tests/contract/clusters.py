@@ -6,7 +6,7 @@ import functools
 import signal
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -16,10 +16,14 @@ import redis
 from billing.connections.cluster import Cluster
 from billing.connections.redis import Client, connect
 from billing.core.settings import Settings
+from billing.core.shards import shard_of
 from billing.credits.buckets import Buckets
 from billing.embedded.server import free_port
+from tests.contract.making import a_client
 from tests.contract.servers import LEASE_SECONDS, SHARDS, Server, until
 
+#: A client of each shard.
+CLIENTS = {shard: next(f"c{n}" for n in range(100) if shard_of(f"c{n}", SHARDS) == shard) for shard in range(SHARDS)}
 PRIMARIES = 3
 SLOTS = 16_384
 #: How long a node may be silent before the others replace it, where a test wants that, and where none does.
@@ -207,3 +211,15 @@ def cluster_started(binary: str) -> Iterator[ClusterServer]:
             yield cluster
         finally:
             cluster.end()
+
+
+@contextmanager
+def clients_on_each_shard(cluster: ClusterServer) -> Iterator[Buckets]:
+    """Empty a cluster once it is whole, and have a client of 100 credits on each shard."""
+    until(cluster.healthy, "the cluster is whole")
+    cluster.client().flushall()
+    with closing(connect(cluster.settings())) as client:
+        made = cluster.buckets(client=client)
+        for client_id in CLIENTS.values():
+            a_client(made, 100, client_id=client_id)
+        yield made

@@ -13,8 +13,11 @@ import pytest
 
 from billing.credits.verbs import Verbs
 from tests.contract.clusters import ClusterServer, cluster_started
+from tests.contract.metering import customer, meter, send
 from tests.contract.servers import BINARIES, Server, started
 from tests.contract.twins import TwinServer
+
+__all__ = ["customer", "meter", "send"]
 
 CLUSTER = "cluster"
 TWIN = "twin"
@@ -63,6 +66,13 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server | ClusterServer | 
             yield cluster
         return
     with started(binary_or_skip(request.param)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[ClusterServer]:
+    """Start a cluster for a module; each test leaves it whole."""
+    with cluster_started(binary_or_skip("valkey")) as running:
         yield running
 
 

@@ -15,12 +15,13 @@ from typing import Any, Final
 from uuid import UUID
 
 from billing.core.clock import from_milliseconds
+from billing.core.credits import NO_GRANT
 from billing.core.errors import BillingError
 from billing.core.shards import shard_of
 from billing.credits.auditing import BucketReading
 from billing.credits.plan import BucketPlan, LedgerTerms
 from billing.credits.rebuilding import plan_bucket
-from billing.credits.twin.book import NONE, Book
+from billing.credits.twin.book import Book
 from billing.credits.values import AlertEntry, Balance, Overdue, SettleOutcome, SettleReply, StoredHold
 from billing.credits.verbs import Verbs
 from tests.contract.laws import assert_laws
@@ -176,7 +177,7 @@ def _of_log(book: Book) -> dict[int, int]:
     """Return what the log says that each grant has paid, as a bucket tells it."""
     paid = {grant: account.spent + book.beyond.get(grant, 0) for grant, account in book.accounts.items()}
     strangers = {grant: credits_ for grant, credits_ in book.beyond.items() if grant not in paid}
-    return paid | strangers | {NONE: book.debt_settled - sum(book.beyond.values())}
+    return paid | strangers | {NO_GRANT: book.debt_settled - sum(book.beyond.values())}
 
 
 def same(what: str, theirs: object, ours: object, slack_ms: int | None = None) -> None:

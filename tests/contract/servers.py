@@ -96,8 +96,11 @@ class Server:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
-        arguments = f"--port {self.port} --bind 127.0.0.1 --appendonly yes --appendfsync everysec --dir {self._folder}"
+        """Start it and wait until it answers. What it answered outlives SIGKILL.
+
+        With `appendfsync everysec` it might not: while an earlier fsync is under way, a write is put off for 2 s.
+        """
+        arguments = f"--port {self.port} --bind 127.0.0.1 --appendonly yes --appendfsync no --dir {self._folder}"
         self._process = subprocess.Popen(
             [self._binary, *arguments.split(), "--save", "", "--logfile", f"{self._folder}/log", *self._options]
         )
@@ -131,6 +134,17 @@ class Server:
     def hand(self) -> Any:
         """A client for what a test does to the server itself."""
         return self.client()
+
+    def replicated(self) -> None:
+        """Wait until its replicas have all that it has now: WAIT tells that only of its own connection's writes."""
+        offset = self.client().info("replication")["master_repl_offset"]
+
+        def everywhere() -> bool:
+            found = self.client().info("replication")
+            replicas = [value for name, value in found.items() if re.fullmatch(r"slave\d+", name)]
+            return bool(replicas) and all(one["state"] == "online" and one["offset"] >= offset for one in replicas)
+
+        until(everywhere, "the replicas have what their primary has")
 
     def tag_of(self, client_id: str) -> str:
         """Return what the keys of a client's shard begin with."""

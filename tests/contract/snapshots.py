@@ -102,20 +102,21 @@ class TwinReader:
         """Return a snapshot."""
         shard = shard_of(client_id, self._twin.shards)
         seen = self._seen[shard]
-        alerts = [entry for entry in self._twin.alerts(count=100_000) if entry.shard == shard]
+        kept = self._server.memory.shards[shard]
+        alerts = [(entry_id, told) for entry_id, told in kept.alerts.entries.items() if f"alert {entry_id}" not in seen]
         events = self._twin.outbox(shard, older_than_ms=0, count=100_000)
         found = Snapshot(
             reading=self._twin.audit([client_id])[client_id],
             holds={hold.run_id: hold for hold in self._twin.held(client_id)},
-            leases=frozenset(run.hex for run in self._server.memory.shards[shard].leases),
+            leases=frozenset(run.hex for run in kept.leases),
             marks=self._server.marks(client_id),
-            alerts=[entry for entry in alerts if f"alert {entry.entry_id}" not in seen],
+            alerts=[told.entry(shard, entry_id) for entry_id, told in alerts],
             events=[entry.event for entry in events if entry.entry_id not in seen],
             outbox_depth=self._twin.outbox_depth(shard),
             trusted=self._twin.server_of(shard)[0] == self._twin.server_of(shard)[1],
             asserts=self._twin.asserts_of(shard),
         )
-        self._seen[shard] = {f"alert {entry.entry_id}" for entry in alerts} | {entry.entry_id for entry in events}
+        seen |= {f"alert {entry_id}" for entry_id, _ in alerts} | {entry.entry_id for entry in events}
         return found
 
 

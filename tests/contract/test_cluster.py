@@ -13,7 +13,6 @@ import redis
 
 from billing.connections.redis import connect
 from billing.core.errors import Recovering, Unreachable
-from billing.core.shards import shard_of
 from billing.credits.buckets import Buckets
 from billing.credits.rebuilding import plan_bucket
 from billing.credits.values import (
@@ -25,34 +24,17 @@ from billing.credits.values import (
     SettleOutcome,
 )
 from billing.task.runtime import Runtime
-from tests.contract.clusters import ClusterServer, cluster_started
-from tests.contract.conftest import binary_or_skip
+from tests.contract.clusters import CLIENTS, ClusterServer, clients_on_each_shard
 from tests.contract.laws import assert_laws
-from tests.contract.making import a_client, a_hold, a_run, a_settlement
+from tests.contract.making import a_hold, a_run, a_settlement
 from tests.contract.servers import LEASE_SECONDS, SHARDS, Server, until
-
-#: A client of each shard.
-CLIENTS = {shard: next(f"c{n}" for n in range(100) if shard_of(f"c{n}", SHARDS) == shard) for shard in range(SHARDS)}
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[ClusterServer]:
-    """Start a cluster for this module; each test leaves it whole."""
-    with cluster_started(binary_or_skip("valkey")) as running:
-        yield running
 
 
 @pytest.fixture
 def buckets(cluster: ClusterServer) -> Iterator[Buckets]:
     """Return buckets with a client of 100 credits on each shard, on an empty cluster."""
-    until(cluster.healthy, "the cluster is whole")
-    cluster.client().flushall()
-    client = connect(cluster.settings(redis_timeout_seconds=60.0))
-    made = cluster.buckets(client=client)
-    for client_id in CLIENTS.values():
-        a_client(made, 100, client_id=client_id)
-    yield made
-    client.close()
+    with clients_on_each_shard(cluster) as made:
+        yield made
 
 
 def commands_of(cluster: ClusterServer, work: Callable[[], object]) -> dict[int, dict[str, int]]:
@@ -207,7 +189,7 @@ def test_l6_a_promoted_replica_admits_nothing_until_its_shards_are_rebuilt_and_t
     buckets.settle(a_settlement(done, 7, client_id=client_id))
     before = buckets.balance(client_id)
     first = buckets.server_of(lost)[1]
-    assert victim.client().wait(1, 60_000) == 1
+    victim.replicated()
 
     victim.end(signal.SIGKILL)
     with pytest.raises(Unreachable, match=r"^billing_redis_url: 'redis\+cluster://"):

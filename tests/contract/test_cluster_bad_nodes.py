@@ -13,35 +13,18 @@ from billing.connections.redis import connect
 from billing.core.clock import SystemClock
 from billing.core.errors import Refusing, Unreachable
 from billing.core.settings import Settings
-from billing.core.shards import shard_of
 from billing.credits.buckets import Buckets
 from billing.credits.values import Overdue, RenewOutcome, ReserveOutcome, SettleOutcome
 from billing.task.reaper import Reaper
-from tests.contract.clusters import ClusterServer, cluster_started
-from tests.contract.conftest import binary_or_skip
-from tests.contract.making import a_client, a_hold, a_run, a_settlement
-from tests.contract.servers import SHARDS, Server, until
-
-#: A client of each shard.
-CLIENTS = {shard: next(f"c{n}" for n in range(100) if shard_of(f"c{n}", SHARDS) == shard) for shard in range(SHARDS)}
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[ClusterServer]:
-    """Start a cluster for this module; no test makes it replace a node."""
-    with cluster_started(binary_or_skip("valkey")) as running:
-        yield running
+from tests.contract.clusters import CLIENTS, ClusterServer, clients_on_each_shard
+from tests.contract.making import a_hold, a_run, a_settlement
+from tests.contract.servers import SHARDS, Server
 
 
 @pytest.fixture
 def buckets(cluster: ClusterServer) -> Iterator[Buckets]:
     """Return buckets with a client of 100 credits on each shard, on an empty cluster, with time to answer."""
-    until(cluster.healthy, "the cluster is whole", 30)
-    cluster.client().flushall()
-    with closing(connect(cluster.settings())) as client:
-        made = cluster.buckets(client=client)
-        for client_id in CLIENTS.values():
-            a_client(made, 100, client_id=client_id)
+    with clients_on_each_shard(cluster) as made:
         yield made
 
 

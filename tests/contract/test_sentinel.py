@@ -68,7 +68,7 @@ def test_l6_after_a_failover_nothing_is_admitted_until_the_shard_is_rebuilt(watc
     buckets.reserve(a_hold(run, 40))
     buckets.settle(a_settlement(a_run(task_id="done"), 7))
     first = buckets.server_of(SHARD)[1]
-    assert primary.client().wait(1, 60_000) == 1
+    primary.replicated()
 
     primary.end(signal.SIGKILL)
     watched.fail_over()

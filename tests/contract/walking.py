@@ -37,6 +37,8 @@ CLIENTS: Final = 20
 LOST_EVERY: Final = 3
 #: After so many operations a process does one on the hot client.
 HOT_EVERY: Final = 5
+#: A process tells how far it is after so many segments.
+TOLD_EVERY: Final = 25
 HOT: Final = next(name for name in map("hot-{}".format, itertools.count()) if shard_of(name, SHARDS) == 0)
 
 
@@ -97,6 +99,8 @@ def walk(task: Task) -> Walked:
             compared += 1
             if step % HOT_EVERY == 0:
                 hot.step()
+        if number % TOLD_EVERY == TOLD_EVERY - 1:
+            print(f"  process {task.process}: {compared} operations, all equal", flush=True)  # noqa: T201
     return Walked(compared=compared, done=pair.done, hot=hot.done)
 
 
@@ -126,8 +130,11 @@ def run(seed: int, operations: int, processes: int, kind: str, *, lost_answers: 
             Task(port=server.port, seed=seed, process=process, operations=share, lost_answers=lost_answers)
             for process, share in enumerate(shares)
         ]
+        walked: list[Walked] = []
         with multiprocessing.get_context("spawn").Pool(processes) as pool:
-            walked = pool.map(walk, tasks, chunksize=1)
+            for one in pool.imap_unordered(walk, tasks):
+                walked.append(one)
+                print(f"  {one.compared} operations of one process: {one.difference or 'equal'}", flush=True)  # noqa: T201
         done: Counter[str] = sum((one.done for one in walked), Counter())
         for name, count in sorted(done.items()):
             print(f"  {count:>9}  {name}")  # noqa: T201

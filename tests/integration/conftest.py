@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
@@ -15,6 +16,9 @@ from billing.core.settings import Settings
 from billing.embedded.stack import Stack
 from billing.fulfillment.usage_log import UsageLog
 from billing.schema.migrate import migrate
+from tests.integration.market import Market
+from tests.integration.recovering import Business, business_on
+from tests.integration.topping_up import HOOK, opened
 from tests.terminal import bare, shop, terminal
 
 __all__ = ["bare", "shop", "terminal"]
@@ -68,6 +72,24 @@ def clients(engine: sqlalchemy.Engine, database: Settings) -> Callable[..., None
                 add_client(connection, client_id, database.shards)
 
     return add
+
+
+@pytest.fixture
+def business(database: Settings, redis_url: str, broker_url: str) -> Iterator[Business]:
+    """Open a business with the client acme."""
+    with business_on(database, redis_url, broker_url) as business:
+        business.client("acme")
+        yield business
+
+
+@pytest.fixture
+def market(database: Settings, redis_url: str) -> Iterator[Market]:
+    """Open a market whose shop answers as the test says."""
+    settings = dataclasses.replace(database, redis_url=redis_url, top_up_hook=HOOK)
+    with opened() as shop:
+        made = Market(settings, shop)
+        yield made
+        made.close()
 
 
 @pytest.fixture

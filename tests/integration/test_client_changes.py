@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -15,7 +14,6 @@ import billing
 from billing import admin
 from billing.core.credits import CREDITS_MAX
 from billing.core.errors import Conflict, InvalidValue, Recovering, Rejected, UnknownClient, Unreachable
-from billing.core.settings import Settings
 from billing.core.shards import shard_of
 from billing.credits.terms import ClientState
 from billing.credits.values import ReserveOutcome
@@ -28,20 +26,12 @@ from billing.schema.tables import client_change
 from billing.task.refusals import refusal
 from tests.integration.consuming import until_rows
 from tests.integration.granting import balance_of, end, entries, grant, rebuild
-from tests.integration.recovering import SHARDS, Business, a_hold, business_on
+from tests.integration.recovering import SHARDS, Business, a_hold
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
 FUTURE = datetime(2100, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-def business(database: Settings, redis_url: str, broker_url: str) -> Iterator[Business]:
-    """Open a business with the client acme."""
-    with business_on(database, redis_url, broker_url) as business:
-        business.client("acme")
-        yield business
 
 
 def test_given_a_void_when_repeated_then_it_is_the_same_and_its_end_is_entered_and_survives_a_loss(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -12,7 +11,6 @@ import redis
 
 from billing import admin
 from billing.core.errors import Conflict, InvalidValue
-from billing.core.settings import Settings
 from billing.core.shards import shard_of
 from billing.credits.values import ReserveOutcome
 from billing.reconciliation.reconcile import reconcile
@@ -21,20 +19,12 @@ from billing.task.runtime import Runtime
 from tests.integration.consuming import until_rows
 from tests.integration.granting import balance_of, end, entries, grant, next_turn, rebuild
 from tests.integration.reconciling import PausedClock
-from tests.integration.recovering import SHARDS, Business, a_hold, business_on
+from tests.integration.recovering import SHARDS, Business, a_hold
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
 FUTURE = datetime(2100, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-def business(database: Settings, redis_url: str, broker_url: str) -> Iterator[Business]:
-    """Open a business with the client acme."""
-    with business_on(database, redis_url, broker_url) as business:
-        business.client("acme")
-        yield business
 
 
 def test_given_terms_when_granted_then_bucket_and_ledger_have_them_and_the_same_key_with_others_is_a_conflict(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,7 +11,6 @@ from billing import admin
 from billing.admin.bulk import grant_each
 from billing.core.credits import CREDITS_MAX
 from billing.core.errors import Conflict, InvalidValue, Recovering
-from billing.core.settings import Settings
 from billing.core.shards import shard_of
 from billing.credits.terms import ClientState
 from billing.credits.values import GrantOutcome
@@ -22,17 +20,9 @@ from billing.ledger.many_grants import add_grants, mark_all_applied
 from billing.recovery.changes import apply_changes
 from billing.recovery.grants import apply_grants
 from tests.integration.granting import balance_of, entries, grant
-from tests.integration.recovering import SHARDS, Business, business_on
+from tests.integration.recovering import SHARDS, Business
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def business(database: Settings, redis_url: str, broker_url: str) -> Iterator[Business]:
-    """Open a business with the client acme."""
-    with business_on(database, redis_url, broker_url) as business:
-        business.client("acme")
-        yield business
 
 
 def test_given_an_adjustment_that_could_pass_the_bound_when_made_then_it_is_refused_at_the_edge(

@@ -7,14 +7,12 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from billing.core.credits import CREDITS_MAX
-from billing.core.settings import Settings
 from billing.ledger import postings, rebuilds
 from billing.ledger.postings import ClientPostings
 from billing.recovery.postings import apply_posting, apply_postings
@@ -23,18 +21,10 @@ from tests.integration import killed_consumer
 from tests.integration.consuming import execute, query, rows, until_rows
 from tests.integration.granting import balance_of, grant, rebuild
 from tests.integration.posting import SHARD, assert_at_work, direct, forget_run, publish, settled, sums
-from tests.integration.recovering import Business, business_on
+from tests.integration.recovering import Business
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
-
-
-@pytest.fixture
-def business(database: Settings, redis_url: str, broker_url: str) -> Iterator[Business]:
-    """Open a business with a client."""
-    with business_on(database, redis_url, broker_url) as business:
-        business.client("acme")
-        yield business
 
 
 def test_given_a_late_direct_event_when_it_arrives_then_the_grants_pay_it_in_burn_order_while_the_shard_works_on(

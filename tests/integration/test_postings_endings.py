@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 import redis
 from sqlalchemy import Connection
 
 from billing import admin
-from billing.core.settings import Settings
 from billing.credits.granting import Lapsed
 from billing.credits.posting import Posting, PostOutcome
 from billing.ledger import endings
@@ -21,17 +20,9 @@ from billing.recovery.postings import apply_postings
 from tests.integration.consuming import until_rows
 from tests.integration.granting import entries, grant, rebuild
 from tests.integration.posting import SHARD, assert_at_work, forget_run, publish, settled, sums
-from tests.integration.recovering import Business, business_on
+from tests.integration.recovering import Business
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
-
-
-@pytest.fixture
-def business(database: Settings, redis_url: str, broker_url: str) -> Iterator[Business]:
-    """Open a business with a client."""
-    with business_on(database, redis_url, broker_url) as business:
-        business.client("acme")
-        yield business
 
 
 def test_given_what_was_given_back_after_a_grant_had_ended_then_the_ledger_enters_that_too(

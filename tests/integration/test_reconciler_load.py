@@ -6,24 +6,20 @@
 from __future__ import annotations
 
 import collections
-import itertools
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Final
 
 import psycopg
 import pytest
 
 from billing import admin
-from billing.core.shards import shard_of
-from billing.credits.buckets import Buckets
-from billing.credits.keys import shard_keys
 from billing.reconciliation.continuous.status import Status
+from tests.fleet.busy import busy
 from tests.fleet.crowd import add_crowd
 from tests.fleet.harness import Fleet
+from tests.fleet.keys import key_of, redis_of
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -52,7 +48,7 @@ def test_given_a_fleet_at_work_when_a_credit_is_changed_by_hand_then_it_is_found
     add_crowd(fleet, [*crowd, *BUSY], 1_000_000)
     fleet.consumer()
     fleet.worker()
-    with _load(fleet):
+    with busy(fleet, BUSY, waiting=TASKS_WAITING, units=range(5)):
         wait_until(lambda: all(fleet.rows(client_id) for client_id in BUSY), "the fleet works", timeout_seconds=120)
         quiet = _passes(fleet, 3)
         assert quiet.last_pass is not None
@@ -101,21 +97,11 @@ def test_given_a_fleet_at_work_when_a_credit_is_changed_by_hand_then_it_is_found
 Undo = Callable[[], object]
 
 
-def _redis(fleet: Fleet) -> Any:
-    buckets = fleet.buckets
-    assert isinstance(buckets, Buckets)
-    return buckets._scripts.client
-
-
-def _key(fleet: Fleet, client_id: str, part: str) -> str:
-    return str(getattr(shard_keys(shard_of(client_id, fleet.settings.shards)), part) + client_id)
-
-
 def _in_bucket(old: str, new: str) -> Callable[[Fleet, str], Undo]:
     """Return what changes a number of an idle client's bucket."""
 
     def spoil(fleet: Fleet, client_id: str) -> Undo:
-        key, client = _key(fleet, client_id, "bucket"), _redis(fleet)
+        key, client = key_of(fleet, client_id, "bucket"), redis_of(fleet)
         before = client.get(key)
         assert before.decode().count(old) == 1, before
         client.set(key, before.decode().replace(old, new))
@@ -128,7 +114,7 @@ def _in_hash(name: str, by: int) -> Callable[[Fleet, str], Undo]:
     """Return what changes a number of an idle client's hash."""
 
     def spoil(fleet: Fleet, client_id: str) -> Undo:
-        key, client = _key(fleet, client_id, "grants"), _redis(fleet)
+        key, client = key_of(fleet, client_id, "grants"), redis_of(fleet)
         (granted,) = [field.decode() for field in client.hkeys(key) if field.startswith(b"g:")]
         field = name.format(grant=granted[2:])
         client.hincrby(key, field, by)
@@ -141,7 +127,7 @@ def _gone(part: str) -> Callable[[Fleet, str], Undo]:
     """Return what deletes a key of an idle client."""
 
     def spoil(fleet: Fleet, client_id: str) -> Undo:
-        key, client = _key(fleet, client_id, part), _redis(fleet)
+        key, client = key_of(fleet, client_id, part), redis_of(fleet)
         dumped = client.dump(key)
         client.delete(key)
         return lambda: client.restore(key, 0, dumped)
@@ -181,7 +167,7 @@ def _move_one_credit(fleet: Fleet, client_id: str, by: int) -> Undo:
             .. string.format('%d', spent - ARGV[1]) .. tail
         return redis.call('SET', KEYS[1], bucket)
     """
-    _redis(fleet).execute_command("EVAL", moved, 1, _key(fleet, client_id, "bucket"), by)
+    redis_of(fleet).execute_command("EVAL", moved, 1, key_of(fleet, client_id, "bucket"), by)
     return lambda: _move_one_credit(fleet, client_id, -by)
 
 
@@ -194,31 +180,6 @@ def _change_rollup(fleet: Fleet, client_id: str, by: int) -> Undo:
             [by, client_id],
         )
     return lambda: _change_rollup(fleet, client_id, -by)
-
-
-@contextmanager
-def _load(fleet: Fleet) -> Iterator[None]:
-    """Keep the fleet busy: a bounded number of tasks waits at a time."""
-    done = threading.Event()
-
-    def submit() -> None:
-        numbers = itertools.count()
-        sent = 0
-        while not done.is_set():
-            if sent - len(fleet.rows()) < TASKS_WAITING:
-                for client_id in BUSY:
-                    fleet.app.tasks["lines"].apply_async((client_id, next(numbers) % 5), ignore_result=True)
-                    sent += 1
-            else:
-                done.wait(0.2)
-
-    stream = threading.Thread(target=submit, daemon=True)
-    stream.start()
-    try:
-        yield
-    finally:
-        done.set()
-        stream.join(60)
 
 
 def _passes(fleet: Fleet, count: int) -> Status:

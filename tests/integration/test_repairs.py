@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Final
 
 import psycopg
@@ -13,13 +11,12 @@ import pytest
 from sqlalchemy import text
 
 from billing.core.errors import Retryable
-from billing.core.shards import shard_of
-from billing.credits.buckets import Buckets
-from billing.credits.keys import shard_keys
 from billing.reconciliation.reconcile import reconcile
 from billing.reconciliation.repair.repair import Plan, Repaired, plan_repair, repair
 from billing.schema.advisory import Guard
+from tests.fleet.busy import busy
 from tests.fleet.harness import Fleet
+from tests.fleet.keys import key_of, redis_of
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -59,7 +56,7 @@ def test_given_credits_changed_by_hand_when_repaired_beside_a_working_fleet_then
         for _ in range(3):
             patient.send("lines", name, 2)
     patient.wait_for_rows(6 * len(kinds))
-    with _busy(patient, "spent-short", "made"):
+    with busy(patient, ("spent-short", "made"), waiting=20):
         for name, (by_hand, _) in kinds.items():
             _change(patient, name, *by_hand)
         plan = _plan(patient, *kinds)
@@ -83,10 +80,10 @@ def test_given_what_no_posting_expresses_when_repaired_then_the_shard_is_rebuilt
     """L6: a hold's credits, a grant's amount, debt of nobody, a bucket that is corrupt or gone."""
     kinds: dict[str, Callable[[Fleet, str], object]] = {
         "held": lambda fleet, name: _change(fleet, name, 0, 1, 0),
-        "granted": lambda fleet, name: _redis(fleet).hincrby(_key(fleet, name, "grants"), _granted(fleet, name), 1),
-        "debt": lambda fleet, name: _redis(fleet).hincrby(_key(fleet, name, "grants"), "s:0", 1),
-        "corrupt": lambda fleet, name: _redis(fleet).set(_key(fleet, name, "bucket"), "rubbish and more"),
-        "missing": lambda fleet, name: _redis(fleet).delete(_key(fleet, name, "bucket")),
+        "granted": lambda fleet, name: redis_of(fleet).hincrby(key_of(fleet, name, "grants"), _granted(fleet, name), 1),
+        "debt": lambda fleet, name: redis_of(fleet).hincrby(key_of(fleet, name, "grants"), "s:0", 1),
+        "corrupt": lambda fleet, name: redis_of(fleet).set(key_of(fleet, name, "bucket"), "rubbish and more"),
+        "missing": lambda fleet, name: redis_of(fleet).delete(key_of(fleet, name, "bucket")),
     }
     for name in kinds:
         patient.client(name, 1_000)
@@ -123,7 +120,7 @@ def test_given_a_difference_within_postgresql_when_repaired_then_nothing_is_chan
     wait_until(lambda: all(patient.rows(name) for name in changes), "the fleet works")
     for name, statement in changes.items():
         _sql(patient, statement, name)
-    before = {name: _redis(patient).get(_key(patient, name, "bucket")) for name in changes}
+    before = {name: redis_of(patient).get(key_of(patient, name, "bucket")) for name in changes}
 
     done = repair(patient.runtime, _plan(patient, *changes), made_by=WHO)
 
@@ -133,7 +130,7 @@ def test_given_a_difference_within_postgresql_when_repaired_then_nothing_is_chan
     assert "grant_spent" in told["sum"]
     assert "usage_rollup" in told["rollup"]
     assert "credit_grant and ledger_entry" in told["grant"]
-    assert {name: _redis(patient).get(_key(patient, name, "bucket")) for name in changes} == before
+    assert {name: redis_of(patient).get(key_of(patient, name, "bucket")) for name in changes} == before
     for name, statement in changes.items():
         _sql(patient, statement.replace("+ 1", "- 1"), name)
 
@@ -201,45 +198,11 @@ def _sql(fleet: Fleet, statement: str, *values: object) -> list[tuple[Any, ...]]
         return cursor.fetchall() if cursor.description else []
 
 
-def _redis(fleet: Fleet) -> Any:
-    buckets = fleet.buckets
-    assert isinstance(buckets, Buckets)
-    return buckets._scripts.client
-
-
-def _key(fleet: Fleet, client_id: str, part: str) -> str:
-    return str(getattr(shard_keys(shard_of(client_id, fleet.settings.shards)), part) + client_id)
-
-
 def _granted(fleet: Fleet, client_id: str) -> str:
-    fields = [field.decode() for field in _redis(fleet).hkeys(_key(fleet, client_id, "grants"))]
+    fields = [field.decode() for field in redis_of(fleet).hkeys(key_of(fleet, client_id, "grants"))]
     (granted,) = [field for field in fields if field.startswith("g:")]
     return str(granted)
 
 
 def _change(fleet: Fleet, client_id: str, available: int, held: int, spent: int) -> None:
-    _redis(fleet).execute_command("EVAL", BY_HAND, 1, _key(fleet, client_id, "bucket"), available, held, spent)
-
-
-@contextmanager
-def _busy(fleet: Fleet, *client_ids: str) -> Iterator[None]:
-    """Keep some clients busy: a bounded number of tasks waits at a time."""
-    done = threading.Event()
-
-    def submit() -> None:
-        sent, base = 0, len(fleet.rows())
-        while not done.is_set():
-            if 2 * sent - (len(fleet.rows()) - base) < 40:
-                for client_id in client_ids:
-                    fleet.app.tasks["lines"].apply_async((client_id, 1), ignore_result=True)
-                    sent += 1
-            else:
-                done.wait(0.05)
-
-    stream = threading.Thread(target=submit, daemon=True)
-    stream.start()
-    try:
-        yield
-    finally:
-        done.set()
-        stream.join(60)
+    redis_of(fleet).execute_command("EVAL", BY_HAND, 1, key_of(fleet, client_id, "bucket"), available, held, spent)

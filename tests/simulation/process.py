@@ -18,7 +18,6 @@ from billing.core.errors import BillingError, Recovering, Retryable
 from billing.core.limits import RENEWALS_PER_LEASE
 from billing.task.definition import Definition
 from billing.task.headers import identify
-from billing.task.keeping import keep_holds
 from billing.task.lifecycle import Lifecycle
 from billing.task.outcome import Outcome
 from billing.task.pending import Pending
@@ -92,7 +91,7 @@ class _Lifecycle(Lifecycle):
         super().__init__(runtime)
         self.pending = _Pending(runtime.buckets.forget_reached, runtime.buckets.node_of)
         interval = runtime.settings.lease_seconds / RENEWALS_PER_LEASE
-        self.renewal = _Renewal(interval, lambda runs: keep_holds(runtime, runs, self._draft_of), runtime.clock)
+        self.renewal = _Renewal(interval, self.keep, runtime.clock)
 
 
 @dataclass(kw_only=True, eq=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 
 from billing.core.settings import Settings
+from billing.credits.options import options_of
 from billing.credits.twin.buckets import Twin
 from billing.credits.twin.memory import Memory
 from tests.simulation.chance import SimulatedClock
@@ -20,14 +21,7 @@ class Redis:
     def __init__(self, settings: Settings, clock: SimulatedClock) -> None:
         self._settings = settings
         self._memory = Memory(clock)
-        self.buckets = Twin(
-            self._memory,
-            shards=settings.shards,
-            lease_seconds=settings.lease_seconds,
-            settled_retention_seconds=settings.settled_retention_seconds,
-            outbox_entries_max=settings.outbox_entries_max,
-            alert_percents=settings.alert_percents,
-        )
+        self.buckets = Twin(self._memory, **options_of(settings))
         self._snapshot = copy.deepcopy(self._memory.shards)
 
     def snapshot(self) -> None:

@@ -8,18 +8,10 @@
 -- Atomic because a reserve between looking and taking would hold what is taken (L1).
 -- Idempotent by adjustment id: a:<id> stays for as long as the bucket does.
 
-if recovering(KEYS[3]) then
-  return 'RECOVERING'
+local refusal, bucket, epoch, owed, grants, terms = read_whole(KEYS[1], KEYS[3])
+if refusal then
+  return refusal
 end
-local bucket, foreign = read_key(KEYS[1])
-if foreign then
-  corrupt()
-end
-if not bucket then
-  return 'UNKNOWN_CLIENT'
-end
-local epoch, owed, grants, terms = read_bucket(bucket)
-check_entries(bucket, grants)
 local total = total_of(KEYS[2])
 local before = call('HGET', KEYS[2], 'a:' .. ARGV[1])
 if before then

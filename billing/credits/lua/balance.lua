@@ -5,18 +5,10 @@
 --        | {'OK', time in ms, bucket, field, value, …}
 -- Atomic because a balance of two moments would not add up (L2).
 
-if recovering(KEYS[3]) then
-  return { 'RECOVERING' }
+local refusal, bucket = read_whole(KEYS[1], KEYS[3])
+if refusal then
+  return { refusal }
 end
-local bucket, foreign = read_key(KEYS[1])
-if foreign then
-  corrupt()
-end
-if not bucket then
-  return { 'UNKNOWN_CLIENT' }
-end
-local _, _, place = read_bucket(bucket)
-check_entries(bucket, place)
 local reply = redis.pcall('HGETALL', KEYS[2])
 if reply.err then
   corrupt()

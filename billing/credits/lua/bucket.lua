@@ -100,6 +100,24 @@ local function check_entries(bucket, place)
   end
 end
 
+-- How a verb begins that goes through all of a client's bucket and asks nothing before: on a shard that is trusted (L6),
+-- of a client that is known. Returns why not, as the verb's reply, else nil, the bucket, and what `read_bucket` returns.
+local function read_whole(bucket_key, server_key)
+  if recovering(server_key) then
+    return 'RECOVERING'
+  end
+  local bucket, foreign = read_key(bucket_key)
+  if foreign then
+    corrupt()
+  end
+  if not bucket then
+    return 'UNKNOWN_CLIENT'
+  end
+  local epoch, owed, grants, terms = read_bucket(bucket)
+  check_entries(bucket, grants)
+  return nil, bucket, epoch, owed, grants, terms
+end
+
 -- How a grant ended, as the field that counts it: 'x' expired, 'v' voided; nil while it has not.
 local function ended(own, now)
   return own and (own.voided > 0 and 'v' or own.expires > 0 and own.expires <= now and 'x') or nil
@@ -184,14 +202,25 @@ local function lend_room(shares, credits, terms)
   return shares .. (shares == '' and '' or ' ') .. '0:' .. digits(credits)
 end
 
--- Returns the bucket with one grant's available, held and spent credits changed by so much.
+-- Turns a hold's overdraft room back. A bucket that has not as much never lent it: it was lost and opened anew.
+local function turn_back(terms, room)
+  if room > (terms and terms.room or 0) then
+    corrupt()
+  end
+  if terms then
+    terms.room = terms.room - room
+  end
+end
+
+-- Returns the bucket with one grant's available, held and spent credits changed by so much. It has as much: what is
+-- turned back was lent by it.
 local function change(bucket, grant, available, held, spent)
   local _, last = find(bucket, ' ' .. grant .. ':', 1, true)
   local a, h, s, after
   if last then
     a, h, s, after = match(bucket, '^(%d+):(%d+):(%d+)()', last + 1)
   end
-  if not a then
+  if not a or a + available < 0 or h + held < 0 or s + spent < 0 then
     corrupt()
   end
   return sub(bucket, 1, last) .. digits(a + available) .. ':' .. digits(h + held) .. ':' .. digits(s + spent)

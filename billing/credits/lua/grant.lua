@@ -12,18 +12,10 @@
 
 local grant, credits, suffix = ARGV[1], tonumber(ARGV[2]), ARGV[6]
 
-if recovering(KEYS[3]) then
-  return 'RECOVERING'
+local refusal, bucket, epoch, owed, grants, terms = read_whole(KEYS[1], KEYS[3])
+if refusal then
+  return refusal
 end
-local bucket, foreign = read_key(KEYS[1])
-if foreign then
-  corrupt()
-end
-if not bucket then
-  return 'UNKNOWN_CLIENT'
-end
-local epoch, owed, grants, terms = read_bucket(bucket)
-check_entries(bucket, grants)
 owed = tonumber(owed)
 local total, granted = total_of(KEYS[2])
 local before = call('HGET', KEYS[2], 'g:' .. grant)

@@ -147,10 +147,8 @@ local function drop(bucket_key, grants_key, run_key, leases_key, hold, run_id)
     local epoch, debt, grants, terms = read_bucket(bucket)
     local held, room = lent(hold, epoch)
     local notes
+    turn_back(terms, room)
     bucket, debt, notes = give_back(bucket, tonumber(debt), held, held, terms)
-    if terms then
-      terms.room = terms.room - room
-    end
     note(grants_key, notes)
     call('SET', bucket_key, rearm(write_bucket(epoch, debt, terms, sub(bucket, grants)), terms))
   end

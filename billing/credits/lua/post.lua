@@ -15,18 +15,10 @@
 
 local client = ARGV[1]
 
-if recovering(KEYS[3]) then
-  return 'RECOVERING'
+local refusal, bucket, epoch, owed, place, terms = read_whole(KEYS[1], KEYS[3])
+if refusal then
+  return refusal
 end
-local bucket, foreign = read_key(KEYS[1])
-if foreign then
-  corrupt()
-end
-if not bucket then
-  return 'UNKNOWN_CLIENT'
-end
-local epoch, owed, place, terms = read_bucket(bucket)
-check_entries(bucket, place)
 if epoch ~= ARGV[2] then
   return 'STALE'
 end

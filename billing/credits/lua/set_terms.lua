@@ -6,18 +6,10 @@
 -- Holds stay, whatever the state; settle, renew and release go on.
 -- Atomic because the head of the bucket is written by every reserve. Idempotent: both values are absolute.
 
-if recovering(KEYS[2]) then
-  return 'RECOVERING'
+local refusal, bucket, epoch, owed, grants, terms = read_whole(KEYS[1], KEYS[2])
+if refusal then
+  return refusal
 end
-local bucket, foreign = read_key(KEYS[1])
-if foreign then
-  corrupt()
-end
-if not bucket then
-  return 'UNKNOWN_CLIENT'
-end
-local epoch, owed, grants, terms = read_bucket(bucket)
-check_entries(bucket, grants)
 terms = terms or { room = 0 }
 terms.state, terms.limit = ARGV[1], tonumber(ARGV[2])
 call('SET', KEYS[1], write_bucket(epoch, owed, terms, sub(bucket, grants)))

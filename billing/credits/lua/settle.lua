@@ -36,6 +36,7 @@ end
 local now = now_ms()
 local epoch, owes, grants, terms = read_bucket(bucket, now)
 local held, room = lent(hold, epoch)
+turn_back(terms, room)
 local left = {}
 for i = 1, #held do
   left[i] = held[i]
@@ -75,9 +76,6 @@ for i = 1, taken and #taken or 0, 2 do
   bucket = change(bucket, taken[i], -taken[i + 1], 0, taken[i + 1])
 end
 if terms or notes or debt > 0 then
-  if terms then
-    terms.room = terms.room - room
-  end
   bucket = write_bucket(epoch, owed + debt, terms, sub(bucket, grants))
 end
 -- Either more is taken than was held, or some of it comes back.

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, Self
+from typing import Self
 
+from billing.core.credits import NO_GRANT
 from billing.credits.posting import Posted
 from billing.credits.terms import ORDINARY, ClientTerms, GrantTerms
 from billing.credits.twin.marks import Marks
 from billing.credits.values import Balance, GrantBalance
-
-#: The "grant" that covers what no grant does: debt, and the overdraft room of holds.
-NONE: Final = 0
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -110,8 +108,9 @@ class Book:
         return sum(account.available + account.held + account.spent for account in self.paying(now_ms))
 
     def has_lent(self, shares: Mapping[int, int]) -> bool:
-        """Whether the bucket has all grants that a hold names; one that was lost and opened anew has not."""
-        return shares.keys() <= {account.grant_id for account in self.order}
+        """Whether the bucket holds all that a run says it was lent; one that was lost and opened anew does not."""
+        held = {account.grant_id: account.held for account in self.order} | {NO_GRANT: self.room}
+        return all(credits_ <= held.get(grant, -1) for grant, credits_ in shares.items())
 
     def add(self, account: Account) -> None:
         """Give a grant its place in the burn order; what is used up leaves it."""

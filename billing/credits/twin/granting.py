@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from billing.core.credits import CREDITS_MAX, check_amount
+from billing.core.credits import CREDITS_MAX, NO_GRANT, check_amount
 from billing.core.limits import USABLE_GRANTS_MAX
 from billing.credits.granting import AdjustOutcome, AdjustReply, Lapsed, TermsOutcome, VoidOutcome
 from billing.credits.terms import ORDINARY, ClientTerms, GrantTerms
-from billing.credits.twin.book import NONE, Account, Book, take
+from billing.credits.twin.book import Account, Book, take
 from billing.credits.twin.marks import Marks
 from billing.credits.twin.memory import InMemory, Shard, atomic
 from billing.credits.values import GrantOutcome, OpenOutcome
@@ -116,7 +116,7 @@ class Granting(InMemory):
             book.accounts[grant].adjusted += part
         book.debt_adjusted += missing
         book.owed += missing
-        shares = taken | ({NONE: missing} if missing else {})
+        shares = taken | ({NO_GRANT: missing} if missing else {})
         book.adjustments[adjustment_id] = shares
         return AdjustReply(outcome=AdjustOutcome.ADJUSTED, grants=shares)
 

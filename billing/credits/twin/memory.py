@@ -15,8 +15,9 @@ from typing import Concatenate, Generic, ParamSpec, TypeVar
 from uuid import UUID
 
 from billing.core.clock import Clock, SystemClock, to_milliseconds
+from billing.core.credits import NO_GRANT
 from billing.core.shards import shard_of
-from billing.credits.twin.book import NONE, Book
+from billing.credits.twin.book import Book
 from billing.credits.twin.marks import Told
 from billing.credits.values import Hold, StoredHold
 
@@ -62,7 +63,7 @@ class HeldRun:
 
     def grants_lent_by(self, book: Book) -> dict[int, int]:
         """Return the same without the overdraft's room, in the order in which it is charged."""
-        return {grant: credits_ for grant, credits_ in self.lent_by(book).items() if grant != NONE}
+        return {grant: credits_ for grant, credits_ in self.lent_by(book).items() if grant != NO_GRANT}
 
     def stored(self, deadline_ms: int) -> StoredHold:
         """Return it as it is told."""

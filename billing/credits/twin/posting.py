@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from billing.core.credits import CREDITS_MAX, check_amount
+from billing.core.credits import CREDITS_MAX, NO_GRANT, check_amount
 from billing.credits.posting import Posted, Posting, PostOutcome, check_rows
-from billing.credits.twin.book import NONE, Account, Book, burns_at
+from billing.credits.twin.book import Account, Book, burns_at
 from billing.credits.twin.memory import atomic
 from billing.credits.twin.reserving import Reserving
 
@@ -80,7 +80,7 @@ class _Work:
         """Give back first, so that there is more to take from: what the grant had no more, then what it had spent."""
         book = self.book
         for grant, credits_, restored in changes:
-            if grant == NONE:
+            if grant == NO_GRANT:
                 book.debt_settled += credits_
             elif credits_ < 0:
                 undone = min(-credits_, book.beyond.get(grant, 0))
@@ -93,7 +93,7 @@ class _Work:
     def take(self, changes: Iterable[tuple[int, int, int]]) -> None:
         """Take what there is of each grant, spent or away; the rest is debt of that grant."""
         for grant, credits_, restored in changes:
-            if grant == NONE:
+            if grant == NO_GRANT:
                 continue
             account = self._account(grant)
             if credits_ > 0:

@@ -11,11 +11,11 @@ from typing import Final
 
 import msgspec
 
-from billing.core.credits import check_amount
+from billing.core.credits import NO_GRANT, check_amount
 from billing.core.errors import Conflict
 from billing.credits.records import claim_of
 from billing.credits.terms import ClientState
-from billing.credits.twin.book import NONE, Book, take
+from billing.credits.twin.book import Book, take
 from billing.credits.twin.marks import Marks, Told
 from billing.credits.twin.memory import HeldRun, InMemory, SettledRun, Shard, atomic
 from billing.credits.values import AssertOutcome, Hold, ReserveOutcome, ReserveReply
@@ -176,7 +176,7 @@ def lend(book: Book, available: dict[int, int], need: int) -> dict[int, int]:
         book.accounts[grant].held += credits_
     room = need - sum(lent.values())
     book.room += room
-    return lent | ({NONE: room} if room else {})
+    return lent | ({NO_GRANT: room} if room else {})
 
 
 def joined(shares: dict[int, int], more: dict[int, int]) -> dict[int, int]:

@@ -10,10 +10,10 @@ from uuid import UUID
 
 import msgspec
 
-from billing.core.credits import CREDITS_MAX
+from billing.core.credits import CREDITS_MAX, NO_GRANT
 from billing.core.errors import Conflict
 from billing.credits.records import check_settlement
-from billing.credits.twin.book import NONE, Book, take
+from billing.credits.twin.book import Book, take
 from billing.credits.twin.memory import HeldRun, SettledRun, Shard, atomic
 from billing.credits.twin.reserving import Reserving, joined
 from billing.credits.values import (
@@ -55,14 +55,14 @@ class Settling(Reserving):
         if book is None:
             return SettleReply(outcome=SettleOutcome.UNKNOWN_CLIENT)
         held = {} if run is None else run.grants_lent_by(book)
-        if not book.has_lent(held):
+        if run is not None and not book.has_lent(run.lent_by(book)):
             return SettleReply(outcome=SettleOutcome.CORRUPT)
         charge = charged(book, held, settlement, now_ms)
         if charge.debt and book.total + charge.debt > CREDITS_MAX:
             return SettleReply(outcome=SettleOutcome.TOO_LARGE)
 
         if run is not None:
-            book.room -= run.lent_by(book).get(NONE, 0)
+            book.room -= run.lent_by(book).get(NO_GRANT, 0)
         _give_back(book, charge.held, charge.left, now_ms)
         for grant, credits_ in charge.taken.items():
             book.accounts[grant].available -= credits_
@@ -212,7 +212,7 @@ def charged(book: Book, held: dict[int, int], settlement: Settlement, now_ms: in
         debt = need - sum(more.values())
         charge.taken = joined(charge.taken, more)
         charge.debt += debt
-        charge.lines.append(joined(of_hold, more) | ({NONE: debt} if debt else {}))
+        charge.lines.append(joined(of_hold, more) | ({NO_GRANT: debt} if debt else {}))
     return charge
 
 
@@ -256,9 +256,9 @@ def _drop(shard: Shard, run: HeldRun, now_ms: int) -> bool:
     book = shard.books.get(run.hold.client_id)
     if book is not None:
         held = run.grants_lent_by(book)
-        if not book.has_lent(held):
+        if not book.has_lent(run.lent_by(book)):
             return False
-        book.room -= run.lent_by(book).get(NONE, 0)
+        book.room -= run.lent_by(book).get(NO_GRANT, 0)
         _give_back(book, held, held, now_ms)
         book.rearm(now_ms)
     del shard.runs[run.hold.run_id]

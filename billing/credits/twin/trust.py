@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
-from billing.core.credits import check_amount
+from billing.core.credits import NO_GRANT, check_amount
 from billing.core.errors import Conflict
 from billing.core.shards import shard_of
 from billing.credits.plan import BucketPlan
 from billing.credits.records import check_logged
 from billing.credits.terms import ORDINARY
-from billing.credits.twin.book import NONE, Account, Book
+from billing.credits.twin.book import Account, Book
 from billing.credits.twin.marks import Marks
 from billing.credits.twin.memory import HeldRun, InMemory, SettledRun, Shard, atomic
 from billing.credits.values import RebuildOutcome, StoredHold
@@ -185,7 +185,7 @@ def book_of(plan: BucketPlan, epoch: int) -> Book:
         owed=plan.owed,
         room=plan.room,
         debt_settled=plan.debt,
-        debt_adjusted=adjusted.get(NONE, 0),
+        debt_adjusted=adjusted.get(NO_GRANT, 0),
         terms=plan.client,
         adjustments=dict(plan.adjusted),
         beyond=dict(plan.beyond),

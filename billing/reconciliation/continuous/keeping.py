@@ -12,8 +12,8 @@ from sqlalchemy import Connection, RowMapping, and_, exists, func, insert, not_,
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from billing.reconciliation.continuous.standing import Standing, Thing
-from billing.reconciliation.recording import RUNS_KEPT, forget
-from billing.reconciliation.report import DISCREPANCIES_MAX, ROWS_MAX, Discrepancy
+from billing.reconciliation.recording import RUNS_KEPT, columns_of, forget
+from billing.reconciliation.report import DISCREPANCIES_MAX, Discrepancy
 from billing.schema.advisory import Guard
 from billing.schema.operations import discrepancy, reconciler, reconciliation_run
 
@@ -99,16 +99,7 @@ def finish_run(connection: Connection, run_id: int, *, finished_at: datetime, cl
 
 def open_one(connection: Connection, run_id: int, found: Discrepancy) -> Standing:
     """Write a discrepancy."""
-    values = {
-        "run_id": run_id,
-        "law": found.law,
-        "client_id": found.client_id,
-        "grant_id": found.grant_id,
-        "found": found.found,
-        "rows": [dict(row) for row in found.rows[:ROWS_MAX]],
-        "differs_by": found.differs_by,
-    }
-    statement = insert(discrepancy).values(values).returning(discrepancy.c.discrepancy_id)
+    statement = insert(discrepancy).values(columns_of(found, run_id)).returning(discrepancy.c.discrepancy_id)
     return Standing(
         discrepancy_id=connection.execute(statement).scalar_one(),
         thing=Thing(law=found.law, client_id=found.client_id or "", grant_id=found.grant_id),

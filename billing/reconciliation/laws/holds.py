@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from billing.core.credits import NO_GRANT
 from billing.credits.auditing import BucketReading
-from billing.reconciliation.facts import DEBT
 from billing.reconciliation.report import Discrepancy, Law
 
 
@@ -17,7 +17,7 @@ def differences(reading: BucketReading) -> Iterator[Discrepancy]:
     """Yield the grants whose held credits are not those of the holds. The holds must have been looked at."""
     if reading.balance is None or reading.lent is None:
         return
-    held = {grant.grant_id: grant.held for grant in reading.balance.grants} | {DEBT: reading.balance.room}
+    held = {grant.grant_id: grant.held for grant in reading.balance.grants} | {NO_GRANT: reading.balance.room}
     for grant_id in sorted(held.keys() | reading.lent.keys()):
         in_bucket, lent = held.get(grant_id, 0), reading.lent.get(grant_id, 0)
         if in_bucket != lent:

@@ -11,8 +11,9 @@ import collections
 import dataclasses
 from collections.abc import Iterator, Mapping
 
+from billing.core.credits import NO_GRANT
 from billing.credits.values import Balance
-from billing.reconciliation.facts import DEBT, LedgerFacts
+from billing.reconciliation.facts import LedgerFacts
 from billing.reconciliation.report import Discrepancy, Law
 
 
@@ -50,7 +51,7 @@ def differences(balance: Balance, ledger: LedgerFacts, at_ms: int) -> Iterator[D
         low = of_log.spent[grant_id] - wait
         high = low + of_log.unsure[grant_id]
         if not min(low, high) <= said <= max(low, high):
-            name = "debt" if grant_id == DEBT else "spent"
+            name = "debt" if grant_id == NO_GRANT else "spent"
             found = f"{name}: Redis says {said:,}, the log's grant_spent says {high + wait:,}"
             found += f", {wait:+,} of it not posted yet" if wait else ""
             row = {"table": "grant_spent", "client_id": balance.client_id, "grant_id": grant_id, "at this moment": high}
@@ -75,5 +76,5 @@ def of_bucket(balance: Balance) -> dict[int, int]:
     """Return what the bucket says that the log has of each grant."""
     said = collections.Counter({grant.grant_id: grant.spent for grant in balance.grants})
     said.update(balance.beyond)
-    said[DEBT] = balance.debt - sum(balance.beyond.values())
+    said[NO_GRANT] = balance.debt - sum(balance.beyond.values())
     return said
