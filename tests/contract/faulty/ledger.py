@@ -10,8 +10,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
+from billing.core.credits import NO_GRANT
 from billing.credits.granting import Lapsed
-from billing.credits.plan import NONE, BucketPlan, LedgerTerms
+from billing.credits.plan import BucketPlan, LedgerTerms
 from billing.credits.rebuilding import plan_bucket
 from billing.credits.terms import ORDINARY, ClientTerms
 from billing.credits.values import StoredHold
@@ -114,7 +115,7 @@ class Ledger:
         )
         for hold in holds:
             lent = plan.holds[hold.run_id]
-            room = hold.grants.get(NONE, 0) - lent.get(NONE, 0)
+            room = hold.grants.get(NO_GRANT, 0) - lent.get(NO_GRANT, 0)
             lacking = max(0, min(room, hold.credits - sum(lent.values())))
             self.forgotten_room[client_id] += lacking
             self.room += lacking

@@ -19,6 +19,8 @@ from tests.contract.faulty.values import Breach
 from tests.contract.servers import BINARIES, started
 
 ROUND: Final = 20_000
+#: As a server of billing's runs.
+OPTIONS: Final = ("--appendfsync", "everysec")
 #: After so many rounds it is said how far it has come.
 _TOLD_EVERY: Final = 5
 #: What must have happened, or the run has proved nothing.
@@ -51,7 +53,7 @@ def run(seed: int, operations: int, processes: int, kind: str, *, cut_every: int
         return False
     per_round = min(ROUND, max(1, operations // len(KINDS)))
     rounds = max(1, operations // per_round)
-    with started(binary) as server:
+    with started(binary, *OPTIONS) as server:
         conductor = Conductor(server, seed, processes, cut_every=cut_every)
         try:
             conductor.begin()
