@@ -91,7 +91,7 @@ class Conductor:
     def round(self, operations: int) -> None:
         """Work on new clients and the hot one, with one death of the server, and check. Raises `Breach`."""
         try:
-            self._work(operations)
+            self._go_round(operations)
         except Breach as breach:
             raise Breach(f"round {self._round}: {breach}{self._described(breach)}") from breach
         self._round += 1
@@ -104,7 +104,7 @@ class Conductor:
         event = self.ledger.log.history.get(breach.run_id)
         return "".join(f"\n  {one}" for one in (*told, event) if one)
 
-    def _work(self, operations: int) -> None:
+    def _go_round(self, operations: int) -> None:
         count = max(len(self.fleet.pipes), operations // _PER_CLIENT)
         clients = [f"{self._seed:x}-{self._round}-{number}" for number in range(count)]
         for client_id in clients:
