@@ -33,7 +33,7 @@ matrix: .venv-5.6/.installed servers ## Run all tests with the other Celery vers
 loss: .venv/.installed servers ## Lose billing's Redis under 10,000 clients and 1,000 open holds, and count every credit
 	@LOSS_SIZE=full exec $(BIN)/python -m pytest -s tests/chaos/test_lost_redis.py $(ARGS)
 
-operations: .venv/.installed ## Compare buckets with their twin over random operations (OPERATIONS=1000000 SEED= PROCESSES=2)
+operations: .venv/.installed ## Compare buckets with their twin over random operations (OPERATIONS=1000000 SEED= PROCESSES=2, ARGS=--faults)
 	@exec $(BIN)/python -m tests.contract.walking --operations $(or $(OPERATIONS),1000000) \
 		--processes $(or $(PROCESSES),2) $(if $(SEED),--seed $(SEED)) $(ARGS)
 

@@ -60,6 +60,7 @@ class Verification(Calling):
     def assert_hold(self, hold: Hold) -> AssertOutcome:
         """Renew a running attempt's hold, or write it again where it was lost; never refused for lack of credits.
 
+        While the shard recovers, a hold whose takeover was lost is the later attempt's again, with all its credits.
         The token `*` stands for whichever attempt is running. Raises `Conflict` for a run of another client.
         """
         keys = self._keys_of(hold.client_id)

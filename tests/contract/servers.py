@@ -86,6 +86,11 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
+    def folder(self) -> str:
+        """Where it writes."""
+        return self._folder
+
+    @property
     def url(self) -> str:
         """Where billing finds it."""
         return f"redis://127.0.0.1:{self.port}/0"

@@ -3,7 +3,8 @@
 Each process walks in segments: some new clients, in shards that no other process touches, are compared with their twin
 after each operation, replies and state. Between these operations all processes work on one hot client, which is
 compared at the end, in the server's own order (`hot.py`). A difference names the seed of its segment, and
-`make operations SEED=<it> OPERATIONS=2000 PROCESSES=1` walks that segment again.
+`make operations SEED=<it> OPERATIONS=2000 PROCESSES=1` walks that segment again. `ARGS=--faults` is another run,
+without a twin: `faulty/running.py`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Final
 
 from billing.core.shards import shard_of
 from tests.contract.differential import SENT_AGAIN, Difference, Pair
+from tests.contract.faulty.running import run as faulty
 from tests.contract.hot import Done, HotClient, check
 from tests.contract.operations import Operation, Operations
 from tests.contract.servers import BINARIES, Server, started
@@ -157,8 +159,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=2, choices=range(1, GROUPS + 1))
     parser.add_argument("--kind", choices=list(BINARIES), default="valkey")
     parser.add_argument("--lost-answers", action="store_true", help="send each third call twice")
+    parser.add_argument("--faults", action="store_true", help="kill the server, cut connections, lose what it wrote")
     options = parser.parse_args(arguments)
     seed = secrets.randbits(64) if options.seed is None else options.seed
+    if options.faults:
+        return 0 if faulty(seed, options.operations, options.processes, options.kind) else 1
     walked = run(seed, options.operations, options.processes, options.kind, lost_answers=options.lost_answers)
     return 0 if walked else 1
 

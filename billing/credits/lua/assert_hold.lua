@@ -3,10 +3,12 @@
 -- KEYS   1 bucket (string)  2 run (string)  3 leases (zset)  4 server (string)  5 asserts (counter)
 -- ARGV   1 run id in hex  2 credits  3 attempt token, '*' for whichever attempt is running  4 claim, as in reserve
 --        5 lease in ms
--- Reply  'RENEWED' (the hold was there) | 'ASSERTED' (it was written) | 'SETTLED' | 'CONFLICT' (another client's)
+-- Reply  'RENEWED' (the hold was there) | 'ASSERTED' (it was written, or is this attempt's again) | 'SETTLED' | 'CONFLICT' (another client's)
 --        | 'CORRUPT'
 -- On a verified shard the hold takes what is available for its SKU, then overdraft room, up to its need. While the shard recovers, or without a bucket,
 -- it takes nothing and waits for a rebuild, which is told by the counter that there is one hold more (L6).
+-- What was lost may be a takeover alone: while the shard recovers, a later attempt has its hold back from an earlier
+-- one's, and whoever needs more than the hold says gets that.
 -- Atomic because a rebuild may open the bucket between the two cases.
 
 local run, leases, run_id = KEYS[2], KEYS[3], ARGV[1]
@@ -26,16 +28,35 @@ local epoch, debt, grants, terms
 if bucket and stored[1] == server_run_id then
   epoch, debt, grants, terms = read_bucket(bucket, now)
 end
-if hold and (not epoch or hold.epoch == epoch) then
+local asked, found = read_claim(ARGV[4]), hold and read_claim(hold.text, hold.claim)
+local lost = not epoch and found and asked.sku == found.sku
+local later = lost and tonumber(asked.attempt) > tonumber(found.attempt)
+local behind = lost and (later or asked.credits > found.credits)
+if hold and not behind and (not epoch or hold.epoch == epoch) then
   call('ZADD', leases, 'GT', deadline, run_id)
   return 'RENEWED'
 end
 
+if behind then
+  if later then
+    found.attempt = asked.attempt
+    if hold.token ~= ARGV[3] and found.price == asked.price then
+      found.head, found.draft = asked.head, asked.draft
+    end
+  end
+  -- What it says that it was lent stays: a rebuild lends that first.
+  found.credits = asked.credits > found.credits and asked.credits or found.credits
+  call('INCR', KEYS[5])
+  local token = later and ARGV[3] or hold.token
+  call('SET', run, hold_text(hold.grants, hold.epoch, token, hold.created, write_claim(found)))
+  call('ZADD', leases, 'GT', deadline, run_id)
+  return 'ASSERTED'
+end
 local claim = hold and claim_of(hold) or ARGV[4]
 local shares = ''
 if epoch then
-  local asked, left = read_claim(claim), nil
-  bucket, shares, left = borrow(bucket, grants, asked.credits, terms, asked.sku)
+  local claimed, left = read_claim(claim), nil
+  bucket, shares, left = borrow(bucket, grants, claimed.credits, terms, claimed.sku)
   local room = min(left, terms and free_room(debt, terms) or 0)
   if room > 0 then
     shares = lend_room(shares, room, terms)

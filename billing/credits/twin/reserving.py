@@ -105,6 +105,7 @@ class Reserving(InMemory):
     def assert_hold(self, hold: Hold) -> AssertOutcome:
         """Renew a running attempt's hold, or write it again where it was lost; never refused for lack of credits.
 
+        While the shard recovers, a hold whose takeover was lost is the later attempt's again, with all its credits.
         The token `*` stands for whichever attempt is running. Raises `Conflict` for a run of another client.
         """
         check_amount("credits", hold.credits, minimum=0)
@@ -119,6 +120,13 @@ class Reserving(InMemory):
             return AssertOutcome.SETTLED
         book = None if self._recovering(shard) else shard.books.get(hold.client_id)
         shard.renew(hold.run_id, now_ms + self._milliseconds(hold.lease_seconds))
+        if run is not None and book is None and _behind(run.hold, hold):
+            # The takeover was lost, not the hold: it is this attempt's again, with all that it needs.
+            later = hold.attempt > run.hold.attempt
+            more = msgspec.structs.replace(run.hold, credits=max(hold.credits, run.hold.credits))
+            run.hold = taken_over(run.hold, hold) if later else more
+            shard.asserts += 1
+            return AssertOutcome.ASSERTED
         if run is not None and (book is None or run.epoch == book.epoch):
             return AssertOutcome.RENEWED
         # While there is no bucket it takes nothing and waits for a rebuild, which is told by the count.
@@ -174,6 +182,11 @@ def lend(book: Book, available: dict[int, int], need: int) -> dict[int, int]:
 def joined(shares: dict[int, int], more: dict[int, int]) -> dict[int, int]:
     """Add up shares of grants."""
     return shares | {grant: shares.get(grant, 0) + credits_ for grant, credits_ in more.items()}
+
+
+def _behind(found: Hold, asked: Hold) -> bool:
+    """Whether a hold is as it was before the attempt that asserts it took it over."""
+    return found.sku == asked.sku and (asked.attempt > found.attempt or asked.credits > found.credits)
 
 
 def taken_over(found: Hold, asked: Hold) -> Hold:
