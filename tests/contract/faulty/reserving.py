@@ -112,13 +112,17 @@ class Reserving:
 
     def stage(self, run: Run) -> None:
         """Keep a draft with the hold of a run."""
+        trusted = self._calls.is_trusted(shard(run.client_id))
 
         def act() -> RenewOutcome:
-            staged = self._calls.buckets.stage(run.client_id, run.run_id, run.hold.token, run.hold.lines)
+            if self._calls.buckets.stage(run.client_id, run.run_id, run.hold.token, run.hold.lines):
+                return RenewOutcome.RENEWED
             # It says the same of a shard that recovers.
-            return RenewOutcome.RENEWED if staged else RenewOutcome.RECOVERING
+            there = trusted and self._calls.is_trusted(shard(run.client_id))
+            return RenewOutcome.GONE if there else RenewOutcome.RECOVERING
 
-        self._call(run, "stage", act)
+        if self._call(run, "stage", act) is RenewOutcome.GONE and not run.succeeded:
+            self._breach(run, "L5: it holds, and nothing could be staged")
 
     # Calling.
 
