@@ -87,10 +87,6 @@ class Calls:
         message = f"L9: no answer to {TRIES_MAX} calls of {act}"
         raise Breach(message)
 
-    def is_trusted(self, shard: int) -> bool:
-        """Whether a shard may do anything."""
-        return bool(self._trusted[shard])
-
     def once_in(self, times: int) -> bool:
         """Return True once in so many times."""
         return self.chance.randrange(times) == 0
