@@ -124,14 +124,6 @@ class Changes:
         if _name(reply) in _DONE and self._calls.once_in(AGAIN_EVERY):
             self._calls.counts["duplicated commands"] += 1
             again = self._calls.call(shard(row.client_id), f"{row.kind} again:", act)
-            same = (
-                GrantOutcome.ALREADY,
-                VoidOutcome.ALREADY,
-                VoidOutcome.VOIDED,
-                AdjustOutcome.ALREADY,
-                TermsOutcome.SET,
-                *_WAITING,
-            )
             if again is not None and getattr(again, "outcome", again) not in _SAME:
                 message = f"L4: {row} came twice, and was answered {again}"
                 raise Breach(message)
