@@ -14,6 +14,7 @@ import hashlib
 import itertools
 import multiprocessing
 import secrets
+import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -162,6 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--faults", action="store_true", help="kill the server, cut connections, lose what it wrote")
     options = parser.parse_args(arguments)
     seed = secrets.randbits(64) if options.seed is None else options.seed
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # its server ends with it
     if options.faults:
         return 0 if faulty(seed, options.operations, options.processes, options.kind) else 1
     walked = run(seed, options.operations, options.processes, options.kind, lost_answers=options.lost_answers)

@@ -63,7 +63,11 @@ class Fleet:
     def tell(self, message: Message) -> None:
         """Tell all processes something."""
         for pipe in self.pipes:
-            pipe.send(message)
+            try:
+                pipe.send(message)
+            except BrokenPipeError:  # it has ended, and has said why
+                self.hear(_ANSWER_SECONDS)
+                raise
 
     def ask(self, message: Message, kind: type[T]) -> list[T]:
         """Tell all processes something, and return what each answers; what else they tell is taken in."""

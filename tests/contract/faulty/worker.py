@@ -54,7 +54,7 @@ _WEIGHTS: Final = {
 }
 #: Of so many operations one is on the hot client; of so many changes, since its grants stay for ever.
 _HOT_EVERY: Final = 5
-_HOT_CHANGES_EVERY: Final = 20
+_HOT_CHANGES_EVERY: Final = 30
 #: After so many operations a clock is set, events are told, and those that were told are removed from the outbox.
 _CLOCK_EVERY: Final = 400
 _TELL_EVERY: Final = 25
