@@ -105,6 +105,11 @@ class Auditor:
         """Remember that the broker has not confirmed an event."""
         self._not_taken |= _runs([body])
 
+    def check_ack(self, run_id: uuid.UUID, process: Process) -> None:
+        """Check that a message whose settle was refused goes only once its charge was given to the broker (L3)."""
+        if run_id in process.refused & process.knows() - self._not_taken:
+            raise LawBroken(f"L3: process {process.number} kept the charge of run {run_id} to itself")
+
     def excuse_what_is_lost(self, killed: Process | None = None) -> None:
         """Excuse the charges that nobody knows of any more, if both who knew of them are gone: its process and Redis.
 

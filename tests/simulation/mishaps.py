@@ -36,7 +36,12 @@ class Mishaps:
         self._world.kill(number)
 
     def lose_redis(self) -> None:
-        """Lose it, with all that it has, or with what it wrote last, or with nothing."""
+        """Lose it now and then, whoever knows of what: it comes back with all that it had, with less, or with nothing.
+
+        Not too often: the rebuild that follows mends whatever has gone wrong before it.
+        """
+        if not self._world.chance.once_in(3):
+            return
         redis = self._world.redis
         self._world.counts["losses"] += 1
         lose = self._world.chance.one_of((redis.flush, redis.restart, redis.restart_from_snapshot))

@@ -193,6 +193,7 @@ class Process:
                 yield
                 lifecycle.end(run, RETRY, _Retry(seconds))
         yield
+        world.observed.check_ack(run.identity.run_id, self)
         world.ack(message)
 
     def _record(self, run: Run, message: Message) -> None:
