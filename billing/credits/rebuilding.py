@@ -70,11 +70,15 @@ class _Books:
         self.move(grant, self.available[grant], self.voided if is_voided else self.expired)
 
     def lend_again(self, need: int, stored: Mapping[int, int]) -> dict[int, int]:
-        """Lend to a hold what it says that it was lent, as far as that is there."""
+        """Lend to a hold what it says that it was lent, as far as that is there.
+
+        Overdraft room is: a limit that was lowered since takes none of it back, so that the client owes as much as it did.
+        """
         shares, left = {}, need
         for grant, credits_ in stored.items():
             if grant == NO_GRANT:
-                part = self.make_room(min(left, credits_))
+                part = min(left, credits_)
+                self.room += part
             else:
                 part = self.move(grant, min(left, credits_), self.held) if grant in self.granted else 0
             if part:
@@ -95,7 +99,8 @@ class _Books:
             usable = tuple(grant for grant, ends_ms in fitting[sku] if not 0 < ends_ms <= created_ms)
             claims.append(Claim(run_id=run_id, need=need, usable=usable))
         lend(self.available, self.held, claims, loans)
-        self.available[NO_GRANT], self.held[NO_GRANT] = self.known.client.overdraft_limit - self.room, self.room
+        self.available[NO_GRANT] = max(0, self.known.client.overdraft_limit - self.room)
+        self.held[NO_GRANT] = self.room
         anybody = [dataclasses.replace(claim, usable=(*claim.usable, NO_GRANT)) for claim in claims]
         lend(self.available, self.held, anybody, loans)
         del self.available[NO_GRANT]
@@ -110,12 +115,6 @@ class _Books:
             if some and grant not in self.known.final and (not sku or terms.fits(sku)):
                 found.append((grant, min(filter(None, (terms.expires_ms, terms.voided_ms)), default=0)))
         return found
-
-    def make_room(self, credits_: int) -> int:
-        """Lend overdraft room, up to the limit; return what was lent."""
-        part = min(credits_, max(0, self.known.client.overdraft_limit - self.room))
-        self.room += part
-        return part
 
     def end(self) -> None:
         """Take what is left of the grants that have ended."""

@@ -107,8 +107,8 @@ def test_l6_what_ended_beside_a_hold_does_not_come_back_through_it() -> None:
 
 
 def test_what_a_hold_says_lends_no_more_than_there_is_and_the_rest_comes_from_elsewhere() -> None:
-    """Also of a grant that the ledger does not know, and of room above the limit."""
-    known = LedgerTerms(client=ClientTerms(overdraft_limit=5))
+    """Also of a grant that the ledger does not know."""
+    known = LedgerTerms(client=ClientTerms(overdraft_limit=20))
     plan = plan_bucket(
         grants=[(1, 100), (2, 30)],
         spent={2: 20},
@@ -116,7 +116,16 @@ def test_what_a_hold_says_lends_no_more_than_there_is_and_the_rest_comes_from_el
         lent={RUNS[0]: {9: 40, 2: 30, 0: 20}},
         known=known,
     )
-    assert plan.holds == {RUNS[0]: {2: 10, 1: 100, 0: 5}}
+    assert plan.holds == {RUNS[0]: {2: 10, 1: 100, 0: 20}}
+
+
+def test_l1_room_that_was_lent_stays_lent_though_the_limit_was_lowered_and_no_more_is_made() -> None:
+    """Given 20 of a limit that is 5 now, and a hold that lost its shares, then the first has 20 and the other none."""
+    known = LedgerTerms(client=ClientTerms(overdraft_limit=5))
+    holds = [(RUNS[0], 120), (RUNS[1], 10)]
+    plan = plan_bucket(grants=[(1, 100)], spent={}, holds=holds, lent={RUNS[0]: {1: 100, 0: 20}}, known=known)
+    assert plan.holds == {RUNS[0]: {1: 100, 0: 20}, RUNS[1]: {}}
+    assert plan.room == 20
 
 
 def test_of_a_grant_whose_end_is_entered_what_is_left_had_repaid_debt() -> None:
@@ -225,7 +234,7 @@ def test_l2_whatever_the_terms_a_plan_conserves(
     adjusted_debt = sum(shares.get(0, 0) for shares in plan.adjusted.values())
     repaid = sum(grant.repaid for grant in plan.grants)
     assert plan.owed == plan.debt + adjusted_debt - repaid >= 0
-    assert plan.room <= limit
+    assert plan.room <= max(limit, sum(shares.get(0, 0) for shares in stored.values()))
     assert sum(sum(shares.values()) for shares in plan.adjusted.values()) == sum(taken.values()) + waiting
     assert plan.debt + sum(grant.spent for grant in plan.grants) == sum(spent.values())
     of_log = {grant.grant_id: grant.spent + plan.beyond.get(grant.grant_id, 0) for grant in plan.grants}

@@ -65,7 +65,7 @@ def check_client(ledger: Ledger, told: AtRest, balance: Balance | None, holds: S
 def _check_ceiling(ledger: Ledger, told: AtRest, balance: Balance) -> None:
     client_id = balance.client_id
     granted = sum(row.credits for row in ledger.log.grants_of(client_id))
-    admitted, limit = told.admitted.get(client_id, 0), ledger.limits[client_id] + ledger.forgotten_room[client_id]
+    admitted, limit = told.admitted.get(client_id, 0), ledger.limits[client_id]
     if admitted > granted + limit:
         own = {run for run, (owner, _) in told.holds.items() if owner == client_id}
         raise _breach(

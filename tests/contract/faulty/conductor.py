@@ -83,7 +83,6 @@ class Conductor:
         counts = self.fleet.end() + self.calls.door.cuts + self.recovery.counts + self.counts
         counts["operations"] = sum(self.fleet.done)
         counts["events in the log's queue"] = self.ledger.events
-        counts["credits of room that rebuilds forgot"] = self.ledger.room
         counts["rows of the log"] = self.ledger.rows
         counts["duplicates in the log's queue"] = self.ledger.log.duplicates
         return counts

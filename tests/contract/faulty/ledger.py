@@ -6,11 +6,10 @@ It gives a rebuild the facts that `billing.ledger.known` and `billing.recovery.f
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
-from billing.core.credits import NO_GRANT
 from billing.credits.granting import Lapsed
 from billing.credits.plan import BucketPlan, LedgerTerms
 from billing.credits.rebuilding import plan_bucket
@@ -33,11 +32,8 @@ class Ledger:
         self.limits: defaultdict[str, int] = defaultdict(int)
         #: By client and grant, what expired and what was voided once nothing referred to it.
         self.final: defaultdict[str, dict[int, tuple[int, int]]] = defaultdict(dict)
-        #: Overdraft room that holds had and a rebuild did not lend them again, the limit having been lowered meanwhile.
-        #: A live bucket goes on owing it; a rebuilt one does not, so that so much more may be admitted.
-        self.forgotten_room: Counter[str] = Counter()
         #: How many events came, and how many of them became a row.
-        self.events = self.rows = self.room = 0
+        self.events = self.rows = 0
 
     def enter(self, rows: Iterable[Row]) -> None:
         """Take rows as they are now. Raises `Breach` where an adjustment took something else than before."""
@@ -113,12 +109,6 @@ class Ledger:
             lent={hold.run_id: hold.grants for hold in holds},
             known=known,
         )
-        for hold in holds:
-            lent = plan.holds[hold.run_id]
-            room = hold.grants.get(NO_GRANT, 0) - lent.get(NO_GRANT, 0)
-            lacking = max(0, min(room, hold.credits - sum(lent.values())))
-            self.forgotten_room[client_id] += lacking
-            self.room += lacking
         for row_id, _ in known.waiting:
             row = self.adjustments[client_id][row_id]
             self.adjustments[client_id][row_id] = dataclasses.replace(
@@ -134,6 +124,6 @@ class Ledger:
         log.grants = {grant: row for grant, row in log.grants.items() if row.client_id == hot}
         log.history = {run: event for run, event in log.history.items() if run in kept and event.client_id == hot}
         log.totals = {key: total for key, total in log.totals.items() if key[0] == hot and key[1] == log.epochs[hot]}
-        for known in (self.adjustments, self._terms, self.limits, self.final, self.forgotten_room):
+        for known in (self.adjustments, self._terms, self.limits, self.final):
             for client_id in [name for name in known if name != hot]:
                 del known[client_id]
