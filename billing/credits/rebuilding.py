@@ -72,7 +72,7 @@ class _Books:
     def lend_again(self, need: int, stored: Mapping[int, int]) -> dict[int, int]:
         """Lend to a hold what it says that it was lent, as far as that is there.
 
-        Overdraft room is: a limit that was lowered since takes none of it back, so that the client owes as much as it did.
+        Overdraft room is: a limit that was lowered since takes none of it back, and the client owes as much as it did.
         """
         shares, left = {}, need
         for grant, credits_ in stored.items():
