@@ -66,14 +66,15 @@ SELECT run_id, settlement_id, epoch FROM usage_history WHERE run_id = ANY(%s::uu
 
 #: What the ledger has left of each grant, in burn order: what has ended or was adjusted away is not there any more.
 READ_GRANTS_LEFT: Final = """
+WITH asked AS (SELECT unnest(%s::text[]) AS client_id),
+     entered AS (SELECT client_id, grant_id, -sum(credits) AS credits FROM ledger_entry JOIN asked USING (client_id)
+                 WHERE kind <> 'grant' GROUP BY client_id, grant_id)
 SELECT client_id, grant_id, priority, expires_at, skus, voided_at, credits_left
 FROM (SELECT client_id, grant_id, priority, expires_at, skus, voided_at,
              (granted.credits - coalesce(spent.credits, 0) - coalesce(entered.credits, 0))::bigint AS credits_left
-      FROM credit_grant AS granted LEFT JOIN grant_spent AS spent USING (client_id, grant_id)
-           LEFT JOIN LATERAL (SELECT -sum(credits) AS credits FROM ledger_entry
-                              WHERE grant_id = granted.grant_id AND client_id = granted.client_id AND kind <> 'grant'
-                             ) AS entered ON true
-      WHERE client_id = ANY(%s::text[])) AS known
+      FROM asked JOIN credit_grant AS granted USING (client_id)
+           LEFT JOIN grant_spent AS spent USING (client_id, grant_id)
+           LEFT JOIN entered USING (client_id, grant_id)) AS known
 WHERE credits_left > 0
 ORDER BY client_id, priority, expires_at NULLS LAST, grant_id
 """

@@ -47,11 +47,12 @@ SELECT client_id,
                               + greatest(0, coalesce(posted.credits, 0))), 0)
           FROM grant_spent AS spent LEFT JOIN credit_grant AS own USING (client_id, grant_id)
                LEFT JOIN (posting AS posted JOIN client USING (client_id, epoch)) USING (client_id, grant_id)
-               LEFT JOIN LATERAL (
-                   SELECT coalesce(max(entry.repaid), 0) - sum(entry.credits) AS credits
+               LEFT JOIN (
+                   SELECT grant_id, coalesce(max(entry.repaid), 0) - sum(entry.credits) AS credits
                    FROM ledger_entry AS entry
-                   WHERE entry.grant_id = spent.grant_id AND entry.client_id = asked.client_id AND kind <> 'grant'
-               ) AS entered ON true
+                   WHERE entry.client_id = asked.client_id AND kind <> 'grant'
+                   GROUP BY grant_id
+               ) AS entered USING (grant_id)
           WHERE spent.client_id = asked.client_id AND spent.grant_id <> 0) AS total
 FROM unnest(CAST(:clients AS text[])) AS asked (client_id)
 """)

@@ -174,7 +174,7 @@ class Memory:
             book = shard.books.pop(client_id, None)
             if whole:
                 shard.left.pop(client_id, None)
-            elif book is not None and (book.accounts or book.total):
+            elif book is not None and (book.accounts or book.total or book.adjustments or book.posted):
                 shard.left[client_id] = book
 
 
