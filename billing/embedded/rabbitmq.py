@@ -11,6 +11,8 @@ import os
 import shutil
 import socket
 import subprocess
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -23,6 +25,9 @@ from billing.embedded.server import LOOPBACK, NotInstalled, Server, free_port
 USER: Final = "billing"
 NODE: Final = "billing@localhost"
 CALL_LIMIT_SECONDS: Final = 30.0
+#: What `erl_call` says when it evaluated nothing.
+_UNREACHED: Final = "failed to connect to node"
+_PAUSE_SECONDS: Final = 0.2
 PLACES: Final = (
     "/usr/lib/rabbitmq/bin",  # Debian; what it has on PATH is a wrapper that changes to the user `rabbitmq`
     "/usr/local/opt/rabbitmq/sbin",
@@ -77,13 +82,26 @@ class RabbitMQ(Server):
             command, text = [found, "-sname", NODE, "-e"], f"{expression}.\n"
         else:
             command, text = [str(programs() / "rabbitmqctl"), "eval", f"{expression}."], ""
+        deadline = time.monotonic() + CALL_LIMIT_SECONDS
+        while True:
+            left = deadline - time.monotonic()
+            answer = self._evaluated(command, text, max(left, 1.0))
+            if answer is None:
+                return
+            # On a busy machine the node may be too slow to shake hands; nothing was evaluated then.
+            if _UNREACHED not in answer or left <= 0 or not self.running:
+                raise Fatal(f"{self.name}: {expression}: {answer[:300]}")
+            time.sleep(_PAUSE_SECONDS)
+
+    def _evaluated(self, command: Sequence[str], text: str, seconds: float) -> str | None:
+        """Return what went wrong; None: nothing."""
         environ = self._environment(distribution_port=0)
         done = subprocess.run(
-            command, input=text, env=environ, capture_output=True, text=True, timeout=CALL_LIMIT_SECONDS, check=False
+            command, input=text, env=environ, capture_output=True, text=True, timeout=seconds, check=False
         )
-        if done.returncode != 0 or "ok" not in done.stdout:
-            answer = " ".join((done.stdout + done.stderr).split())
-            raise Fatal(f"{self.name}: {expression}: {answer[:300]}")
+        if done.returncode == 0 and "ok" in done.stdout:
+            return None
+        return " ".join((done.stdout + done.stderr).split())
 
     def stop(self, *, timeout_seconds: float = 20.0) -> None:
         """End the node, then its port mapper."""
