@@ -118,12 +118,15 @@ class Granting(Calling):
         bucket_keys = (keys.bucket + client_id, keys.grants + client_id, keys.server, keys.alerts, keys.expiries)
         return PostOutcome(self._call("post", bucket_keys, client_id, epoch, *totals))
 
-    def endings_due(self) -> list[int]:
-        """Return the shards that have grants to look at, in one round trip."""
-        commands: list[Command] = [("ZRANGE", keys.expiries, 0, 0, "WITHSCORES") for keys in self._keys]
+    def endings_due(self, shards: Sequence[int] | None = None) -> list[int]:
+        """Return which of these shards (None: of all) have grants to look at, in one round trip."""
+        asked = range(self.shards) if shards is None else shards
+        if not asked:
+            return []
+        commands: list[Command] = [("ZRANGE", self._keys[shard].expiries, 0, 0, "WITHSCORES") for shard in asked]
         time, *firsts = self._scripts.run_all([("TIME",), *commands])
         now_ms = int(time[0]) * 1_000 + int(time[1]) // 1_000
-        return [shard for shard, first in enumerate(firsts) if first and _score(first) <= now_ms]
+        return [shard for shard, first in zip(asked, firsts, strict=True) if first and _score(first) <= now_ms]
 
     def lapse(self, shard: int, count: int) -> list[Lapsed]:
         """Sweep a shard: move what ended grants still have to what expired; return those whose amounts are final.

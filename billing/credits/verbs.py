@@ -97,8 +97,8 @@ class GrantVerbs(Protocol):
         """Bring a bucket of this epoch to what the log says beyond its settles."""
         ...
 
-    def endings_due(self) -> list[int]:
-        """Return the shards that have grants to look at."""
+    def endings_due(self, shards: Sequence[int] | None = None) -> list[int]:
+        """Return which of these shards (None: of all) have grants to look at."""
         ...
 
     def lapse(self, shard: int, count: int) -> list[Lapsed]:

@@ -9,17 +9,23 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, text
 
+from billing.connections import postgres
 from billing.core.clock import from_milliseconds
 from billing.core.errors import Unreachable
-from billing.core.shards import shard_of
+from billing.core.lately import Lately
+from billing.core.settings import Settings
 from billing.credits.verbs import Verbs
-from billing.ledger.rebuilds import request_rebuild
+from billing.ledger import locks
 
 logger = logging.getLogger(__name__)
+
+#: Where nothing was found, how long nobody of this process looks again, and at how many (L9).
+LOOK_AGAIN_SECONDS: Final = 60.0
+LOOKED_MAX: Final = 1_000
 
 #: What names a corruption for ever: PostgreSQL's epoch, since the bucket's cannot be read.
 _SOURCE: Final = "'corrupt:' || client.epoch || ':' || client.client_id"
@@ -52,24 +58,58 @@ class Corruption:
     found: str
 
 
-def rebuild_lost(connection: Connection, buckets: Verbs, client_id: str, reason: str) -> None:
-    """Ask for the rebuild of a bucket that no verb takes. If it is corrupt, and not missing, tell so, once."""
-    request_rebuild(connection, shard_of(client_id, buckets.shards), reason)
-    # Named before it is looked at: what a rebuild has written since is not taken for the corruption that it ended.
-    source = connection.execute(_UNTOLD, {"client": client_id}).scalar_one_or_none()
-    if source is None:
-        return
-    try:
-        reading = buckets.audit([client_id])[client_id]
-    except Unreachable as error:
-        # Whoever is refused next looks again.
-        logger.warning("billing: whether the bucket of client %s is corrupt is not known: %s", client_id, error)
-        return
-    if reading.corruption is None:
-        return
-    redis_key, found = reading.corruption
-    given = {"client": client_id, "source": source, "redis_key": redis_key, "found": found}
-    if connection.execute(_TELL, {**given, "occurred_at": from_milliseconds(reading.at_ms)}).rowcount:
+class Services(Protocol):
+    """What a process has to look at a bucket, and to tell of it."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings."""
+        ...
+
+    @property
+    def engine(self) -> Engine:
+        """The billing database."""
+        ...
+
+    @property
+    def buckets(self) -> Verbs:
+        """The credit buckets."""
+        ...
+
+    @property
+    def looked(self) -> Lately:
+        """The corruptions at which nothing was found."""
+        ...
+
+
+def tell_corruption(services: Services, client_id: str) -> None:
+    """Tell, once, of a bucket that a verb called corrupt. Its rebuild is asked for, and committed, already.
+
+    Looking reads the holds of a whole shard in one step: that is done once for each corruption (L10), and under no lock
+    that anybody waits for.
+    """
+    with postgres.reaching(services.settings), services.engine.begin() as connection:
+        # Whoever does not get it is refused for what another looks at right now.
+        if not locks.try_tell_corruption(connection, client_id):
+            return
+        # Named before it is looked at: what a rebuild has written since is not taken for the corruption that it ended.
+        source = connection.execute(_UNTOLD, {"client": client_id}).scalar_one_or_none()
+        if source is None or source in services.looked:
+            return
+        try:
+            reading = services.buckets.audit([client_id])[client_id]
+        except Unreachable as error:
+            # Whoever is refused next looks again.
+            logger.warning("billing: whether the bucket of client %s is corrupt is not known: %s", client_id, error)
+            return
+        if reading.corruption is None:
+            # A run that it does not fit, say, or it is rebuilt. Each settle that is kept would look again.
+            services.looked.add(source)
+            return
+        redis_key, found = reading.corruption
+        given = {"client": client_id, "source": source, "redis_key": redis_key, "found": found}
+        new = connection.execute(_TELL, {**given, "occurred_at": from_milliseconds(reading.at_ms)}).rowcount
+    if new:
         rule = "nothing is admitted for this client until it is rebuilt"
         logger.error("billing: client %s: the key %s is corrupt, %s: %s", client_id, redis_key, rule, found)
 

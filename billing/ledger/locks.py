@@ -50,3 +50,9 @@ def lock_shard_exclusive(connection: Connection, shard: int) -> None:
 def try_lead_recovery(connection: Connection, shard: int) -> bool:
     """Return whether this transaction is now the one that leads the shard's recovery, without waiting."""
     return bool(connection.execute(select(func.pg_try_advisory_xact_lock(Guard.RECOVERY, shard))).scalar_one())
+
+
+def try_tell_corruption(connection: Connection, client_id: str) -> bool:
+    """Return whether this transaction is now the one that looks at a client's corrupt bucket, without waiting."""
+    which = func.hashtext(client_id)
+    return bool(connection.execute(select(func.pg_try_advisory_xact_lock(Guard.CORRUPTION, which))).scalar_one())

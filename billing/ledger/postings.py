@@ -37,12 +37,17 @@ _ADD = text(
     bindparam("restored", type_=ARRAY(BigInteger)),
 )
 
+#: The clients that are looked at, whether or not there is anything to tell them now.
+_CLIENTS: Final = """
+SELECT DISTINCT client_id, epoch FROM posting JOIN client USING (client_id, epoch)
+WHERE applied_version < version AND client_id > :after
+  AND (CAST(:shard AS integer) IS NULL OR shard = :shard) ORDER BY client_id LIMIT :limit
+"""
+
 #: Those of the clients' own epoch that are not in their buckets, of as many clients; never a grant that is on its way.
-_WAITING = text("""
+_WAITING = text(f"""
 SELECT waits.client_id, waits.epoch, grant_id, credits, restored, version, entered
-FROM (SELECT DISTINCT client_id, epoch FROM posting JOIN client USING (client_id, epoch)
-      WHERE applied_version < version AND client_id > :after
-        AND (CAST(:shard AS integer) IS NULL OR shard = :shard) ORDER BY client_id LIMIT :limit) AS waits
+FROM ({_CLIENTS}) AS waits
 JOIN LATERAL (
     SELECT *, (SELECT coalesce(-sum(entry.credits), 0)::bigint FROM ledger_entry AS entry
                WHERE entry.grant_id = own.grant_id AND entry.kind IN ('expire', 'void')) AS entered
@@ -52,7 +57,10 @@ JOIN LATERAL (
     ORDER BY grant_id LIMIT :grants
 ) AS own ON true
 ORDER BY client_id, grant_id
-""")
+""")  # noqa: S608 - text of our own
+
+#: The last of the clients that are looked at, if there are as many: more may wait behind it.
+_LAST_WAITING = text(f"SELECT client_id FROM ({_CLIENTS}) AS waits ORDER BY client_id OFFSET :limit - 1")  # noqa: S608
 
 _SHARDS_WAITING = text("""
 SELECT DISTINCT shard FROM posting JOIN client USING (client_id, epoch) WHERE applied_version < version ORDER BY shard
@@ -157,6 +165,12 @@ def waiting(connection: Connection, limit: int, *, after: str = "", shard: int |
         )
         found.setdefault((row.client_id, row.epoch), []).append(posting)
     return [ClientPostings(client_id=client, epoch=epoch, rows=tuple(rows)) for (client, epoch), rows in found.items()]
+
+
+def last_waiting(connection: Connection, limit: int, *, after: str, shard: int) -> str | None:
+    """Return the last client that `waiting` looks at, told something or not; None if there are fewer than `limit`."""
+    values = {"limit": limit, "after": after, "shard": shard}
+    return connection.execute(_LAST_WAITING, values).scalar_one_or_none()
 
 
 def grants_waiting(connection: Connection, shard: int) -> set[tuple[str, int]]:

@@ -18,7 +18,8 @@ from billing.credits.granting import AdjustOutcome, TermsOutcome, VoidOutcome
 from billing.credits.terms import ClientState, ClientTerms
 from billing.ledger import locks
 from billing.ledger.changes import ChangeRow, enter_adjustment, mark_applied, unapplied
-from billing.ledger.corruptions import rebuild_lost
+from billing.ledger.corruptions import tell_corruption
+from billing.ledger.rebuilds import request_rebuild
 from billing.recovery.each import apply_each
 from billing.schema.tables import client
 from billing.task.runtime import Runtime
@@ -69,8 +70,10 @@ def _apply_change(runtime: Runtime, row: ChangeRow) -> bool:
             mark_applied(connection, row.change_id)
             return True
         if outcome.name in _LOST:
-            reason = f"the bucket of client {row.client_id} is missing or corrupt"
-            rebuild_lost(connection, runtime.buckets, row.client_id, reason)
+            reason = f"{row} of client {row.client_id} found its bucket {outcome.name.lower()}"
+            request_rebuild(connection, shard, reason)
+    if outcome.name == "CORRUPT":
+        tell_corruption(runtime, row.client_id)
     if outcome.name not in _WAITING:
         logger.warning("billing: %s of client %s is not applied: %s", row, row.client_id, outcome.name)
     return False

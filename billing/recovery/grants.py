@@ -11,9 +11,11 @@ from typing import Final
 
 from billing.connections import postgres
 from billing.core.errors import Recovering
+from billing.core.shards import shard_of
 from billing.credits.values import GrantOutcome
-from billing.ledger.corruptions import rebuild_lost
+from billing.ledger.corruptions import tell_corruption
 from billing.ledger.grants import GrantRow, mark_applied, unapplied
+from billing.ledger.rebuilds import request_rebuild
 from billing.recovery.each import apply_each
 from billing.task.runtime import Runtime
 
@@ -46,7 +48,9 @@ def apply_grant(runtime: Runtime, row: GrantRow) -> bool:
         if outcome in _REBUILT:
             # The client exists in PostgreSQL, so its bucket is lost: the shard is rebuilt, from the ledger (L6).
             reason = f"grant {row.grant_id} of client {row.client_id} found its bucket {outcome.name.lower()}"
-            rebuild_lost(connection, runtime.buckets, row.client_id, reason)
+            request_rebuild(connection, shard_of(row.client_id, runtime.settings.shards), reason)
+    if outcome is GrantOutcome.CORRUPT:
+        tell_corruption(runtime, row.client_id)
     if outcome is not GrantOutcome.RECOVERING:
         logger.warning("billing: grant %d of client %s is not applied: %s", row.grant_id, row.client_id, outcome.name)
     return False

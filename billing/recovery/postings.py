@@ -12,10 +12,12 @@ from typing import Final
 from billing.connections import postgres
 from billing.core.errors import InvalidValue
 from billing.core.rounds import Rounds
+from billing.core.shards import shard_of
 from billing.credits.posting import PostOutcome
 from billing.ledger import postings
-from billing.ledger.corruptions import rebuild_lost
+from billing.ledger.corruptions import tell_corruption
 from billing.ledger.postings import ClientPostings
+from billing.ledger.rebuilds import request_rebuild
 from billing.task.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -54,10 +56,11 @@ class Postings:
         """Apply what waits for the next clients of a shard. One that refuses keeps no other waiting."""
         runtime, after = self._runtime, self._after.pop(shard, "")
         with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
+            last = postings.last_waiting(connection, CLIENTS_MAX, after=after, shard=shard)
             found = postings.waiting(connection, CLIENTS_MAX, after=after, shard=shard)
         applied = sum(apply_posting(runtime, row) for row in found)
-        if len(found) == CLIENTS_MAX:
-            self._after[shard] = found[-1].client_id
+        if last is not None:
+            self._after[shard] = last
         return applied
 
 
@@ -79,11 +82,13 @@ def apply_posting(runtime: Runtime, row: ClientPostings) -> bool:
             return True
         if outcome in _LOST:
             reason = f"a posting to client {row.client_id} found its bucket {outcome.name.lower()}"
-            rebuild_lost(connection, runtime.buckets, row.client_id, reason)
+            request_rebuild(connection, shard_of(row.client_id, runtime.settings.shards), reason)
         told = outcome in _WAITING
         if outcome is PostOutcome.TOO_LARGE:
             # It may be so for long: the doctor names it, and the log does once.
             told = not postings.mark_refused(connection, row, outcome.name)
+    if outcome is PostOutcome.CORRUPT:
+        tell_corruption(runtime, row.client_id)
     if not told:
         logger.warning("billing: %s is not applied: %s", row, outcome.name)
     return False

@@ -1,7 +1,8 @@
 """The numbers of billing's advisory locks, all in one place, so that no two uses collide.
 
-A lock is a pair: what it guards, and which one of them (a shard's number, else 0). The first half begins with the
-bytes `bil`, to stay clear of other users of the same database. Every lock here lasts until its transaction ends.
+A lock is a pair: what it guards, and which one of them (a shard's number, a hash of a name, else 0). The first half
+begins with the bytes `bil`, to stay clear of other users of the same database. Every lock here lasts until its
+transaction ends.
 """
 
 from __future__ import annotations
@@ -25,3 +26,5 @@ class Guard(IntEnum):
     #: One step of the continuous reconciler; a repair of buckets.
     RECONCILER = _BASE + 10
     REPAIR = _BASE + 11
+    #: By a client's hash: who looks at its corrupt bucket.
+    CORRUPTION = _BASE + 12

@@ -226,7 +226,8 @@ class Lifecycle:
         if reply.outcome is SettleOutcome.RECOVERING:
             raise Recovering(f"client {settlement.client_id!r}: its shard is being rebuilt")
         if reply.outcome in (SettleOutcome.UNKNOWN_CLIENT, SettleOutcome.CORRUPT):
-            raise self.runtime.records.without_bucket(settlement.client_id, missing=True)
+            corrupt = reply.outcome is SettleOutcome.CORRUPT
+            raise self.runtime.records.without_bucket(settlement.client_id, missing=True, corrupt=corrupt)
         if reply.outcome is SettleOutcome.TOO_LARGE:
             rule = "would lift the client's debt above what can be counted"
             raise InvalidValue("credits", sum(settlement.amounts), rule)

@@ -15,7 +15,8 @@ from billing.catalog.clients import get_client
 from billing.connections import postgres
 from billing.core.errors import BillingError, InvalidValue, Recovering, UnknownClient, Unreachable
 from billing.core.shards import shard_of
-from billing.ledger.corruptions import rebuild_lost
+from billing.ledger.corruptions import tell_corruption
+from billing.ledger.rebuilds import request_rebuild
 from billing.task.charged import is_charged, told_charges
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ class Records(Protocol):
         """Return which of these (client, run) the usage history has, their bucket having learned of it."""
         ...
 
-    def without_bucket(self, client_id: str, *, missing: bool) -> BillingError:
-        """Return why there is no bucket to take from."""
+    def without_bucket(self, client_id: str, *, missing: bool, corrupt: bool = False) -> BillingError:
+        """Return why there is no bucket to take from. `missing`: on an open shard; `corrupt`: a verb said so."""
         ...
 
 
@@ -63,7 +64,7 @@ class StoredRecords:
         with postgres.reaching(self._runtime.settings), self._runtime.engine.connect() as connection:
             return told_charges(connection, runs)
 
-    def without_bucket(self, client_id: str, *, missing: bool) -> BillingError:
+    def without_bucket(self, client_id: str, *, missing: bool, corrupt: bool = False) -> BillingError:
         """Return why there is no bucket to take from: only the catalog knows whether the client exists.
 
         A known client whose bucket is missing, or is not one that billing wrote, has lost it: its shard is rebuilt, and
@@ -82,8 +83,10 @@ class StoredRecords:
                     rule = f"puts client {client_id!r} {on}: it was changed"
                     return InvalidValue("billing_shards", settings.shards, rule)
                 if missing:
-                    reason = f"the bucket of client {client_id} is missing or corrupt"
-                    rebuild_lost(connection, self._runtime.buckets, client_id, reason)
+                    reason = f"the bucket of client {client_id} is {'corrupt' if corrupt else 'missing'}"
+                    request_rebuild(connection, shard, reason)
+            if corrupt:
+                tell_corruption(self._runtime, client_id)
         except UnknownClient as unknown:
             return unknown
         except (Unreachable, SQLAlchemyError) as error:

@@ -26,7 +26,8 @@ def refusal(runtime: Runtime, hold: Hold, reply: ReserveReply) -> BillingError:
     if outcome in (ReserveOutcome.SUSPENDED, ReserveOutcome.CLOSED):
         return ClientInactive(client_id, outcome.name.lower())
     if outcome in (ReserveOutcome.UNKNOWN_CLIENT, ReserveOutcome.RECOVERING, ReserveOutcome.CORRUPT):
-        return runtime.records.without_bucket(client_id, missing=outcome is not ReserveOutcome.RECOVERING)
+        missing, corrupt = outcome is not ReserveOutcome.RECOVERING, outcome is ReserveOutcome.CORRUPT
+        return runtime.records.without_bucket(client_id, missing=missing, corrupt=corrupt)
     if outcome is ReserveOutcome.OUTBOX_FULL:
         return OutboxFull(f"client {client_id!r}: too many usage events of its shard wait for the broker")
     if outcome is ReserveOutcome.AHEAD:

@@ -17,11 +17,13 @@ from billing.connections import postgres
 from billing.connections import redis as redis_connection
 from billing.connections.per_process import PerProcess
 from billing.core.clock import Clock, SystemClock
+from billing.core.lately import Lately
 from billing.core.settings import Settings
 from billing.credits.buckets import Buckets
 from billing.credits.options import options_of
 from billing.credits.verbs import Verbs
 from billing.events.publisher import Publisher
+from billing.ledger.corruptions import LOOK_AGAIN_SECONDS, LOOKED_MAX
 from billing.schema.fleet import check_fleet
 from billing.task.coming_back import ComingBack
 from billing.task.records import Records, StoredRecords
@@ -34,6 +36,7 @@ class Runtime:
         self._read_settings = read_settings
         self.clock = clock or SystemClock()
         self.coming_back = ComingBack(self.clock)
+        self.looked = Lately(self.clock, seconds=LOOK_AGAIN_SECONDS, count=LOOKED_MAX)
         self._engine = PerProcess(lambda: postgres.engine(self.settings))
         self._redis = PerProcess(lambda: redis_connection.connect(self.settings))
         self._buckets = PerProcess(self._make_buckets)

@@ -137,8 +137,8 @@ class TwinRecords:
         """Return which of these runs were published: nothing is on its way here."""
         return {run_id for _, run_id in runs if self.is_charged(run_id)}
 
-    def without_bucket(self, client_id: str, *, missing: bool) -> BillingError:
-        """Return why there is no bucket to take from."""
+    def without_bucket(self, client_id: str, *, missing: bool, corrupt: bool = False) -> BillingError:  # noqa: ARG002
+        """Return why there is no bucket to take from. None is ever corrupt here."""
         if missing and client_id not in self._runtime.clients:
             return UnknownClient(client_id)
         return Recovering(f"client {client_id!r}: its shard is being rebuilt; nothing is admitted until then")

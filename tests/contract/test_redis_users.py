@@ -107,6 +107,7 @@ def whole_life(buckets: Buckets, sweeping: Sweeping) -> None:
     rows = [Posting(grant_id=1, version=1, credits=-5), Posting(grant_id=2, version=1, credits=1)]
     assert buckets.post("acme", 1, rows) is PostOutcome.POSTED
     assert buckets.void("acme", 2) is VoidOutcome.VOIDED
+    assert buckets.endings_due() == buckets.endings_due([SHARD]) == [SHARD]
     buckets.forget_lapsed(buckets.lapse(SHARD, 10))
     assert buckets.audit(["acme"])["acme"].balance == buckets.balance("acme")
 

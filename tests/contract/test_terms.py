@@ -89,7 +89,11 @@ def test_a_hold_keeps_what_it_was_lent_and_gives_the_rest_back_as_expired(bucket
     used, freed = a_run(task_id="used"), a_run(task_id="freed")
     for run in (used, freed):
         assert buckets.reserve(a_hold(run, 30)).outcome is ReserveOutcome.HELD
+    assert buckets.endings_due([SHARD]) == []
     end_grant(server.client(), "acme", 1)
+    other = (SHARD + 1) % SHARDS
+    assert (buckets.endings_due([SHARD, other]), buckets.endings_due([other])) == ([SHARD], [])
+    assert buckets.endings_due() == [SHARD]
     assert buckets.lapse(SHARD, 10) == [], "a hold may still give something back"
     reply = buckets.settle(a_settlement(used, 20))
     assert (reply.outcome, reply.debt, paid_by(reply.event)) == (SettleOutcome.SETTLED, 0, [{"1": 20}])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import redis
@@ -15,13 +15,17 @@ import billing
 from billing import admin
 from billing.alerts.announcing import announce
 from billing.alerts.deliveries import Deliveries
-from billing.core.errors import Recovering
+from billing.core.errors import Recovering, Unreachable
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
+from billing.credits.auditing import BucketReading
 from billing.credits.values import ReserveOutcome, SettleOutcome
-from billing.ledger import rebuilds
+from billing.ledger import postings, rebuilds
 from billing.observability.doctor_corruptions import examine_corruptions
 from billing.reconciliation.continuous.reconciler import Reconciler
+from billing.recovery.changes import apply_changes
+from billing.recovery.grants import apply_grants
+from billing.recovery.postings import apply_postings
 from billing.task.refusals import refusal
 from tests.integration.recovering import SHARDS, Business, a_hold, a_settlement, business_on
 from tests.waiting import wait_until
@@ -83,6 +87,95 @@ def told(business: Business) -> list[tuple[str, str, str]]:
 def examined(business: Business) -> list[tuple[str, str]]:
     """Return what the doctor says."""
     return [(finding.verdict.value, finding.seen) for finding in examine_corruptions(business.runtime)]
+
+
+@pytest.fixture
+def looks(business: Business, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Note who is looked at, which reads all holds of a shard, and that the shard's request is not locked then."""
+    noted: list[list[str]] = []
+    audit = business.runtime.buckets.audit
+
+    def look(client_ids: Sequence[str]) -> dict[str, BucketReading]:
+        with business.runtime.engine.begin() as connection:
+            requests = sqlalchemy.text("SELECT shard FROM shard_rebuild FOR UPDATE NOWAIT")
+            assert list(connection.execute(requests).scalars()) == [SHARD]
+        noted.append(list(client_ids))
+        return audit(client_ids)
+
+    monkeypatch.setattr(business.runtime.buckets, "audit", look)
+    return noted
+
+
+def settle_refused(business: Business, expected: SettleOutcome) -> None:
+    """Have a settle refused, as its process tries again later what it keeps."""
+    outcome = business.runtime.buckets.settle(a_settlement("acme", 5, "task")).outcome
+    assert outcome is expected
+    corrupt = outcome is SettleOutcome.CORRUPT
+    assert isinstance(business.runtime.records.without_bucket("acme", missing=True, corrupt=corrupt), Recovering)
+
+
+def test_l10_a_corrupt_bucket_is_looked_at_once_however_many_ask(business: Business, looks: list[list[str]]) -> None:
+    """Given 20 refusals at once, a settle that is kept, a grant and a change, then its shard's holds are read once."""
+    spoil(business, BUCKET)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda number: refuse(business, f"task-{number}"), range(20)))
+    settle_refused(business, SettleOutcome.CORRUPT)
+    assert not admin.grant(business.settings, "acme", 12, key="more")[1]
+    admin.adjust_credits(business.settings, "acme", -5, key="minus")
+    assert apply_grants(business.runtime) == apply_changes(business.runtime) == 0
+    assert looks == [["acme"]]
+    assert told(business) == [(BUCKET, "b'spoiled'", "none")]
+
+
+def test_l10_a_missing_bucket_is_looked_at_by_nobody(business: Business, looks: list[list[str]]) -> None:
+    """Given a bucket that is gone, then a refusal, a settle that is kept, a grant, a change, a posting read no hold."""
+    admin.adjust_credits(business.settings, "acme", -5, key="before")
+    with business.runtime.engine.begin() as connection:
+        postings.add(connection, "acme", 1, {0: 5})
+    with redis.Redis.from_url(business.settings.redis_url) as client:
+        client.delete(BUCKET)
+    hold = a_hold("acme", 1)
+    for _ in range(3):
+        assert isinstance(refusal(business.runtime, hold, business.runtime.buckets.reserve(hold)), Recovering)
+        settle_refused(business, SettleOutcome.UNKNOWN_CLIENT)
+    assert not admin.grant(business.settings, "acme", 12, key="more")[1]
+    admin.adjust_credits(business.settings, "acme", -5, key="minus")
+    recovered = [apply(business.runtime) for apply in (apply_grants, apply_changes, apply_postings)]
+    assert recovered == [0, 0, 0]
+    assert looks == []
+    with business.runtime.engine.connect() as connection:
+        assert "unknown_client" in rebuilds.requested(connection)[SHARD]
+
+
+def test_l10_what_a_verb_calls_corrupt_and_nobody_finds_is_looked_at_once_a_while(
+    business: Business, looks: list[list[str]]
+) -> None:
+    """Given a bucket that does not fit one run, then a settle that is kept does not read all holds each time."""
+    business.hold("acme", 10)
+    with redis.Redis.from_url(business.settings.redis_url) as client:
+        whole = client.get(BUCKET)
+        assert isinstance(whole, bytes)
+        client.set(BUCKET, whole.replace(b":20:10:", b":30:0:"))
+    for _ in range(3):
+        settle_refused(business, SettleOutcome.CORRUPT)
+    assert looks == [["acme"]]
+    assert told(business) == []
+
+
+def test_l10_a_corrupt_bucket_is_looked_at_again_where_its_server_was_silent(
+    business: Business, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(business, BUCKET)
+
+    def silent(_: Sequence[str]) -> NoReturn:
+        raise Unreachable("billing_redis_url: does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(business.runtime.buckets, "audit", silent)
+        refuse(business, "first")
+    assert told(business) == []
+    refuse(business, "second")
+    assert told(business) == [(BUCKET, "b'spoiled'", "none")]
 
 
 def test_l10_a_corrupted_key_is_alerted_once_however_many_tasks_it_refuses(

@@ -268,6 +268,26 @@ def test_given_more_clients_than_a_round_looks_at_when_the_first_are_refused_the
     assert business.balance(other).debt == 5
 
 
+def test_given_clients_whose_grants_are_on_their_way_when_as_many_come_first_then_those_behind_them_are_told(
+    business: Business, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L10: there is nothing to tell the first two yet; the next round begins behind them nevertheless."""
+    monkeypatch.setattr(applying, "CLIENTS_MAX", 2)
+    of_shard = [name for name in map("b{:03}".format, range(1_000)) if shard_of(name, SHARDS) == SHARD]
+    *stuck, behind = [business.client(name, 10) for name in of_shard[:3]]
+    with business.runtime.engine.begin() as connection:
+        for client_id in (*stuck, behind):
+            [grant_id] = [one.grant_id for one in business.balance(client_id).grants]
+            postings.add(connection, client_id, 1, {grant_id: 4})
+    waits = f"UPDATE credit_grant SET applied_at = NULL WHERE client_id <> '{behind}'"
+    execute(business.settings, waits)
+    going_round = Postings(business.runtime)
+    assert [going_round.step(), going_round.step(), going_round.step()] == [0, 1, 0]
+    assert business.balance(behind).spent == 4
+    execute(business.settings, "UPDATE credit_grant SET applied_at = now()")
+    assert apply_postings(business.runtime) == 2
+
+
 def test_given_servers_that_are_away_when_more_shards_wait_than_a_round_looks_at_then_the_others_have_their_turn(
     business: Business, monkeypatch: pytest.MonkeyPatch
 ) -> None:

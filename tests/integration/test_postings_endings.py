@@ -10,6 +10,7 @@ import sqlalchemy
 from sqlalchemy import Connection
 
 from billing import admin
+from billing.core.errors import Unreachable
 from billing.credits.granting import Lapsed
 from billing.credits.posting import Posting, PostOutcome
 from billing.ledger import endings, locks
@@ -229,6 +230,32 @@ def test_given_a_batch_that_takes_its_time_when_grants_end_then_the_sweep_goes_o
         locks.lock_shards_shared(batch, [SHARD])
         assert lapse_grants(business.runtime) == 0
     assert lapse_grants(business.runtime) == 1
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_given_shards_with_nothing_due_or_no_answer_when_all_are_looked_at_then_no_batch_waits_for_them(
+    business: Business, monkeypatch: pytest.MonkeyPatch, *, silent: bool
+) -> None:
+    """L10: one server's silence has every shard looked at; the lock is taken where something is due, and answers."""
+    row = grant(business, 100, "k")
+    admin.void(business.settings, row.grant_id)
+    due, locked = business.runtime.buckets.endings_due, []
+
+    def endings_due(shards: Sequence[int] | None = None) -> list[int]:
+        if shards is None or (silent and SHARD in shards):
+            raise Unreachable("billing_redis_url: does not answer")
+        return due(shards)
+
+    def lock(connection: sqlalchemy.Connection, shard: int) -> None:
+        locked.append(shard)
+        take(connection, shard)
+
+    take = locks.lock_shard_exclusive
+    monkeypatch.setattr(business.runtime.buckets, "endings_due", endings_due)
+    monkeypatch.setattr(business.runtime.buckets, "node_of", lambda shard: f"node of {shard}")
+    monkeypatch.setattr(locks, "lock_shard_exclusive", lock)
+    assert lapse_grants(business.runtime) == (0 if silent else 1)
+    assert locked == ([] if silent else [SHARD])
 
 
 def execute_lease_over(business: Business) -> None:

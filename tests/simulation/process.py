@@ -58,7 +58,7 @@ class _Records:
     def told_charges(self, runs: Sequence[tuple[str, uuid.UUID]]) -> set[uuid.UUID]:
         return {run_id for client_id, run_id in runs if self._world.log.is_told(client_id, run_id)}
 
-    def without_bucket(self, client_id: str, *, missing: bool) -> BillingError:
+    def without_bucket(self, client_id: str, *, missing: bool, corrupt: bool = False) -> BillingError:
         if missing:
             self._world.bucket_missing(client_id)
         return Recovering(f"client {client_id!r}: its shard is being rebuilt")

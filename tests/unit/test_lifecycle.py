@@ -48,7 +48,7 @@ class Answers:
         """Return the one server."""
         return ""
 
-    def without_bucket(self, client_id: str, *, missing: bool) -> Exception:
+    def without_bucket(self, client_id: str, *, missing: bool, corrupt: bool = False) -> Exception:
         """Know the client."""
         assert missing
         return Recovering(f"client {client_id!r}: its shard is being rebuilt")

@@ -136,11 +136,11 @@ class Granting(InMemory):
         return TermsOutcome.SET
 
     @atomic
-    def endings_due(self) -> list[int]:
-        """Return the shards that have grants to look at."""
+    def endings_due(self, shards: Sequence[int] | None = None) -> list[int]:
+        """Return which of these shards (None: of all) have grants to look at."""
         now_ms = self._memory.now_ms()
-        shards = range(self.shards)
-        return [one for one in shards if any(at <= now_ms for at in self._memory.shards[one].endings.values())]
+        asked = range(self.shards) if shards is None else shards
+        return [one for one in asked if any(at <= now_ms for at in self._memory.shards[one].endings.values())]
 
     @atomic
     def lapse(self, shard: int, count: int) -> list[Lapsed]:

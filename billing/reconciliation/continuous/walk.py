@@ -11,7 +11,8 @@ from sqlalchemy import text
 from billing.connections import postgres
 from billing.core.clock import to_milliseconds
 from billing.credits.auditing import BucketReading
-from billing.ledger.corruptions import rebuild_lost
+from billing.ledger.corruptions import tell_corruption
+from billing.ledger.rebuilds import request_rebuild
 from billing.reconciliation import reading
 from billing.reconciliation.continuous import statements
 from billing.reconciliation.continuous.audit import SILENT, audit
@@ -94,4 +95,5 @@ class Walk:
             runtime, reason = self._runtime, f"the bucket of client {found.client_id} is corrupt"
             # Of its own: whoever is refused meanwhile must not wait for the rest of this step.
             with postgres.reaching(runtime.settings), self._engine.begin() as connection:
-                rebuild_lost(connection, runtime.buckets, found.client_id, reason)
+                request_rebuild(connection, found.shard, reason)
+            tell_corruption(runtime, found.client_id)
