@@ -91,9 +91,7 @@ def made(servers: Servers, renewal: Renewal, monkeypatch: pytest.MonkeyPatch) ->
     return Releases(runtime, pending, renewal.remove), pending
 
 
-def charged(
-    releases: Releases, renewal: Renewal, number: int = 1, *, token: str = "a", client_id: str = "acme"
-) -> Any:
+def charged(releases: Releases, renewal: Renewal, number: int = 1, *, token: str = "a", client_id: str = "acme") -> Any:
     """Have a direct event charge a run."""
     run: Any = SimpleNamespace(
         settlement_id=f"{number} {token}",
@@ -205,7 +203,7 @@ def test_l10_a_postgresql_that_stands_still_keeps_holds_and_nothing_else(
 def test_l10_a_hold_whose_release_fails_keeps_back_no_other(
     releases: Releases, renewal: Renewal, servers: Servers
 ) -> None:
-    """Given an error that nobody foresaw, then the holds behind it come back, the error is told, and it is tried again."""
+    """Given an error that nobody foresaw, then the holds behind it come back; it is told, and tried again."""
     for number in range(3):
         charged(releases, renewal, number)
     servers.told |= {uuid.UUID(int=number) for number in range(3)}
