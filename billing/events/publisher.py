@@ -1,10 +1,10 @@
 """Publishes usage events: confirmed, mandatory, bounded in time, one connection per process, safe among threads.
 
 Guarantee on RabbitMQ: when `publish` returns, a queue has the event. A broker that is away or blocked costs a caller
-`billing_publish_timeout_seconds` once, and then nothing for a while: events wait in the outbox, where they are safe,
-and the relay sends them. After any failure the connection is thrown away without a farewell, which could block too.
-A queue that takes nothing, while the broker answers, is given time alone: the others' events go on (L10).
-kombu's Redis transport has no confirms: there the outbox entry stays until the consumer has committed the row.
+`billing_publish_timeout_seconds` once (one that hangs: a second time, for connecting), and then nothing for a while; a
+queue that takes nothing is given that time alone (L10). Events wait in the outbox meanwhile, for the relay. After any
+failure the connection is thrown away without a farewell, which could block too. kombu's Redis transport has no
+confirms: there the outbox entry stays until the consumer has committed the row.
 """
 
 from __future__ import annotations
