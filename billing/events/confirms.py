@@ -20,6 +20,10 @@ class Unconfirmed(Unreachable):
     """A message was not confirmed: it may or may not arrive, and has to be published again."""
 
 
+class Blocked(Unconfirmed):
+    """The broker takes no messages at all for now: it is short of memory or disk."""
+
+
 class Unroutable(Unconfirmed):
     """The broker is well, but no queue takes the message: the topology is gone and must be declared again."""
 
@@ -41,7 +45,7 @@ class ConfirmingChannel:
 
     def blocked(self, reason: str) -> None:
         """Note that RabbitMQ has stopped reading from this connection (memory or disk alarm)."""
-        self._fail(Unconfirmed, f"it has blocked publishers ({reason})")
+        self._fail(Blocked, f"it has blocked publishers ({reason})")
 
     @property
     def confirmed(self) -> int:

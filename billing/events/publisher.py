@@ -1,13 +1,15 @@
 """Publishes usage events: confirmed, mandatory, bounded in time, one connection per process, safe among threads.
 
 Guarantee on RabbitMQ: when `publish` returns, a queue has the event. A broker that is away or blocked costs a caller
-`billing_publish_timeout_seconds` once, and then nothing for a while: events wait in the outbox, where they are safe,
-and the relay sends them. After any failure the connection is thrown away without a farewell, which could block too.
-kombu's Redis transport has no confirms: there the outbox entry stays until the consumer has committed the row.
+`billing_publish_timeout_seconds` once (one that hangs: a second time, for connecting), and then nothing for a while; a
+queue that takes nothing is given that time alone (L10). Events wait in the outbox meanwhile, for the relay. After any
+failure the connection is thrown away without a farewell, which could block too. kombu's Redis transport has no
+confirms: there the outbox entry stays until the consumer has committed the row.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 from collections.abc import Iterator, Sequence
@@ -17,7 +19,7 @@ from typing import Final
 from billing.core.clock import Clock, SystemClock
 from billing.core.errors import Unreachable
 from billing.core.settings import Settings
-from billing.events.confirms import Unconfirmed, Unroutable
+from billing.events.confirms import Blocked, Unconfirmed, Unroutable
 from billing.events.links import Link, Outgoing, link_to
 
 logger = logging.getLogger(__name__)
@@ -37,6 +39,13 @@ class PartlyPublished(Unreachable):
         self.confirmed = confirmed
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Pause:
+    failures: int
+    until: float
+    reason: str
+
+
 class Publisher:
     """The publisher of one process. Make it after a fork, not before."""
 
@@ -45,9 +54,8 @@ class Publisher:
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._link: Link | None = None
-        self._failures = 0
-        self._paused_until = 0.0
-        self._reason = ""
+        #: By queue what is not tried for a while; None stands for the whole broker.
+        self._pauses: dict[int | None, _Pause] = {}
 
     def publish(self, queue_number: int, body: bytes, *, shard: int, entry_id: str | None) -> None:
         """Publish one event, or raise `Unreachable` when it was not confirmed within the bound."""
@@ -56,7 +64,7 @@ class Publisher:
     def publish_batch(self, queue_number: int, messages: Sequence[Outgoing]) -> None:
         """Publish events in order, waiting for confirms together. Raises `PartlyPublished`, an `Unreachable`."""
         done = 0
-        with self._turn():
+        with self._turn(queue_number):
             while done < len(messages):
                 window = messages[done : done + WINDOW]
                 confirmed, error = self._publish_window(queue_number, window)
@@ -70,20 +78,25 @@ class Publisher:
             self._throw_away()
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Wait for this thread's turn, bounded, and refuse while the broker is given time to come back."""
+    def _turn(self, queue_number: int) -> Iterator[None]:
+        """Wait for this thread's turn, bounded, and refuse while broker or queue is given time to come back."""
         seconds = self._settings.publish_timeout_seconds
-        if self._clock.monotonic() < self._paused_until:
-            raise PartlyPublished(self._reason)
+        self._check_pauses(queue_number)
         if not self._lock.acquire(timeout=seconds):
             message = f"another publish of this process has been waiting for {seconds:g} s"
             raise PartlyPublished(message)
         try:
-            if self._clock.monotonic() < self._paused_until:
-                raise PartlyPublished(self._reason)
+            self._check_pauses(queue_number)
             yield
         finally:
             self._lock.release()
+
+    def _check_pauses(self, queue_number: int) -> None:
+        now = self._clock.monotonic()
+        for whose in (None, queue_number):
+            pause = self._pauses.get(whose)
+            if pause is not None and now < pause.until:
+                raise PartlyPublished(pause.reason)
 
     def _publish_window(self, queue_number: int, window: Sequence[Outgoing]) -> tuple[int, Unreachable | None]:
         """Return how many of the window are confirmed, and what went wrong with the rest."""
@@ -94,9 +107,12 @@ class Publisher:
             more, error = self._try(queue_number, window[confirmed:])
             confirmed += more
         if error is None:
-            self._failures = 0
+            self._pauses.pop(None, None)
+            self._pauses.pop(queue_number, None)
         elif not isinstance(error, Unroutable):
-            self._pause(error)
+            # Without a confirm it may be the queue alone: a broker that hangs does not open the next connection either.
+            alone = isinstance(error, Unconfirmed) and not isinstance(error, Blocked)
+            self._pause(queue_number if alone else None, error)
         return confirmed, error
 
     def _try(self, queue_number: int, window: Sequence[Outgoing]) -> tuple[int, Unreachable | None]:
@@ -116,14 +132,13 @@ class Publisher:
             raise
         return len(window), None
 
-    def _pause(self, error: Unreachable) -> None:
-        self._failures += 1
-        seconds = min(PAUSE_SECONDS * 2 ** (self._failures - 1), PAUSE_SECONDS_MAX)
-        self._paused_until = self._clock.monotonic() + seconds
-        self._reason = str(error)
-        logger.warning(
-            "billing: usage events wait in the outbox; the broker is tried again in %g s: %s", seconds, error
-        )
+    def _pause(self, whose: int | None, error: Unreachable) -> None:
+        before = self._pauses.get(whose)
+        failures = 1 if before is None else before.failures + 1
+        seconds = min(PAUSE_SECONDS * 2 ** (failures - 1), PAUSE_SECONDS_MAX)
+        self._pauses[whose] = _Pause(failures=failures, until=self._clock.monotonic() + seconds, reason=str(error))
+        what = "the broker" if whose is None else f"usage queue {whose}"
+        logger.warning("billing: usage events wait in the outbox; %s is tried again in %g s: %s", what, seconds, error)
 
     def _throw_away(self) -> None:
         link, self._link = self._link, None

@@ -268,8 +268,9 @@ class Lifecycle:
         """Charge without a bucket, which learns of it later; until then the hold keeps what others could spend (L1)."""
         lines = run.lines(self._book(run))
         self.events.publish_direct(run, lines)
-        run.outcome, run.credits_charged = Outcome.LATE, sum(line.credits for line in lines)
+        # The outcome last: where a time limit comes upon this, it still stands as pending, and is charged again.
         self.releases.add(run)
+        run.outcome, run.credits_charged = Outcome.LATE, sum(line.credits for line in lines)
         logger.warning("billing: run %s is charged by a direct event", run.identity.run_id)
 
     def _charge_at_last(self, run: Run) -> None:

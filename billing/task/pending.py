@@ -42,6 +42,8 @@ class _Kept:
     #: Where it is to be settled.
     shard: int
     tries: int = 0
+    #: It was charged by its resort while a try of it went on.
+    is_over: bool = False
 
 
 class Pending:
@@ -57,6 +59,8 @@ class Pending:
         #: The nodes that did not answer the last time: their settles are tried after the others'.
         self._silent: frozenset[str] = frozenset()
         self._settles: collections.deque[_Kept] = collections.deque()
+        #: The settle that is being tried.
+        self._tried: _Kept | None = None
         #: What else is done with each payment, after the settles.
         self._others: list[Callable[[], None]] = []
         self._wake = threading.Event()
@@ -101,28 +105,42 @@ class Pending:
         self._start()
 
     def close(self, seconds: float) -> None:
-        """Pay what is owed before the process ends: wait for Redis so long, then charge without it."""
+        """Pay what is owed before the process ends: wait for Redis so long, then charge without it.
+
+        So long, too, for a payment that goes on: what it is trying is charged without it (L9).
+        """
         deadline = time.monotonic() + seconds
-        while True:
-            self.pay()
+        while self._paying.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            try:
+                self._pay()
+            finally:
+                self._paying.release()
             if not self._settles or time.monotonic() > deadline:
                 break
             self._wake.wait(_CLOSE_PAUSE_SECONDS)
-        while self._settles:
-            self._settles.popleft().resort()
+        with self._lock:
+            left = [*([] if self._tried is None else [self._tried]), *self._settles]
+            self._settles.clear()
+            for kept in left:
+                kept.is_over = True
+        for kept in left:
+            kept.resort()
 
     def pay(self) -> None:
         """Do now what is owed; what fails again is kept."""
         with self._paying:
-            self._settle_all()
-            for pay in self._others:
-                try:
-                    pay()
-                except Exception:
-                    logger.exception("billing: a debt could not be paid; it is tried again")
-            entries = self.take_confirmed()
-            if entries:
-                self._left.extend(self._forget(entries))
+            self._pay()
+
+    def _pay(self) -> None:
+        self._settle_all()
+        for pay in self._others:
+            try:
+                pay()
+            except Exception:
+                logger.exception("billing: a debt could not be paid; it is tried again")
+        entries = self.take_confirmed()
+        if entries:
+            self._left.extend(self._forget(entries))
 
     def _settle_all(self) -> None:
         """Try every settle once, but for those of a node that did not answer: it is waited for once, and last (L9)."""
@@ -130,13 +148,30 @@ class Pending:
         refusing: set[int] = set()
         for late in (False, True):
             for _ in range(len(self._settles)):
-                kept = self._settles.popleft()
-                node = self._node_of(kept.shard)
-                out = node in silent or kept.shard in refusing or (node in self._silent) is not late
-                if out or not self._is_paid(kept, node, silent, refusing):
-                    # Whoever is kept goes to the end, so that their order stays.
-                    self._settles.append(kept)
+                kept = self._take()
+                if kept is None:
+                    break
+                is_paid = False
+                try:
+                    node = self._node_of(kept.shard)
+                    out = node in silent or kept.shard in refusing or (node in self._silent) is not late
+                    is_paid = not out and self._is_paid(kept, node, silent, refusing)
+                finally:
+                    self._put_back(kept, is_paid=is_paid)
         self._silent = frozenset(silent)
+
+    def _take(self) -> _Kept | None:
+        """Return the next settle to try; None where `close` has them all."""
+        with self._lock:
+            self._tried = self._settles.popleft() if self._settles else None
+            return self._tried
+
+    def _put_back(self, kept: _Kept, *, is_paid: bool) -> None:
+        with self._lock:
+            self._tried = None
+            if not is_paid and not kept.is_over:
+                # Whoever is kept goes to the end, so that their order stays.
+                self._settles.append(kept)
 
     def _is_paid(self, kept: _Kept, node: str, silent: set[str], refusing: set[int]) -> bool:
         """Try a settle; return whether nothing is owed any more. Notes a node that is silent, a shard that refuses."""

@@ -2,12 +2,13 @@
 
 An event that a bucket has settled is in Redis' outbox too, for the relay: whoever publishes it, and however often, the
 log takes it once. Kept here it outlives a Redis that loses what it wrote last. A direct event is in no outbox: whoever
-wants it published calls again until it is.
+wants it published calls again until it is. A queue that takes nothing keeps back its own events alone (L10).
 """
 
 from __future__ import annotations
 
 import collections
+import itertools
 import logging
 import threading
 from collections.abc import Sequence
@@ -34,6 +35,9 @@ EVENTS_MAX: Final = 4_000
 BYTES_MAX: Final = 4 * 1024 * 1024
 #: Events that are published again together: tasks that end meanwhile have their turn between two of these.
 SLICE: Final = 500
+#: After so many queues that took nothing a turn ends: each may cost the bound of a publish (L9). They come last in the
+#: next turn.
+FAILURES_MAX: Final = 2
 
 
 class Events:
@@ -44,6 +48,8 @@ class Events:
         self._runtime, self._pending = runtime, pending
         self._kept: collections.deque[Outgoing] = collections.deque()
         self._bytes = 0
+        #: The queues that took nothing the last time, the one that is to be tried last at the end.
+        self._silent: list[int] = []
         self._is_over = False
         self._lock = threading.Lock()
         pending.also(self.publish_again)
@@ -60,10 +66,10 @@ class Events:
             self._runtime.publisher.publish(self._queue_of(shard), event, shard=shard, entry_id=entry_id)
         except Retryable as error:
             logger.warning("billing: an event of client %s waits for the broker: %s", client_id, error)
-            self._keep([message])
+            self._keep(message)
         except BaseException:
             # A time limit, or Ctrl-C, came upon it.
-            self._keep([message])
+            self._keep(message)
             raise
         else:
             self._confirmed([message])
@@ -77,39 +83,44 @@ class Events:
         self._runtime.publisher.publish(self._queue_of(shard), run.direct, shard=shard, entry_id=None)
 
     def publish_again(self) -> None:
-        """Publish what is kept, the oldest first, as far as the broker takes it."""
-        for _ in range(-(-EVENTS_MAX // SLICE)):
-            messages = self._take()
-            if not messages:
-                break
-            left = messages
-            try:
-                left = self._published(messages)
-            finally:
-                self._keep(left, first=True)
-            if left:
+        """Publish what is kept, of each queue the oldest first, as far as the queue takes it. Not for two at once."""
+        failures = 0
+        for queue in self._queues():
+            if queue in self._silent:
+                self._silent.remove(queue)
+            if not self._is_drained(queue):
+                self._silent.append(queue)
+                failures += 1
+            if failures == FAILURES_MAX:
                 break
         if not self._kept:
             self._is_over = False
 
-    def _published(self, messages: Sequence[Outgoing]) -> list[Outgoing]:
-        """Publish some events; return those that the broker did not take."""
-        by_queue: dict[int, list[Outgoing]] = collections.defaultdict(list)
-        for message in messages:
-            by_queue[self._queue_of(message.shard)].append(message)
-        left: list[Outgoing] = []
-        for queue, own in by_queue.items():
-            confirmed = len(own)
-            if not left:
-                try:
-                    self._runtime.publisher.publish_batch(queue, own)
-                except PartlyPublished as error:
-                    confirmed = error.confirmed
-            else:
-                confirmed = 0
-            self._confirmed(own[:confirmed])
-            left += own[confirmed:]
-        return left
+    def _queues(self) -> list[int]:
+        """Return the queues of what is kept, those last that took nothing."""
+        with self._lock:
+            queues = {self._queue_of(message.shard) for message in self._kept}
+        return sorted(queues, key=lambda queue: self._silent.index(queue) if queue in self._silent else -1)
+
+    def _is_drained(self, queue: int) -> bool:
+        """Publish what is kept for a queue, in slices; return whether it took everything."""
+        for _ in range(-(-EVENTS_MAX // SLICE)):
+            with self._lock:
+                own = (message for message in self._kept if self._queue_of(message.shard) == queue)
+                messages = list(itertools.islice(own, SLICE))
+            if not messages:
+                break
+            confirmed = len(messages)
+            try:
+                self._runtime.publisher.publish_batch(queue, messages)
+            except PartlyPublished as error:
+                confirmed = error.confirmed
+            # What an interruption leaves here is published twice, and counted once.
+            self._confirmed(messages[:confirmed])
+            self._forget(messages[:confirmed])
+            if confirmed < len(messages):
+                return False
+        return True
 
     def _confirmed(self, messages: Sequence[Outgoing]) -> None:
         if broker.confirms(self._runtime.settings):
@@ -117,13 +128,11 @@ class Events:
                 if message.entry_id is not None:
                     self._pending.confirmed((message.shard, message.entry_id))
 
-    def _keep(self, messages: Sequence[Outgoing], *, first: bool = False) -> None:
-        """Keep events within the bounds; `first`: before all others, in their order."""
-        if not messages:
-            return
+    def _keep(self, message: Outgoing) -> None:
+        """Keep an event within the bounds."""
         with self._lock:
-            (self._kept.extendleft if first else self._kept.extend)(reversed(messages) if first else messages)
-            self._bytes += sum(len(message.body) for message in messages)
+            self._kept.append(message)
+            self._bytes += len(message.body)
             is_over = len(self._kept) > EVENTS_MAX or self._bytes > BYTES_MAX
             while len(self._kept) > EVENTS_MAX or self._bytes > BYTES_MAX:
                 self._bytes -= len(self._kept.popleft().body)
@@ -138,11 +147,12 @@ class Events:
             )
         self._pending.wake()
 
-    def _take(self) -> list[Outgoing]:
+    def _forget(self, messages: Sequence[Outgoing]) -> None:
+        """Keep these no longer, unless their bounds have pushed them out meanwhile."""
+        done = {id(message) for message in messages}
         with self._lock:
-            taken = [self._kept.popleft() for _ in range(min(SLICE, len(self._kept)))]
-            self._bytes -= sum(len(message.body) for message in taken)
-        return taken
+            self._kept = collections.deque(message for message in self._kept if id(message) not in done)
+            self._bytes = sum(len(message.body) for message in self._kept)
 
     def _shard_of(self, client_id: str) -> int:
         return shard_of(client_id, self._runtime.settings.shards)

@@ -83,6 +83,8 @@ class _Lifecycle(Lifecycle):
         # Both pay and renew when the world lets them, not in a thread.
         for loop in (self.pending, self.renewal):
             vars(loop)["_start"] = lambda: None
+        # And PostgreSQL is asked at once.
+        vars(self.releases)["_start"] = lambda question: question()
 
     def _settle(self, run: Run) -> None:
         try:

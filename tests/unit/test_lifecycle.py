@@ -120,6 +120,7 @@ def lifecycle(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> Lifecycle:
         records=answers,
     )
     made = Lifecycle(runtime)
+    monkeypatch.setattr(made.releases, "_start", lambda question: question())
     monkeypatch.setattr(made.renewal, "_start", lambda: None)
     return made
 
@@ -234,6 +235,29 @@ def test_l3_a_success_whose_bucket_is_lost_is_charged_before_its_message_is_acke
     cycle.pending.pay()
     assert (answers.released, len(answers.published), len(answers.settlement_ids)) == (["a"], 1, 1)
     assert not cycle.renewal._runs
+
+
+def test_l4_a_time_limit_that_comes_upon_a_direct_charge_leaks_no_hold(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given an interruption right as the hold of a charged run is kept, then it is charged again, and given back."""
+    answers = Answers(SettleOutcome.RECOVERING, SettleOutcome.RECOVERING)
+    cycle = lifecycle(answers, monkeypatch)
+    cycle.renewal.add(run)
+
+    def interrupted(_: Run) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cycle.releases, "add", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            cycle.succeed(run)
+    assert run.outcome is Outcome.PENDING
+
+    cycle.pending.pay()
+
+    assert (run.outcome, run.credits_charged, len(set(answers.published))) == (Outcome.LATE, 5, 1)
+    assert (answers.released, len(cycle.renewal._runs)) == (["a"], 0)
 
 
 def test_l3_a_success_that_neither_redis_nor_the_broker_takes_is_kept(

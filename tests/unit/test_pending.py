@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
 
 import pytest
 
 from billing.core.errors import Conflict, Recovering, Refusing, Unreachable
 from billing.task.pending import ENTRIES_MAX, RIDERS_MIN, SETTLES_MAX, TRIES_MAX, Entry, Pending
-from tests.waiting import wait_until
+from tests.waiting import LIMIT_SECONDS, wait_until
 
 
 class Redis:
@@ -251,6 +252,34 @@ def test_what_redis_does_not_take_before_the_process_ends_is_charged_without_it(
 
     assert resorts == ["first", "second"]
     assert redis.settled == []
+
+
+def test_l9_a_payment_that_stands_still_holds_up_no_end_of_the_process(pending: Pending) -> None:
+    """Given a try of a settle that does not return, when the process ends, then all are charged otherwise, once."""
+    inside, go_on = threading.Event(), threading.Event()
+    resorts: list[str] = []
+
+    def stands_still() -> None:
+        inside.set()
+        go_on.wait(LIMIT_SECONDS)
+        raise Unreachable("away")
+
+    pending.settle_later(stands_still, lambda: resorts.append("tried"))
+    pending.settle_later(fail, lambda: resorts.append("waiting"), shard=2)
+    payment = threading.Thread(target=pending.pay, daemon=True)
+    payment.start()
+    assert inside.wait(LIMIT_SECONDS)
+    end = threading.Thread(target=pending.close, args=(0.1,), daemon=True)
+    end.start()
+    try:
+        end.join(LIMIT_SECONDS)
+        assert resorts == ["tried", "waiting"]
+    finally:
+        go_on.set()
+    payment.join(LIMIT_SECONDS)
+    assert not payment.is_alive()
+    pending.close(0)
+    assert resorts == ["tried", "waiting"]
 
 
 def test_a_process_that_ends_waits_for_redis_first(pending: Pending, redis: Redis) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import uuid
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import pytest
 
 from billing.core.clock import SystemClock
 from billing.core.settings import Settings
+from billing.core.shards import queue_of, shard_of
 from billing.events.links import Outgoing
 from billing.events.publisher import PartlyPublished
 from billing.events.usage_event import EventHead, UsageLine
@@ -28,14 +30,17 @@ class Broker:
     def __init__(self) -> None:
         self.confirms = 0
         self.bodies: list[bytes] = []
+        self.silent: set[int] = set()
+        self.tried: list[int] = []
 
     def publish(self, queue: int, body: bytes, *, shard: int, entry_id: str | None) -> None:
         """Confirm one event, or not."""
         self.publish_batch(queue, [Outgoing(body=body, shard=shard, entry_id=entry_id)])
 
-    def publish_batch(self, _queue: int, messages: Sequence[Outgoing]) -> None:
+    def publish_batch(self, queue: int, messages: Sequence[Outgoing]) -> None:
         """Confirm the first events of some."""
-        taken = list(messages)[: self.confirms]
+        self.tried.append(queue)
+        taken = list(messages)[: 0 if queue in self.silent else self.confirms]
         self.confirms -= len(taken)
         self.bodies += [message.body for message in taken]
         if len(taken) < len(messages):
@@ -146,6 +151,44 @@ def test_l9_as_many_as_it_keeps_go_out_in_one_turn_when_the_broker_is_back(event
     events.publish_again()
     assert broker.bodies == [b"%d" % number for number in range(EVENTS_MAX)]
     assert EVENTS_MAX % SLICE == 0
+
+
+def client_of(queue: int) -> str:
+    """Return a client whose events go to a queue."""
+    settings = Settings()
+    names = (f"client-{number}" for number in itertools.count())
+    return next(name for name in names if queue_of(shard_of(name, settings.shards), settings.usage_queues) == queue)
+
+
+def test_l10_a_queue_that_takes_nothing_keeps_back_no_other_queues_events(events: Events, broker: Broker) -> None:
+    """Given a full slice of events for a queue that takes nothing, and younger ones of others, then those go out."""
+    for number in range(SLICE + 1):
+        events.publish(client_of(0), b"%d" % number, f"{number}-0")
+    events.publish(client_of(1), b"one", "1-1")
+    events.publish(client_of(2), b"two", "1-2")
+    broker.silent, broker.confirms = {0}, 9_999
+    events.publish_again()
+    assert (sorted(broker.bodies), len(events)) == ([b"one", b"two"], SLICE + 1)
+
+    broker.silent, broker.bodies = set(), []
+    events.publish_again()
+    assert (broker.bodies, len(events)) == ([b"%d" % number for number in range(SLICE + 1)], 0)
+
+
+def test_l10_queues_that_took_nothing_are_tried_last_and_few_of_them_in_one_turn(
+    events: Events, broker: Broker
+) -> None:
+    """Given all queues but one silent, then a turn waits for two at most, and the healthy one has its turn in two."""
+    for queue in range(4):
+        events.publish(client_of(queue), b"%d" % queue, f"1-{queue}")
+    broker.silent, broker.confirms, broker.tried = {0, 1, 2}, 9_999, []
+    events.publish_again()
+    assert broker.tried == [0, 1]
+    events.publish_again()
+    assert broker.tried == [0, 1, 2, 3, 0]
+    assert (broker.bodies, len(events)) == ([b"3"], 3)
+    events.publish(client_of(3), b"late", "2-3")
+    assert broker.bodies == [b"3", b"late"]
 
 
 def test_without_confirms_the_outbox_entry_stays(broker: Broker, pending: Pending) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import uuid
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from billing.task import releasing
 from billing.task.pending import Pending
 from billing.task.releasing import PAUSE_SECONDS, Releases
 from billing.task.renewal import Renewal
+from tests.waiting import LIMIT_SECONDS, wait_until
 
 
 class Servers:
@@ -26,6 +28,9 @@ class Servers:
         self.told: set[uuid.UUID] = set()
         self.asked: list[list[uuid.UUID]] = []
         self.away = False
+        self.answers = threading.Event()
+        self.answers.set()
+        self.failing: set[uuid.UUID] = set()
         self.outcome: ReleaseOutcome | Exception = ReleaseOutcome.RELEASED
         self.released: list[uuid.UUID] = []
 
@@ -36,6 +41,7 @@ class Servers:
     def told_charges(self, runs: list[tuple[str, uuid.UUID]]) -> set[uuid.UUID]:
         """Answer of which runs the buckets know."""
         self.asked.append([run_id for _, run_id in runs])
+        self.answers.wait(LIMIT_SECONDS)
         if self.away:
             raise Unreachable("billing_database_url: away")
         return self.told & set(self.asked[-1])
@@ -47,6 +53,8 @@ class Servers:
     def release(self, _client_id: str, run_id: uuid.UUID, token: str) -> ReleaseOutcome:
         """Give a hold back."""
         self.released.append(run_id)
+        if run_id in self.failing:
+            raise ValueError("surprise")
         if token == "stale":
             return ReleaseOutcome.STALE
         if isinstance(self.outcome, Exception):
@@ -70,17 +78,24 @@ def renewal(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Renewal:
 
 @pytest.fixture
 def releases(servers: Servers, renewal: Renewal, monkeypatch: pytest.MonkeyPatch) -> Releases:
-    """Return the holds of a process."""
+    """Return the holds of a process that asks PostgreSQL at once."""
+    monkeypatch.setattr(Releases, "_start", lambda _, question: question())
+    return made(servers, renewal, monkeypatch)[0]
+
+
+def made(servers: Servers, renewal: Renewal, monkeypatch: pytest.MonkeyPatch) -> tuple[Releases, Pending]:
+    """Return the holds of a process, and its debts, which are paid only when the test says so."""
     monkeypatch.setattr(Pending, "_start", lambda _: None)
     runtime: Any = SimpleNamespace(settings=Settings(), clock=servers, records=servers, buckets=servers)
-    return Releases(runtime, Pending(lambda entries: entries, servers.node_of), renewal.remove)
+    pending = Pending(lambda _: [], servers.node_of)
+    return Releases(runtime, pending, renewal.remove), pending
 
 
-def charged(releases: Releases, renewal: Renewal, number: int = 1, *, token: str = "a") -> Any:
+def charged(releases: Releases, renewal: Renewal, number: int = 1, *, token: str = "a", client_id: str = "acme") -> Any:
     """Have a direct event charge a run."""
     run: Any = SimpleNamespace(
         settlement_id=f"{number} {token}",
-        identity=SimpleNamespace(run_id=uuid.UUID(int=number), client_id="acme"),
+        identity=SimpleNamespace(run_id=uuid.UUID(int=number), client_id=client_id),
         hold=SimpleNamespace(token=token),
         renewed_until=math.inf,
     )
@@ -143,6 +158,72 @@ def test_l9_a_postgresql_that_is_away_is_asked_seldom(releases: Releases, renewa
     servers.seconds += PAUSE_SECONDS
     releases.release()
     assert len(servers.asked) == 2
+
+
+def test_l10_a_postgresql_that_stands_still_keeps_holds_and_nothing_else(
+    renewal: Renewal, servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a PostgreSQL that never answers, then it is asked once, other debts are paid, and the process can end."""
+    releases, pending = made(servers, renewal, monkeypatch)
+    servers.told |= {uuid.UUID(int=1), uuid.UUID(int=2)}
+    servers.outcome = ReleaseOutcome.RECOVERING
+    charged(releases, renewal, 1)
+    releases.release()
+    wait_until(lambda: uuid.UUID(int=1) in releases._told, "the first charge is known")
+    charged(releases, renewal, 2)
+    servers.answers.clear()
+    paid: list[str] = []
+
+    def pay() -> None:
+        for number in range(3):
+            pending.settle_later(lambda: paid.append("settle"), lambda: paid.append("resort"))
+            pending.confirmed((0, f"{number}-0"))
+            pending.pay()
+        servers.outcome = ReleaseOutcome.RELEASED
+        pending.close(0)
+
+    end = threading.Thread(target=pay, daemon=True)
+    end.start()
+    try:
+        end.join(LIMIT_SECONDS)
+        assert not end.is_alive()
+        assert paid == ["settle"] * 3
+        assert pending.take_confirmed() == []
+        # The hold of the charge that was known is back, the other one waits.
+        assert list(renewal._runs.values()) == list(releases._runs.values())
+        assert [run.identity.run_id for run in releases._runs.values()] == [uuid.UUID(int=2)]
+        assert len(servers.asked) == 2
+    finally:
+        servers.answers.set()
+    wait_until(lambda: releases._told, "the answer has come")
+    releases.release()
+    assert (len(releases), len(renewal._runs), releases._told) == (0, 0, set())
+
+
+def test_l10_a_hold_whose_release_fails_keeps_back_no_other(
+    releases: Releases, renewal: Renewal, servers: Servers
+) -> None:
+    """Given an error that nobody foresaw, then the holds behind it come back; it is told, and tried again."""
+    for number in range(3):
+        charged(releases, renewal, number)
+    servers.told |= {uuid.UUID(int=number) for number in range(3)}
+    servers.failing.add(uuid.UUID(int=0))
+    with pytest.raises(ValueError, match="surprise"):
+        releases.release()
+    assert (len(releases), servers.released) == (1, [uuid.UUID(int=number) for number in range(3)])
+    servers.failing.clear()
+    releases.release()
+    assert (len(releases), len(renewal._runs)) == (0, 0)
+
+
+def test_l10_a_client_with_many_holds_pushes_out_its_own(
+    releases: Releases, renewal: Renewal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given one client whose charges its bucket never learns of, then others' older holds go on waiting."""
+    monkeypatch.setattr(releasing, "HOLDS_MAX", 3)
+    other = charged(releases, renewal, 0, client_id="globex")
+    runs = [charged(releases, renewal, number) for number in range(1, 6)]
+    assert list(releases._runs.values()) == [other, *runs[-2:]]
 
 
 def test_l9_no_hold_waits_for_ever_nor_do_too_many(
