@@ -80,7 +80,7 @@ class TopUps:
     def _write_late(self, call: _UnderWay, answered: Future[object]) -> None:
         try:
             self._write_answer(call.request, answered)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - in the thread of a call, which nobody hears
             reason = f"the answer to request {call.request.request_id} waits for the next pass"
             logger.error("billing: %s: %s", reason, error)  # noqa: TRY400 - one line
             self._under_way.append(call)
