@@ -11,7 +11,8 @@ from billing.task.runtime import Runtime
 
 #: Rounds of calls that one pass makes (L9).
 _ROUNDS_MAX: Final = 5
-#: What it waits for the signals' receivers, since other maintenance waits for it (L9).
+#: What it waits for the signals' receivers, since other maintenance waits for it (L9). A longer call goes on, and
+#: notes its end itself; one whose process ends before is made again.
 ANNOUNCING_SECONDS: Final = 5.0
 
 

@@ -29,7 +29,7 @@ Receiver = Callable[..., object]
 class Room(Enum):
     """Why a call is not begun."""
 
-    #: All places are taken, by calls that may end any moment.
+    #: All places are taken, by calls that may end any moment, or the process may have no more threads now.
     BUSY = "busy"
     #: All places are taken by calls that hang.
     HANGS = "hangs"
@@ -51,9 +51,15 @@ class Receivers:
                 return Room.HANGS if begun[-1] + CALL_SECONDS_MAX <= now else Room.BUSY
             begun.append(now)
         ended: Future[None] = Future()
-        threading.Thread(
+        thread = threading.Thread(
             target=self._call, args=(receiver, named, now, ended), name="billing-alert-receiver", daemon=True
-        ).start()
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self._end(receiver, now)
+            logger.warning("billing: the receiver %r is not called yet: %s", receiver, error)
+            return Room.BUSY
         return ended
 
     def _call(self, receiver: Receiver, named: Mapping[str, Any], began: float, ended: Future[None]) -> None:
@@ -61,12 +67,16 @@ class Receivers:
             receiver(**named)
         except BaseException:  # it ends this thread alone, whatever it is
             logger.exception("billing: the receiver %r of %s failed", receiver, named["signal"].name)
+        self._end(receiver, began)
+        ended.set_result(None)
+
+    def _end(self, receiver: Receiver, began: float) -> None:
+        """Give a call's place back."""
         with self._lock:
             begun = self._begun[_key(receiver)]
             begun.remove(began)
             if not begun:
                 del self._begun[_key(receiver)]
-        ended.set_result(None)
 
 
 def _key(receiver: Receiver) -> object:

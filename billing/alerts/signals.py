@@ -1,8 +1,9 @@
-"""The signals, Celery's kind. A receiver may be called twice for one `alert_id`, when a worker died in between.
+"""The signals, Celery's kind. A receiver may be called twice for one `alert_id`.
 
-A receiver is called in a thread of its own; for one client one alert at a time, in their order. One that raises is
-logged and harms nothing. One that takes longer than `CALL_SECONDS_MAX` is not waited for: send a task instead.
-Receivers are held weakly, as all of Celery's: a module's function lives, a lambda does not.
+That is when its end was not noted in time (a worker died, PostgreSQL was away, beat's pass called it and it took too
+long), or when another's call had no place. A receiver is called in a thread of its own; for one client one alert at a
+time, in their order. One that raises is logged and harms nothing. One that takes longer than `CALL_SECONDS_MAX` is not
+waited for: send a task instead. Receivers are held weakly, as all of Celery's: a module's function lives, a lambda not.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from billing import admin
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option, table
 from billing.core.errors import InvalidValue
-from billing.reconciliation.continuous.status import Status
+from billing.reconciliation.continuous.status import SHOWN_MAX, Status
 from billing.reconciliation.repair.rendering import COLUMNS, correction_rows
 from billing.reconciliation.repair.repair import Left, Repaired
 
@@ -162,12 +162,15 @@ def _status_line(status: Status) -> str:
     if last is None or status.age_seconds is None:
         return "no pass has ended yet: a worker with --fulfillment compares every bucket, over and over"
     took = (last.finished_at - last.started_at).total_seconds()
+    verdict = "nothing differs"
     if status.standing:
         verdict = f"{status.standing:,} discrepanc{'y stands' if status.standing == 1 else 'ies stand'}"
     elif status.not_compared:
-        verdict = f"nothing differs; {status.not_compared:,} were not compared"
-    else:
-        verdict = "nothing differs"
+        verdict += f"; {status.not_compared:,} were not compared"
+    if status.refused:
+        # They are read up to a bound.
+        more = " or more" if len(status.refused) == SHOWN_MAX else ""
+        verdict += f"; {len(status.refused):,}{more} posting{'' if len(status.refused) == 1 else 's'} refused"
     late = "; it is late: see whether a worker with --fulfillment runs" if status.late else ""
     return (
         f"pass {status.passes:,} ended {status.age_seconds:,.0f} s ago, over {last.clients:,} clients in {took:,.1f} s "

@@ -49,7 +49,7 @@ _RECONCILER_SECONDS: Final = 1.0
 _SWEEPS_PER_LEASE: Final = 6
 _SWEEP_SECONDS_MAX: Final = 5.0
 _STOP_SECONDS: Final = 10.0
-#: The longest pause of recovery while a shard cannot be rebuilt.
+#: The longest pause while Redis is away, of recovery, and of what notes within a claim's margin what it has called.
 _SILENT_SECONDS: Final = 4.0
 #: What a loop waits at its end for what it has begun, within the bound of its stop.
 _FINISH_SECONDS: Final = 5.0
@@ -90,8 +90,15 @@ class Services:
                 _ALERTS_SECONDS,
                 lambda: record_and_announce(self._runtime, self._announcer),
                 at_end=lambda: self._announcer.finish(_FINISH_SECONDS),
+                pause_seconds_max=_SILENT_SECONDS,
             ),
-            Loop("top-ups", _ALERTS_SECONDS, self._top_ups.step, at_end=lambda: self._top_ups.finish(_FINISH_SECONDS)),
+            Loop(
+                "top-ups",
+                _ALERTS_SECONDS,
+                self._top_ups.step,
+                at_end=lambda: self._top_ups.finish(_FINISH_SECONDS),
+                pause_seconds_max=_SILENT_SECONDS,
+            ),
             Loop("webhooks", _ALERTS_SECONDS, self._deliveries.step),
             Loop("reconciler", _RECONCILER_SECONDS, self._reconciler.step),
         )

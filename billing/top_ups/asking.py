@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import functools
 import logging
 import threading
 import time
@@ -69,6 +70,20 @@ class TopUps:
         bound = self._runtime.settings.top_up_timeout_seconds if seconds is None else seconds
         concurrent.futures.wait([call.answer for call in self._under_way], timeout=bound)
         self._write_answers()
+
+    def leave(self) -> None:
+        """Have each call under way write its own answer when that comes: the next pass may be another process's."""
+        under_way, self._under_way = self._under_way, []
+        for call in under_way:
+            call.answer.add_done_callback(functools.partial(self._write_late, call))
+
+    def _write_late(self, call: _UnderWay, answered: Future[object]) -> None:
+        try:
+            self._write_answer(call.request, answered)
+        except Exception as error:  # noqa: BLE001 - in the thread of a call, which nobody hears
+            reason = f"the answer to request {call.request.request_id} waits for the next pass"
+            logger.error("billing: %s: %s", reason, error)  # noqa: TRY400 - one line
+            self._under_way.append(call)
 
     def _write_answers(self) -> None:
         for call in [call for call in self._under_way if call.answer.done()]:
@@ -216,7 +231,7 @@ def _tolerating_locks() -> Iterator[None]:
 
 
 class _Passes:
-    """The passes of one process, one at a time: a call that outlasts its pass is answered in the next."""
+    """The passes of one process, one at a time. A call that outlasts its pass writes its answer itself, or the next."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -235,6 +250,8 @@ class _Passes:
                     break
                 self._top_ups.finish(left)
         finally:
+            if self._top_ups is not None:
+                self._top_ups.leave()
             self._lock.release()
 
 

@@ -54,14 +54,21 @@ class Calls:
             return sorted(self._clients)
 
     def start(self, hook: Hook, request: Request) -> Future[object] | None:
-        """Begin a call; None if its client has one already or every place is taken."""
+        """Begin a call; None if its client has one already, every place is taken, or no thread is to be had."""
         with self._lock:
             if request.client_id in self._clients or len(self._clients) >= CALLS_MAX:
                 return None
             self._clients.add(request.client_id)
         answer: Future[object] = Future()
         name = f"billing-top-up-{request.request_id}"
-        threading.Thread(target=self._call, args=(hook, request, answer), name=name, daemon=True).start()
+        thread = threading.Thread(target=self._call, args=(hook, request, answer), name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            with self._lock:
+                self._clients.discard(request.client_id)
+            logger.warning("billing: the top-up hook is not called yet for request %d: %s", request.request_id, error)
+            return None
         return answer
 
     def _call(self, hook: Hook, request: Request, answer: Future[object]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import sqlalchemy
@@ -83,6 +85,40 @@ class Scene:
         """Close everything."""
         for worker in self._workers:
             worker.close()
+        # The thread of a call that outlasted its pass writes how it ended.
+        wait_until(lambda: not _calls(), "the calls of receivers and hooks have ended")
         self.redis.close()
         self.runtime.close()
         admin.close(self.settings)
+
+
+def _calls() -> list[str]:
+    """Return the threads of calls under way."""
+    names = [thread.name for thread in threading.enumerate()]
+    return [name for name in names if name.startswith(("billing-alert-receiver", "billing-top-up-"))]
+
+
+class Called(list[str]):
+    """For whom a receiver was called; it goes on when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = threading.Event()
+
+
+@contextlib.contextmanager
+def hanging(signal: Any, hangs_for: str | None = None) -> Iterator[Called]:
+    """Have a receiver that hangs, for one client or for all, until the test goes on; yield for whom it was called."""
+    called = Called()
+
+    def hangs(client_id: str, **_: Any) -> None:
+        called.append(client_id)
+        if hangs_for in (None, client_id):
+            called.go_on.wait()
+
+    signal.connect(hangs)
+    try:
+        yield called
+    finally:
+        signal.disconnect(hangs)
+        called.go_on.set()

@@ -183,6 +183,20 @@ def _make_a_credit(shop: Terminal, by: int = 1) -> None:
         client.set(key, bucket.replace(b":100:0:0", b":%d:0:0" % (100 + by)))
 
 
+def _refuse_a_posting(shop: Terminal) -> None:
+    """Have a posting to acme that its bucket did not take."""
+    with psycopg.connect(shop.environment["BILLING_DATABASE_URL"], autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO posting (client_id, epoch, grant_id, credits, version, refused)"
+            " SELECT client_id, epoch, 0, 5, 1, 'TOO_LARGE' FROM client"
+        )
+
+
+def _take_it_back(shop: Terminal) -> None:
+    with psycopg.connect(shop.environment["BILLING_DATABASE_URL"], autocommit=True) as connection:
+        connection.execute("DELETE FROM posting")
+
+
 def _repairs(shop: Terminal) -> list[tuple[object, ...]]:
     with psycopg.connect(shop.environment["BILLING_DATABASE_URL"]) as connection:
         query = "SELECT run_id, client_id, grant_id, action, credits, restored FROM repair ORDER BY 1"
@@ -246,6 +260,9 @@ def test_given_the_continuous_reconciler_when_its_status_is_asked_for_then_it_sa
     try:
         passed()
         fine = shop.type("reconcile", "--status")
+        _refuse_a_posting(shop)
+        refused = shop.type("reconcile", "--status")
+        _take_it_back(shop)
         _make_a_credit(shop)
         passed()
         broken, printed = shop.type("reconcile", "--status"), shop.type("reconcile", "--status", "--json")
@@ -258,6 +275,7 @@ def test_given_the_continuous_reconciler_when_its_status_is_asked_for_then_it_sa
     assert never.out.startswith("no pass has ended yet")
     assert (fine.code, fine.out.strip().endswith("nothing differs")) == (0, True)
     assert "over 1 clients" in fine.out
+    assert (refused.code, refused.out.splitlines()[-1].endswith("nothing differs; 1 posting refused")) == (1, True)
     assert broken.out.splitlines()[-1].endswith("2 discrepancies stand")
     assert "granted 100 is not available 101" in broken.out
     assert [one["thing"]["client_id"] for one in json.loads(printed.out)["stands"]] == ["acme", "acme"]

@@ -242,6 +242,38 @@ def test_l9_beats_pass_does_not_wait_for_a_hook_that_hangs_and_a_later_one_takes
     assert len(market.shop.calls) == 1
 
 
+def test_an_answer_that_outlasts_beats_pass_needs_no_other_one(
+    market: Market, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Given an answer after the pass, then it is written as it comes, and one that cannot be by the next pass."""
+    monkeypatch.setattr("billing.top_ups.asking.PASS_SECONDS", 0.1)
+    released = threading.Event()
+    market.shop.answer = lambda _: "granted" if released.wait(600) else "declined"
+    try:
+        market.topping_up("acme")
+        run_top_ups(market.runtime)
+        assert market.requests() == [("asked", "low")]
+        released.set()
+        wait_until(lambda: market.requests() == [("granted", "low")], "acme is topped up", timeout_seconds=120)
+        released.clear()
+        market.topping_up("globex")
+        run_top_ups(market.runtime)
+        with monkeypatch.context() as patch:
+            patch.setattr("billing.top_ups.asking.grant_request", _away)
+            released.set()
+            wait_until(lambda: "waits for the next pass" in caplog.text, "the answer cannot be written")
+        assert market.requests("globex") == [("asked", "low")]
+        run_top_ups(market.runtime)
+        assert market.requests("globex") == [("granted", "low")]
+    finally:
+        released.set()
+    assert len(market.shop.calls) == 2
+
+
+def _away(*_: object) -> NoReturn:
+    raise RuntimeError("PostgreSQL is away")
+
+
 @pytest.mark.parametrize("name", ["tests.integration.no_such_module:hook", "tests.integration.topping_up:HOOK"])
 def test_a_hook_that_cannot_be_called_is_logged_once(
     market: Market, caplog: pytest.LogCaptureFixture, name: str

@@ -5,9 +5,14 @@ from __future__ import annotations
 import threading
 from typing import NoReturn
 
+import celery
 import pytest
 
+import billing
+from billing.alerts.announcing import CLAIM
+from billing.alerts.receivers import CALL_SECONDS_MAX
 from billing.integration.loops import Loop
+from billing.integration.services import Services
 from tests.waiting import wait_until
 
 
@@ -41,3 +46,12 @@ def test_an_end_that_fails_is_logged_and_raises_nothing(caplog: pytest.LogCaptur
     loop.stop()
     loop.join(60)
     assert "what test has begun is left to the next worker" in caplog.text
+
+
+def test_what_was_called_is_noted_within_its_claim_though_all_of_redis_is_away() -> None:
+    """Given loops whose job raises, then those that claim what they call pause less than the claim's margin."""
+    app = billing.setup(celery.Celery("one", broker="memory://", set_as_current=False))
+    services = Services(app, queues=[0], on_failure=lambda: None)
+    pauses = {loop.name: loop._pause_max for loop in services._loops}
+    margin = CLAIM.total_seconds() - CALL_SECONDS_MAX
+    assert max(pauses["alerts"], pauses["top-ups"]) < margin == 5.0

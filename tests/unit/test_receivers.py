@@ -52,3 +52,25 @@ def test_a_receiver_whose_places_are_taken_is_busy_and_in_the_end_hangs(
     again = calls.call(pick(one), named, CALL_SECONDS_MAX + 1)
     assert isinstance(again, Future)
     again.result(60)
+
+
+def test_a_call_that_finds_no_thread_leaves_its_place_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a process that may have no more threads, then the receiver is busy, and was not called."""
+    monkeypatch.setattr(receivers, "CALLS_MAX", 1)
+    calls, called = Receivers(), threading.Event()
+    named = {"signal": low_balance}
+
+    def receiver(**_: object) -> None:
+        called.set()
+
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        assert calls.call(receiver, named, 0.0) is Room.BUSY
+    assert not called.is_set()
+    again = calls.call(receiver, named, 1.0)
+    assert isinstance(again, Future)
+    again.result(60)
+    assert called.is_set()
