@@ -81,7 +81,7 @@ class Changes:
                 state = self._chance.choice((*[ClientState.ACTIVE] * 3, stopped))
                 if client_id in self._terms and self._terms[client_id].state is not ClientState.ACTIVE:
                     state = ClientState.ACTIVE
-                row.client = ClientTerms(state=state, overdraft_limit=self._chance.choice((0, 100, 400, 1_000)))
+                row.client = ClientTerms(state=state, overdraft_limit=self._chance.choice((0, 100, 100, 200)))
                 self._terms[client_id] = row.client
         self._open[client_id].append(row)
         self.told.append(row)

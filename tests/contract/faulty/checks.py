@@ -70,21 +70,23 @@ def check_client(
 
 
 def _check_ceiling(ledger: Ledger, told: AtRest, balance: Balance) -> int:
-    """What was admitted was granted, and neither adjusted away nor ended unused, but for the largest overdraft."""
+    """Compare what was admitted with all that was granted and the largest limit; what ended unused is in it, too.
+
+    No nearer bound is a law: a run may settle another SKU than it was lent for, and what it gives back may expire.
+    """
     client_id = balance.client_id
     granted = sum(row.credits for row in ledger.log.grants_of(client_id))
-    gone = sum(_adjusted(ledger, client_id).values()) - _adjusted(ledger, client_id)[0]
-    gone += sum(sum(amounts) for amounts in ledger.final[client_id].values())
     admitted, limit = told.admitted.get(client_id, 0), ledger.limits[client_id]
-    if admitted > granted - gone + limit:
+    if admitted > granted + limit:
         own = {run for run, (owner, _) in told.holds.items() if owner == client_id}
-        of = f"{granted} - {gone} + {limit}"
-        raise _breach(f"L1: {client_id}: {admitted} credits were admitted of {of}: {balance}, held by {own}")
-    return granted - gone + limit - admitted
+        raise _breach(
+            f"L1: {client_id}: {admitted} credits were admitted of {granted} + {limit}: {balance}, held by {own}"
+        )
+    return granted + limit - admitted
 
 
 def _check_lenders(ledger: Ledger, client_id: str, holds: Sequence[StoredHold]) -> None:
-    """L1: what a hold was lent, it could use: of grants for its SKU that had not ended when it was made, and of room."""
+    """L1: what a hold was lent it could use: of grants for its SKU that had not expired when it was made, and of room."""
     for hold in holds:
         for grant in hold.grants.keys() - {0}:
             terms = ledger.log.grants[grant].terms
@@ -130,7 +132,7 @@ def _check_grants(ledger: Ledger, balance: Balance, holds: Sequence[StoredHold])
 
 
 def _check_ends(ledger: Ledger, balance: Balance, now_ms: int) -> None:
-    """What the ledger has of a grant's end has ended, and is that; nothing expires before its time, or outlives it."""
+    """Compare ended grants with the ledger's final amounts; nothing expires before its time, or outlives it."""
     client_id, adjusted = balance.client_id, _adjusted(ledger, balance.client_id)
     for grant in balance.grants:
         terms = ledger.log.grants[grant.grant_id].terms
