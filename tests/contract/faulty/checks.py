@@ -50,11 +50,12 @@ def check_holds(found: Collection[StoredHold], told: AtRest) -> None:
 
 
 def check_client(
-    ledger: Ledger, told: AtRest, balance: Balance | None, holds: Sequence[StoredHold], now_ms: int
+    ledger: Ledger, told: AtRest, balance: Balance | None, holds: Sequence[StoredHold], read_ms: tuple[int, int]
 ) -> int:
-    """L1 and L2 of one client, whose holds these are, and L6: its bucket has what ledger and log say, at this moment.
+    """L1 and L2 of one client, whose holds these are, and L6: its bucket has what ledger and log say.
 
-    Returns how many credits more could have been admitted before that is a breach.
+    `read_ms`: between which moments the balance was read. Returns how many credits more could have been admitted before
+    that is a breach.
     """
     if balance is None:
         raise _breach("L6: a client has no bucket")
@@ -63,9 +64,9 @@ def check_client(
     except AssertionError as error:
         raise _breach(f"L2: {balance.client_id}: {error}") from error
     _check_paid(ledger, balance)
-    _check_lenders(ledger, balance.client_id, holds)
+    check_lenders(ledger, balance.client_id, holds)
     _check_grants(ledger, balance, holds)
-    _check_ends(ledger, balance, now_ms)
+    _check_ends(ledger, balance, *read_ms)
     return _check_ceiling(ledger, told, balance)
 
 
@@ -85,8 +86,8 @@ def _check_ceiling(ledger: Ledger, told: AtRest, balance: Balance) -> int:
     return granted + limit - admitted
 
 
-def _check_lenders(ledger: Ledger, client_id: str, holds: Sequence[StoredHold]) -> None:
-    """L1: what a hold was lent it could use: of grants for its SKU that had not expired when it was made, and of room."""
+def check_lenders(ledger: Ledger, client_id: str, holds: Sequence[StoredHold]) -> None:
+    """L1: what a hold was lent it could use: of grants for its SKU that had not expired when it came, and of room."""
     for hold in holds:
         for grant in hold.grants.keys() - {0}:
             terms = ledger.log.grants[grant].terms
@@ -131,14 +132,14 @@ def _check_grants(ledger: Ledger, balance: Balance, holds: Sequence[StoredHold])
             raise _breach(f"L2: {client_id}: it was voided: {grant}")
 
 
-def _check_ends(ledger: Ledger, balance: Balance, now_ms: int) -> None:
+def _check_ends(ledger: Ledger, balance: Balance, after_ms: int, before_ms: int) -> None:
     """Compare ended grants with the ledger's final amounts; nothing expires before its time, or outlives it."""
     client_id, adjusted = balance.client_id, _adjusted(ledger, balance.client_id)
     for grant in balance.grants:
         terms = ledger.log.grants[grant.grant_id].terms
-        is_over = 0 < terms.expires_ms <= now_ms
-        if (grant.expired and not is_over) or (grant.available and is_over):
-            raise _breach(f"L2: {client_id}: at {now_ms}, with {terms}: {grant}")
+        too_early = grant.expired and not 0 < terms.expires_ms <= before_ms
+        if too_early or (grant.available and 0 < terms.expires_ms <= after_ms):
+            raise _breach(f"L2: {client_id}: between {after_ms} and {before_ms}, with {terms}: {grant}")
         final = ledger.final[client_id].get(grant.grant_id)
         if final is not None and final != (grant.expired, grant.voided - adjusted[grant.grant_id]):
             raise _breach(f"L2: {client_id}: the ledger has {final} of its end: {grant}, {terms}, adjusted {adjusted}")

@@ -214,9 +214,13 @@ class Conductor:
         held = [hold for number in range(SHARDS) for hold in surely(buckets.held, None, number)]
         checks.check_holds(held, told)
         for client_id in self.ledger.log.epochs:
-            balance = surely(buckets.balance, client_id)
+            after_ms, balance, before_ms = (
+                surely(buckets.time_ms),
+                surely(buckets.balance, client_id),
+                surely(buckets.time_ms),
+            )
             own = [hold for hold in held if hold.client_id == client_id]
-            left = checks.check_client(self.ledger, told, balance, own, surely(buckets.time_ms))
+            left = checks.check_client(self.ledger, told, balance, own, (after_ms, before_ms))
             self.counts["clients checked"] += 1
             self.counts[f"clients within {_NEAR} credits of their ceiling"] += left <= _NEAR
             self.counts["clients whose overdraft was lent"] += any(0 in hold.grants for hold in own)
