@@ -19,6 +19,7 @@ from billing.credits.terms import ClientState, ClientTerms, GrantTerms
 from billing.credits.values import Hold, Settlement
 from tests.contract.making import a_hold, a_run, a_settlement
 from tests.contract.servers import FUTURE_MS, SHARDS
+from tests.contract.weights import LOSSES, TERMS, WEIGHTS
 
 SKUS: Final = ("page", "image", "sku-0", "sku-1")
 #: When the runs were minted, so that their ids come again with the seed.
@@ -74,7 +75,7 @@ class Operations:
         self._adjustments: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
         self._postings: defaultdict[str, list[list[Posting]]] = defaultdict(list)
         self._terms = terms
-        chosen = _WEIGHTS | (_TERMS if terms else {}) | (_LOSSES if losses else {})
+        chosen = WEIGHTS | (TERMS if terms else {}) | (LOSSES if losses else {})
         chosen = {name: weight for name, weight in chosen.items() if name not in without}
         self._makers: list[Callable[[str], Operation]] = [getattr(self, f"_{name}") for name in chosen]
         self._weights = list(chosen.values())
@@ -283,24 +284,3 @@ class Operations:
         """Rebuild at a later epoch, the same, or an older one; mostly of a shard that is closed for it."""
         closed = self.random.random() < 0.8
         return Operation("rebuild_as", client_id, (client_id, self.random.choice((-1, 0, 1, 1, 1))), {"closed": closed})
-
-
-#: How often each kind comes.
-_WEIGHTS: Final = {
-    "reserve": 120,
-    "again": 40,
-    "settle": 90,
-    "settle_again": 12,
-    "release": 45,
-    "renew": 12,
-    "stage": 6,
-    "expire": 14,
-    "overdue": 4,
-    "open": 1,
-    "grant": 35,
-    "grant_again": 5,
-    "post": 25,
-    "forget": 10,
-}
-_TERMS: Final = {"void": 6, "adjust": 10, "set_terms": 12, "end_grant": 14, "lapse": 5}
-_LOSSES: Final = {"assert": 6, "mark_logged": 3, "lose": 1, "close": 1, "verify": 8, "rebuild": 6}

@@ -12,10 +12,13 @@ import pytest
 
 from billing.core.shards import shard_of
 from billing.credits.keys import shard_keys
+from billing.credits.terms import ClientTerms, GrantTerms
+from billing.credits.values import StoredHold
 from tests.contract.conftest import binary_or_skip
-from tests.contract.faulty import ledger, running
+from tests.contract.faulty import checks, ledger, running
 from tests.contract.faulty.conductor import Conductor
-from tests.contract.faulty.values import SHARDS, Breach
+from tests.contract.faulty.values import SHARDS, Breach, Row
+from tests.contract.making import a_run
 from tests.contract.servers import BINARIES, started
 from tests.waiting import wait_until
 
@@ -78,6 +81,44 @@ def test_one_credit_too_many_is_found() -> None:
 
     with pytest.raises(Breach, match=r"L2: "):
         conducted(Generous)
+
+
+@pytest.mark.parametrize(
+    ("terms", "shares", "found"),
+    [
+        (GrantTerms(expires_ms=1_001, skus=("page",)), {1: 30, 0: 20}, None),
+        (GrantTerms(expires_ms=1_000), {1: 50}, "L1: grant 1 of"),
+        (GrantTerms(skus=("image",)), {1: 50}, "L1: grant 1 of"),
+        (GrantTerms(), {1: 29, 0: 21}, "L1: acme: holds have 21 of an overdraft of 20"),
+    ],
+)
+def test_a_hold_that_was_lent_what_it_could_not_use_is_found(
+    terms: GrantTerms, shares: dict[int, int], found: str | None
+) -> None:
+    """L1: usable are grants for the run's SKU that had not expired when it came, and overdraft up to the limit."""
+    books = ledger.Ledger()
+    grant = Row(kind="grant", row_id=1, client_id="acme", grant_id=1, credits=50, terms=terms)
+    books.enter([grant, Row(kind="terms", row_id=2, client_id="acme", client=ClientTerms(overdraft_limit=20))])
+    hold = StoredHold(
+        run_id=a_run(),
+        client_id="acme",
+        sku="page",
+        token="first",
+        credits=50,
+        grants=shares,
+        price_version=1,
+        attempt=1,
+        created_ms=1_000,
+        deadline_ms=2_000,
+        head=b"",
+        lines=b"",
+        epoch=1,
+    )
+    if found is None:
+        checks.check_lenders(books, "acme", [hold])
+    else:
+        with pytest.raises(Breach, match=found):
+            checks.check_lenders(books, "acme", [hold])
 
 
 def test_an_admission_while_a_shard_recovers_is_found() -> None:

@@ -10,12 +10,14 @@ import psycopg
 import pytest
 import sqlalchemy
 
+from billing import admin
 from billing.catalog.clients import add_client
 from billing.connections import postgres
 from billing.core.settings import Settings
 from billing.embedded.stack import Stack
 from billing.fulfillment.usage_log import UsageLog
 from billing.schema.migrate import migrate
+from tests.integration.allowing import Office
 from tests.integration.market import Market
 from tests.integration.recovering import Business, business_on
 from tests.integration.topping_up import HOOK, opened
@@ -90,6 +92,17 @@ def market(database: Settings, redis_url: str) -> Iterator[Market]:
         made = Market(settings, shop)
         yield made
         made.close()
+
+
+@pytest.fixture
+def office(database: Settings, redis_url: str) -> Iterator[Office]:
+    """Open an office with the client acme."""
+    settings = dataclasses.replace(database, redis_url=redis_url)
+    made = Office(settings)
+    made.client("acme")
+    yield made
+    made.runtime.close()
+    admin.close(settings)
 
 
 @pytest.fixture

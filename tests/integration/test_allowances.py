@@ -2,95 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-import sqlalchemy
 
 from billing import admin
-from billing.core.credits import CREDITS_MAX
-from billing.core.errors import Conflict, InvalidValue, UnknownClient
+from billing.core.errors import InvalidValue
 from billing.core.limits import USABLE_GRANTS_MAX
-from billing.core.settings import Settings
 from billing.ledger import schedules
-from billing.ledger.cycles import check_cycle
-from billing.ledger.grant_terms import check_terms
-from billing.ledger.schedules import OF_ONE_CLIENT_MAX, ScheduleRow
 from billing.recovery.allowances import PERIODS_MAX, grant_allowances
 from billing.recovery.grants import apply_grants
 from billing.task.runtime import Runtime
-from tests.amqp import MovedClock
+from tests.integration.allowing import APRIL, FEBRUARY, MARCH, NOON, Office
 
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
-#: Far ahead, since the ledger refuses an expiry that has passed by PostgreSQL's clock.
-NOON = datetime(2101, 1, 31, 12, tzinfo=UTC)
-FEBRUARY, MARCH, APRIL = (
-    datetime(2101, 2, 28, 12, tzinfo=UTC),
-    datetime(2101, 3, 31, 12, tzinfo=UTC),
-    datetime(2101, 4, 30, 12, tzinfo=UTC),
-)
-
-
-class Office:
-    """A database with clients, and runners that share a clock."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.clock = MovedClock(at=NOON)
-        self.runtime = Runtime(lambda: settings, self.clock)
-
-    def client(self, client_id: str) -> str:
-        """Add a client with a bucket."""
-        admin.add_client(self.settings, client_id)
-        return client_id
-
-    def add(self, client_id: str, credits_: int = 100, key: str = "plan", **cycle: Any) -> ScheduleRow:
-        """Add an allowance that begins now, without a first look at it."""
-        with self.runtime.engine.begin() as connection:
-            made = check_cycle(**{"starts_at": self.clock.at, **cycle})
-            terms = check_terms(kind="allowance")
-            return schedules.add_schedule(
-                connection, client_id, credits_, key, cycle=made, terms=terms, now=self.clock.at
-            )[0]
-
-    def grants(self, client_id: str = "acme") -> list[tuple[int, datetime | None]]:
-        """Return credits and expiry of a client's grants, in their order."""
-        return self.rows(
-            "SELECT credits, expires_at FROM credit_grant WHERE client_id = :client ORDER BY grant_id", client=client_id
-        )
-
-    def rows(self, query: str, **given: object) -> list[Any]:
-        """Return the rows of a query."""
-        with self.runtime.engine.connect() as connection:
-            return [tuple(row) for row in connection.execute(sqlalchemy.text(query), given)]
-
-    def row(self, schedule_id: int) -> ScheduleRow:
-        """Return an allowance."""
-        found = {row.schedule_id: row for row in admin.allowances(self.settings, ended=True)}
-        return found[schedule_id]
-
-
-@pytest.fixture
-def office(database: Settings, redis_url: str) -> Iterator[Office]:
-    settings = dataclasses.replace(database, redis_url=redis_url)
-    made = Office(settings)
-    made.client("acme")
-    yield made
-    made.runtime.close()
-    admin.close(settings)
 
 
 def test_a_month_is_granted_when_it_begins_and_expires_when_it_ends(office: Office) -> None:
@@ -237,84 +173,3 @@ def test_l10_a_client_that_is_locked_keeps_nobody_waiting(office: Office, sessio
 def test_l9_the_pause_after_failures_grows_to_an_hour() -> None:
     pauses = [schedules.pause_after(failures).total_seconds() for failures in (1, 2, 3, 6, 7, 1_000)]
     assert pauses == [60, 120, 240, 1_920, 3_600, 3_600]
-
-
-def test_adding_is_idempotent_by_its_key(office: Office) -> None:
-    """Given the same call again, also a month later, then it is the same allowance; other content is a conflict."""
-    first, created = admin.add_allowance(office.settings, "acme", 100, key="plan")
-    again, created_again = admin.add_allowance(office.settings, "acme", 100, key="plan")
-
-    assert (created, created_again, again.schedule_id) == (True, False, first.schedule_id)
-    assert len(office.grants()) == 1
-    assert admin.balance(office.settings, "acme").available == 100
-    for other in ({"every": "week"}, {"rollover": 1}, {"starts_at": NOON}, {"terms": check_terms(priority=7)}):
-        with pytest.raises(Conflict, match=r"^key: 'plan': was used for an allowance"):
-            admin.add_allowance(office.settings, "acme", 100, key="plan", **other)
-    with pytest.raises(Conflict, match="with credits 100, so it cannot be one with 5"):
-        admin.add_allowance(office.settings, "acme", 5, key="plan")
-
-
-def test_an_allowance_grants_by_its_terms(office: Office) -> None:
-    terms = admin.check_terms(kind="promo", priority=7, skus=["page"])
-    admin.add_allowance(office.settings, "acme", 100, key="plan", rollover=None, terms=terms)
-    found = office.rows("SELECT kind, priority, skus, expires_at, key FROM credit_grant")
-    assert found[0][:4] == ("promo", 7, ["page"], None)
-    assert found[0][4].startswith("allowance-1-")
-
-
-def test_a_start_in_the_past_grants_nothing_of_periods_that_were_over(office: Office) -> None:
-    """Given an anchor a year ago and a rollover for ever, when it is added, then the present period is the first."""
-    office.add("acme", starts_at=NOON - timedelta(days=365), rollover=None)
-    assert grant_allowances(office.runtime) == 1
-
-
-def test_an_end_is_idempotent_and_leaves_what_was_granted(office: Office) -> None:
-    made = office.add("acme")
-    assert grant_allowances(office.runtime) == 1
-    ended = admin.end_allowance(office.settings, made.schedule_id, key="bye")
-    assert admin.end_allowance(office.settings, made.schedule_id, key="bye") == ended
-    with pytest.raises(InvalidValue, match="has ended already"):
-        admin.end_allowance(office.settings, made.schedule_id, key="other")
-    office.clock.at = FEBRUARY
-    assert grant_allowances(office.runtime) == 0
-    assert office.grants() == [(100, FEBRUARY)]
-    assert admin.allowances(office.settings) == []
-    assert [row.schedule_id for row in admin.allowances(office.settings, ended=True)] == [made.schedule_id]
-
-
-def test_the_last_period_before_the_end_ends_the_allowance(office: Office) -> None:
-    made = office.add("acme", ends_at=MARCH)
-    for instant in (NOON, FEBRUARY, MARCH, APRIL):
-        office.clock.at = instant
-        grant_allowances(office.runtime)
-    assert office.grants() == [(100, FEBRUARY), (100, MARCH)]
-    assert office.row(made.schedule_id).reason == "its last period has begun"
-
-
-def test_what_is_wrong_is_refused(office: Office) -> None:
-    for number in range(OF_ONE_CLIENT_MAX):
-        office.add("acme", key=f"plan-{number}")
-    with pytest.raises(InvalidValue, match="has 16 open allowances; at most 16"):
-        office.add("acme", key="one too many")
-    with pytest.raises(UnknownClient):
-        admin.add_allowance(office.settings, "nobody", 5)
-    office.client("over")
-    admin.set_client_state(office.settings, "over", "closed")
-    with pytest.raises(InvalidValue, match="'over': is closed"):
-        admin.add_allowance(office.settings, "over", 5)
-    with pytest.raises(InvalidValue, match=r"^expires_at: .*: use rollover"):
-        admin.add_allowance(office.settings, "acme", 5, terms=admin.check_terms(expires_at=NOON))
-    with pytest.raises(InvalidValue, match="is not a known allowance"):
-        admin.end_allowance(office.settings, 9_999)
-
-
-def test_an_allowance_that_could_never_be_granted_is_refused(database: Settings, redis_url: str) -> None:
-    """Given what a client was granted, when the first grant of an allowance would pass the bound, then none is made."""
-    settings = dataclasses.replace(database, redis_url=redis_url)
-    admin.add_client(settings, "acme")
-    admin.grant(settings, "acme", CREDITS_MAX - 10)
-    with pytest.raises(InvalidValue, match=r"^credits: 11: must be at most 10: what a client was granted"):
-        admin.add_allowance(settings, "acme", 11)
-    assert admin.add_allowance(settings, "acme", 10)[1]
-    assert [row.failures for row in admin.allowances(settings)] == [0]
-    admin.close(settings)

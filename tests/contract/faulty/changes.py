@@ -68,7 +68,7 @@ class Changes:
         row.kind = kind
         match kind:
             case "grant":
-                row.grant_id, row.credits = row.row_id, self._chance.choice((30, 300, 1_000, 3_000))
+                row.grant_id, row.credits = row.row_id, self._chance.choice((20, 50, 100, 300))
                 row.terms = self._grant_terms()
                 self._grants[client_id].append(row.grant_id)
             case "adjust":
@@ -81,7 +81,7 @@ class Changes:
                 state = self._chance.choice((*[ClientState.ACTIVE] * 3, stopped))
                 if client_id in self._terms and self._terms[client_id].state is not ClientState.ACTIVE:
                     state = ClientState.ACTIVE
-                row.client = ClientTerms(state=state, overdraft_limit=self._chance.choice((0, 0, 50, 300)))
+                row.client = ClientTerms(state=state, overdraft_limit=self._chance.choice((0, 100, 100, 200)))
                 self._terms[client_id] = row.client
         self._open[client_id].append(row)
         self.told.append(row)

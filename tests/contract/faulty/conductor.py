@@ -35,6 +35,10 @@ _PER_CLIENT: Final = 100
 _COMMANDS: Final = (60, 150)
 _BYTES: Final = (2_000, 40_000)
 _WAIT_SECONDS: Final = 0.01
+#: So many times its operations a round is given before the server dies.
+_FAR: Final = 1_000
+#: A client whose ceiling is so near shows a hold too many, on average.
+_NEAR: Final = 30
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,13 +55,14 @@ class Conductor:
 
     def __init__(self, server: Server, seed: int, processes: int, *, cut_every: int = CUT_EVERY) -> None:
         self.server, self._seed = server, seed
-        self._chance = random.Random(f"{seed} kills")
+        # One for each purpose: how often the others are asked depends on how fast the machine is.
+        self._kills, self._passing = random.Random(f"{seed} kills"), random.Random(f"{seed} passing")
         self.ledger = Ledger()
         self.fleet = Fleet(seed, processes, server.port, self.ledger, cut_every)
-        self.calls = Calls(server.port, self._chance, self.fleet.trusted, cut_every)
+        self.calls = Calls(server.port, random.Random(f"{seed} cuts"), self.fleet.trusted, cut_every)
         self.recovery = Recovery(self.calls, self.ledger, self.fleet)
         self.counts: Counter[str] = Counter()
-        self._kinds = itertools.cycle(self._chance.sample(KINDS, len(KINDS)))
+        self._kinds = itertools.cycle(self._kills.sample(KINDS, len(KINDS)))
         self._round = 0
 
     def close(self) -> None:
@@ -122,11 +127,12 @@ class Conductor:
         """Let the processes work, and kill the server meanwhile, after what will then be the end of its file."""
         begun = list(self.fleet.done)
         share = operations // len(begun)
-        kill_at = sum(begun) + operations * self._chance.randint(35, 65) // 100
-        note_at = kill_at - self._chance.randint(*_COMMANDS)
+        kill_at = sum(begun) + operations * self._kills.randint(35, 65) // 100
+        note_at = kill_at - self._kills.randint(*_COMMANDS)
         noted: _Noted | None = None
         killed = False
-        self.go(clients, [share] * len(begun))
+        # More than they come to: the server dies amid their work, however late that is due to be seen.
+        self.go(clients, [operations * _FAR] * len(begun))
         while not killed or any(self.left(begun, share)):
             self.fleet.hear(_WAIT_SECONDS)
             now = sum(self.fleet.done)
@@ -134,7 +140,7 @@ class Conductor:
                 path = files.last_file(self.server.folder)
                 noted = _Noted(path=path, size=path.stat().st_size, at=now)
             is_due = noted is not None and now >= max(kill_at, noted.at + _COMMANDS[0])
-            if not killed and (is_due or not any(self.left(begun, share))):
+            if is_due and not killed:
                 killed = True
                 self.kill(noted)
                 self.check()
@@ -161,7 +167,7 @@ class Conductor:
 
     def in_passing(self) -> None:
         """Do one thing of the fulfillment worker's: relay an outbox, or post."""
-        number = self._chance.randrange(4 * SHARDS)
+        number = self._passing.randrange(4 * SHARDS)
         if number < SHARDS:
             self.recovery.relay(number)
         elif number == SHARDS:
@@ -169,7 +175,7 @@ class Conductor:
 
     def kill(self, noted: _Noted | None) -> None:
         """Kill the server amid its work, and have it come back, in one way or another."""
-        kind = next(self._kinds)
+        kind, lost_bytes = next(self._kinds), self._kills.randint(*_BYTES)
         self.server.end(signal.SIGKILL)
         for number in range(SHARDS):
             self.fleet.trusted[number] = 0
@@ -179,7 +185,7 @@ class Conductor:
             case "without its last commands" if noted is not None and noted.path == path:
                 self.counts["bytes cut off"] += files.cut_to(path, noted.size)
             case "without its last commands" | "without its last bytes":
-                self.counts["bytes cut off"] += files.cut_to(path, max(0, size - self._chance.randint(*_BYTES)))
+                self.counts["bytes cut off"] += files.cut_to(path, max(0, size - lost_bytes))
             case "empty":
                 files.remove(self.server.folder)
         self.server.start()
@@ -208,9 +214,15 @@ class Conductor:
         held = [hold for number in range(SHARDS) for hold in surely(buckets.held, None, number)]
         checks.check_holds(held, told)
         for client_id in self.ledger.log.epochs:
-            balance = surely(buckets.balance, client_id)
+            after_ms, balance, before_ms = (
+                surely(buckets.time_ms),
+                surely(buckets.balance, client_id),
+                surely(buckets.time_ms),
+            )
             own = [hold for hold in held if hold.client_id == client_id]
-            checks.check_client(self.ledger, told, balance, own)
+            left = checks.check_client(self.ledger, told, balance, own, (after_ms, before_ms))
             self.counts["clients checked"] += 1
+            self.counts[f"clients within {_NEAR} credits of their ceiling"] += left <= _NEAR
+            self.counts["clients whose overdraft was lent"] += any(0 in hold.grants for hold in own)
         self.counts["quiescent points"] += 1
         return told

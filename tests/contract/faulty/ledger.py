@@ -12,6 +12,7 @@ from uuid import UUID
 
 from billing.credits.granting import Lapsed
 from billing.credits.plan import BucketPlan, LedgerTerms
+from billing.credits.posting import Posting
 from billing.credits.rebuilding import plan_bucket
 from billing.credits.terms import ORDINARY, ClientTerms
 from billing.credits.values import StoredHold
@@ -32,6 +33,8 @@ class Ledger:
         self.limits: defaultdict[str, int] = defaultdict(int)
         #: By client and grant, what expired and what was voided once nothing referred to it.
         self.final: defaultdict[str, dict[int, tuple[int, int]]] = defaultdict(dict)
+        #: By client and grant, what debt it had repaid when its end was entered.
+        self._repaid: defaultdict[str, dict[int, int]] = defaultdict(dict)
         #: How many events came, and how many of them became a row.
         self.events = self.rows = 0
 
@@ -80,12 +83,27 @@ class Ledger:
         """Whether there is an adjustment whose shares are not entered: a grant's end then waits."""
         return any(not row.applied for row in self.adjustments[client_id].values())
 
+    def waiting(self) -> dict[tuple[str, int], list[Posting]]:
+        """Return what is not in its bucket yet, by client and epoch, with what is entered of each grant's end."""
+        return {
+            key: [dataclasses.replace(row, entered=sum(self.final[key[0]].get(row.grant_id, ()))) for row in rows]
+            for key, rows in self.log.waiting().items()
+        }
+
     def end(self, lapsed: Iterable[Lapsed]) -> list[Lapsed]:
-        """Enter the final amounts of grants; return those that the ledger has now."""
-        entered = [one for one in lapsed if not self.has_waiting_adjustment(one.client_id)]
+        """Enter the final amounts of grants that nothing waits for; return those that the ledger has now."""
+        posted_to = {(key[0], row.grant_id) for key, rows in self.log.waiting().items() for row in rows}
+        entered = [
+            one
+            for one in lapsed
+            if not self.has_waiting_adjustment(one.client_id) and (one.client_id, one.grant_id) not in posted_to
+        ]
         for one in entered:
-            expired, voided = self.final[one.client_id].get(one.grant_id, (0, 0))
+            known = self.final[one.client_id].get(one.grant_id)
+            expired, voided = known or (0, 0)
             self.final[one.client_id][one.grant_id] = max(expired, one.expired), max(voided, one.voided)
+            if self.final[one.client_id][one.grant_id] != known:
+                self._repaid[one.client_id][one.grant_id] = one.repaid
         return entered
 
     def plan(self, client_id: str, holds: Sequence[StoredHold], repaid: Mapping[int, int], now_ms: int) -> BucketPlan:
@@ -97,6 +115,7 @@ class Ledger:
             client=self._terms[client_id].client if client_id in self._terms else ClientTerms(),
             grants={row.grant_id: row.terms for row in grants if row.terms != ORDINARY},
             final=self.final[client_id],
+            repaid_before_end=self._repaid[client_id],
             adjustments={row_id: row.shares for row_id, row in own if row.applied},
             waiting=[(row_id, row.credits) for row_id, row in own if not row.applied],
             claims={hold.run_id: (hold.sku, hold.created_ms) for hold in holds},
@@ -124,6 +143,6 @@ class Ledger:
         log.grants = {grant: row for grant, row in log.grants.items() if row.client_id == hot}
         log.history = {run: event for run, event in log.history.items() if run in kept and event.client_id == hot}
         log.totals = {key: total for key, total in log.totals.items() if key[0] == hot and key[1] == log.epochs[hot]}
-        for known in (self.adjustments, self._terms, self.limits, self.final):
+        for known in (self.adjustments, self._terms, self.limits, self.final, self._repaid):
             for client_id in [name for name in known if name != hot]:
                 del known[client_id]

@@ -114,7 +114,7 @@ class Recovery:
     def post(self) -> set[int]:
         """Bring postings into their buckets; return the shards that are to be rebuilt for one."""
         wanted = set()
-        for (client_id, epoch), rows in self._ledger.log.waiting().items():
+        for (client_id, epoch), rows in self._ledger.waiting().items():
             outcome = self._calls.surely(self._buckets.post, client_id, epoch, rows)
             self.counts[f"post {outcome.name}"] += 1
             if outcome in (PostOutcome.POSTED, PostOutcome.ALREADY):
@@ -137,11 +137,12 @@ class Recovery:
         for _ in range(_TRIES_MAX):
             for shard in range(SHARDS):
                 self.relay(shard)
-            self.lapse()
             if wanted := self.post():
                 self.counts["shards rebuilt for a posting"] += len(wanted)
                 self.recover(wanted)
             elif not self._ledger.log.waiting():
+                # Last: what a posting gives back to a grant that has ended is entered once more.
+                self.lapse()
                 return
         message = f"L9: postings are left: {self._ledger.log.waiting()}"
         raise Breach(message)

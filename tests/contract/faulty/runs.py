@@ -131,7 +131,7 @@ class Runs:
             case "at":
                 total = run.held
             case _:
-                total = run.held + self.amount()
+                total = run.held + self._chance.choice((1, self._chance.randint(1, 20), self.amount()))
         if self._chance.randrange(5):
             return [UsageLine(sku=run.sku, quantity=1, credits=total)]
         first = self._chance.randint(0, total)

@@ -1,7 +1,7 @@
 """A process that works on buckets at random, by one seed, and asserts, rests and reports when it is told to.
 
-What it asks comes from its seed and from what it was answered; when the server dies does not, so that the same seed
-makes the same beginning, not the same end.
+What it asks comes from its seed and from what it was answered; how far it is when the server dies is not of the seed,
+so that the same seed makes the same beginning, not the same end.
 """
 
 from __future__ import annotations
