@@ -229,8 +229,7 @@ class Lifecycle:
             corrupt = reply.outcome is SettleOutcome.CORRUPT
             raise self.runtime.records.without_bucket(settlement.client_id, missing=True, corrupt=corrupt)
         if reply.outcome is SettleOutcome.TOO_LARGE:
-            rule = "would lift the client's debt above what can be counted"
-            raise InvalidValue("credits", sum(settlement.amounts), rule)
+            raise InvalidValue("credits", sum(settlement.amounts), "would lift the debt above what can be counted")
         self.renewal.remove(run)
         run.outcome = Outcome.LATE if reply.late else Outcome.CHARGED
         if reply.settlement_id == run.settlement_id:
