@@ -88,7 +88,7 @@ class Changes:
 
     def _grant_terms(self) -> GrantTerms:
         """Return terms of a grant: some have an end that comes while they are used."""
-        ends_ms = self._clock.true_ms + self._chance.randint(200, 20_000)
+        ends_ms = self._clock.true_ms + self._chance.randint(200, 5_000)
         return GrantTerms(
             priority=self._chance.choice((10, 100, 100, 200)),
             expires_ms=self._chance.choice((0, 0, ends_ms)),
