@@ -169,13 +169,13 @@ class Lifecycle:
     def close(self) -> None:
         """Pay everything that is owed, before the process ends."""
         self.pending.close(_CLOSE_SECONDS)
+        self.releases.close(_CLOSE_SECONDS)
 
     def _reserve(self, run: Run) -> None:
         """Take the hold, or raise the reason why not."""
-        hold = run.hold
         entries = self.pending.take_riders()
         try:
-            reply = self.runtime.buckets.reserve(hold, forget=entries)
+            reply = self.runtime.buckets.reserve(run.hold, forget=entries)
         except BaseException:
             self.pending.give_back(entries)
             raise
@@ -190,7 +190,7 @@ class Lifecycle:
         elif outcome is ReserveOutcome.SETTLED:
             run.settled, run.outcome = True, Outcome.CHARGED
         elif outcome is not ReserveOutcome.HELD:
-            raise refusal(self.runtime, hold, reply)
+            raise refusal(self.runtime, run.hold, reply)
 
     def _book(self, run: Run) -> PriceBook:
         """Return a price book that knows the version at which the run is charged."""

@@ -47,6 +47,7 @@ class Releases:
         self._lock = threading.Lock()
         #: The question that PostgreSQL was asked last; another follows once it is over.
         self._asking: threading.Thread | None = None
+        self._closed, self._beginning = False, threading.Lock()
         pending.also(self.release)
 
     def __len__(self) -> int:
@@ -58,10 +59,18 @@ class Releases:
         clock, settings = self._runtime.clock, self._runtime.settings
         run.renewed_until = min(run.renewed_until, clock.monotonic() + settings.hold_age_max_seconds)
         self._runs[run.settlement_id] = run
+        self._closed = False
         while len(waiting := self._waiting()) > HOLDS_MAX:
             most = collections.Counter(run.identity.client_id for run in waiting).most_common(1)[0][0]
             self._be_done(next(run for run in waiting if run.identity.client_id == most))
         self._pending.wake()
+
+    def close(self, seconds: float) -> None:
+        """Ask nothing until a run is added, and wait so long for a question under way: its pool is closed next."""
+        with self._beginning:
+            self._closed, asking = True, self._asking
+        if asking is not None:
+            asking.join(seconds)
 
     def release(self) -> None:
         """Give back what can be given back by now. What fails stays; a node that falls silent is waited for once.
@@ -100,8 +109,9 @@ class Releases:
             return
         runs = {run.identity.run_id: run.identity.client_id for run in self._waiting()}
         asked = [(client_id, run_id) for run_id, client_id in runs.items() if run_id not in self._told]
-        if asked:
-            self._asking = self._start(lambda: self._question(asked))
+        with self._beginning:
+            if asked and not self._closed:
+                self._asking = self._start(lambda: self._question(asked))
 
     def _start(self, question: Callable[[], None]) -> threading.Thread | None:
         # No bound of ours ends the wait for a server that stands still while its machine answers.

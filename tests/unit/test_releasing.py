@@ -251,3 +251,23 @@ def test_l4_of_two_deliveries_of_a_run_the_one_that_holds_gives_back(
     releases.release()
     assert servers.released == [uuid.UUID(int=1)] * 2
     assert (len(releases), len(renewal._runs)) == (0, 0)
+
+
+def test_l9_a_process_that_ends_asks_no_more_and_waits_for_the_question_under_way(
+    renewal: Renewal, servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a question under way, when its process ends, then its connection is not left to whoever closes the pool."""
+    releases, _ = made(servers, renewal, monkeypatch)
+    charged(releases, renewal)
+    servers.answers.clear()
+    releases.release()
+    wait_until(lambda: len(servers.asked) == 1, "PostgreSQL is asked")
+    threading.Timer(0.05, servers.answers.set).start()
+    releases.close(LIMIT_SECONDS)
+    asking = releases._asking
+    assert asking is not None
+    assert not asking.is_alive()
+
+    servers.seconds = 2 * PAUSE_SECONDS
+    releases.release()
+    assert len(servers.asked) == 1
