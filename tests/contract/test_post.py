@@ -280,3 +280,12 @@ def test_a_posting_is_refused_that_no_bucket_could_mean(buckets: Verbs) -> None:
     ):
         with pytest.raises(InvalidValue):
             buckets.post("acme", 1, rows)
+
+
+def test_l2_debt_next_to_the_largest_sum_comes_down_to_the_unit(buckets: Verbs) -> None:
+    """Given a client that owes 2^53 - 1, when the log's total is 20 after all, then it owes 20."""
+    buckets.open_client("acme")
+    assert post(buckets, (7, 1, CREDITS_MAX)) is PostOutcome.POSTED
+    assert balance_of(buckets).owed == CREDITS_MAX
+    assert post(buckets, (7, 2, 20)) is PostOutcome.POSTED
+    assert balance_of(buckets).owed == 20

@@ -178,7 +178,8 @@ for i = 1, #rows do
 end
 
 -- Debt that is gone was repaid by somebody; debt that is there is repaid by whoever can.
-owed = tonumber(owed) + number('s:0') - before
+-- The difference first: two sums next to 2^53 together are no whole number any more.
+owed = tonumber(owed) + (number('s:0') - before)
 if owed < 0 then
   for field in pairs(fields) do
     local grant = match(field, '^r:(%d+)$')
@@ -196,7 +197,7 @@ local function pay_back(has_ended)
       local debt = number('s:0')
       add('r:' .. grant, -part)
       receive(grant, part)
-      owed = owed + part + number('s:0') - debt
+      owed = owed + part + (number('s:0') - debt)
       part = min(-owed, number('r:' .. grant))
     end
   end
