@@ -7,10 +7,11 @@ recovers, asks PostgreSQL and gives the hold back; Redis is lost twice; rebuilde
 
 from __future__ import annotations
 
-import collections
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
+
+from tests.unit.searching import Violation, search_states
 
 COST = 5
 LOSSES = 2
@@ -73,35 +74,12 @@ class State(NamedTuple):
     begun: int = 0
 
 
-class Violation(Exception):
-    """A law does not hold in a state."""
-
-
 Step = tuple[str, State]
 
 
 def search(rules: Rules, *, states_max: int) -> int:
     """Walk through every interleaving; return how many states there are. Raises `Violation` with the way to it."""
-    start = State()
-    came_from: dict[State, tuple[State, str] | None] = {start: None}
-    queue = collections.deque([start])
-    while queue:
-        state = queue.popleft()
-        for name, after in successors(state, rules):
-            if after in came_from:
-                continue
-            came_from[after] = (state, name)
-            if (broken := violation(after)) is not None:
-                names: list[str] = []
-                at = after
-                while (before := came_from[at]) is not None:
-                    at = before[0]
-                    names.insert(0, before[1])
-                raise Violation(f"{broken}: {' > '.join(names)}")
-            queue.append(after)
-        if len(came_from) > states_max:
-            raise AssertionError(f"more than {states_max} states")
-    return len(came_from)
+    return search_states(State(), lambda state: successors(state, rules), check, states_max=states_max)
 
 
 def is_open(state: State) -> bool:
@@ -109,19 +87,19 @@ def is_open(state: State) -> bool:
     return state.trusted == state.server
 
 
-def violation(state: State) -> str | None:
-    """Say which law a state breaks."""
+def check(state: State, _: Sequence[Step]) -> None:
+    """Hold a state to the laws, whatever is about to be done."""
     bucket = state.bucket
     if not is_open(state):
-        return None
+        return
     if bucket is None:
-        return "an open shard has no bucket"
+        raise Violation("an open shard has no bucket")
     if state.sent and bucket.spent + bucket.lent < COST:
-        return f"L1: the work is done, and the bucket offers {COST - bucket.spent - bucket.lent} of it to others"
+        offered = COST - bucket.spent - bucket.lent
+        raise Violation(f"L1: the work is done, and the bucket offers {offered} of it to others")
     waits = state.posted == state.epoch and not bucket.told
     if state.done and not waits and bucket != Bucket(state.epoch, COST, 0, bucket.told):
-        return f"L6: nothing is on its way, and the bucket has {bucket}"
-    return None
+        raise Violation(f"L6: nothing is on its way, and the bucket has {bucket}")
 
 
 def successors(state: State, rules: Rules) -> Iterator[Step]:

@@ -8,14 +8,14 @@ are the project's own functions; `Rules` says what else holds, so that a simpler
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from billing.credits.rebuilding import plan_bucket
 from billing.fulfillment.verdicts import Settled, Verdict, judge
+from tests.unit.searching import Violation, search_states
 
 GRANTED = 100
 #: What each settlement costs. The direct event is of the first: epoch 0.
@@ -93,40 +93,12 @@ class State(NamedTuple):
     begun: int = 0
 
 
-class Violation(Exception):
-    """A law does not hold in a state."""
-
-
 Step = tuple[str, State]
 
 
 def search(rules: Rules, *, states_max: int) -> int:
     """Walk through every interleaving; return how many states there are. Raises `Violation` with the way to it."""
-    start = State()
-    came_from: dict[State, tuple[State, str] | None] = {start: None}
-    queue = collections.deque([start])
-    while queue:
-        state = queue.popleft()
-        try:
-            steps = list(successors(state, rules))
-            check(state, steps)
-        except Violation as violation:
-            raise Violation(f"{violation}: {' > '.join(_way(state, came_from))}") from None
-        for name, after in steps:
-            if after not in came_from:
-                came_from[after] = (state, name)
-                queue.append(after)
-        if len(came_from) > states_max:
-            raise AssertionError(f"more than {states_max} states")
-    return len(came_from)
-
-
-def _way(state: State, came_from: dict[State, tuple[State, str] | None]) -> list[str]:
-    names: list[str] = []
-    while (before := came_from[state]) is not None:
-        state, name = before
-        names.insert(0, name)
-    return names
+    return search_states(State(), lambda state: successors(state, rules), check, states_max=states_max)
 
 
 def is_open(state: State) -> bool:
@@ -134,7 +106,7 @@ def is_open(state: State) -> bool:
     return state.trusted == state.server
 
 
-def check(state: State, steps: list[Step]) -> None:
+def check(state: State, steps: Sequence[Step]) -> None:
     """Hold a state to the laws: with nothing on its way to it, an open bucket is the log, and the run charged once.
 
     Whatever a rebuilder was about to do: it may be dead.

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.holding_model import Rules, Violation, search
+from tests.unit.holding_model import Rules, search
+from tests.unit.searching import Violation
 
 #: The search stops with an error past so many states: it is to stay small enough to be whole.
 STATES_MAX = 100_000

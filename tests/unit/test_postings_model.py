@@ -8,7 +8,8 @@ from __future__ import annotations
 import pytest
 
 from billing.fulfillment.verdicts import Settled, Verdict, judge
-from tests.unit.postings_model import Rules, Violation, search
+from tests.unit.postings_model import Rules, search
+from tests.unit.searching import Violation
 
 #: The search stops with an error past so many states: it is to stay small enough to be whole.
 STATES_MAX = 150_000
