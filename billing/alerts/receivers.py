@@ -15,6 +15,7 @@ from enum import Enum
 from typing import Any, Final
 
 from billing.connections.per_process import PerProcess
+from billing.core.apart import call_apart
 
 logger = logging.getLogger(__name__)
 
@@ -50,25 +51,19 @@ class Receivers:
             if len(begun) >= CALLS_MAX:
                 return Room.HANGS if begun[-1] + CALL_SECONDS_MAX <= now else Room.BUSY
             begun.append(now)
-        ended: Future[None] = Future()
-        thread = threading.Thread(
-            target=self._call, args=(receiver, named, now, ended), name="billing-alert-receiver", daemon=True
-        )
         try:
-            thread.start()
+            return call_apart(lambda: self._call(receiver, named, now), name="billing-alert-receiver")
         except RuntimeError as error:
             self._end(receiver, now)
             logger.warning("billing: the receiver %r is not called yet: %s", receiver, error)
             return Room.BUSY
-        return ended
 
-    def _call(self, receiver: Receiver, named: Mapping[str, Any], began: float, ended: Future[None]) -> None:
+    def _call(self, receiver: Receiver, named: Mapping[str, Any], began: float) -> None:
         try:
             receiver(**named)
         except BaseException:  # it ends this thread alone, whatever it is
             logger.exception("billing: the receiver %r of %s failed", receiver, named["signal"].name)
         self._end(receiver, began)
-        ended.set_result(None)
 
     def _end(self, receiver: Receiver, began: float) -> None:
         """Give a call's place back."""

@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from typing import Final
 
 from billing.connections.per_process import PerProcess
+from billing.core.apart import call_apart
 from billing.core.errors import InvalidValue
 from billing.top_ups.request import Request
 
@@ -59,31 +60,23 @@ class Calls:
             if request.client_id in self._clients or len(self._clients) >= CALLS_MAX:
                 return None
             self._clients.add(request.client_id)
-        answer: Future[object] = Future()
-        name = f"billing-top-up-{request.request_id}"
-        thread = threading.Thread(target=self._call, args=(hook, request, answer), name=name, daemon=True)
         try:
-            thread.start()
+            return call_apart(lambda: self._call(hook, request), name=f"billing-top-up-{request.request_id}")
         except RuntimeError as error:
             with self._lock:
                 self._clients.discard(request.client_id)
             logger.warning("billing: the top-up hook is not called yet for request %d: %s", request.request_id, error)
             return None
-        return answer
 
-    def _call(self, hook: Hook, request: Request, answer: Future[object]) -> None:
-        returned, failure = None, ""
+    def _call(self, hook: Hook, request: Request) -> object:
         try:
-            returned = hook(request)
-        except BaseException as error:  # it ends this thread alone, whatever it is
+            return hook(request)
+        except BaseException as error:
             logger.exception("billing: the top-up hook failed for request %d", request.request_id)
-            failure = f"raised {type(error).__name__}"
-        with self._lock:
-            self._clients.discard(request.client_id)
-        if failure:
-            answer.set_exception(RuntimeError(failure))
-        else:
-            answer.set_result(returned)
+            raise RuntimeError(f"raised {type(error).__name__}") from None
+        finally:
+            with self._lock:
+                self._clients.discard(request.client_id)
 
 
 _CALLS: Final = PerProcess(Calls)
