@@ -17,9 +17,11 @@ from typing import Any, ClassVar, Final, NoReturn
 import celery
 
 from billing.core.errors import Rejected
+from billing.core.settings import OnExhausted
 from billing.task import usage as usage_module
 from billing.task.attachment import attachment_of
 from billing.task.definition import Definition, Quantity, Reserve, Sku, define
+from billing.task.gate import begin
 from billing.task.lifecycle import Lifecycle
 from billing.task.quoting import Quote, quote_run
 from billing.task.run import run_of
@@ -27,7 +29,7 @@ from billing.task.run import run_of
 logger = logging.getLogger(__name__)
 
 _WRAPPED: Final = "_billing_wraps"
-_OPTIONS: Final = ("sku", "quantity", "reserve", "client")
+_OPTIONS: Final = ("sku", "quantity", "reserve", "client", "on_exhausted")
 
 
 class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class takes none at run time
@@ -42,6 +44,7 @@ class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class tak
     * `reserve`: the most the run may use, when that is more than `quantity`: a whole number, a mapping of SKU to
       quantity for runs that use several, or a callable that returns either.
     * `client`: the name of the argument that says who pays (default `client_id`).
+    * `on_exhausted`: what a delivery does whose client cannot pay now, where not as `billing_on_exhausted` says.
 
     A client that cannot pay gets `InsufficientCredits`, and the body does not run. `self.usage.record(...)` says what
     was used; without it `quantity` is charged.
@@ -58,6 +61,7 @@ class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class tak
     quantity: ClassVar[Quantity | None] = None
     reserve: ClassVar[Reserve | None] = None
     client: ClassVar[str] = "client_id"
+    on_exhausted: ClassVar[OnExhausted | None] = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Wrap the hooks as this class resolves them, and keep callables from becoming methods."""
@@ -151,7 +155,7 @@ def _reserving(hook: Callable[..., Any]) -> Callable[..., Any]:
     def before_start(self: BillableTask, task_id: str, args: Any, kwargs: Mapping[str, Any]) -> Any:
         cycle = lifecycle_of(self)
         if cycle is not None and run_of(self) is None:
-            cycle.begin(self, args, kwargs)
+            begin(cycle, self, args, kwargs)
         return hook(self, task_id, args, kwargs)
 
     setattr(before_start, _WRAPPED, True)

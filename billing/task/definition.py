@@ -9,11 +9,13 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final, cast, get_args
 
 from billing.core.credits import check_amount
 from billing.core.errors import InvalidValue
 from billing.core.identifiers import check_client_id, check_sku
+from billing.core.parsers import choice
+from billing.core.settings import OnExhausted
 
 Sku = str | Callable[..., str]
 Quantity = int | Callable[..., int]
@@ -32,6 +34,8 @@ class Definition:
     client: str
     quantity: Quantity
     reserve: Reserve | None
+    #: What a delivery does whose client cannot pay now; None: as the setting says.
+    on_exhausted: OnExhausted | None = None
     signature: inspect.Signature
 
     def client_of(self, args: Sequence[Any], kwargs: Mapping[str, Any], header: str | None) -> str:
@@ -121,8 +125,17 @@ def define(*, task: str, options: Mapping[str, Any], run: Callable[..., Any]) ->
             check_amount(f"{where}reserve[{name!r}]", most, minimum=0)
     elif reserve is not None:
         check_amount(f"{where}reserve", reserve, minimum=0)
+    on_exhausted = options.get("on_exhausted")
+    if on_exhausted is not None:
+        choice(*get_args(OnExhausted))(f"{where}on_exhausted", on_exhausted)
     return Definition(
-        task=task, sku=cast("Sku", sku), client=client, quantity=quantity, reserve=reserve, signature=signature
+        task=task,
+        sku=cast("Sku", sku),
+        client=client,
+        quantity=quantity,
+        reserve=reserve,
+        on_exhausted=on_exhausted,
+        signature=signature,
     )
 
 

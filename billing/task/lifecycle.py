@@ -1,8 +1,8 @@
-"""The life of a billed delivery: begin (reserve), succeed (settle, publish), end (release or keep). One parent decides.
+"""The life of a billed run: hold (reserve), succeed (settle, publish), end (release or keep). One parent decides.
 
-`begin` is the gate and may raise; nothing after success may: a settle whose bucket is lost or being rebuilt is charged
-by a direct event at once, one that Redis did not answer is kept and tried again, and so is a publish that failed. `end`
-releases only what this very attempt holds.
+`hold` may raise; nothing after success may: a settle whose bucket is lost or being rebuilt is charged by a direct event
+at once, one that Redis did not answer is kept and tried again, and so is a publish that failed. `end` releases only
+what this very attempt holds. How a task's delivery comes to a run, and what refuses it, is in `gate.py`.
 """
 
 from __future__ import annotations
@@ -34,20 +34,19 @@ from billing.credits.values import (
 )
 from billing.events.usage_event import decode_draft, encode_fragment, encode_head
 from billing.task.definition import Definition
-from billing.task.headers import CLIENT, Identity, Request, identify
+from billing.task.headers import Identity, Request
 from billing.task.keeping import keep_holds
 from billing.task.outcome import Outcome
 from billing.task.pending import Pending
 from billing.task.publishing import Events
-from billing.task.putting_off import put_off, seconds_until
+from billing.task.putting_off import seconds_until
 from billing.task.refusals import refusal
 from billing.task.releasing import Releases
 from billing.task.renewal import Renewal
-from billing.task.run import Run, attach_run, prepare
+from billing.task.run import Run, prepare
 from billing.task.usage import Recorder
 
 if TYPE_CHECKING:
-    from billing.task.billable import BillableTask
     from billing.task.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -70,25 +69,6 @@ class Lifecycle:
         self.renewal = Renewal(runtime.settings.lease_seconds / RENEWALS_PER_LEASE, self.keep, runtime.clock)
         self.events = Events(runtime, self.pending)
         self.releases = Releases(runtime, self.pending, lambda run: self.renewal.remove(run))  # noqa: PLW0108 - the same
-
-    def begin(self, task: BillableTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Reserve for a delivery that is about to run; raise to refuse it, or to put it off."""
-        try:
-            run = self.prepare(task, args, kwargs)
-            self._reserve(run)
-        except Retryable as unavailable:
-            put_off(task, args, kwargs, unavailable, self.runtime.settings)
-        attach_run(task, run)
-        if not run.settled:
-            self.renewal.add(run)
-
-    def prepare(self, task: BillableTask, args: Sequence[Any], kwargs: Mapping[str, Any], request: Any = None) -> Run:
-        """Return the run of a request, not yet reserved."""
-        request = task.request if request is None else request
-        definition = task.definition
-        client_id = definition.client_of(args, kwargs, (request.headers or {}).get(CLIENT))
-        identity = identify(request, client_id, definition.task)
-        return self.prepare_run(definition, identity, request, (args, kwargs))
 
     def prepare_run(
         self,
