@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def begin(cycle: Lifecycle, task: BillableTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Reserve for a delivery that is about to run, or raise to refuse it or put it off. Its run hangs on the request."""
+    """Reserve for a delivery that is about to run, or raise to refuse it or put it off."""
     settings = cycle.runtime.settings
     try:
         run = prepare_delivery(cycle, task, args, kwargs)
