@@ -57,15 +57,17 @@ class EventHead(msgspec.Struct, frozen=True, kw_only=True):
     price_version: int
 
 
-class Draft(msgspec.Struct, frozen=True, kw_only=True):
+class Draft(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is charged if the worker dies after its success: stored with the hold, for the reaper to finish.
 
     `priced_at` is the instant, in milliseconds since the Unix epoch, whose prices the run is charged at: its first
-    reserve, however often it is retried.
+    reserve, however often it is retried. `fixed` is what the run's own SKU costs whatever the price book says, as its
+    task declared then (`credits=`); None where the book prices it. `reserve.lua` reads it from the text.
     """
 
     priced_at: int
     lines: tuple[UsageLine, ...]
+    fixed: int | None = None
 
 
 class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):

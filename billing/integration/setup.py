@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import celery
 import click
 
@@ -11,7 +13,9 @@ from billing.integration.fulfillment_step import FulfillmentStep
 from billing.integration.lease_step import LeaseStep
 from billing.integration.tasks import register_tasks
 from billing.task.attachment import attach, is_attached
+from billing.task.billable import is_billed
 from billing.task.runtime import Runtime
+from billing.task.unhooked import guard_inline_calls
 
 
 def setup(app: celery.Celery) -> celery.Celery:
@@ -38,4 +42,12 @@ def setup(app: celery.Celery) -> celery.Celery:
         )
     )
     register_tasks(app)
+    if app.finalized:  # type: ignore[attr-defined]  # the stubs lack it
+        _guard(app)
+    else:
+        app.on_after_finalize.connect(_guard, weak=False)
     return app
+
+
+def _guard(sender: Any, **_: Any) -> None:
+    guard_inline_calls(sender, is_billed)

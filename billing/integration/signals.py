@@ -18,6 +18,7 @@ from billing.observability import announcing
 from billing.task.attachment import all_attachments, is_attached
 from billing.task.billable import end_current, settle_current
 from billing.task.headers import mint
+from billing.task.overrides import carry_over
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +42,10 @@ def hide_passwords_of(app: celery.Celery) -> None:
         app.on_after_configure.connect(_hide_passwords)
 
 
-def _mint_headers(headers: dict[str, Any] | None = None, **_: Any) -> None:
+def _mint_headers(headers: dict[str, Any] | None = None, properties: dict[str, Any] | None = None, **_: Any) -> None:
     if headers is None:
         return
+    carry_over(headers, {} if properties is None else properties)
     task = celery.current_task
     inside = bool(task) and task.request.id is not None and not task.request.called_directly
     mint(headers, task.request if inside else None, time.time_ns() // 1_000_000)

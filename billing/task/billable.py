@@ -23,13 +23,20 @@ from billing.task.attachment import attachment_of
 from billing.task.definition import Definition, Quantity, Reserve, Sku, define
 from billing.task.gate import begin
 from billing.task.lifecycle import Lifecycle
-from billing.task.quoting import Quote, quote_run
+from billing.task.overrides import carried
+from billing.task.quoting import Quote, quote_call
 from billing.task.run import run_of
+from billing.task.submitting import check_submitted
+from billing.task.unhooked import refuse_unhooked
 
 logger = logging.getLogger(__name__)
 
 _WRAPPED: Final = "_billing_wraps"
-_OPTIONS: Final = ("sku", "quantity", "reserve", "client", "on_exhausted")
+_OPTIONS: Final = ("sku", "quantity", "reserve", "client", "on_exhausted", "credits", "refuse_early")
+_CALLABLE_OPTIONS: Final = ("sku", "quantity", "reserve")
+#: What billing does in front of a hook.
+First = Callable[["BillableTask"], None]
+_CELERYS_OWN: Final = "celery."
 
 
 class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class takes none at run time
@@ -43,9 +50,13 @@ class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class tak
       arguments without `self`.
     * `reserve`: the most the run may use, when that is more than `quantity`: a whole number, a mapping of SKU to
       quantity for runs that use several, or a callable that returns either.
+    * `credits`: what one success costs under `sku`, with quantity 1, whatever the price book says.
+      Not beside `quantity`.
     * `client`: the name of the argument that says who pays (default `client_id`).
     * `on_exhausted`: what a delivery does whose client cannot pay now, where not as `billing_on_exhausted` says.
+    * `refuse_early`: whether `apply_async` raises for what could not start now; the reservation stays the gate.
 
+    One call may say `billing_quantity=`, `billing_reserve=` and `billing_client=` in `apply_async`, or as headers.
     A client that cannot pay gets `InsufficientCredits`, and the body does not run. `self.usage.record(...)` says what
     was used; without it `quantity` is charged.
     """
@@ -62,6 +73,9 @@ class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class tak
     reserve: ClassVar[Reserve | None] = None
     client: ClassVar[str] = "client_id"
     on_exhausted: ClassVar[OnExhausted | None] = None
+    credits: ClassVar[int | None] = None
+    refuse_early: ClassVar[bool] = False
+    _definition: ClassVar[Definition]
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Wrap the hooks as this class resolves them, and keep callables from becoming methods."""
@@ -70,13 +84,15 @@ class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class tak
 
     @classmethod
     def _keep_billing(cls) -> None:
-        for name in ("sku", "quantity", "reserve"):
-            if inspect.isfunction(cls.__dict__.get(name)):
-                setattr(cls, name, staticmethod(cls.__dict__[name]))
-        for hook, wrap in (("before_start", _reserving), ("on_success", _settling)):
-            resolved = getattr(cls, hook)
-            if not hasattr(resolved, _WRAPPED):
-                setattr(cls, hook, wrap(resolved))
+        for name in _CALLABLE_OPTIONS:
+            option = inspect.getattr_static(cls, name)
+            if callable(option) and not isinstance(option, staticmethod):
+                setattr(cls, name, staticmethod(option))
+        for name, first in _FIRST.items():
+            hook = inspect.getattr_static(cls, name)
+            # A user's `functools.wraps` copies the mark to a function that is not ours.
+            if getattr(hook, _WRAPPED, None) is not hook:
+                setattr(cls, name, _behind(first, hook))
 
     @classmethod
     def bind(cls, app: celery.Celery) -> Any:
@@ -84,13 +100,35 @@ class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class tak
         bound = super().bind(app)
         # Celery has applied `task_annotations` by now, which may replace hooks and options alike.
         cls._keep_billing()
+        if cls.__module__.startswith(_CELERYS_OWN):
+            # On an app whose default class has a SKU: nobody buys the unlocking of a chord.
+            cls.sku = None
         if cls.sku is not None:
-            options = {name: getattr(cls, name) for name in _OPTIONS}
-            cls.definition = define(task=str(cls.name), options=options, run=_body(cls))
+            name = str(cls.name or app.gen_task_name(str(cls.__name__), cls.__module__))
+            cls._definition = define(
+                task=name, options={option: getattr(cls, option) for option in _OPTIONS}, run=_body(cls)
+            )
         return bound
 
-    #: The checked declaration; there is none without a SKU.
-    definition: ClassVar[Definition]
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Keep billing in front of a hook that is assigned to the task itself, and refuse a wrong option."""
+        if name in _FIRST:
+            value = functools.partial(_first_then, _FIRST[name], self, value)
+        elif name in _OPTIONS and type(self).__bound__:
+            self.__dict__["_definition"] = self._declared({name: value})
+        super().__setattr__(name, value)
+
+    @property
+    def definition(self) -> Definition:
+        """The checked declaration; there is none without a SKU."""
+        if "_definition" not in self.__dict__ and not self.__dict__.keys().isdisjoint((*_OPTIONS, "name")):
+            self.__dict__["_definition"] = self._declared({})
+        return self._definition
+
+    def _declared(self, changes: Mapping[str, Any]) -> Definition:
+        """Return the declaration of this very task, whose options may differ from its class's."""
+        options = {name: getattr(self, name) for name in _OPTIONS}
+        return define(task=str(self.name), options={**options, **changes}, run=_body(type(self)))
 
     @property
     def usage(self) -> usage_module.Recorder:
@@ -101,46 +139,56 @@ class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class tak
         """Return what a call with these arguments would cost, and whether it would be admitted now."""
         if self.sku is None:
             raise Rejected(f"task {self.name}: is not billed: it has no SKU")
-        definition = self.definition
-        client_id = definition.client_of(args, kwargs, None)
-        quantities = {definition.sku_of(args, kwargs): definition.charged_by_default(args, kwargs)}
-        runtime = attachment_of(app_of(self)).runtime
-        return quote_run(runtime, client_id, quantities, definition.held_at_most(args, kwargs))
+        client_id = self.definition.client_of(args, kwargs, None)
+        return quote_call(attachment_of(app_of(self)).runtime, self.definition, client_id, (args, kwargs))
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
+        """Submit as Celery does. Raises `Rejected` for what no delivery of the call could be billed for.
+
+        The keywords `billing_client`, `billing_quantity` and `billing_reserve` say who pays, what is charged and what
+        is held for this one call; they are carried as headers.
+        """
+        options = carried(str(self.name), options)
+        if is_billed(self):
+            dump = getattr(self, "_dump_pydantic_arguments", None)
+            call = (args or (), kwargs or {}) if dump is None else dump(args or (), kwargs or {})
+            check_submitted(self.definition, lambda: attachment_of(app_of(self)).runtime, call, options)
+        return super().apply_async(args, kwargs, *rest, **options)
+
+    def apply(self, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
+        """Run here and now as Celery does, with the keywords of `apply_async`."""
+        return super().apply(args, kwargs, *rest, **carried(str(self.name), options))
 
     def map(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse: `map` runs the body without hooks, unbilled."""
-        raise _unhooked(self, "map")
+        refuse_unhooked(str(self.name), "map")
 
     def starmap(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse: `starmap` runs the body without hooks, unbilled."""
-        raise _unhooked(self, "starmap")
+        refuse_unhooked(str(self.name), "starmap")
 
     def chunks(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse: `chunks` runs the body without hooks, unbilled."""
-        raise _unhooked(self, "chunks")
-
-
-class Unhooked(Rejected):
-    """The call would run a billable task's body without its hooks."""
-
-
-def _unhooked(task: BillableTask, name: str) -> Unhooked:
-    return Unhooked(f"task {task.name}: {name}() would run it unbilled: use celery.group of signatures instead")
+        refuse_unhooked(str(self.name), "chunks")
 
 
 def _body(cls: type[BillableTask]) -> Callable[..., Any]:
     """Return the body as it is called: without `self`."""
-    resolved = inspect.getattr_static(cls, "run")
+    resolved: Any = inspect.getattr_static(cls, "run")
     if isinstance(resolved, staticmethod):
         return resolved.__func__
-    return functools.partial(resolved, None)
+    own: Any = resolved.__func__ if isinstance(resolved, classmethod) else resolved
+    return functools.partial(own, None)
+
+
+def is_billed(task: object) -> bool:
+    """Return whether a task is one whose success is charged."""
+    return isinstance(task, BillableTask) and task.sku is not None
 
 
 def lifecycle_of(task: celery.Task[Any, Any]) -> Lifecycle | None:
     """Return what bills a task, or None for one that is not billed."""
-    if not isinstance(task, BillableTask) or task.sku is None:
-        return None
-    return attachment_of(app_of(task)).lifecycle
+    return attachment_of(app_of(task)).lifecycle if is_billed(task) else None
 
 
 def app_of(task: celery.Task[Any, Any]) -> celery.Celery:
@@ -150,27 +198,28 @@ def app_of(task: celery.Task[Any, Any]) -> celery.Celery:
     return app if current is None else current()
 
 
-def _reserving(hook: Callable[..., Any]) -> Callable[..., Any]:
+def _behind(first: First, hook: Any) -> Callable[..., Any]:
+    """Return a hook of a class with billing in front of it, whatever kind of attribute the hook is."""
+
     @functools.wraps(hook)
-    def before_start(self: BillableTask, task_id: str, args: Any, kwargs: Mapping[str, Any]) -> Any:
-        cycle = lifecycle_of(self)
-        if cycle is not None and run_of(self) is None:
-            begin(cycle, self, args, kwargs)
-        return hook(self, task_id, args, kwargs)
+    def guarded(self: BillableTask, *args: Any, **kwargs: Any) -> Any:
+        bound = hook.__get__(self, type(self)) if hasattr(type(hook), "__get__") else hook
+        return _first_then(first, self, bound, *args, **kwargs)
 
-    setattr(before_start, _WRAPPED, True)
-    return before_start
+    setattr(guarded, _WRAPPED, guarded)
+    return guarded
 
 
-def _settling(hook: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(hook)
-    def on_success(self: BillableTask, retval: Any, task_id: str, args: Any, kwargs: Mapping[str, Any]) -> Any:
-        # Billing first: a user's hook that raises must not lose the charge.
-        settle_current(self)
-        return hook(self, retval, task_id, args, kwargs)
+def _first_then(first: First, task: BillableTask, hook: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    # Billing first: a user's hook that raises must not lose the charge.
+    first(task)
+    return hook(*args, **kwargs)
 
-    setattr(on_success, _WRAPPED, True)
-    return on_success
+
+def _reserve(task: BillableTask) -> None:
+    cycle = lifecycle_of(task)
+    if cycle is not None and run_of(task) is None:
+        begin(cycle, task, task.request.args or (), task.request.kwargs or {})
 
 
 def settle_current(task: celery.Task[Any, Any]) -> None:
@@ -187,3 +236,9 @@ def end_current(task: celery.Task[Any, Any], state: str | None, outcome: object)
     run, cycle = run_of(task), lifecycle_of(task)
     if run is not None and cycle is not None:
         cycle.end(run, state, outcome)
+
+
+#: The hooks that billing stands in front of.
+_FIRST: Final[dict[str, First]] = {"before_start": _reserve, "on_success": settle_current}
+# Subclasses are wrapped when they are made; a class that breaks that still inherits hooks that bill.
+BillableTask._keep_billing()  # noqa: SLF001 - its own module

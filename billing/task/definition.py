@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast, get_args
 
 from billing.core.credits import check_amount
-from billing.core.errors import InvalidValue
+from billing.core.errors import BillingError, InvalidValue
 from billing.core.identifiers import check_client_id, check_sku
 from billing.core.parsers import choice
 from billing.core.settings import OnExhausted
@@ -21,6 +21,8 @@ Sku = str | Callable[..., str]
 Quantity = int | Callable[..., int]
 Reserve = int | Mapping[str, int] | Callable[..., int | Mapping[str, int]]
 
+OTHERS_ONLY: Final = "must map other SKUs than the task's own to quantities: credits fixes what its own costs"
+_STARS: Final[Mapping[Any, str]] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
 #: Lines (SKUs) that one run may have at most (L9).
 LINES_MAX: Final = 32
 
@@ -36,6 +38,12 @@ class Definition:
     reserve: Reserve | None
     #: What a delivery does whose client cannot pay now; None: as the setting says.
     on_exhausted: OnExhausted | None = None
+    #: What one success costs under the task's own SKU, with quantity 1; None: as the price book says.
+    credits: int | None = None
+    #: Whether a submission is refused that could not start now.
+    refuse_early: bool = False
+    #: The call has said its own quantity: that is held at least, whatever the task declares as `reserve`.
+    quantity_of_call: bool = False
     signature: inspect.Signature
 
     def client_of(self, args: Sequence[Any], kwargs: Mapping[str, Any], header: str | None) -> str:
@@ -58,25 +66,37 @@ class Definition:
         """Return what is sold."""
         if not callable(self.sku):
             return self.sku
-        return check_sku(self._called(self.sku, args, kwargs), field=f"sku of {self.task}")
+        return check_sku(self._called("sku", self.sku, args, kwargs), field=f"sku of {self.task}")
 
     def charged_by_default(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
         """Return the quantity of the task's own SKU that is charged when the run records none."""
-        quantity = self._called(self.quantity, args, kwargs) if callable(self.quantity) else self.quantity
+        quantity = self._called("quantity", self.quantity, args, kwargs) if callable(self.quantity) else self.quantity
         return check_amount(f"quantity of {self.task}", quantity, minimum=0)
+
+    def fixed(self, sku: str) -> dict[str, int]:
+        """Return the credits that do not follow from the price book, by SKU; `sku` is the call's own."""
+        return {} if self.credits is None else {sku: self.credits}
 
     def held_at_most(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, int]:
         """Return the quantities to hold before the run, by SKU; the task's own SKU comes first."""
         sku, default = self.sku_of(args, kwargs), self.charged_by_default(args, kwargs)
-        reserve = self._called(self.reserve, args, kwargs) if callable(self.reserve) else self.reserve
+        reserve = self._called("reserve", self.reserve, args, kwargs) if callable(self.reserve) else self.reserve
         if reserve is None:
             return {sku: default}
+        if self.credits is not None and (not isinstance(reserve, Mapping) or sku in reserve):
+            raise InvalidValue(f"reserve of {self.task}", reserve, OTHERS_ONLY)
+        least = default if self.quantity_of_call else 0
         if not isinstance(reserve, Mapping):
-            return {sku: check_amount(f"reserve of {self.task}", reserve, minimum=0)}
+            return {sku: max(least, check_amount(f"reserve of {self.task}", reserve, minimum=0))}
         held = {sku: default, **reserve}
         if len(held) > LINES_MAX:
             raise InvalidValue(f"reserve of {self.task}", len(held), f"must name at most {LINES_MAX} SKUs")
-        return {check_sku(name): check_amount(f"reserve[{name!r}]", n, minimum=0) for name, n in held.items()}
+        checked = {check_sku(name): check_amount(f"reserve[{name!r}]", n, minimum=0) for name, n in held.items()}
+        return checked | {sku: max(least, checked[sku])}
+
+    def takes(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+        """Whether the arguments fit the task."""
+        return self._bound(args, kwargs) is not None
 
     def _argument(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> object:
         if self.client in kwargs:
@@ -84,10 +104,16 @@ class Definition:
         bound = self._bound(args, kwargs)
         return None if bound is None else bound.arguments.get(self.client)
 
-    def _called(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    def _called(self, option: str, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Call with all of the task's arguments, however this call passed them and whatever it left to a default."""
         bound = self._bound(args, kwargs)
-        return function(*args, **kwargs) if bound is None else function(*bound.args, **bound.kwargs)
+        try:
+            return function(*args, **kwargs) if bound is None else function(*bound.args, **bound.kwargs)
+        except BillingError:
+            raise
+        except Exception as error:
+            rule = f"must not raise: {type(error).__name__}: {error}".splitlines()[0]
+            raise InvalidValue(f"task {self.task}: {option}", _name(function), rule) from error
 
     def _bound(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> inspect.BoundArguments | None:
         try:
@@ -102,6 +128,7 @@ class Definition:
 def define(*, task: str, options: Mapping[str, Any], run: Callable[..., Any]) -> Definition:
     """Check the options of a task class and return its definition, or raise `InvalidValue`."""
     sku, quantity, reserve, client = (options.get(name) for name in ("sku", "quantity", "reserve", "client"))
+    credits_ = options.get("credits")
     where = f"task {task}: "
     if not isinstance(client, str) or not client.isidentifier():
         raise InvalidValue(f"{where}client", client, "must be the name of an argument")
@@ -110,6 +137,8 @@ def define(*, task: str, options: Mapping[str, Any], run: Callable[..., Any]) ->
         _check_callable(f"{where}sku", sku, signature)
     else:
         check_sku(sku, field=f"{where}sku")
+    if credits_ is not None:
+        _check_credits(where, credits_, options)
     quantity = 1 if quantity is None else quantity
     if callable(quantity):
         _check_callable(f"{where}quantity", quantity, signature)
@@ -117,17 +146,14 @@ def define(*, task: str, options: Mapping[str, Any], run: Callable[..., Any]) ->
         check_amount(f"{where}quantity", quantity, minimum=0)
     if callable(reserve):
         _check_callable(f"{where}reserve", reserve, signature)
-    elif isinstance(reserve, Mapping):
-        if len({sku, *reserve}) > LINES_MAX:
-            raise InvalidValue(f"{where}reserve", len(reserve), f"must name at most {LINES_MAX} SKUs")
-        for name, most in reserve.items():
-            check_sku(name, field=f"{where}reserve")
-            check_amount(f"{where}reserve[{name!r}]", most, minimum=0)
     elif reserve is not None:
-        check_amount(f"{where}reserve", reserve, minimum=0)
+        check_reserve(f"{where}reserve", reserve, sku)
     on_exhausted = options.get("on_exhausted")
     if on_exhausted is not None:
         choice(*get_args(OnExhausted))(f"{where}on_exhausted", on_exhausted)
+    refuse_early = options.get("refuse_early", False)
+    if not isinstance(refuse_early, bool):
+        raise InvalidValue(f"{where}refuse_early", refuse_early, "must be True or False")
     return Definition(
         task=task,
         sku=cast("Sku", sku),
@@ -135,25 +161,56 @@ def define(*, task: str, options: Mapping[str, Any], run: Callable[..., Any]) ->
         quantity=quantity,
         reserve=reserve,
         on_exhausted=on_exhausted,
+        credits=credits_,
+        refuse_early=refuse_early,
         signature=signature,
     )
+
+
+def check_reserve(field: str, reserve: object, sku: object) -> None:
+    """Refuse what is no most that a run of `sku` may use: a whole number, or a mapping of SKUs to such."""
+    if not isinstance(reserve, Mapping):
+        check_amount(field, reserve, minimum=0)
+        return
+    if len({sku, *reserve}) > LINES_MAX:
+        raise InvalidValue(field, len(reserve), f"must name at most {LINES_MAX} SKUs")
+    for name, most in reserve.items():
+        check_sku(name, field=field)
+        check_amount(f"{field}[{name!r}]", most, minimum=0)
 
 
 def _named(sku: Sku) -> str:
     return "its SKU depends on the call" if callable(sku) else f"SKU {sku!r}"
 
 
-def _check_callable(field: str, function: Callable[..., Any], run: inspect.Signature) -> None:
-    """Refuse a callable that cannot be called with the task's own arguments."""
-    kinds = inspect.Parameter
-    positional = [
-        p.name for p in run.parameters.values() if p.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
-    ]
-    keyword = {p.name: None for p in run.parameters.values() if p.kind is kinds.KEYWORD_ONLY}
-    try:
-        inspect.signature(function).bind(*positional, **keyword)
-    except (TypeError, ValueError):
-        names = ", ".join(run.parameters)
+def _check_credits(where: str, credits_: object, options: Mapping[str, Any]) -> None:
+    check_amount(f"{where}credits", credits_, minimum=0)
+    if options.get("quantity") is not None:
         raise InvalidValue(
-            field, getattr(function, "__name__", function), f"must take the task's arguments ({names})"
-        ) from None
+            f"{where}credits", credits_, "must not be set beside quantity: one of them says what is charged"
+        )
+    reserve = options.get("reserve")
+    whole = reserve is not None and not callable(reserve) and not isinstance(reserve, Mapping)
+    if whole or (isinstance(reserve, Mapping) and options.get("sku") in reserve):
+        raise InvalidValue(f"{where}reserve", reserve, OTHERS_ONLY)
+
+
+def _check_callable(field: str, function: Callable[..., Any], run: inspect.Signature) -> None:
+    """Refuse a callable that cannot be called with the task's own arguments, however many a call may pass."""
+    kinds = inspect.Parameter
+    parameters = run.parameters.values()
+    positional = [p.name for p in parameters if p.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)]
+    keyword = {p.name: None for p in parameters if p.kind is kinds.KEYWORD_ONLY}
+    any_number = {p.kind for p in parameters} & {kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD}
+    try:
+        takes = inspect.signature(function)
+        takes.bind(*positional, **keyword)
+    except (TypeError, ValueError):
+        takes = None
+    if takes is None or not any_number <= {p.kind for p in takes.parameters.values()}:
+        names = ", ".join(_STARS.get(p.kind, "") + p.name for p in parameters)
+        raise InvalidValue(field, _name(function), f"must take the task's arguments ({names})")
+
+
+def _name(function: object) -> str:
+    return str(getattr(function, "__name__", None) or type(function).__name__)

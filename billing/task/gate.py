@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from billing.core.errors import InsufficientCredits, Retryable
 from billing.task.exhausted import answer_exhausted
 from billing.task.headers import CLIENT, identify
+from billing.task.overrides import as_called
 from billing.task.putting_off import put_off
 from billing.task.run import Run, attach_run
 
@@ -35,7 +36,8 @@ def begin(cycle: Lifecycle, task: BillableTask, args: Sequence[Any], kwargs: Map
 
 def prepare_delivery(cycle: Lifecycle, task: BillableTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Run:
     """Return the run of the request that a task is executing, not yet reserved."""
-    request, definition = task.request, task.definition
-    client_id = definition.client_of(args, kwargs, (request.headers or {}).get(CLIENT))
+    request, headers = task.request, task.request.headers or {}
+    definition = as_called(task.definition, headers)
+    client_id = definition.client_of(args, kwargs, headers.get(CLIENT))
     identity = identify(request, client_id, definition.task)
     return cycle.prepare_run(definition, identity, request, (args, kwargs))

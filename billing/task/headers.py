@@ -18,6 +18,9 @@ from billing.core.errors import InvalidValue
 AT: Final = "billing_at"
 NONCE: Final = "billing_nonce"
 CLIENT: Final = "billing_client"
+#: What one call says instead of its task's options `quantity` and `reserve`.
+QUANTITY: Final = "billing_quantity"
+RESERVE: Final = "billing_reserve"
 
 #: A task that reschedules itself for ever would carry its root's time for ever: past this age it is minted anew.
 INHERITED_AGE_MAX_MILLISECONDS: Final = 30 * 86_400_000

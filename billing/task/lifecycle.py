@@ -91,7 +91,8 @@ class Lifecycle:
             hold=hold,
             default_quantity=default,
             priced_at=at,
-            recorder=Recorder(hold.sku),
+            fixed_credits=definition.credits,
+            recorder=Recorder(hold.sku, fixed=definition.credits is not None),
         )
         run.recorder.staged_by(lambda: self._stage(run))
         return run
@@ -164,7 +165,8 @@ class Lifecycle:
         if outcome is ReserveOutcome.TAKEN_OVER:
             # The first reserve fixed the prices, however long the run has been retried since; and the draft is now
             # this attempt's: what an earlier one recorded is not charged.
-            run.price_as_of(reply.price_version, decode_draft(reply.lines).priced_at)
+            first = decode_draft(reply.lines)
+            run.price_as_of(reply.price_version, first.priced_at, first.fixed)
             self._book(run)
             self._stage(run)
         elif outcome is ReserveOutcome.SETTLED:

@@ -13,8 +13,9 @@ from billing.core.identifiers import check_client_id
 from billing.core.shards import shard_of
 from billing.credits.terms import ClientState
 from billing.credits.values import Balance, ReserveOutcome
+from billing.task.definition import Definition
 from billing.task.outside import Order
-from billing.task.run import rated
+from billing.task.run import Call, rated
 
 if TYPE_CHECKING:
     from billing.task.runtime import Runtime
@@ -43,17 +44,33 @@ class Quote:
 def quote(runtime: Runtime, order: Order) -> Quote:
     """Return the quote of a block of `billing.reserve`. Raises what it would, but for what `outcome` says."""
     most = order.definition.held_at_most((), {})
-    return quote_run(runtime, order.client_id, {order.sku: order.quantity}, most)
+    return quote_run(runtime, order.client_id, {order.sku: order.quantity}, most, {})
 
 
-def quote_run(runtime: Runtime, client_id: str, quantities: Mapping[str, int], most: Mapping[str, int]) -> Quote:
-    """Return the quote of a run that uses `quantities`, and may use `most`; the first SKU is the run's own."""
+def quote_call(runtime: Runtime, definition: Definition, client_id: str, call: Call) -> Quote:
+    """Return the quote of a call of a task."""
+    most = definition.held_at_most(*call)
+    sku = next(iter(most))
+    return quote_run(runtime, client_id, {sku: definition.charged_by_default(*call)}, most, definition.fixed(sku))
+
+
+def quote_run(
+    runtime: Runtime,
+    client_id: str,
+    quantities: Mapping[str, int],
+    most: Mapping[str, int],
+    fixed: Mapping[str, int],
+) -> Quote:
+    """Return the quote of a run that uses `quantities`, and may use `most`; the first SKU is the run's own.
+
+    A SKU that `fixed` has costs those credits, whatever the price book says.
+    """
     check_client_id(client_id)
     at = to_milliseconds(runtime.clock.now())
 
     def costs(book: PriceBook) -> tuple[int, int, int]:
-        of_lines = [sum(line.credits for line in rated(book, part, at, book.version)) for part in (quantities, most)]
-        return of_lines[0], of_lines[1], book.version
+        usual, largest = (rated(book, part, at, book.version, fixed) for part in (quantities, most))
+        return sum(line.credits for line in usual), sum(line.credits for line in largest), book.version
 
     credits_, required, version = _with_prices(runtime, costs)
     balance = _balance(runtime, client_id)

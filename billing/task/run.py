@@ -33,6 +33,8 @@ class Run:
     default_quantity: int
     #: The instant, in milliseconds since the epoch, whose prices this run is charged at (the first reserve).
     priced_at: int
+    #: What its own SKU costs whatever the price book says, as declared at the first reserve; None: as the book says.
+    fixed_credits: int | None = None
     recorder: Recorder
     #: The one act of settling this run: the same on every try, so that an answer that was lost does no harm.
     settlement_id: str = dataclasses.field(default_factory=new_settlement_id)
@@ -46,10 +48,11 @@ class Run:
     outcome: Outcome = Outcome.HELD
     credits_charged: int | None = None
 
-    def price_as_of(self, price_version: int, at: int) -> None:
-        """Charge at the prices of an earlier attempt of this run, which held first."""
-        self.priced_at = at
+    def price_as_of(self, price_version: int, at: int, fixed_credits: int | None) -> None:
+        """Charge at the prices of an earlier attempt of this run, which held first; so does a hold asserted anew."""
+        self.priced_at, self.fixed_credits = at, fixed_credits
         self.head = msgspec.structs.replace(self.head, price_version=price_version)
+        self.hold = msgspec.structs.replace(self.hold, price_version=price_version, head=encode_head(self.head))
 
     def quantities(self) -> dict[str, int]:
         """Return what is charged if the run succeeds now: what was recorded, else the declared default."""
@@ -59,15 +62,20 @@ class Run:
 
     def lines(self, book: PriceBook) -> tuple[UsageLine, ...]:
         """Return the usage lines of what is charged now, at the prices that the first reserve fixed."""
-        return rated(book, self.quantities(), self.priced_at, self.head.price_version)
+        return rated(book, self.quantities(), self.priced_at, self.head.price_version, self._fixed)
 
     def draft(self, book: PriceBook) -> bytes:
         """Return what is stored with the hold, for the reaper."""
-        return encode_draft(Draft(priced_at=self.priced_at, lines=self.lines(book)))
+        return encode_draft(Draft(priced_at=self.priced_at, lines=self.lines(book), fixed=self.fixed_credits))
+
+    @property
+    def _fixed(self) -> dict[str, int]:
+        return {} if self.fixed_credits is None else {self.hold.sku: self.fixed_credits}
 
 
 #: The arguments of a call of a task, without `self`.
 Call = tuple[Sequence[Any], Mapping[str, Any]]
+_NOTHING: Final[Mapping[str, int]] = {}
 #: Where a delivery's run hangs on its request.
 _ATTRIBUTE: Final = "billing_run"
 
@@ -83,13 +91,20 @@ def run_of(task: celery.Task[Any, Any]) -> Run | None:
     return run
 
 
-def rated(book: PriceBook, quantities: Mapping[str, int], at: int, version: int) -> tuple[UsageLine, ...]:
+def rated(
+    book: PriceBook, quantities: Mapping[str, int], at: int, version: int, fixed: Mapping[str, int] = _NOTHING
+) -> tuple[UsageLine, ...]:
     """Return one usage line per SKU, at the prices in effect at the instant `at` as the book's `version` knew them.
 
-    Raises `UnknownSku`, and `InvalidValue` for a line or a sum that is too large to be counted.
+    A SKU that `fixed` has costs those credits, and needs no price. Raises `UnknownSku`, and `InvalidValue` for a line
+    or a sum that is too large to be counted.
     """
     lines = tuple(
-        UsageLine(sku=sku, quantity=quantity, credits=rate(book.lookup(sku, at, version=version), quantity))
+        UsageLine(
+            sku=sku,
+            quantity=quantity,
+            credits=fixed[sku] if sku in fixed else rate(book.lookup(sku, at, version=version), quantity),
+        )
         for sku, quantity in quantities.items()
     )
     check_amount("credits of all lines", sum(line.credits for line in lines), minimum=0)
@@ -113,7 +128,8 @@ def prepare(
     quantities = definition.held_at_most(args, kwargs)
     # Asked once, so that hold, draft and charge name the same.
     sku = next(iter(quantities))
-    most = rated(book, quantities, at, book.version)
+    fixed = definition.fixed(sku)
+    most = rated(book, quantities, at, book.version, fixed)
     credits_ = check_amount(f"credits of {definition.task}", sum(line.credits for line in most), minimum=0)
     head = EventHead(
         run_id=identity.run_id,
@@ -125,7 +141,8 @@ def prepare(
         submitted_at=identity.submitted_at,
         price_version=book.version,
     )
-    draft = Draft(priced_at=at, lines=rated(book, {sku: default}, at, book.version))
+    lines = rated(book, {sku: default}, at, book.version, fixed)
+    draft = Draft(priced_at=at, lines=lines, fixed=definition.credits)
     hold = Hold(
         run_id=identity.run_id,
         client_id=identity.client_id,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Final
 
 import sqlalchemy
 
@@ -28,6 +29,9 @@ from billing.schema.fleet import check_fleet
 from billing.task.coming_back import ComingBack
 from billing.task.records import Records, StoredRecords
 
+#: How long a server that did not answer an early question is not asked another one (L9).
+_UNANSWERED_SECONDS: Final = 5.0
+
 
 class Runtime:
     """The services of one app under one set of settings."""
@@ -37,6 +41,7 @@ class Runtime:
         self.clock = clock or SystemClock()
         self.coming_back = ComingBack(self.clock)
         self.looked = Lately(self.clock, seconds=LOOK_AGAIN_SECONDS, count=LOOKED_MAX)
+        self.unanswered = Lately(self.clock, seconds=_UNANSWERED_SECONDS, count=1)
         self._engine = PerProcess(lambda: postgres.engine(self.settings))
         self._redis = PerProcess(lambda: redis_connection.connect(self.settings))
         self._buckets = PerProcess(self._make_buckets)

@@ -34,8 +34,8 @@ class NotInARun(BillingError):
 class Recorder:
     """The quantities that one run has recorded so far."""
 
-    def __init__(self, own_sku: str) -> None:
-        self._own_sku = own_sku
+    def __init__(self, own_sku: str, *, fixed: bool = False) -> None:
+        self._own_sku, self._fixed = own_sku, fixed
         self._stage: Callable[[], None] | None = None
         self._turn = threading.Lock()
         self.quantities: dict[str, int] = {}
@@ -51,6 +51,10 @@ class Recorder:
         bad quantity or SKU and `UnknownSku` for one without a price.
         """
         name = self._own_sku if sku is None else check_sku(sku)
+        if self._fixed and name == self._own_sku:
+            raise InvalidValue(
+                "quantity", quantity, f"cannot be recorded for SKU {name!r}, whose task fixes its credits"
+            )
         check_amount("quantity", quantity, minimum=0)
         # A run's body may have threads of its own: a sum is read, changed and staged by one at a time.
         with self._turn:

@@ -91,8 +91,10 @@ if not hold then
 end
 
 local reply = { 'TAKEN_OVER', digits(held + need), found.price, found.head, found.draft }
--- Another attempt brings its own draft, unless it was rated under a later price: the first reserve's price stands.
-if hold.token ~= token and found.price == asked.price then
+-- Another attempt brings its own draft, unless it was rated under a later price, or at other fixed credits (in the
+-- draft's JSON): the first reserve's price stands.
+if hold.token ~= token and found.price == asked.price
+    and match(found.draft, '"fixed":%d+') == match(asked.draft, '"fixed":%d+') then
   found.head, found.draft = asked.head, asked.draft
 end
 found.attempt = asked.attempt

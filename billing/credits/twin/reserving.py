@@ -6,6 +6,7 @@ more than its limit reserves nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -25,6 +26,7 @@ _AHEAD_MS: Final = 86_400_000
 _MINTED_BITS: Final = 80
 #: The time of a run whose sender told none.
 _NO_TIME: Final = 2**48 - 1
+_FIXED: Final = re.compile(rb'"fixed":[0-9]+')
 
 
 class Reserving(InMemory):
@@ -192,9 +194,11 @@ def _behind(found: Hold, asked: Hold) -> bool:
 def taken_over(found: Hold, asked: Hold) -> Hold:
     """Return the hold of a run that another attempt, or the same call again, has taken over.
 
-    The price of the first reserve stands; another attempt brings its own draft, unless that is at another price.
+    The price of the first reserve stands; another attempt brings its own draft, unless that is at another price: of
+    another price version, or at other fixed credits.
     """
-    own_draft = found.token != asked.token and found.price_version == asked.price_version
+    same_price = (found.price_version, _fixed(found)) == (asked.price_version, _fixed(asked))
+    own_draft = found.token != asked.token and same_price
     return msgspec.structs.replace(
         found,
         token=asked.token,
@@ -203,3 +207,9 @@ def taken_over(found: Hold, asked: Hold) -> Hold:
         head=asked.head if own_draft else found.head,
         lines=asked.lines if own_draft else found.lines,
     )
+
+
+def _fixed(hold: Hold) -> bytes | None:
+    """Return the fixed credits in a hold's draft, as the script finds them in its text."""
+    found = _FIXED.search(hold.lines)
+    return found and found[0]
