@@ -21,11 +21,11 @@ from billing.core.settings import OnExhausted
 from billing.task import usage as usage_module
 from billing.task.attachment import attachment_of
 from billing.task.definition import Definition, Quantity, Reserve, Sku, define
-from billing.task.gate import begin
+from billing.task.gate import begin, prepare_delivery
 from billing.task.lifecycle import Lifecycle
 from billing.task.overrides import carried
 from billing.task.quoting import Quote, quote_call
-from billing.task.run import run_of
+from billing.task.run import Run, attach_run, run_of
 from billing.task.submitting import check_submitted
 from billing.task.unhooked import refuse_unhooked
 
@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 _WRAPPED: Final = "_billing_wraps"
 _OPTIONS: Final = ("sku", "quantity", "reserve", "client", "on_exhausted", "credits", "refuse_early")
+#: What makes a task's declaration another one than its class's, when the task itself has it.
+_OWN: Final = frozenset({*_OPTIONS, "name"})
 _CALLABLE_OPTIONS: Final = ("sku", "quantity", "reserve")
 #: What billing does in front of a hook.
 First = Callable[["BillableTask"], None]
@@ -121,8 +123,9 @@ class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class tak
     @property
     def definition(self) -> Definition:
         """The checked declaration; there is none without a SKU."""
-        if "_definition" not in self.__dict__ and not self.__dict__.keys().isdisjoint((*_OPTIONS, "name")):
-            self.__dict__["_definition"] = self._declared({})
+        own, checked = self.__dict__, hasattr(type(self), "_definition")
+        if "_definition" not in own and self.sku is not None and not (checked and own.keys().isdisjoint(_OWN)):
+            own["_definition"] = self._declared({})
         return self._definition
 
     def _declared(self, changes: Mapping[str, Any]) -> Definition:
@@ -225,10 +228,28 @@ def _reserve(task: BillableTask) -> None:
 def settle_current(task: celery.Task[Any, Any]) -> None:
     """Settle the run that just succeeded, once; signal `task_success` calls it again if the hook was lost."""
     run, cycle = run_of(task), lifecycle_of(task)
-    if run is not None and cycle is not None:
+    if cycle is None:
+        return
+    if run is None and task.request.id is not None and not task.request.called_directly:
+        run = _past_the_gate(cycle, task)
+    if run is not None:
         cycle.succeed(run)
-    elif cycle is not None and task.request.id is not None and not task.request.called_directly:
-        logger.error("billing: task %s (%s) ran without a reservation and is not charged", task.name, task.request.id)
+
+
+def _past_the_gate(cycle: Lifecycle, task: Any) -> Run | None:
+    """Return a run to charge late for a delivery that nothing was reserved for: its hook was taken away (L3).
+
+    Somebody has set `before_start` on the class itself, once Celery had bound it.
+    """
+    where = f"task {task.name} ({task.request.id})"
+    try:
+        run = prepare_delivery(cycle, task, task.request.args or (), task.request.kwargs or {})
+        attach_run(task, run)
+    except Exception:
+        logger.exception("billing: %s ran without a reservation and is not charged", where)
+        return None
+    logger.error("billing: %s ran without a reservation and is charged late", where)
+    return run
 
 
 def end_current(task: celery.Task[Any, Any], state: str | None, outcome: object) -> None:

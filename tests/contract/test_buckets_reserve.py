@@ -7,13 +7,15 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import pytest
 
 from billing.core.credits import CREDITS_MAX
 from billing.core.errors import InvalidValue
 from billing.core.shards import shard_of
-from billing.credits.values import ReserveOutcome
+from billing.credits.values import Hold, ReserveOutcome
 from billing.credits.verbs import Verbs
+from billing.events.usage_event import Draft, UsageLine, decode_draft, encode_draft
 from tests.contract.laws import assert_laws
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
 from tests.contract.servers import SHARDS, Server, buckets_at
@@ -111,6 +113,26 @@ def test_the_price_version_of_the_first_reserve_stands(buckets: Verbs) -> None:
     assert (reply.outcome, reply.price_version, reply.held) == (ReserveOutcome.TAKEN_OVER, 7, 80)
     (hold,) = buckets.held("acme")
     assert (hold.price_version, hold.lines, hold.token) == (7, first.lines, "second")
+
+
+@pytest.mark.parametrize(("first", "then", "kept"), [(7, 9, 7), (7, None, 7), (None, 9, None), (7, 7, 7)])
+def test_the_fixed_credits_of_the_first_reserve_stand(
+    buckets: Verbs, first: int | None, then: int | None, kept: int | None
+) -> None:
+    """Given a deploy that changes `credits=`, when a run is taken over, twice by one call too, then its price stays."""
+
+    def attempt(token: str, fixed: int | None) -> Hold:
+        draft = Draft(priced_at=1, lines=(UsageLine(sku="page", quantity=1, credits=fixed or 5),), fixed=fixed)
+        return msgspec.structs.replace(a_hold(run, 60, token=token), lines=encode_draft(draft))
+
+    a_client(buckets, 100)
+    run = a_run()
+    buckets.reserve(attempt("first", first))
+    again = attempt("second", then)
+    replies = [buckets.reserve(again), buckets.reserve(again)]
+    assert [decode_draft(reply.lines).fixed for reply in replies] == [kept, kept]
+    (hold,) = buckets.held("acme")
+    assert (hold.token, decode_draft(hold.lines).fixed) == ("second", kept)
 
 
 def test_l1_a_larger_need_is_topped_up_from_what_is_available_or_refused(buckets: Verbs) -> None:
