@@ -215,7 +215,7 @@ def test_no_hook_in_the_decorator_or_on_the_task_switches_billing_off(
     """Given hooks as options, and others assigned to the task afterwards, then billing stands in front of them."""
     own = mock.Mock()
     made: dict[str, Callable[[], Any]] = {
-        "function": lambda: lambda task_id, *call: own(task_id, *call),
+        "function": lambda: lambda task_id, *call: own(task_id, *call),  # noqa: PLW0108 - a function, not the mock
         "partial": lambda: functools.partial(own, "more"),
         "mock": lambda: own,
     }
