@@ -186,11 +186,15 @@ def test_given_loads_that_all_hang_then_their_threads_and_connections_are_bounde
     """L9: a server that takes connections and never answers costs a process no more of them than is written."""
     cache = PriceCache(hanging.load, refresh_seconds=5.0, age_max_seconds=1_000.0, wait_seconds=0.05, clock=time)
     first = cache.get()
+
+    def hangs(loads: int) -> None:
+        wait_until(lambda: hanging.loads == loads, "another hangs")
+
     for _ in range(LOADS_MAX + 10):
         begun, time.seconds = hanging.loads, time.seconds + LOAD_SECONDS_MAX
         assert cache.get() is first
         if begun <= LOADS_MAX:
-            wait_until(lambda already=begun: hanging.loads == already + 1, "another hangs")
+            hangs(begun + 1)
     assert hanging.loads == 1 + LOADS_MAX
     hanging.let_go.set()
     wait_until(lambda: cache.get() is not first, "what hung has ended, and the book is renewed")
