@@ -80,7 +80,7 @@ def _options(app: celery.Celery, directory: Path, credits_: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         if not self.request.retries:
             raise self.retry(countdown=0.1)
-        return int(self.request.headers["billing_quantity"])
+        return int((self.request.headers or {})["billing_quantity"])
 
     @app.task(shared=False, name="early", base=BillableTask, sku=SKU, refuse_early=True)
     def early(client_id: str, *_: Any) -> str:

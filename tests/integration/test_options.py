@@ -74,7 +74,8 @@ def test_what_a_call_says_survives_a_kill_and_a_retry(fleet: Fleet) -> None:
     """Given a call of 4 units whose worker is killed, and which then retries, then 4 units are charged once (L3)."""
     fleet.client("brook", 100)
 
-    result = fleet.app.tasks["sized"].apply_async(("brook", "brook.runs"), billing_quantity=4)
+    sized: Any = fleet.app.tasks["sized"]
+    result = sized.apply_async(("brook", "brook.runs"), billing_quantity=4)
 
     assert result.get(timeout=120) == 4
     assert len(noted(fleet.directory, "brook.runs")) == 3
@@ -98,9 +99,10 @@ def test_links_of_a_canvas_are_checked_when_they_run_not_on_their_parents_accoun
     """Given a chain whose second task cannot be paid for, then the first is charged, and the second fails by itself."""
     fleet.client("delta", 40)
     fleet.client("empty", 9)
-    ok, early = fleet.app.tasks["ok"], fleet.app.tasks["early"]
+    tasks: Any = fleet.app.tasks
+    ok, early = tasks["ok"], tasks["early"]
 
-    last = celery.chain(ok.s("delta", 3), ok.s().set(billing_client="delta", billing_quantity=3)).apply_async()
+    last: Any = celery.chain(ok.s("delta", 3), ok.s().set(billing_client="delta", billing_quantity=3)).apply_async()
     with pytest.raises(InvalidValue, match="client_id: 3"):
         # The result of the first is the first argument of the second: no client's name.
         last.get(timeout=120)
@@ -134,7 +136,8 @@ def test_a_chord_and_a_group_on_an_app_whose_every_task_is_billable(
 ) -> None:
     """Given `task_cls` with a SKU, then a chord, joined by Celery's own task, is charged for its four tasks alone."""
     fleet.client("grove", 100)
-    one, total = fleet.app.tasks["one"], fleet.app.tasks["total"]
+    tasks: Any = fleet.app.tasks
+    one, total = tasks["one"], tasks["total"]
     monkeypatch.setattr(RedisBackend, "apply_chord", Backend.apply_chord)
 
     joined = celery.chord([one.s("grove") for _ in range(3)], total.s("grove").set(billing_client="grove"))
@@ -151,7 +154,8 @@ def test_bodies_that_a_canvas_calls_inline_are_refused_by_the_worker(fleet: Flee
     """Given a `celery.starmap` made by hand, then the worker refuses to run billable bodies unbilled (L3)."""
     fleet.client("harbor", 100)
 
-    result = celery.xstarmap(fleet.app.tasks["ok"].s(), [("harbor", 1)], app=fleet.app).apply_async()
+    ok: Any = fleet.app.tasks["ok"]
+    result = celery.xstarmap(ok.s(), [("harbor", 1)], app=fleet.app).apply_async()
     with pytest.raises(Exception, match=r"starmap\(\) would run it unbilled"):
         result.get(timeout=120)
     ended(fleet, "harbor", 0)

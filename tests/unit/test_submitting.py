@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -204,12 +204,13 @@ def test_a_value_that_is_none_is_refused_when_submitted_and_before_it_runs(
     """Given a bad value by keyword or by header, then one line names field, value and rule, at both ends."""
     task = sold(app, **declared)
 
-    for submit in (
+    submits: list[Callable[[], Any]] = [
         lambda: task.apply_async(("acme",), **said),
         lambda: task.apply_async(("acme",), headers=said),
         lambda: task.s("acme").set(**said).delay(),
         lambda: task.apply(("acme",), headers=said).get(),
-    ):
+    ]
+    for submit in submits:
         with pytest.raises(InvalidValue) as refused:
             submit()
         assert str(refused.value).startswith(refusal)
@@ -258,9 +259,9 @@ def test_what_is_published_by_name_or_past_our_apply_async_carries_it_too(
     """Given `send_task`, and an override of `apply_async` without super(), then keywords and headers are carried."""
 
     class Own(BillableTask):
-        def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        def apply_async(self, *args: Any, **options: Any) -> Any:
             """Submit as a plain task does."""
-            return celery.Task.apply_async(self, args, kwargs, **options)
+            return celery.Task.apply_async(self, *args, **options)
 
     decorate: Any = app.task(shared=False, name="own", base=Own, sku="page")
 
@@ -271,7 +272,8 @@ def test_what_is_published_by_name_or_past_our_apply_async_carries_it_too(
     task.apply_async(("acme",), billing_quantity=4)
     task.apply_async(("acme",), headers={"billing_quantity": 4})
     app.send_task("elsewhere", ("acme",), billing_quantity=4)
-    app.signature("elsewhere", ("acme",)).set(billing_quantity=4).delay()
+    by_name: Any = app.signature("elsewhere", ("acme",))
+    by_name.set(billing_quantity=4).delay()
 
     assert [headers["billing_quantity"] for headers in published] == [4] * 4
 
@@ -399,7 +401,8 @@ def test_a_function_that_raises_is_one_error_and_holds_nothing(
 
     task = sold(app, refuse_early=True, **{option: broken})
 
-    for call in (lambda: task.delay("acme"), lambda: task.apply(("acme",)).get()):
+    calls: list[Callable[[], Any]] = [lambda: task.delay("acme"), lambda: task.apply(("acme",)).get()]
+    for call in calls:
         with pytest.raises(InvalidValue) as refused:
             call()
         assert str(refused.value).startswith(f"task sold: {option}: 'broken': must not raise: KeyError: ")
