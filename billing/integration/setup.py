@@ -13,9 +13,9 @@ from billing.integration.fulfillment_step import FulfillmentStep
 from billing.integration.lease_step import LeaseStep
 from billing.integration.tasks import register_tasks
 from billing.task.attachment import attach, is_attached
-from billing.task.billable import is_billed
+from billing.task.billable import check_inline
+from billing.task.inline_calls import guard_inline_calls
 from billing.task.runtime import Runtime
-from billing.task.unhooked import guard_inline_calls
 
 
 def setup(app: celery.Celery) -> celery.Celery:
@@ -50,4 +50,4 @@ def setup(app: celery.Celery) -> celery.Celery:
 
 
 def _guard(sender: Any, **_: Any) -> None:
-    guard_inline_calls(sender, is_billed)
+    guard_inline_calls(sender, check_inline)

@@ -27,7 +27,6 @@ from billing.task.overrides import carried
 from billing.task.quoting import Quote, quote_call
 from billing.task.run import Run, attach_run, run_of
 from billing.task.submitting import check_submitted
-from billing.task.unhooked import refuse_unhooked
 
 logger = logging.getLogger(__name__)
 
@@ -164,15 +163,29 @@ class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class tak
 
     def map(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse: `map` runs the body without hooks, unbilled."""
-        refuse_unhooked(str(self.name), "map")
+        raise _unhooked(self, "map")
 
     def starmap(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse: `starmap` runs the body without hooks, unbilled."""
-        refuse_unhooked(str(self.name), "starmap")
+        raise _unhooked(self, "starmap")
 
     def chunks(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse: `chunks` runs the body without hooks, unbilled."""
-        refuse_unhooked(str(self.name), "chunks")
+        raise _unhooked(self, "chunks")
+
+
+class Unhooked(Rejected):
+    """The call would run a billable task's body without its hooks."""
+
+
+def _unhooked(task: BillableTask, name: str) -> Unhooked:
+    return Unhooked(f"task {task.name}: {name}() would run it unbilled: use celery.group of signatures instead")
+
+
+def check_inline(task: Any, call: str) -> None:
+    """Refuse that a worker calls the body of a billed task as `map` or `starmap` of a canvas does, without hooks."""
+    if is_billed(task):
+        raise _unhooked(task, call)
 
 
 def _body(cls: type[BillableTask]) -> Callable[..., Any]:

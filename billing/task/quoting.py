@@ -15,7 +15,7 @@ from billing.credits.terms import ClientState
 from billing.credits.values import Balance, ReserveOutcome
 from billing.task.definition import Definition
 from billing.task.outside import Order
-from billing.task.run import Call, rated
+from billing.task.run import NOTHING, Call, rated
 
 if TYPE_CHECKING:
     from billing.task.runtime import Runtime
@@ -44,7 +44,7 @@ class Quote:
 def quote(runtime: Runtime, order: Order) -> Quote:
     """Return the quote of a block of `billing.reserve`. Raises what it would, but for what `outcome` says."""
     most = order.definition.held_at_most((), {})
-    return quote_run(runtime, order.client_id, {order.sku: order.quantity}, most, {})
+    return quote_run(runtime, order.client_id, {order.sku: order.quantity}, most)
 
 
 def quote_call(runtime: Runtime, definition: Definition, client_id: str, call: Call) -> Quote:
@@ -59,7 +59,7 @@ def quote_run(
     client_id: str,
     quantities: Mapping[str, int],
     most: Mapping[str, int],
-    fixed: Mapping[str, int],
+    fixed: Mapping[str, int] = NOTHING,
 ) -> Quote:
     """Return the quote of a run that uses `quantities`, and may use `most`; the first SKU is the run's own.
 

@@ -75,7 +75,8 @@ class Run:
 
 #: The arguments of a call of a task, without `self`.
 Call = tuple[Sequence[Any], Mapping[str, Any]]
-_NOTHING: Final[Mapping[str, int]] = {}
+#: No credits that are fixed.
+NOTHING: Final[Mapping[str, int]] = {}
 #: Where a delivery's run hangs on its request.
 _ATTRIBUTE: Final = "billing_run"
 
@@ -92,7 +93,7 @@ def run_of(task: celery.Task[Any, Any]) -> Run | None:
 
 
 def rated(
-    book: PriceBook, quantities: Mapping[str, int], at: int, version: int, fixed: Mapping[str, int] = _NOTHING
+    book: PriceBook, quantities: Mapping[str, int], at: int, version: int, fixed: Mapping[str, int] = NOTHING
 ) -> tuple[UsageLine, ...]:
     """Return one usage line per SKU, at the prices in effect at the instant `at` as the book's `version` knew them.
 
