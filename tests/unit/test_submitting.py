@@ -409,3 +409,17 @@ def test_a_function_that_raises_is_one_error_and_holds_nothing(
         assert "\n" not in str(refused.value)
     assert (published, twin.holds("acme"), twin.events()) == ([], [], [])
     assert attachment_of(app).lifecycle.renewal._runs == {}
+
+
+def test_servers_that_refuse_connections_keep_no_caller(app: celery.Celery, published: list[dict[str, Any]]) -> None:
+    """Given neither Redis nor PostgreSQL, as a web process sees it, then what asks early is submitted all the same."""
+    app.conf.update(
+        billing_redis_url="redis://127.0.0.1:1/0", billing_database_url="postgresql://billing@127.0.0.1:1/billing"
+    )
+    task = sold(app, refuse_early=True)
+
+    task.delay("acme")
+    task.delay("acme")
+
+    assert len(published) == 2
+    attachment_of(app).runtime.close()
