@@ -45,7 +45,7 @@ def request(headers: dict[str, Any] | None = None, **properties: Any) -> Context
 
 def test_headers_body_and_properties_are_those_of_the_first_delivery() -> None:
     """Given a delivery, then only its ETA goes, its time to live, and who sent it; the count of waits comes."""
-    kept = {"priority": 3, "reply_to": "answers", "correlation_id": "one", "delivery_mode": 2}
+    kept: dict[str, Any] = {"priority": 3, "reply_to": "answers", "correlation_id": "one", "delivery_mode": 2}
 
     again = message_again(request(**kept, expiration="86400000", user_id="guest"), ["acme"], {"n": 1}, Waits(count=4))
 
