@@ -1,4 +1,4 @@
-"""Where deliveries wait on RabbitMQ: one durable queue per exchange they came from and length of the wait.
+"""Where deliveries wait on RabbitMQ: a durable queue for each queue of tasks (or exchange) and length of the wait.
 
 Guarantee: when `publish` returns, a queue has the message, replicated and on disk. Its wait over, RabbitMQ gives
 it to the exchange that it came from, under its own routing key, and forgets it only once a queue there has taken it.
@@ -129,7 +129,7 @@ class _Link:
         if self._confirming is None:
             message = "a link publishes only once it is open"
             raise Unreachable(message)
-        name = queue_name(again.exchange, milliseconds)
+        name = queue_name(again.exchange, again.routing_key, milliseconds)
         with broker.reaching(self._settings, self._connection):
             if name not in self._declared:
                 self._declare(name, again.exchange, milliseconds)

@@ -102,11 +102,17 @@ def level_of(seconds: float) -> int:
     return max((level for level in LEVELS if level <= seconds * 1_000), default=LEVELS[0])
 
 
-def queue_name(exchange: str, milliseconds: int) -> str:
-    """Return the name of the queue, and of its exchange, in which deliveries of an exchange ("": default) wait."""
-    if len(exchange.encode()) > _NAME_BYTES_MAX:
-        exchange = hashlib.sha256(exchange.encode()).hexdigest()
-    return f"{PREFIX}{exchange}.{milliseconds}" if exchange else f"{PREFIX}{milliseconds}"
+def queue_name(exchange: str, routing_key: str, milliseconds: int) -> str:
+    """Return the name of the queue, and of its exchange, in which deliveries wait that came by an exchange and key.
+
+    The default exchange ("") has one per queue of tasks, which is its routing key: RabbitMQ hands over 32 messages at a
+    time, so that those whose own queue was deleted would hold up all others (L10). Another exchange may have any number
+    of routing keys, and has one for all of them (L9).
+    """
+    kind, name = ("exchange", exchange) if exchange else ("queue", routing_key)
+    if len(name.encode()) > _NAME_BYTES_MAX:
+        name = hashlib.sha256(name.encode()).hexdigest()
+    return f"{PREFIX}{kind}.{name}.{milliseconds}"
 
 
 def _whole(name: str, value: object) -> int:

@@ -77,9 +77,9 @@ def deliveries(directory: Path, task_id: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in noted(directory, f"delivery.{task_id}")]
 
 
-def waiting(url: str, exchange: str = "") -> int:
-    """Return how many deliveries wait on a broker."""
-    return sum(ready(url, *(queue_name(exchange, level) for level in LEVELS)))
+def waiting(url: str, queue: str) -> int:
+    """Return how many deliveries of a queue wait."""
+    return sum(ready(url, *(queue_name("", queue, level) for level in LEVELS)))
 
 
 def ready(url: str, *queues: str) -> list[int]:

@@ -245,14 +245,14 @@ def test_what_waited_for_too_long_fails_with_the_reason(fleet: Fleet) -> None:
         assert [delivery["counts"] for delivery in deliveries(fleet.directory, result.id)] == [[0, 0], [1, 1]]
     assert len(fleet.wait_for_rows(10, "grove")) == 10
     assert noted(fleet.directory, "ran.fjord") == []
-    assert waiting(fleet.settings.broker_url) == 0
+    assert waiting(fleet.settings.broker_url, "threads") == 0
     worker.stop(60)
 
 
 def test_what_the_broker_does_not_take_is_given_back_to_it(fleet: Fleet) -> None:
     """Given a queue of the name that is not ours, then deliveries go back, and wait and run once it is away."""
     poor(fleet, "kelp")
-    name = queue_name("", 500)
+    name = queue_name("", "tasks", 500)
     with kombu.Connection(fleet.settings.broker_url) as connection:
         channel: Any = connection.channel()
         channel.queue_delete(name)
@@ -277,7 +277,7 @@ def test_while_redis_recovers_nothing_waits_in_a_worker(fleet: Fleet, narrow: st
     with closed(fleet, shard):
         results = [task(fleet, "patient", "juniper", number, queue=narrow).apply_async() for number in range(100)]
         wait_until(lambda: all(deliveries(fleet.directory, result.id) for result in results), "all were put off")
-        wait_until(lambda: waiting(url) + sum(ready(url, narrow)) == 100, "all are in RabbitMQ")
+        wait_until(lambda: waiting(url, narrow) + sum(ready(url, narrow)) == 100, "all are in RabbitMQ")
         inspect = fleet.app.control.inspect(["narrow@test"], timeout=60)
         assert inspect.scheduled() == {"narrow@test": []}
     assert sorted(result.get(timeout=120) for result in results) == list(range(100))

@@ -45,15 +45,17 @@ def test_the_queue_is_that_of_the_longest_wait_which_is_not_longer() -> None:
     assert {level_of(wait_seconds(9, 5.0, chance / 10)) for chance in range(11)} == {30_000, 60_000}
 
 
-def test_every_exchange_and_wait_has_a_name_of_its_own() -> None:
-    """Given exchanges whose names could be taken for one another, then no two queues share a name, and none is long."""
-    exchanges = ["", "default", "500", "default.500", "ä" * 120, "ä" * 119 + "a"]
-    names = [queue_name(exchange, level) for exchange in exchanges for level in LEVELS]
+def test_every_queue_of_tasks_or_exchange_and_wait_has_a_name_of_its_own() -> None:
+    """Given names that could be taken for one another, then no two wait queues share one, and none is long."""
+    given = ["default", "500", "default.500", "exchange.default", "ä" * 120, "ä" * 119 + "a"]
+    ways = [("", name) for name in given] + [(name, "key") for name in given]
+    names = [queue_name(exchange, key, level) for exchange, key in ways for level in LEVELS]
 
-    assert len(set(names)) == len(exchanges) * len(LEVELS)
+    assert len(set(names)) == len(ways) * len(LEVELS)
     assert max(len(name.encode()) for name in names) <= 255
-    assert queue_name("", 500) == "billing.wait.500"
-    assert queue_name("work", 60_000) == "billing.wait.work.60000"
+    assert queue_name("", "tasks", 500) == "billing.wait.queue.tasks.500"
+    # Routing keys are without number (L9).
+    assert queue_name("work", "a.b", 60_000) == queue_name("work", "c", 60_000) == "billing.wait.exchange.work.60000"
 
 
 def test_waits_for_what_is_away_and_for_credits_are_counted_apart() -> None:
@@ -77,11 +79,13 @@ def test_a_count_that_billing_did_not_write_is_refused(value: object) -> None:
 
 def test_headers_without_waits_are_those_that_the_sender_gave() -> None:
     """Given a message that came back, then counts and traces of wait queues go, and dead letters of others stay."""
-    own = {"queue": "billing.wait.500", "reason": "expired", "count": 3}
+    own = {"queue": "billing.wait.queue.tasks.500", "reason": "expired", "count": 3}
     other = {"queue": "theirs", "reason": "rejected", "count": 1}
     sent = {"billing_at": 17, "team": "x"}
     traces = {
-        f"x-{which}-death-{part}": "billing.wait.500" for which in ("first", "last") for part in ("queue", "reason")
+        f"x-{which}-death-{part}": "billing.wait.queue.tasks.500"
+        for which in ("first", "last")
+        for part in ("queue", "reason")
     }
     counts = Waits().once_exhausted(5).headers()
 
