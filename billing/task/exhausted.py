@@ -6,20 +6,23 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from billing.core.errors import InsufficientCredits
-from billing.core.settings import Settings
+from billing.task.putting_off import wait_for_credits
 
 if TYPE_CHECKING:
     from billing.task.billable import BillableTask
+    from billing.task.runtime import Runtime
 
 
 def answer_exhausted(
     task: BillableTask,
-    args: Sequence[Any],  # noqa: ARG001 - of the policies to come
-    kwargs: Mapping[str, Any],  # noqa: ARG001 - the same
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
     exhausted: InsufficientCredits,
-    settings: Settings,
+    runtime: Runtime,
 ) -> NoReturn:
-    """Follow the policy: raise the reason."""
-    match task.definition.on_exhausted or settings.on_exhausted:
+    """Follow the policy: raise the reason, or wait for credits in the broker."""
+    match task.definition.on_exhausted or runtime.settings.on_exhausted:
+        case "retry":
+            wait_for_credits(task, args, kwargs, exhausted, runtime)
         case "fail":
             raise exhausted

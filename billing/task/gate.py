@@ -13,7 +13,7 @@ from billing.core.errors import InsufficientCredits, Retryable
 from billing.task.exhausted import answer_exhausted
 from billing.task.headers import CLIENT, identify
 from billing.task.overrides import as_called
-from billing.task.putting_off import put_off
+from billing.task.putting_off import forget_waits, put_off
 from billing.task.run import Run, attach_run
 
 if TYPE_CHECKING:
@@ -23,14 +23,15 @@ if TYPE_CHECKING:
 
 def begin(cycle: Lifecycle, task: BillableTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     """Reserve for a delivery that is about to run, or raise to refuse it or put it off."""
-    settings = cycle.runtime.settings
+    runtime = cycle.runtime
     try:
         run = prepare_delivery(cycle, task, args, kwargs)
         cycle.hold(run)
     except InsufficientCredits as exhausted:
-        answer_exhausted(task, args, kwargs, exhausted, settings)
+        answer_exhausted(task, args, kwargs, exhausted, runtime)
     except Retryable as unavailable:
-        put_off(task, args, kwargs, unavailable, settings)
+        put_off(task, args, kwargs, unavailable, runtime)
+    forget_waits(task)
     attach_run(task, run)
 
 

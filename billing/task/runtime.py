@@ -22,6 +22,7 @@ from billing.credits.options import options_of
 from billing.credits.verbs import Verbs
 from billing.events.publisher import Publisher
 from billing.task.coming_back import ComingBack
+from billing.task.wait_queues import WaitQueues
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -45,6 +46,7 @@ class Runtime:
         self._buckets = PerProcess(self._make_buckets)
         self._prices = PerProcess(self._make_prices)
         self._publisher = PerProcess(lambda: Publisher(self.settings))
+        self._wait_queues = PerProcess(lambda: WaitQueues(self.settings))
 
     @functools.cached_property
     def settings(self) -> Settings:
@@ -85,6 +87,11 @@ class Runtime:
         """The confirmed publisher of usage events."""
         return self._publisher.get()
 
+    @property
+    def wait_queues(self) -> WaitQueues:
+        """What has deliveries that were put off wait in the broker."""
+        return self._wait_queues.get()
+
     def close(self) -> None:
         """Close what this process has made; it is made again when it is used again."""
         if self._engine.made is not None:
@@ -93,7 +100,9 @@ class Runtime:
             self._redis.made.close()
         if self._publisher.made is not None:
             self._publisher.made.close()
-        for holder in (self._engine, self._redis, self._buckets, self._prices, self._publisher):
+        if self._wait_queues.made is not None:
+            self._wait_queues.made.close()
+        for holder in (self._engine, self._redis, self._buckets, self._prices, self._publisher, self._wait_queues):
             holder.forget()
 
     def _make_engine(self) -> sqlalchemy.Engine:

@@ -89,6 +89,7 @@ def make_fleet(environment: Mapping[str, str], directory: Path) -> Iterator[Flee
         "BILLING_LEASE_SECONDS": "3",
         "BILLING_RELAY_AFTER_SECONDS": "1",
         "BILLING_UNAVAILABLE_RETRY_SECONDS": "0.5",
+        "BILLING_EXHAUSTED_WAIT_SECONDS": "0.5",
         "FLEET_DIRECTORY": str(directory),
         **environment,
     }

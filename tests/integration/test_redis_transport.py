@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from billing import admin
 from billing.embedded.stack import Stack
+from tests.fleet.deliveries import deliveries
 from tests.fleet.fixtures import make_fleet
 from tests.fleet.harness import Fleet
+from tests.fleet.tasks import noted
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
@@ -60,3 +63,24 @@ def test_a_child_killed_while_running_is_charged_once(redis_fleet: Fleet) -> Non
     assert len(fleet.wait_for_rows(1)) == 1
     balance = fleet.balance("acme")
     assert (balance.spent, balance.held) == (10, 0)
+
+
+def test_a_task_waits_for_credits_by_a_countdown_and_is_charged_once(redis_fleet: Fleet) -> None:
+    """Given no queues that hand over, then what waits comes back all the same, with the counts of its waits (L3)."""
+    fleet = redis_fleet
+    fleet.client("acme", 5)
+    fleet.consumer(wait=False)
+    fleet.worker()
+    result = fleet.app.signature("patient", args=["acme", 7]).apply_async()
+    wait_until(lambda: len(deliveries(fleet.directory, result.id)) >= 3, "it was put off twice")
+    assert fleet.holds("acme") == []
+
+    assert admin.grant(fleet.settings, "acme", 5, key="second")[1]
+
+    assert result.get(timeout=120) == 7
+    told = deliveries(fleet.directory, result.id)
+    assert [delivery["counts"] for delivery in told] == [[number, number] for number in range(len(told))]
+    assert {delivery["retries"] for delivery in told} == {0}
+    assert noted(fleet.directory, "ran.acme") == ["7"]
+    assert len(fleet.wait_for_rows(1)) == 1
+    assert fleet.balance("acme").spent == 10

@@ -1,0 +1,177 @@
+"""Where deliveries wait on RabbitMQ: a durable queue for each queue of tasks (or exchange) and length of the wait.
+
+Guarantee: when `publish` returns, a queue has the message, replicated and on disk. Its wait over, RabbitMQ gives
+it to the exchange that it came from, under its own routing key, and forgets it only once a queue there has taken it.
+Each step is bounded in time, and after any failure the connection is thrown away.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from typing import Any, Final
+
+import celery
+import kombu
+
+from billing.connections import broker
+from billing.core.clock import Clock, SystemClock
+from billing.core.errors import Unreachable
+from billing.core.settings import Settings
+from billing.events.confirms import ConfirmingChannel, Unconfirmed, Unroutable
+from billing.events.topology import DELIVERY_LIMIT
+from billing.task.again import Again
+from billing.task.waits import queue_name
+
+logger = logging.getLogger(__name__)
+
+#: After a failure nothing is tried for this long (L9).
+PAUSE_SECONDS: Final = 1.0
+
+
+class WaitQueues:
+    """What publishes to the wait queues, one per process. Threads may share it; make it after a fork."""
+
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self._lock = threading.Lock()
+        self._link: _Link | None = None
+        self._paused_until = 0.0
+        self._reason = ""
+
+    def publish(self, app: celery.Celery, again: Again, milliseconds: int) -> None:
+        """Have a message wait for so long on the app's broker, or raise `Unreachable` when that is not confirmed."""
+        seconds = self._settings.publish_timeout_seconds
+        if not self._lock.acquire(timeout=seconds):
+            raise Unreachable(f"another delivery of this process has been put off for {seconds:g} s")
+        try:
+            if self._clock.monotonic() < self._paused_until:
+                raise Unreachable(self._reason)
+            self._publish(app, again, milliseconds)
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        """Drop the connection; the next publish makes another."""
+        with self._lock:
+            self._throw_away()
+
+    def _publish(self, app: celery.Celery, again: Again, milliseconds: int) -> None:
+        reused = self._link is not None
+        try:
+            try:
+                self._try(app, again, milliseconds)
+            except Unreachable as error:
+                # A queue that was deleted is declared anew, over a new connection as after any error; and a connection
+                # that broke while it was idle says so at once. What was not confirmed in time may be in a queue.
+                if not reused or (isinstance(error, Unconfirmed) and not isinstance(error, Unroutable)):
+                    raise
+                self._try(app, again, milliseconds)
+        except Unreachable as error:
+            self._paused_until, self._reason = self._clock.monotonic() + PAUSE_SECONDS, str(error)
+            raise
+
+    def _try(self, app: celery.Celery, again: Again, milliseconds: int) -> None:
+        try:
+            # The tasks' broker, which need not be that of the usage events.
+            url = str(app.conf.broker_write_url)
+            if self._link is None or self._link.url != url:
+                self._throw_away()
+                self._link = _Link(app, url, self._settings)
+                self._link.open()
+            self._link.publish(again, milliseconds)
+        except BaseException:
+            # Also where a soft time limit came upon this: confirms are unread, so the channel must not be used again.
+            self._throw_away()
+            raise
+
+    def _throw_away(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.throw_away()
+
+
+class _Link:
+    """A connection to the broker of the app's tasks, its channel in confirm mode, and what was declared over it."""
+
+    def __init__(self, app: celery.Celery, url: str, settings: Settings) -> None:
+        self.url = url
+        # Of several servers the first is named where one does not answer.
+        self._settings = dataclasses.replace(settings, broker_url=url.split(";", 1)[0])
+        timeout = settings.publish_timeout_seconds
+        self._connection: kombu.Connection = app.connection_for_write(
+            connect_timeout=timeout,
+            heartbeat=0,
+            transport_options={
+                "read_timeout": timeout,
+                "write_timeout": timeout,
+                "confirm_publish": False,
+                "on_blocked": self._on_blocked,
+            },
+        )
+        self._channel: Any = None
+        self._confirming: ConfirmingChannel | None = None
+        self._declared: set[str] = set()
+
+    def open(self) -> None:
+        """Connect, trying each server once. Raises `Unreachable`."""
+        with broker.reaching(self._settings, self._connection):
+            others = max(0, len(self._connection.alt) - 1)
+            self._connection.ensure_connection(max_retries=others, interval_start=0, interval_step=0)
+            broker.open_once(self._settings, self._connection)
+            self._channel = self._connection.channel()
+            self._confirming = ConfirmingChannel(self._channel)
+
+    def publish(self, again: Again, milliseconds: int) -> None:
+        """Publish and wait for the confirm. Raises `Unreachable`."""
+        if self._confirming is None:
+            message = "a link publishes only once it is open"
+            raise Unreachable(message)
+        name = queue_name(again.exchange, again.routing_key, milliseconds)
+        with broker.reaching(self._settings, self._connection):
+            if name not in self._declared:
+                self._declare(name, again.exchange, milliseconds)
+                self._declared.add(name)
+            properties = dict(again.properties)
+            message = self._channel.prepare_message(
+                again.body,
+                priority=properties.pop("priority", None),
+                content_type=again.content_type,
+                content_encoding=again.content_encoding,
+                headers=again.headers,
+                properties=properties,
+            )
+            self._confirming.publish([message], name, again.routing_key, self._settings.publish_timeout_seconds)
+
+    def throw_away(self) -> None:
+        """Close the sockets without waiting for the server."""
+        broker.throw_away(self._settings, self._connection)
+
+    def _declare(self, name: str, exchange: str, milliseconds: int) -> None:
+        """Declare an exchange that takes every routing key, and its queue; what is there is left as it is.
+
+        The routing key stays the message's own, by which RabbitMQ hands it back. All three are durable and replicated:
+        RabbitMQ 4 knows no others. The delivery limit is written out: its own would drop deliveries.
+        """
+        channel = self._channel
+        channel.exchange_declare(name, "fanout", durable=True, auto_delete=False)
+        channel.queue_declare(
+            name,
+            durable=True,
+            auto_delete=False,
+            arguments={
+                "x-queue-type": "quorum",
+                "x-message-ttl": milliseconds,
+                "x-dead-letter-exchange": exchange,
+                "x-dead-letter-strategy": "at-least-once",
+                "x-overflow": "reject-publish",
+                "x-delivery-limit": DELIVERY_LIMIT,
+            },
+        )
+        channel.queue_bind(name, name, "")
+
+    def _on_blocked(self, reason: str) -> None:
+        if self._confirming is not None:
+            self._confirming.blocked(reason)
