@@ -29,7 +29,7 @@ from billing.core.parsers import (
 from billing.core.redis_address import redis_url, shown_nodes
 
 OnExhausted = Literal["fail"]
-OnRedisDown = Literal["retry", "fail"]
+OnRedisDown = Literal["retry", "fail", "meter_only"]
 Publish = Literal["confirm", "relay"]
 
 
@@ -93,7 +93,12 @@ class Settings:
         1_000, whole(1, 1_000_000), "refused events in a row at which the consumer stops instead of going on"
     )
     on_exhausted: OnExhausted = _setting("fail", choice("fail"), "what a task without enough credits does")
-    on_redis_down: OnRedisDown = _setting("retry", choice("retry", "fail"), "what a task does while Redis is away")
+    on_redis_down: OnRedisDown = _setting(
+        "retry", choice("retry", "fail", "meter_only"), "what a task does while Redis is away"
+    )
+    dry_run: bool = _setting(
+        default=False, parse=flag, meaning="bill nothing and refuse nothing, but count what would be"
+    )
     stripe_api_key: str = _setting("", stripe_key, "Stripe's API key; without one the stand-in is used", shown=False)
     stripe_live: bool = _setting(default=False, parse=flag, meaning="allow a live key: clients then pay real money")
     stripe_sandbox_url: str = _address(

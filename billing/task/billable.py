@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final, NoReturn
 import celery
 
 from billing.core.errors import Rejected
-from billing.core.settings import OnExhausted
+from billing.core.settings import OnExhausted, OnRedisDown
 from billing.task import usage as usage_module
 from billing.task.attachment import attachment_of
 from billing.task.definition import Definition, Quantity, Reserve, Sku, define
@@ -29,7 +29,7 @@ from billing.task.run import run_of
 logger = logging.getLogger(__name__)
 
 _WRAPPED: Final = "_billing_wraps"
-_OPTIONS: Final = ("sku", "quantity", "reserve", "client", "on_exhausted")
+_OPTIONS: Final = ("sku", "quantity", "reserve", "client", "on_exhausted", "on_redis_down", "dry_run")
 
 
 class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class takes none at run time
@@ -45,6 +45,8 @@ class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class tak
       quantity for runs that use several, or a callable that returns either.
     * `client`: the name of the argument that says who pays (default `client_id`).
     * `on_exhausted`: what a delivery does whose client cannot pay now, where not as `billing_on_exhausted` says.
+    * `on_redis_down`: what it does while Redis is away, where not as `billing_on_redis_down` says.
+    * `dry_run`: whether nothing is charged and nothing refused, where not as `billing_dry_run` says.
 
     A client that cannot pay gets `InsufficientCredits`, and the body does not run. `self.usage.record(...)` says what
     was used; without it `quantity` is charged.
@@ -62,6 +64,8 @@ class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class tak
     reserve: ClassVar[Reserve | None] = None
     client: ClassVar[str] = "client_id"
     on_exhausted: ClassVar[OnExhausted | None] = None
+    on_redis_down: ClassVar[OnRedisDown | None] = None
+    dry_run: ClassVar[bool | None] = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Wrap the hooks as this class resolves them, and keep callables from becoming methods."""

@@ -15,7 +15,7 @@ from billing.core.credits import check_amount
 from billing.core.errors import InvalidValue
 from billing.core.identifiers import check_client_id, check_sku
 from billing.core.parsers import choice
-from billing.core.settings import OnExhausted
+from billing.core.settings import OnExhausted, OnRedisDown
 
 Sku = str | Callable[..., str]
 Quantity = int | Callable[..., int]
@@ -36,6 +36,10 @@ class Definition:
     reserve: Reserve | None
     #: What a delivery does whose client cannot pay now; None: as the setting says.
     on_exhausted: OnExhausted | None = None
+    #: What a delivery does while Redis is away; None: as the setting says.
+    on_redis_down: OnRedisDown | None = None
+    #: Whether nothing is billed or refused; None: as the setting says.
+    dry_run: bool | None = None
     signature: inspect.Signature
 
     def client_of(self, args: Sequence[Any], kwargs: Mapping[str, Any], header: str | None) -> str:
@@ -125,18 +129,28 @@ def define(*, task: str, options: Mapping[str, Any], run: Callable[..., Any]) ->
             check_amount(f"{where}reserve[{name!r}]", most, minimum=0)
     elif reserve is not None:
         check_amount(f"{where}reserve", reserve, minimum=0)
-    on_exhausted = options.get("on_exhausted")
-    if on_exhausted is not None:
-        choice(*get_args(OnExhausted))(f"{where}on_exhausted", on_exhausted)
+    _check_policies(where, options)
     return Definition(
         task=task,
         sku=cast("Sku", sku),
         client=client,
         quantity=quantity,
         reserve=reserve,
-        on_exhausted=on_exhausted,
+        on_exhausted=options.get("on_exhausted"),
+        on_redis_down=options.get("on_redis_down"),
+        dry_run=options.get("dry_run"),
         signature=signature,
     )
+
+
+def _check_policies(where: str, options: Mapping[str, Any]) -> None:
+    """Refuse what is no policy; None stands for the setting's."""
+    for name, policies in (("on_exhausted", OnExhausted), ("on_redis_down", OnRedisDown)):
+        if options.get(name) is not None:
+            choice(*get_args(policies))(f"{where}{name}", options[name])
+    dry_run = options.get("dry_run")
+    if not isinstance(dry_run, bool | None):
+        raise InvalidValue(f"{where}dry_run", dry_run, "must be True, False, or None for the setting's")
 
 
 def _named(sku: Sku) -> str:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from billing.core.errors import InsufficientCredits, Retryable
 from billing.task.exhausted import answer_exhausted
-from billing.task.headers import CLIENT, identify
+from billing.task.headers import CLIENT, Identity, identify
+from billing.task.modes import is_dry
 from billing.task.putting_off import put_off
-from billing.task.run import Run, attach_run
+from billing.task.run import Call, Run, attach_run
 
 if TYPE_CHECKING:
     from billing.task.billable import BillableTask
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 def begin(cycle: Lifecycle, task: BillableTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     """Reserve for a delivery that is about to run, or raise to refuse it or put it off."""
     settings = cycle.runtime.settings
+    if is_dry(task.definition, settings):
+        call = (args, kwargs)
+        attach_run(
+            task, cycle.modes.dry_run(task.definition, task.request, call, lambda: identify_delivery(task, call))
+        )
+        return
     try:
         run = prepare_delivery(cycle, task, args, kwargs)
         cycle.hold(run)
@@ -35,7 +42,12 @@ def begin(cycle: Lifecycle, task: BillableTask, args: Sequence[Any], kwargs: Map
 
 def prepare_delivery(cycle: Lifecycle, task: BillableTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Run:
     """Return the run of the request that a task is executing, not yet reserved."""
+    identity = identify_delivery(task, (args, kwargs))
+    return cycle.prepare_run(task.definition, identity, task.request, (args, kwargs))
+
+
+def identify_delivery(task: BillableTask, call: Call) -> Identity:
+    """Return which run the request of a task is. Raises `InvalidValue` where it does not say who pays."""
     request, definition = task.request, task.definition
-    client_id = definition.client_of(args, kwargs, (request.headers or {}).get(CLIENT))
-    identity = identify(request, client_id, definition.task)
-    return cycle.prepare_run(definition, identity, request, (args, kwargs))
+    client_id = definition.client_of(*call, (request.headers or {}).get(CLIENT))
+    return identify(request, client_id, definition.task)

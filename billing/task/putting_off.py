@@ -41,7 +41,8 @@ def put_off(
     request = task.request
     headers = dict(request.headers or {})
     waits = headers.get(WAITS, 0)
-    if settings.on_redis_down == "fail" or request.is_eager or waits >= WAITS_MAX:
+    policy = task.definition.on_redis_down or settings.on_redis_down
+    if policy == "fail" or request.is_eager or waits >= WAITS_MAX:
         raise unavailable
     seconds = wait_seconds(waits, settings.unavailable_retry_seconds, random.random())  # noqa: S311 - spreads load
     again = task.signature_from_request(request, tuple(args), dict(kwargs), countdown=seconds, retries=request.retries)

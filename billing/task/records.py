@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from billing.catalog.clients import get_client
 from billing.connections import postgres
-from billing.core.errors import BillingError, InvalidValue, Recovering, UnknownClient, Unreachable
+from billing.core.errors import BillingError, ClientInactive, InvalidValue, Recovering, UnknownClient, Unreachable
 from billing.core.shards import shard_of
 from billing.ledger.corruptions import tell_corruption
 from billing.ledger.rebuilds import request_rebuild
@@ -28,6 +28,10 @@ class Records(Protocol):
 
     def check_client(self, client_id: str) -> None:
         """Raise `UnknownClient` unless there is the client."""
+        ...
+
+    def check_active(self, client_id: str) -> None:
+        """Raise `UnknownClient` unless there is the client, and `ClientInactive` if it may start nothing."""
         ...
 
     def is_charged(self, run_id: uuid.UUID) -> bool:
@@ -53,6 +57,13 @@ class StoredRecords:
         """Raise `UnknownClient` unless the catalog has the client."""
         with postgres.reaching(self._runtime.settings), self._runtime.engine.connect() as connection:
             get_client(connection, client_id)
+
+    def check_active(self, client_id: str) -> None:
+        """Raise `UnknownClient` unless there is the client, and `ClientInactive` if it may start nothing."""
+        with postgres.reaching(self._runtime.settings), self._runtime.engine.connect() as connection:
+            state = get_client(connection, client_id).state
+        if state != "active":
+            raise ClientInactive(client_id, state)
 
     def is_charged(self, run_id: uuid.UUID) -> bool:
         """Return whether the usage history has the run."""

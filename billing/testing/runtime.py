@@ -129,6 +129,10 @@ class TwinRecords:
         if client_id not in self._runtime.clients:
             raise UnknownClient(client_id)
 
+    def check_active(self, client_id: str) -> None:
+        """Raise `UnknownClient` unless the test has added the client; the twin is never away, and knows its state."""
+        self.check_client(client_id)
+
     def is_charged(self, run_id: uuid.UUID) -> bool:
         """Return whether the event of a run was published."""
         return any(event.run_id == run_id for event in self._runtime.published.events)
