@@ -12,7 +12,7 @@ from billing.task.counting import ADMITTED, CREDITS
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class DryRuns:
-    """The dry runs of a task: `runs` = `admitted` + all of `denied`, by reason. `credits`: what successes would cost."""
+    """The dry runs of a task: `runs` = `admitted` + all of `denied`, by reason. `credits`: the cost of successes."""
 
     task: str
     runs: int

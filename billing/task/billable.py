@@ -12,17 +12,18 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Final, NoReturn
+from typing import Any, ClassVar, Final
 
 import celery
 
 from billing.core.errors import Rejected
 from billing.core.settings import OnExhausted, OnRedisDown
 from billing.task import usage as usage_module
-from billing.task.attachment import attachment_of
+from billing.task.attachment import attachment_of, is_attached
 from billing.task.definition import Definition, Quantity, Reserve, Sku, define
 from billing.task.gate import begin
 from billing.task.lifecycle import Lifecycle
+from billing.task.modes import is_dry
 from billing.task.quoting import Quote, quote_run
 from billing.task.run import run_of
 
@@ -111,25 +112,32 @@ class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class tak
         runtime = attachment_of(app_of(self)).runtime
         return quote_run(runtime, client_id, quantities, definition.held_at_most(args, kwargs))
 
-    def map(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuse: `map` runs the body without hooks, unbilled."""
-        raise _unhooked(self, "map")
+    def map(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse, but in a dry run: `map` runs the body without hooks, unbilled."""
+        _check_hooked(self, "map")
+        return super().map(*args, **kwargs)
 
-    def starmap(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuse: `starmap` runs the body without hooks, unbilled."""
-        raise _unhooked(self, "starmap")
+    def starmap(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse, but in a dry run: `starmap` runs the body without hooks, unbilled."""
+        _check_hooked(self, "starmap")
+        return super().starmap(*args, **kwargs)
 
-    def chunks(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuse: `chunks` runs the body without hooks, unbilled."""
-        raise _unhooked(self, "chunks")
+    def chunks(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse, but in a dry run: `chunks` runs the body without hooks, unbilled."""
+        _check_hooked(self, "chunks")
+        return super().chunks(*args, **kwargs)
 
 
 class Unhooked(Rejected):
     """The call would run a billable task's body without its hooks."""
 
 
-def _unhooked(task: BillableTask, name: str) -> Unhooked:
-    return Unhooked(f"task {task.name}: {name}() would run it unbilled: use celery.group of signatures instead")
+def _check_hooked(task: BillableTask, name: str) -> None:
+    app = app_of(task)
+    refusal = Unhooked(f"task {task.name}: {name}() would run it unbilled: use celery.group of signatures instead")
+    if task.sku is None or not is_attached(app) or not is_dry(task.definition, attachment_of(app).runtime.settings):
+        raise refusal
+    logger.warning("billing: dry run: %s", refusal)
 
 
 def _body(cls: type[BillableTask]) -> Callable[..., Any]:

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 #: L9: fields that one process counts until the fleet has them.
 FIELDS_MAX: Final = 1_000
 #: Redis did not take them: it is asked again after this long.
-PAUSE_SECONDS: Final = 15.0
+PAUSE_SECONDS: Final = 5.0
 ADMITTED: Final = "admitted"
 CREDITS: Final = "credits"
 
@@ -46,7 +46,7 @@ class Counting:
         with self._lock:
             if field in self._counts or len(self._counts) < FIELDS_MAX:
                 self._counts[field] += number
-        self._pending.wake()
+        self._soon()
 
     def add(self) -> None:
         """Add what was counted to the fleet's counts. What fails is kept, and never raised."""
@@ -66,3 +66,7 @@ class Counting:
             logger.warning("billing: what dry runs counted waits for Redis: %s", error)
         else:
             self._adding = None
+
+    def _soon(self) -> None:
+        """See to it that what was counted is added."""
+        self._pending.wake()

@@ -214,7 +214,7 @@ def test_a_direct_event_is_the_same_on_every_try(events: Events, broker: Broker)
         price_version=1,
     )
     identity = SimpleNamespace(client_id="acme")
-    run: Any = SimpleNamespace(direct=None, head=head, settlement_id="s", identity=identity)
+    run: Any = SimpleNamespace(direct=None, head=head, settlement_id="s", identity=identity, mode=None)
     lines = [UsageLine(sku="page", quantity=1, credits=5)]
     with pytest.raises(PartlyPublished):
         events.publish_direct(run, lines)
