@@ -13,14 +13,14 @@ from alembic import op
 revision = "0014_usage_modes"
 down_revision = "0012_posting_facts"
 
-_COLUMN: Final = """
+COLUMN: Final = """
 ALTER TABLE usage_history ADD COLUMN mode text;
 COMMENT ON COLUMN usage_history.mode
     IS 'dry_run, meter_only: the run was outside the ceiling; null: it was not';
 """
 
 #: The months in the schema `archive`, which need not be there.
-_ARCHIVED: Final = """
+ARCHIVED: Final = """
 DO $$
 DECLARE
     month regclass;
@@ -37,5 +37,5 @@ END $$;
 
 def upgrade() -> None:
     """Widen the history."""
-    op.execute(_COLUMN)
-    op.execute(_ARCHIVED)
+    op.execute(COLUMN)
+    op.execute(ARCHIVED)
