@@ -332,10 +332,12 @@ def test_given_events_outside_the_ceiling_when_written_then_rows_say_their_mode_
     metered = structs.replace(usage_event(lines=[paid_line("page", 2, [(0, 20)])], epoch=0), mode="meter_only")
     billed = usage_event(lines=[paid_line("page", 1, [(0, 10)])])
     again = structs.replace(metered, settlement_id="of another delivery")
+    stranger = structs.replace(usage_event("nobody", lines=[paid_line("page", 3, [])], epoch=0), mode="dry_run")
 
-    report = log.write([delivered(event) for event in (dry, metered, billed, again)])
+    report = log.write([delivered(event) for event in (dry, metered, billed, again, stranger)])
 
-    assert (report.events, report.duplicates, report.postings) == (3, 1, ("acme",))
+    assert (report.events, report.duplicates, report.dropped, report.postings) == (3, 1, 1, ("acme",))
+    assert count(session, "dead_letter") == 0
     rows = session.execute("SELECT mode, quantity, credits FROM usage_history ORDER BY quantity").fetchall()
     assert rows == [(None, 1, 10), ("meter_only", 2, 20), ("dry_run", 3, 0)]
     assert postings(session) == [(1, 0, 20, 1)]

@@ -16,6 +16,7 @@ from billing.core.errors import ClientInactive, InvalidValue, Recovering, Unreac
 from billing.core.settings import Settings
 from billing.credits.terms import ClientState
 from billing.credits.twin.buckets import Twin
+from billing.observability.task_event import of_run
 from billing.task.attachment import attachment_of
 from billing.task.billable import Unhooked
 from billing.task.outcome import Outcome
@@ -423,3 +424,25 @@ def test_the_counts_of_a_fleet_are_shown_by_task() -> None:
         admin.DryRuns(task="a:b", runs=6, admitted=3, denied={"insufficient": 2, "suspended": 1}, credits=70),
         admin.DryRuns(task="z", runs=4, admitted=0, denied={"unknown_sku": 4}, credits=0),
     ]
+
+
+def test_monitors_are_told_the_mode_and_that_nothing_was_reserved(
+    metered: Business, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a metered run that failed or succeeded, then Flower has its outcome, and while it goes on nothing."""
+    twin, _ = metered
+    twin.client("acme", 100)
+    redis_away(monkeypatch, "reserve")
+    with billing.reserve("acme", "page", 2) as block:
+        assert of_run(block._run) is None
+    told = {
+        "billing_client": "acme",
+        "billing_sku": "page",
+        "billing_reserved": 0,
+        "billing_outcome": "meter_only",
+        "billing_charged": 10,
+    }
+    assert of_run(block._run) == told
+    with pytest.raises(RuntimeError), billing.reserve("acme", "page") as failed:
+        raise RuntimeError
+    assert of_run(failed._run) == told | {"billing_charged": 0}
