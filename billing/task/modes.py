@@ -1,8 +1,8 @@
 """Runs outside the ceiling (L1): a dry run, which is never refused or charged, and one that starts while Redis is away.
 
 Neither has a hold, so that there is nothing to renew, stage, release or settle. A success publishes a direct event
-that says its mode, once per run for the log (L3). A dry run asks what would be answered, logs and counts it, and never
-raises.
+that says its mode, once per run for the log (L3). A dry run asks what would be answered, logs and counts it, and
+refuses nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from celery.exceptions import SoftTimeLimitExceeded
 from celery.states import RETRY
 
 from billing.core import ids
@@ -100,7 +101,7 @@ class Modes:
         self._runtime, self._events, self._counting = runtime, events, counting
 
     def dry_run(self, definition: Definition, request: Request, call: Call, identify: Callable[[], Identity]) -> DryRun:
-        """Return the run of a delivery that is not billed, whatever is wrong with it. Never raises.
+        """Return the run of a delivery that is not billed, whatever is wrong with it. Raises nothing of billing's own.
 
         It waits for no more than one server that does not answer (L9). A retry is looked at, and not counted again.
         """
@@ -111,6 +112,9 @@ class Modes:
             claim.answer = answer_of(error)
             claim.is_known = not isinstance(error, UnknownClient)
             reason = str(error)
+        except SoftTimeLimitExceeded:
+            # The task's own limit came upon billing: it is the task's to answer.
+            raise
         except Exception as error:  # noqa: BLE001 - a callable of the task's declaration, or of ours: the task runs
             claim.answer, reason = "error", f"{type(error).__name__}: {error}"
         else:
@@ -174,21 +178,22 @@ class Modes:
             claim.answer = quote.outcome.name.lower()
 
     def _finish(self, run: DryRun) -> None:
-        """Publish what a dry run used, and count what it would have cost. Never raises."""
-        run.outcome, run.credits_charged = Outcome.DRY_RUN, 0
+        """Publish what a dry run used, and count what it would have cost."""
         quantities = run.quantities()
+        if run.publishes:
+            used = (UsageLine(sku=sku, quantity=quantity, credits=0) for sku, quantity in quantities.items())
+            self._events.publish_outside(run, tuple(used))
+        # From here on nothing is tried again: it would be counted twice.
+        run.outcome, run.credits_charged = Outcome.DRY_RUN, 0
+        if run.rated_by is None:
+            return
         try:
-            if run.publishes:
-                used = (UsageLine(sku=sku, quantity=quantity, credits=0) for sku, quantity in quantities.items())
-                self._events.publish_outside(run, tuple(used))
-            if run.rated_by is not None:
-                book = self._runtime.prices.get()
-                lines = rated(book, quantities, run.priced_at, book.version)
-                self._counting.count(CREDITS, run.definition.task, sum(line.credits for line in lines))
+            book = self._runtime.prices.get()
+            lines = rated(book, quantities, run.priced_at, book.version)
         except BillingError as error:
             logger.warning("billing: dry run: what run %s would have cost is not known: %s", run.identity.run_id, error)
-        except Exception:
-            logger.exception("billing: dry run: the end of run %s is not noted", run.identity.run_id)
+        else:
+            self._counting.count(CREDITS, run.definition.task, sum(line.credits for line in lines))
 
 
 def answer_of(error: BillingError) -> str:
