@@ -13,7 +13,8 @@ from billing.embedded.stack import Stack
 from billing.reconciliation.report import Report
 from tests.fleet.harness import Fleet
 from tests.fleet.tasks import noted
-from tests.integration.test_faults import hanging, is_open
+from tests.hanging import hanging
+from tests.integration.test_faults import is_open
 from tests.terminal import NOWHERE, Terminal
 from tests.waiting import wait_until
 
