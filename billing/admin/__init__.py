@@ -10,6 +10,7 @@ from billing.admin.alerts import AlertRow, Webhook, alerts, remove_webhook, rota
 from billing.admin.allowances import add_allowance, allowances, end_allowance
 from billing.admin.changes import adjust_credits, set_client_state, set_overdraft, void
 from billing.admin.clients import ClientView, add_client, client, clients
+from billing.admin.dry_runs import DryRuns, dry_runs
 from billing.admin.grants import grant
 from billing.admin.past import PastBalance, balance_at
 from billing.admin.prices import prices, set_price
@@ -34,6 +35,7 @@ from billing.task.quoting import Quote
 __all__ = [
     "AlertRow",
     "ClientView",
+    "DryRuns",
     "PastBalance",
     "Quote",
     "Rebuilding",
@@ -54,6 +56,7 @@ __all__ = [
     "clients",
     "close",
     "customers",
+    "dry_runs",
     "end_allowance",
     "grant",
     "link_client",

@@ -53,6 +53,8 @@ class ReceiptLine:
     late: bool
     corrects: uuid.UUID | None
     corrects_line: int | None
+    #: Why the run was outside the ceiling: `dry_run`, `meter_only`; None: it was not.
+    mode: str | None = None
     reported: tuple[Reported, ...]
 
     @property
@@ -64,6 +66,12 @@ class ReceiptLine:
     def corrected(self) -> str:
         """The line that this one corrects, as `run_id/line`, or nothing."""
         return "" if self.corrects is None else f"{self.corrects}/{self.corrects_line}"
+
+    @property
+    def marks(self) -> str:
+        """What is said of a line behind its task: ` (late)`, ` (dry run)`."""
+        words = [*(["late"] if self.late else []), *([self.mode.replace("_", " ")] if self.mode else [])]
+        return f" ({', '.join(words)})" if words else ""
 
     @property
     def reporting(self) -> str:

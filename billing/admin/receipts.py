@@ -22,6 +22,7 @@ from billing.catalog.prices import load_price_book
 from billing.connections import postgres
 from billing.core.errors import InvalidValue
 from billing.core.settings import Settings
+from billing.events.usage_event import DRY_RUN
 
 #: Rows fetched at once from the database (L9).
 FETCH_ROWS: Final = 1_000
@@ -41,7 +42,7 @@ WHERE client_id = :client_id AND occurred_at >= :start AND occurred_at < :end
 #: taken over whole hours, since a rollup row is an hour, also where the receipt begins or ends within one.
 _LINES: Final = text("""
 SELECT run_id, line, correlation_id, task, sku, quantity, credits, grants, price_version, late, occurred_at, corrects,
-       corrects_line, hour, total
+       corrects_line, mode, hour, total
 FROM (
     SELECT *, sum(credits) OVER (
         PARTITION BY sku, hour ORDER BY recorded_at, run_id, line ROWS UNBOUNDED PRECEDING
@@ -155,8 +156,8 @@ def _line(row: Row[*tuple[Any, ...]], parts: Parts, units: Mapping[str, str]) ->
     grants: dict[int, int] = {}
     for share in row.grants:
         grants[int(share["grant"])] = grants.get(int(share["grant"]), 0) + int(share["credits"])
-    # Rating multiplies whole numbers, so that a charge and its quantity show the price.
-    per_unit, rest = divmod(row.credits, row.quantity) if row.quantity else (None, 0)
+    # Rating multiplies whole numbers, so that a charge and its quantity show the price; a dry run has no charge.
+    per_unit, rest = divmod(row.credits, row.quantity) if row.quantity and row.mode != DRY_RUN else (None, 0)
     return ReceiptLine(
         run_id=row.run_id,
         line=row.line,
@@ -173,5 +174,6 @@ def _line(row: Row[*tuple[Any, ...]], parts: Parts, units: Mapping[str, str]) ->
         late=row.late,
         corrects=row.corrects,
         corrects_line=row.corrects_line,
+        mode=row.mode,
         reported=parts.carrying(row.sku, row.hour, row.credits, row.total),
     )

@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "top-up": "billing.cli.top_ups:top_up",
     "balance": "billing.cli.money:balance",
     "quote": "billing.cli.quote:quote",
+    "dry-run": "billing.cli.dry_runs:dry_run",
     "usage": "billing.cli.money:usage",
     "alerts": "billing.cli.alerts:alerts",
     "reconcile": "billing.cli.reconcile:reconcile",

@@ -14,6 +14,7 @@ from billing.cli.changes import applied_text, print_change
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option, table
 from billing.credits.terms import ClientTerms
+from billing.fulfillment.reading import UsageRow
 from billing.ledger.grants import GrantRow
 
 
@@ -133,6 +134,11 @@ def usage(client_id: str, limit: int, as_json: bool) -> None:  # noqa: FBT001
         emit_json({"rows": rows, "total": {"rows": count, "credits": spent}})
         return
     columns = ("occurred at (UTC)", "correlation id", "SKU", "quantity", "credits")
-    lines = [(row.occurred_at, row.correlation_id, row.sku, row.quantity, row.credits) for row in rows]
+    lines = [(row.occurred_at, row.correlation_id, _sold(row), row.quantity, row.credits) for row in rows]
     table(None, columns, lines, numbers=2)
     click.echo(f"{len(rows):,} of {count:,} rows shown; {spent:,} credits in all")
+
+
+def _sold(row: UsageRow) -> str:
+    """Return a row's SKU, with a mark where its run was outside the ceiling."""
+    return row.sku if row.mode is None else f"{row.sku} ({row.mode.replace('_', ' ')})"

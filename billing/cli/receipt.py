@@ -114,7 +114,7 @@ def _print(opened: OpenReceipt) -> None:
 def _row(line: ReceiptLine) -> tuple[object, ...]:
     from billing.receipts import wording  # noqa: PLC0415 - see above
 
-    task = wording.printable(line.task) + (" (late)" if line.late else "")
+    task = wording.printable(line.task) + line.marks
     if line.corrected:
         task += f" corrects {line.corrected}"
     quantity = f"{line.quantity:,} {wording.printable(line.unit)}".rstrip()

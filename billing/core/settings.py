@@ -29,7 +29,7 @@ from billing.core.parsers import (
 from billing.core.redis_address import redis_url, shown_nodes
 
 OnExhausted = Literal["fail", "retry"]
-OnRedisDown = Literal["retry", "fail"]
+OnRedisDown = Literal["retry", "fail", "meter_only"]
 Publish = Literal["confirm", "relay"]
 
 
@@ -99,7 +99,12 @@ class Settings:
     exhausted_wait_max_seconds: float = _setting(
         86_400.0, seconds(0, 31 * 86_400), "how long it waits for them in all; then it fails"
     )
-    on_redis_down: OnRedisDown = _setting("retry", choice("retry", "fail"), "what a task does while Redis is away")
+    on_redis_down: OnRedisDown = _setting(
+        "retry", choice("retry", "fail", "meter_only"), "what a task does while Redis is away"
+    )
+    dry_run: bool = _setting(
+        default=False, parse=flag, meaning="bill nothing and refuse nothing, but count what would be"
+    )
     stripe_api_key: str = _setting("", stripe_key, "Stripe's API key; without one the stand-in is used", shown=False)
     stripe_live: bool = _setting(default=False, parse=flag, meaning="allow a live key: clients then pay real money")
     stripe_sandbox_url: str = _address(

@@ -18,6 +18,7 @@ from billing.core.errors import Conflict, Corrupt, Recovering
 from billing.core.shards import shard_of
 from billing.credits.alert_stream import AlertStream
 from billing.credits.auditing import Auditing
+from billing.credits.dry_runs import DryRunCounts
 from billing.credits.granting import Granting
 from billing.credits.keys import ShardKeys, shard_keys
 from billing.credits.outbox import Outbox
@@ -42,7 +43,7 @@ from billing.credits.verification import Verification
 logger = logging.getLogger(__name__)
 
 
-class Buckets(Verification, Granting, Outbox, Auditing, AlertStream):
+class Buckets(Verification, Granting, Outbox, Auditing, AlertStream, DryRunCounts):
     """The buckets on one Redis client. Threads may share it; processes may not."""
 
     def __init__(

@@ -19,6 +19,7 @@ class ShardKeys:
     asserts: str
     alerts: str
     expiries: str
+    dry_runs: str
 
 
 def shard_keys(shard: int) -> ShardKeys:
@@ -35,4 +36,5 @@ def shard_keys(shard: int) -> ShardKeys:
         asserts=f"{tag}asserts",
         alerts=f"{tag}alerts",
         expiries=f"{tag}expiries",
+        dry_runs=f"{tag}dry_runs",
     )

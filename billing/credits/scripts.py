@@ -33,6 +33,7 @@ VERBS: Final = {
     "assert_hold": True,
     "audit": True,
     "balance": True,
+    "count": False,
     "expire": True,
     "grant": False,
     "lapse": True,

@@ -218,7 +218,23 @@ class TrustVerbs(Protocol):
         ...
 
 
-class Verbs(RunVerbs, GrantVerbs, ReadingVerbs, TrustVerbs, Protocol):
+class DryRunVerbs(Protocol):
+    """What dry runs count; no credits are in it."""
+
+    def count(self, addition_id: str, counts: Mapping[str, int]) -> None:
+        """Add to the counts, by field, once per addition."""
+        ...
+
+    def counts(self) -> dict[str, int]:
+        """Return all counts by field."""
+        ...
+
+    def forget_counts(self) -> None:
+        """Begin anew."""
+        ...
+
+
+class Verbs(RunVerbs, GrantVerbs, ReadingVerbs, TrustVerbs, DryRunVerbs, Protocol):
     """All of them: what the rest of billing asks of buckets."""
 
     shards: int

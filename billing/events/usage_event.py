@@ -10,11 +10,16 @@ describes the result.
 from __future__ import annotations
 
 import uuid
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
 VERSION: Final = 1
+
+#: How a run was billed that was outside the ceiling: not at all, or without a bucket.
+Mode = Literal["dry_run", "meter_only"]
+DRY_RUN: Final = "dry_run"
+METER_ONLY: Final = "meter_only"
 
 # The values of an event hold no cycles, and a consumer has thousands of them: the garbage collector leaves them alone.
 
@@ -70,13 +75,14 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     fixed: int | None = None
 
 
-class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """A settled run. Unknown fields are ignored, so that a newer sender's event is still understood.
 
     `correlation_id` is the Celery task id (of a block of `billing.reserve` its key, else its run id), `attempt` counts
     from 1, `submitted_at` and `occurred_at` are milliseconds since the Unix epoch (`occurred_at` is Redis time, stamped
     by `settle`; `submitted_at` is None for senders without the library). `late`: the hold was gone when the work
-    finished.
+    finished. `mode`: the run was outside the ceiling (L1), in a dry run, which costs nothing, or while Redis was away;
+    an ordinary run's event has none.
     """
 
     version: int
@@ -93,6 +99,7 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     epoch: int
     late: bool
     lines: tuple[PaidLine, ...]
+    mode: Mode | None = None
 
 
 def encode_head(head: EventHead) -> bytes:

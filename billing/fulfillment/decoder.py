@@ -19,8 +19,9 @@ from billing.core.errors import InvalidValue
 from billing.core.identifiers import check_client_id, check_sku
 from billing.core.ids import LEGACY_MILLISECONDS, milliseconds_of
 from billing.events import marker, usage_event
+from billing.events.direct import DIRECT_EPOCH
 from billing.events.marker import MarkerMessage
-from billing.events.usage_event import PaidLine, UsageEvent
+from billing.events.usage_event import DRY_RUN, PaidLine, UsageEvent
 from billing.fulfillment.delivery import Marker, Poison
 
 #: The longest message that is looked at; a run of `LINES_MAX` lines stays far below it (L9).
@@ -95,6 +96,8 @@ def _check(event: UsageEvent) -> None:
         _whole("epoch", event.epoch, 0, INTEGER_MAX)
     _check_texts(event)
     _check_lines(event.lines)
+    if event.mode is not None:
+        _check_mode(event)
 
 
 def _check_run_id(run_id: uuid.UUID, occurred_at: int) -> None:
@@ -127,6 +130,14 @@ def _check_lines(lines: Sequence[PaidLine]) -> None:
         total += line.credits
     if total > CREDITS_MAX:
         raise InvalidValue("credits", total, f"of all lines together must be at most {CREDITS_MAX}")
+
+
+def _check_mode(event: UsageEvent) -> None:
+    """Refuse a mode that says something else than the charge: no bucket has paid, and a dry run costs nothing."""
+    if event.epoch != DIRECT_EPOCH:
+        raise InvalidValue("epoch", event.epoch, f"must be {DIRECT_EPOCH} with mode {event.mode}")
+    if event.mode == DRY_RUN and any(line.credits for line in event.lines):
+        raise InvalidValue("credits", sum(line.credits for line in event.lines), "must be 0 in a dry run")
 
 
 def _check_line(number: int, line: PaidLine) -> None:

@@ -21,7 +21,7 @@ MAKE_INCOMING: Final = """
 CREATE TEMPORARY TABLE usage_incoming (
     run_id uuid, line smallint, settlement_id text, client_id text, correlation_id text, root_id text, task text,
     attempt integer, sku text, quantity bigint, credits bigint, grants jsonb, epoch integer, price_version integer,
-    late boolean, submitted_at bigint, occurred_at bigint
+    late boolean, mode text, submitted_at bigint, occurred_at bigint
 ) ON COMMIT DELETE ROWS
 """
 

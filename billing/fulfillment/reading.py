@@ -45,6 +45,8 @@ class UsageRow:
     recorded_at: datetime
     corrects: uuid.UUID | None
     corrects_line: int | None
+    #: Why the run was outside the ceiling: `dry_run`, `meter_only`; None: it was not.
+    mode: str | None = None
 
     @property
     def place(self) -> Place:

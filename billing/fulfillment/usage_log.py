@@ -39,13 +39,14 @@ class LogUnready(Retryable):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class BatchReport:
-    """What became of a batch. `events` new ones + `duplicates` + `dead_letters` + `markers` = its messages."""
+    """What became of a batch. New `events`, `duplicates`, `dead_letters`, `markers`, `dropped`: all of its messages."""
 
     events: int = 0
     rows_inserted: int = 0
     duplicates: int = 0
     dead_letters: int = 0
     markers: int = 0
+    dropped: int = 0
     #: Shards whose buckets may differ from the log now; a rebuild of each was requested in the same transaction.
     rebuilds: tuple[int, ...] = ()
     #: Clients whose buckets are to be told something: their postings are of the same transaction.
@@ -133,6 +134,7 @@ class UsageLog:
             duplicates=len(sorting.events) - len(inserted),
             dead_letters=len(sorting.letters),
             markers=len(sorting.markers),
+            dropped=sorting.dropped,
             rebuilds=rebuilds,
             postings=postings,
         )

@@ -15,7 +15,7 @@ from billing.events.usage_event import GrantShare, UsageEvent
 #: The columns of `copy_text`, in its order. Times are milliseconds since the Unix epoch.
 COLUMNS: Final = (
     "run_id", "line", "settlement_id", "client_id", "correlation_id", "root_id", "task", "attempt", "sku", "quantity",
-    "credits", "grants", "epoch", "price_version", "late", "submitted_at", "occurred_at",
+    "credits", "grants", "epoch", "price_version", "late", "mode", "submitted_at", "occurred_at",
 )  # fmt: skip
 
 _HOUR: Final = 3_600_000
@@ -44,7 +44,8 @@ def copy_text(events: Iterable[UsageEvent]) -> bytes:
         run_id = event.run_id.hex
         submitted_at = "\\N" if event.submitted_at is None else event.submitted_at
         late = "t" if event.late else "f"
-        tail = f"{event.epoch}\t{event.price_version}\t{late}\t{submitted_at}\t{event.occurred_at}\n"
+        mode = event.mode or "\\N"
+        tail = f"{event.epoch}\t{event.price_version}\t{late}\t{mode}\t{submitted_at}\t{event.occurred_at}\n"
         for number, line in enumerate(event.lines):
             sku = line.sku.translate(_ESCAPES) if _SPECIAL.search(line.sku) else line.sku
             rows.append(

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from billing.core.ids import LEGACY_MILLISECONDS, milliseconds_of
-from billing.events.usage_event import UsageEvent
+from billing.events.usage_event import DRY_RUN, UsageEvent
 from billing.fulfillment.delivery import Delivered, Marker
 
 #: A run id further ahead of the database's clock than this belongs to no month that will be there soon.
@@ -36,6 +36,8 @@ class Sorting:
     events: list[tuple[Delivered, UsageEvent]] = dataclasses.field(default_factory=list)
     markers: list[Marker] = dataclasses.field(default_factory=list)
     letters: list[tuple[Delivered, str]] = dataclasses.field(default_factory=list)
+    #: Dry runs of clients that there are not: no history and no dead letter has them, their workers have counted them.
+    dropped: int = 0
 
 
 class Settled(NamedTuple):
@@ -97,11 +99,17 @@ def sort(batch: Sequence[Delivered]) -> Sorting:
 
 
 def refuse(sorting: Sorting, clients: Mapping[str, KnownClient], now_milliseconds: int) -> None:
-    """Move the events of unknown clients, and those from the far future, to the letters."""
+    """Move the events of unknown clients, and those from the far future, to the letters.
+
+    A dry run may be of a client that there is not. It is no charge that might be lost, and a fleet that is tried out
+    before its clients are added must not fill the table, nor stop the consumer.
+    """
     kept: list[tuple[Delivered, UsageEvent]] = []
     latest = now_milliseconds + AHEAD_MAX_MILLISECONDS
     for message, event in sorting.events:
-        if event.client_id not in clients:
+        if event.client_id not in clients and event.mode == DRY_RUN:
+            sorting.dropped += 1
+        elif event.client_id not in clients:
             sorting.letters.append((message, f"client_id: {event.client_id!r}: is not a known client"))
         elif latest < milliseconds_of(event.run_id) < LEGACY_MILLISECONDS:
             sorting.letters.append((message, f"run_id: '{event.run_id}': is more than 31 days ahead of now"))

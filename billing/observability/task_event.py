@@ -1,6 +1,7 @@
 """The task event `task-billed`: what a delivery did to its client's credits, for Flower and other monitors.
 
-Pure. One per delivery whose billing ended: charged, late, pending, released or refused. One that goes on (a retry,
+Pure. One per delivery whose billing ended: charged, late, pending, released, refused, or outside
+the ceiling. One that goes on (a retry,
 a delivery that is put off) has none. It says nothing of the task's arguments but who pays.
 """
 
@@ -35,7 +36,7 @@ def of_run(run: Run) -> dict[str, Any] | None:
     fields: dict[str, Any] = {
         CLIENT_FIELD: run.identity.client_id,
         SKU_FIELD: _named(list(run.quantities())),
-        RESERVED_FIELD: run.hold.credits,
+        RESERVED_FIELD: run.hold.credits if run.mode is None else 0,
         OUTCOME_FIELD: run.outcome.value,
     }
     # Not there for a run that an earlier delivery has settled: what that one said stays.

@@ -44,6 +44,7 @@ def of_line(line: ReceiptLine) -> dict[str, Any]:
         "grants": [{"grant": grant, "credits": credits_} for grant, credits_ in line.grants.items()],
         "occurred_at": iso(line.occurred_at),
         "late": line.late,
+        "mode": line.mode,
         "corrects": line.corrected or None,
         "increments": [dataclasses.asdict(part) for part in line.reported],
         "not_reported": line.unreported,

@@ -170,6 +170,7 @@ usage_history: Final = Table(
     instant("recorded_at", default=text("clock_timestamp()")),
     Column("corrects", Uuid),
     Column("corrects_line", SmallInteger),
+    Column("mode", Text, comment="dry_run, meter_only: the run was outside the ceiling; null: it was not"),
     CheckConstraint("line >= 0", name="line"),
     CheckConstraint("corrects IS NOT NULL OR (quantity >= 0 AND credits >= 0)", name="amounts"),
     Index(None, "client_id", "occurred_at"),

@@ -12,17 +12,18 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Final, NoReturn
+from typing import Any, ClassVar, Final
 
 import celery
 
 from billing.core.errors import Rejected
-from billing.core.settings import OnExhausted
+from billing.core.settings import OnExhausted, OnRedisDown
 from billing.task import usage as usage_module
-from billing.task.attachment import attachment_of
-from billing.task.definition import Definition, Quantity, Reserve, Sku, define
+from billing.task.attachment import attachment_of, is_attached
+from billing.task.definition import OPTIONS, Definition, Quantity, Reserve, Sku, define
 from billing.task.gate import begin, prepare_delivery
 from billing.task.lifecycle import Lifecycle
+from billing.task.modes import is_dry
 from billing.task.overrides import carried
 from billing.task.quoting import Quote, quote_call
 from billing.task.run import Run, attach_run, run_of
@@ -31,9 +32,8 @@ from billing.task.submitting import check_submitted
 logger = logging.getLogger(__name__)
 
 _WRAPPED: Final = "_billing_wraps"
-_OPTIONS: Final = ("sku", "quantity", "reserve", "client", "on_exhausted", "credits", "refuse_early")
 #: What makes a task's declaration another one than its class's, when the task itself has it.
-_OWN: Final = frozenset({*_OPTIONS, "name"})
+_OWN: Final = frozenset({*OPTIONS, "name"})
 _CALLABLE_OPTIONS: Final = ("sku", "quantity", "reserve")
 #: What billing does in front of a hook.
 First = Callable[["BillableTask"], None]
@@ -56,6 +56,8 @@ class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class tak
     * `client`: the name of the argument that says who pays (default `client_id`).
     * `on_exhausted`: what a delivery does whose client cannot pay now, where not as `billing_on_exhausted` says.
     * `refuse_early`: whether `apply_async` raises for what could not start now; the reservation stays the gate.
+    * `on_redis_down`: what it does while Redis is away, where not as `billing_on_redis_down` says.
+    * `dry_run`: whether nothing is charged and nothing refused, where not as `billing_dry_run` says.
 
     One call may say `billing_quantity=`, `billing_reserve=` and `billing_client=` in `apply_async`, or as headers.
     A client that cannot pay gets `InsufficientCredits`, and the body does not run. `self.usage.record(...)` says what
@@ -77,6 +79,8 @@ class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class tak
     credits: ClassVar[int | None] = None
     refuse_early: ClassVar[bool] = False
     _definition: ClassVar[Definition]
+    on_redis_down: ClassVar[OnRedisDown | None] = None
+    dry_run: ClassVar[bool | None] = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Wrap the hooks as this class resolves them, and keep callables from becoming methods."""
@@ -107,7 +111,7 @@ class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class tak
         if cls.sku is not None:
             name = str(cls.name or app.gen_task_name(str(cls.__name__), cls.__module__))
             cls._definition = define(
-                task=name, options={option: getattr(cls, option) for option in _OPTIONS}, run=_body(cls)
+                task=name, options={option: getattr(cls, option) for option in OPTIONS}, run=_body(cls)
             )
         return bound
 
@@ -115,7 +119,7 @@ class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class tak
         """Keep billing in front of a hook that is assigned to the task itself, and refuse a wrong option."""
         if name in _FIRST:
             value = functools.partial(_first_then, _FIRST[name], self, value)
-        elif name in _OPTIONS and type(self).__bound__:
+        elif name in OPTIONS and type(self).__bound__:
             self.__dict__["_definition"] = self._declared({name: value})
         super().__setattr__(name, value)
 
@@ -129,7 +133,7 @@ class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class tak
 
     def _declared(self, changes: Mapping[str, Any]) -> Definition:
         """Return the declaration of this very task, whose options may differ from its class's."""
-        options = {name: getattr(self, name) for name in _OPTIONS}
+        options = {name: getattr(self, name) for name in OPTIONS}
         return define(task=str(self.name), options={**options, **changes}, run=_body(type(self)))
 
     @property
@@ -151,7 +155,7 @@ class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class tak
         is held for this one call; they are carried as headers.
         """
         options = carried(str(self.name), options)
-        if is_billed(self):
+        if is_billed(self) and not _is_dry(self):
             dump = getattr(self, "_dump_pydantic_arguments", None)
             call = (args or (), kwargs or {}) if dump is None else dump(args or (), kwargs or {})
             check_submitted(self.definition, lambda: attachment_of(app_of(self)).runtime, call, options)
@@ -161,31 +165,46 @@ class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class tak
         """Run here and now as Celery does, with the keywords of `apply_async`."""
         return super().apply(args, kwargs, *rest, **carried(str(self.name), options))
 
-    def map(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuse: `map` runs the body without hooks, unbilled."""
-        raise _unhooked(self, "map")
+    def map(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse, but in a dry run: `map` runs the body without hooks, unbilled."""
+        _check_hooked(self, "map")
+        return super().map(*args, **kwargs)
 
-    def starmap(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuse: `starmap` runs the body without hooks, unbilled."""
-        raise _unhooked(self, "starmap")
+    def starmap(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse, but in a dry run: `starmap` runs the body without hooks, unbilled."""
+        _check_hooked(self, "starmap")
+        return super().starmap(*args, **kwargs)
 
-    def chunks(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuse: `chunks` runs the body without hooks, unbilled."""
-        raise _unhooked(self, "chunks")
+    def chunks(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse, but in a dry run: `chunks` runs the body without hooks, unbilled."""
+        _check_hooked(self, "chunks")
+        return super().chunks(*args, **kwargs)
 
 
 class Unhooked(Rejected):
     """The call would run a billable task's body without its hooks."""
 
 
-def _unhooked(task: BillableTask, name: str) -> Unhooked:
-    return Unhooked(f"task {task.name}: {name}() would run it unbilled: use celery.group of signatures instead")
+def _check_hooked(task: BillableTask, call: str) -> None:
+    if not _is_dry(task):
+        raise _unhooked(task, call)
+    logger.warning("billing: dry run: %s", _unhooked(task, call))
 
 
 def check_inline(task: Any, call: str) -> None:
     """Refuse that a worker calls the body of a billed task as `map` or `starmap` of a canvas does, without hooks."""
     if is_billed(task):
-        raise _unhooked(task, call)
+        _check_hooked(task, call)
+
+
+def _unhooked(task: BillableTask, call: str) -> Unhooked:
+    return Unhooked(f"task {task.name}: {call}() would run it unbilled: use celery.group of signatures instead")
+
+
+def _is_dry(task: BillableTask) -> bool:
+    """Return whether nothing of a task is refused or charged."""
+    app = app_of(task)
+    return task.sku is not None and is_attached(app) and is_dry(task.definition, attachment_of(app).runtime.settings)
 
 
 def _body(cls: type[BillableTask]) -> Callable[..., Any]:

@@ -15,6 +15,7 @@ from typing import Final, Self
 from billing.core.clock import to_milliseconds
 from billing.core.errors import AlreadyCharged, BillingError, Rejected
 from billing.task.lifecycle import Lifecycle
+from billing.task.modes import is_dry
 from billing.task.outcome import Outcome
 from billing.task.outside import Opened, Order
 from billing.task.run import Call, Run
@@ -45,7 +46,10 @@ class Block:
 
     @property
     def outcome(self) -> Outcome:
-        """How it stands: held in the block; then charged, late, pending (Redis was away: it is tried on), released."""
+        """How it stands: held in the block; then charged, late, pending (Redis was away: it is tried on), released.
+
+        One that was outside the ceiling says its mode: dry_run, meter_only.
+        """
         return self._run.outcome
 
     @property
@@ -108,7 +112,12 @@ class Block:
         runtime = lifecycle.runtime
         identity = order.identity(to_milliseconds(runtime.clock.now()))
         name = str(identity.run_id) if order.key is None else order.key
-        run = lifecycle.prepare_run(order.definition, identity, Opened(id=name, root_id=name), _NO_CALL)
+        opened = Opened(id=name, root_id=name)
+        if is_dry(order.definition, runtime.settings):
+            read = order.definition, identity
+            self._begun = lifecycle, lifecycle.modes.dry_run(order.definition, opened, _NO_CALL, lambda: read)
+            return
+        run = lifecycle.prepare_run(order.definition, identity, opened, _NO_CALL)
         # Whoever drops a block without ending it must not have its credits held for ever (L9).
         run.renewed_until = runtime.clock.monotonic() + runtime.settings.hold_age_max_seconds
         # First the log and then Redis: what settles between the two looks is still remembered there.

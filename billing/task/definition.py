@@ -15,7 +15,7 @@ from billing.core.credits import check_amount
 from billing.core.errors import BillingError, InvalidValue
 from billing.core.identifiers import check_client_id, check_sku
 from billing.core.parsers import choice
-from billing.core.settings import OnExhausted
+from billing.core.settings import OnExhausted, OnRedisDown
 
 Sku = str | Callable[..., str]
 Quantity = int | Callable[..., int]
@@ -23,6 +23,11 @@ Reserve = int | Mapping[str, int] | Callable[..., int | Mapping[str, int]]
 
 OTHERS_ONLY: Final = "must map other SKUs than the task's own to quantities: credits fixes what its own costs"
 _STARS: Final[Mapping[Any, str]] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+#: What a task may declare, on its class or in its decorator.
+OPTIONS: Final = (
+    *("sku", "quantity", "reserve", "client", "credits"),
+    *("on_exhausted", "on_redis_down", "refuse_early", "dry_run"),
+)
 #: Lines (SKUs) that one run may have at most (L9).
 LINES_MAX: Final = 32
 
@@ -44,6 +49,10 @@ class Definition:
     refuse_early: bool = False
     #: The call has said its own quantity: that is held at least, whatever the task declares as `reserve`.
     quantity_of_call: bool = False
+    #: What a delivery does while Redis is away; None: as the setting says.
+    on_redis_down: OnRedisDown | None = None
+    #: Whether nothing is billed or refused; None: as the setting says.
+    dry_run: bool | None = None
     signature: inspect.Signature
 
     def client_of(self, args: Sequence[Any], kwargs: Mapping[str, Any], header: str | None) -> str:
@@ -148,9 +157,7 @@ def define(*, task: str, options: Mapping[str, Any], run: Callable[..., Any]) ->
         _check_callable(f"{where}reserve", reserve, signature)
     elif reserve is not None:
         check_reserve(f"{where}reserve", reserve, sku)
-    on_exhausted = options.get("on_exhausted")
-    if on_exhausted is not None:
-        choice(*get_args(OnExhausted))(f"{where}on_exhausted", on_exhausted)
+    _check_policies(where, options)
     refuse_early = options.get("refuse_early", False)
     if not isinstance(refuse_early, bool):
         raise InvalidValue(f"{where}refuse_early", refuse_early, "must be True or False")
@@ -160,7 +167,9 @@ def define(*, task: str, options: Mapping[str, Any], run: Callable[..., Any]) ->
         client=client,
         quantity=quantity,
         reserve=reserve,
-        on_exhausted=on_exhausted,
+        on_exhausted=options.get("on_exhausted"),
+        on_redis_down=options.get("on_redis_down"),
+        dry_run=options.get("dry_run"),
         credits=credits_,
         refuse_early=refuse_early,
         signature=signature,
@@ -177,6 +186,16 @@ def check_reserve(field: str, reserve: object, sku: object) -> None:
     for name, most in reserve.items():
         check_sku(name, field=field)
         check_amount(f"{field}[{name!r}]", most, minimum=0)
+
+
+def _check_policies(where: str, options: Mapping[str, Any]) -> None:
+    """Refuse what is no policy; None stands for the setting's."""
+    for name, policies in (("on_exhausted", OnExhausted), ("on_redis_down", OnRedisDown)):
+        if options.get(name) is not None:
+            choice(*get_args(policies))(f"{where}{name}", options[name])
+    dry_run = options.get("dry_run")
+    if not isinstance(dry_run, bool | None):
+        raise InvalidValue(f"{where}dry_run", dry_run, "must be True, False, or None for the setting's")
 
 
 def _named(sku: Sku) -> str:

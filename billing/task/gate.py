@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from billing.core.errors import InsufficientCredits, Retryable
+from billing.task.definition import Definition
 from billing.task.exhausted import answer_exhausted
-from billing.task.headers import CLIENT, identify
+from billing.task.headers import CLIENT, Identity, identify
+from billing.task.modes import is_dry
 from billing.task.overrides import as_called
 from billing.task.putting_off import forget_waits, put_off
-from billing.task.run import Run, attach_run
+from billing.task.run import Call, Run, attach_run
 
 if TYPE_CHECKING:
     from billing.task.billable import BillableTask
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 def begin(cycle: Lifecycle, task: BillableTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     """Reserve for a delivery that is about to run, or raise to refuse it or put it off."""
     runtime = cycle.runtime
+    if is_dry(task.definition, runtime.settings):
+        call = (args, kwargs)
+        attach_run(task, cycle.modes.dry_run(task.definition, task.request, call, lambda: read_delivery(task, call)))
+        return
     try:
         run = prepare_delivery(cycle, task, args, kwargs)
         cycle.hold(run)
@@ -37,8 +43,15 @@ def begin(cycle: Lifecycle, task: BillableTask, args: Sequence[Any], kwargs: Map
 
 def prepare_delivery(cycle: Lifecycle, task: BillableTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Run:
     """Return the run of the request that a task is executing, not yet reserved."""
+    definition, identity = read_delivery(task, (args, kwargs))
+    return cycle.prepare_run(definition, identity, task.request, (args, kwargs))
+
+
+def read_delivery(task: BillableTask, call: Call) -> tuple[Definition, Identity]:
+    """Return what the request of a task is charged by, and which run it is.
+
+    Raises `InvalidValue` where its headers or arguments do not say who pays, or say what the options would not take.
+    """
     request, headers = task.request, task.request.headers or {}
     definition = as_called(task.definition, headers)
-    client_id = definition.client_of(args, kwargs, headers.get(CLIENT))
-    identity = identify(request, client_id, definition.task)
-    return cycle.prepare_run(definition, identity, request, (args, kwargs))
+    return definition, identify(request, definition.client_of(*call, headers.get(CLIENT)), definition.task)

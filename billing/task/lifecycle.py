@@ -33,9 +33,11 @@ from billing.credits.values import (
     SettleReply,
 )
 from billing.events.usage_event import decode_draft, encode_fragment, encode_head
+from billing.task.counting import Counting
 from billing.task.definition import Definition
 from billing.task.headers import Identity, Request
 from billing.task.keeping import keep_holds
+from billing.task.modes import Modes, is_metered
 from billing.task.outcome import Outcome
 from billing.task.pending import Pending
 from billing.task.publishing import Events
@@ -68,6 +70,7 @@ class Lifecycle:
         )
         self.renewal = Renewal(runtime.settings.lease_seconds / RENEWALS_PER_LEASE, self.keep, runtime.clock)
         self.events = Events(runtime, self.pending)
+        self.modes = Modes(runtime, self.events, Counting(runtime, self.pending))
         self.releases = Releases(runtime, self.pending, lambda run: self.renewal.remove(run))  # noqa: PLW0108 - the same
 
     def prepare_run(
@@ -100,7 +103,7 @@ class Lifecycle:
     def hold(self, run: Run) -> None:
         """Reserve for a run, and renew its lease until it ends; raise the reason why not."""
         self._reserve(run)
-        if not run.settled:
+        if not run.settled and run.mode is None:
             self.renewal.add(run)
 
     def succeed(self, run: Run) -> None:
@@ -127,6 +130,9 @@ class Lifecycle:
         """Release the hold of a run that did not settle, or keep it for the attempt that follows. Never raises."""
         if run.settled:
             return
+        if run.mode is not None:
+            self.modes.end(run, state)
+            return
         self.renewal.remove(run)
         client_id, run_id, token = run.identity.client_id, run.identity.run_id, run.hold.token
         try:
@@ -150,6 +156,7 @@ class Lifecycle:
     def close(self) -> None:
         """Pay everything that is owed, before the process ends."""
         self.pending.close(_CLOSE_SECONDS)
+        self.events.close(_CLOSE_SECONDS)
         self.releases.close(_CLOSE_SECONDS)
 
     def _reserve(self, run: Run) -> None:
@@ -157,8 +164,11 @@ class Lifecycle:
         entries = self.pending.take_riders()
         try:
             reply = self.runtime.buckets.reserve(run.hold, forget=entries)
-        except BaseException:
+        except BaseException as error:
             self.pending.give_back(entries)
+            if isinstance(error, Unreachable) and is_metered(run.definition, self.runtime.settings):
+                self.modes.meter(run)
+                return
             raise
         self.pending.give_back(reply.left)
         outcome = reply.outcome
@@ -227,6 +237,9 @@ class Lifecycle:
 
         The same settlement may be in Redis after all, its answer lost: its epoch tells the log that it is another one.
         """
+        if run.mode is not None:
+            self._charge_directly(run)
+            return
         try:
             self._settle(run)
         except Recovering as recovering:
@@ -247,6 +260,9 @@ class Lifecycle:
 
     def _charge_directly(self, run: Run) -> None:
         """Charge without a bucket, which learns of it later; until then the hold keeps what others could spend (L1)."""
+        if run.mode is not None:
+            self.modes.charge(run, lambda: run.lines(self._book(run)))
+            return
         lines = run.lines(self._book(run))
         self.events.publish_direct(run, lines)
         # The outcome last: where a time limit comes upon this, it still stands as pending, and is charged again.
@@ -272,9 +288,9 @@ class Lifecycle:
         """Keep what was recorded with the hold, for the reaper. An unknown SKU raises; Redis being away does not."""
         identity = run.identity
         try:
-            self.runtime.buckets.stage(
-                identity.client_id, identity.run_id, run.hold.token, self._draft_of(run), head=encode_head(run.head)
-            )
+            draft, head = self._draft_of(run), encode_head(run.head)
+            if run.mode is None:
+                self.runtime.buckets.stage(identity.client_id, identity.run_id, run.hold.token, draft, head=head)
         except Retryable as error:
             logger.warning("billing: a usage line of run %s is not staged: %s", run.identity.run_id, error)
 

@@ -11,6 +11,7 @@ import collections
 import itertools
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -38,6 +39,7 @@ SLICE: Final = 500
 #: After so many queues that took nothing a turn ends: each may cost the bound of a publish (L9). They come last in the
 #: next turn.
 FAILURES_MAX: Final = 2
+_CLOSE_PAUSE_SECONDS: Final = 0.25
 
 
 class Events:
@@ -58,8 +60,11 @@ class Events:
         """Return how many events are kept."""
         return len(self._kept)
 
-    def publish(self, client_id: str, event: bytes, entry_id: str) -> None:
-        """Publish a settled event. Where the broker does not take it, it is kept, and stays in the outbox besides."""
+    def publish(self, client_id: str, event: bytes, entry_id: str | None) -> None:
+        """Publish a settled event. Where the broker does not take it, it is kept, and stays in the outbox besides.
+
+        One without an entry is in no outbox.
+        """
         shard = self._shard_of(client_id)
         message = Outgoing(body=event, shard=shard, entry_id=entry_id)
         try:
@@ -76,11 +81,22 @@ class Events:
 
     def publish_direct(self, run: Run, lines: Sequence[UsageLine]) -> None:
         """Publish the charge of a run that no bucket has taken, the same on every try. Raises `Retryable`."""
-        if run.direct is None:
-            now = to_milliseconds(self._runtime.clock.now())
-            run.direct = encode_direct(run.head, lines, settlement_id=run.settlement_id, occurred_at=now)
-        shard = self._shard_of(run.identity.client_id)
-        self._runtime.publisher.publish(self._queue_of(shard), run.direct, shard=shard, entry_id=None)
+        event, shard = self._direct_of(run, lines), self._shard_of(run.identity.client_id)
+        self._runtime.publisher.publish(self._queue_of(shard), event, shard=shard, entry_id=None)
+
+    def publish_outside(self, run: Run, lines: Sequence[UsageLine]) -> None:
+        """Publish the event of a run outside the ceiling. Where the broker does not take it, it is kept here alone."""
+        self.publish(run.identity.client_id, self._direct_of(run, lines), None)
+
+    def close(self, seconds: float) -> None:
+        """Give the broker so long to take the events that are in no outbox, and log whole what is lost with them."""
+        deadline = time.monotonic() + seconds
+        while any(message.entry_id is None for message in list(self._kept)) and time.monotonic() < deadline:
+            self._pending.pay()
+            time.sleep(_CLOSE_PAUSE_SECONDS)
+        with self._lock:
+            for message in self._kept:
+                _tell_lost(message)
 
     def publish_again(self) -> None:
         """Publish what is kept, of each queue the oldest first, as far as the queue takes it. Not for two at once."""
@@ -135,7 +151,9 @@ class Events:
             self._bytes += len(message.body)
             is_over = len(self._kept) > EVENTS_MAX or self._bytes > BYTES_MAX
             while len(self._kept) > EVENTS_MAX or self._bytes > BYTES_MAX:
-                self._bytes -= len(self._kept.popleft().body)
+                oldest = self._kept.popleft()
+                self._bytes -= len(oldest.body)
+                _tell_lost(oldest)
             # Told once, until all could be published.
             tell, self._is_over = is_over and not self._is_over, self._is_over or is_over
             count = len(self._kept)
@@ -154,8 +172,21 @@ class Events:
             self._kept = collections.deque(message for message in self._kept if id(message) not in done)
             self._bytes = sum(len(message.body) for message in self._kept)
 
+    def _direct_of(self, run: Run, lines: Sequence[UsageLine]) -> bytes:
+        """Return the event that charges a run without a bucket, the same whenever it is asked for."""
+        if run.direct is None:
+            now = to_milliseconds(self._runtime.clock.now())
+            run.direct = encode_direct(run.head, lines, settlement_id=run.settlement_id, occurred_at=now, mode=run.mode)
+        return run.direct
+
     def _shard_of(self, client_id: str) -> int:
         return shard_of(client_id, self._runtime.settings.shards)
 
     def _queue_of(self, shard: int) -> int:
         return queue_of(shard, self._runtime.settings.usage_queues)
+
+
+def _tell_lost(message: Outgoing) -> None:
+    """Log an event that nobody else has: it is money, and can be published by hand."""
+    if message.entry_id is None:
+        logger.error("billing: the broker did not take this event, which is in no outbox: %s", message.body)

@@ -42,7 +42,8 @@ def put_off(
 ) -> NoReturn:
     """Follow `billing_on_redis_down`: raise the reason, or have the same delivery come back later and end this one."""
     settings, waits = runtime.settings, read_waits(task.request.headers)
-    if settings.on_redis_down == "fail" or task.request.is_eager or waits.unavailable >= WAITS_MAX:
+    policy = task.definition.on_redis_down or settings.on_redis_down
+    if policy == "fail" or task.request.is_eager or waits.unavailable >= WAITS_MAX:
         raise unavailable
     seconds = wait_seconds(waits.unavailable, settings.unavailable_retry_seconds, _chance())
     _come_back(task, (args, kwargs), waits.once_unavailable(), seconds, unavailable, runtime)

@@ -73,7 +73,7 @@ def quote_run(
         return sum(line.credits for line in usual), sum(line.credits for line in largest), book.version
 
     credits_, required, version = _with_prices(runtime, costs)
-    balance = _balance(runtime, client_id)
+    balance = balance_of(runtime, client_id)
     sku, quantity = next(iter(quantities.items()))
     available = balance.usable(sku)
     outcome = _outcome(runtime, balance, required, available)
@@ -99,7 +99,7 @@ def _with_prices(runtime: Runtime, rate: Callable[[PriceBook], tuple[int, int, i
         return rate(runtime.prices.renewed())
 
 
-def _balance(runtime: Runtime, client_id: str) -> Balance:
+def balance_of(runtime: Runtime, client_id: str) -> Balance:
     """Return the client's bucket. Raises `UnknownClient`; a known client without a bucket waits for a rebuild."""
     reason = Recovering(f"client_id: {client_id!r}: its bucket is missing and is being rebuilt; try again")
     try:

@@ -6,14 +6,15 @@ Everything else that a run needs is in the buckets and the price book. Under tes
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from billing.catalog.clients import get_client
+from billing.catalog.clients import Client, get_client
 from billing.connections import postgres
-from billing.core.errors import BillingError, InvalidValue, Recovering, UnknownClient, Unreachable
+from billing.core.apart import call_apart
+from billing.core.errors import BillingError, ClientInactive, InvalidValue, Recovering, UnknownClient, Unreachable
 from billing.core.shards import shard_of
 from billing.ledger.corruptions import tell_corruption
 from billing.ledger.rebuilds import request_rebuild
@@ -22,12 +23,18 @@ from billing.task.charged import is_charged, told_charges
 if TYPE_CHECKING:
     from billing.task.runtime import Runtime
 
+T = TypeVar("T")
+
 
 class Records(Protocol):
     """What is asked."""
 
     def check_client(self, client_id: str) -> None:
         """Raise `UnknownClient` unless there is the client."""
+        ...
+
+    def check_active(self, client_id: str) -> None:
+        """Raise `UnknownClient` unless there is the client, and `ClientInactive` if it may start nothing."""
         ...
 
     def is_charged(self, run_id: uuid.UUID) -> bool:
@@ -51,8 +58,13 @@ class StoredRecords:
 
     def check_client(self, client_id: str) -> None:
         """Raise `UnknownClient` unless the catalog has the client."""
-        with postgres.reaching(self._runtime.settings), self._runtime.engine.connect() as connection:
-            get_client(connection, client_id)
+        self._asked(lambda: self._client(client_id))
+
+    def check_active(self, client_id: str) -> None:
+        """Raise `UnknownClient` unless there is the client, and `ClientInactive` if it may start nothing."""
+        state = self._asked(lambda: self._client(client_id)).state
+        if state != "active":
+            raise ClientInactive(client_id, state)
 
     def is_charged(self, run_id: uuid.UUID) -> bool:
         """Return whether the usage history has the run."""
@@ -93,6 +105,21 @@ class StoredRecords:
             return Recovering(f"client {client_id!r}: has no bucket, and the catalog does not answer: {error}")
         coming_back.add(computed)
         return _recovering(client_id)
+
+    def _client(self, client_id: str) -> Client:
+        with postgres.reaching(self._runtime.settings), self._runtime.engine.connect() as connection:
+            return get_client(connection, client_id)
+
+    def _asked(self, question: Callable[[], T]) -> T:
+        """Return an answer, waited for within `billing_database_timeout_seconds`, also where PostgreSQL stands still.
+
+        Raises `Unreachable` past the bound (L9).
+        """
+        seconds = self._runtime.settings.database_timeout_seconds
+        try:
+            return call_apart(question, name="billing-catalog").result(seconds)
+        except TimeoutError:
+            raise Unreachable(f"the catalog: PostgreSQL has not answered within {seconds:g} s") from None
 
 
 def _recovering(client_id: str) -> Recovering:

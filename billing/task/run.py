@@ -15,7 +15,7 @@ from billing.catalog.rating import rate
 from billing.core.credits import check_amount
 from billing.core.ids import new_settlement_id, new_token
 from billing.credits.values import Hold
-from billing.events.usage_event import Draft, EventHead, UsageLine, encode_draft, encode_head
+from billing.events.usage_event import Draft, EventHead, Mode, UsageLine, encode_draft, encode_head
 from billing.task.definition import Definition
 from billing.task.headers import Identity, Request
 from billing.task.outcome import Outcome
@@ -38,6 +38,8 @@ class Run:
     recorder: Recorder
     #: The one act of settling this run: the same on every try, so that an answer that was lost does no harm.
     settlement_id: str = dataclasses.field(default_factory=new_settlement_id)
+    #: Why it is outside the ceiling (L1), and has no hold; None: it is not.
+    mode: Mode | None = None
     #: The event that charges it where no bucket can, once it was needed: the same on every try.
     direct: bytes | None = None
     #: Billing has taken it over from the task: it is charged, or its settle is kept until it is (L4).
@@ -62,14 +64,15 @@ class Run:
 
     def lines(self, book: PriceBook) -> tuple[UsageLine, ...]:
         """Return the usage lines of what is charged now, at the prices that the first reserve fixed."""
-        return rated(book, self.quantities(), self.priced_at, self.head.price_version, self._fixed)
+        return rated(book, self.quantities(), self.priced_at, self.head.price_version, self.fixed)
 
     def draft(self, book: PriceBook) -> bytes:
         """Return what is stored with the hold, for the reaper."""
         return encode_draft(Draft(priced_at=self.priced_at, lines=self.lines(book), fixed=self.fixed_credits))
 
     @property
-    def _fixed(self) -> dict[str, int]:
+    def fixed(self) -> dict[str, int]:
+        """What its own SKU costs whatever the price book says, by SKU; nothing where the book prices it."""
         return {} if self.fixed_credits is None else {self.hold.sku: self.fixed_credits}
 
 
@@ -132,16 +135,7 @@ def prepare(
     fixed = definition.fixed(sku)
     most = rated(book, quantities, at, book.version, fixed)
     credits_ = check_amount(f"credits of {definition.task}", sum(line.credits for line in most), minimum=0)
-    head = EventHead(
-        run_id=identity.run_id,
-        client_id=identity.client_id,
-        correlation_id=request.id or "",
-        root_id=request.root_id or request.id or "",
-        task=definition.task,
-        attempt=(request.retries or 0) + 1,
-        submitted_at=identity.submitted_at,
-        price_version=book.version,
-    )
+    head = head_of(definition, identity, request, book.version)
     lines = rated(book, {sku: default}, at, book.version, fixed)
     draft = Draft(priced_at=at, lines=lines, fixed=definition.credits)
     hold = Hold(
@@ -156,3 +150,17 @@ def prepare(
         lines=encode_draft(draft),
     )
     return hold, head, default
+
+
+def head_of(definition: Definition, identity: Identity, request: Request, price_version: int) -> EventHead:
+    """Return what the worker knows of a delivery's usage event before the work is done."""
+    return EventHead(
+        run_id=identity.run_id,
+        client_id=identity.client_id,
+        correlation_id=request.id or "",
+        root_id=request.root_id or request.id or "",
+        task=definition.task,
+        attempt=(request.retries or 0) + 1,
+        submitted_at=identity.submitted_at,
+        price_version=price_version,
+    )

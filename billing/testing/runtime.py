@@ -21,7 +21,9 @@ from billing.events.links import Outgoing
 from billing.events.publisher import Publisher
 from billing.events.usage_event import UsageEvent
 from billing.fulfillment.decoder import decode
+from billing.task.counting import Counting
 from billing.task.lifecycle import Lifecycle
+from billing.task.modes import Modes
 from billing.task.records import Records
 from billing.task.renewal import Renewal
 from billing.task.run import Run
@@ -129,6 +131,10 @@ class TwinRecords:
         if client_id not in self._runtime.clients:
             raise UnknownClient(client_id)
 
+    def check_active(self, client_id: str) -> None:
+        """Raise `UnknownClient` unless the test has added the client; the twin is never away, and knows its state."""
+        self.check_client(client_id)
+
     def is_charged(self, run_id: uuid.UUID) -> bool:
         """Return whether the event of a run was published."""
         return any(event.run_id == run_id for event in self._runtime.published.events)
@@ -145,11 +151,18 @@ class TwinRecords:
 
 
 class TwinLifecycle(Lifecycle):
-    """A lifecycle without the thread that renews leases: the test's clock renews them."""
+    """A lifecycle without the threads that renew leases and count dry runs: the test's clock renews them."""
 
     def __init__(self, runtime: Runtime) -> None:
         super().__init__(runtime)
         self.renewal = _Unrenewed(runtime.settings.lease_seconds, self.keep, runtime.clock)
+        self.modes = Modes(runtime, self.events, _CountingAtOnce(runtime, self.pending))
+
+
+class _CountingAtOnce(Counting):
+    def _soon(self) -> None:
+        """Add it now: there is no thread."""
+        self.add()
 
 
 class _Unrenewed(Renewal):

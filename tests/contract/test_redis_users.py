@@ -124,6 +124,9 @@ def whole_life(buckets: Buckets, sweeping: Sweeping) -> None:
     assert [hold.run_id for hold in buckets.held("acme")] == [kept]
     buckets.forget([(SHARD, entry.entry_id)])
     assert buckets.settle(a_settlement(kept, 20)).outcome is SettleOutcome.SETTLED
+    buckets.count("addition", {"admitted:t": 1})
+    assert buckets.counts() == {"admitted:t": 1}
+    buckets.forget_counts()
 
 
 def test_the_documented_user_does_all_that_billing_does(server: Server | ClusterServer, worker: Client) -> None:

@@ -38,6 +38,7 @@ class Row:
     credits: int
     late: bool
     attempt: int
+    mode: str | None = None
 
 
 class Fleet:

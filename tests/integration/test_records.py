@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy
 
 from billing import admin
-from billing.core.errors import InvalidValue, Recovering, UnknownClient
+from billing.core.errors import ClientInactive, InvalidValue, Recovering, UnknownClient, Unreachable
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
 from billing.task.coming_back import AGE_MAX_SECONDS
 from billing.task.runtime import Runtime
 from billing.testing.clock import TestClock
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -89,3 +91,28 @@ def test_given_another_number_of_shards_when_a_client_is_refused_then_it_is_told
 
 def _moves(shards: int) -> bool:
     return shard_of("acme", shards) != shard_of("acme", SHARDS)
+
+
+@pytest.mark.parametrize("state", ["suspended", "closed"])
+def test_who_is_not_active_may_start_nothing(shop: Settings, asking: Asking, state: Any) -> None:
+    """Given a client that is, was or never was, then the catalog says who may start without a bucket's answer."""
+    asking.runtime.records.check_active("acme")
+    with pytest.raises(UnknownClient):
+        asking.runtime.records.check_active("nobody")
+    admin.set_client_state(shop, "acme", state)
+    with pytest.raises(ClientInactive, match=state):
+        asking.runtime.records.check_active("acme")
+
+
+def test_l9_a_catalog_that_stands_still_is_waited_for_within_the_bound(shop: Settings) -> None:
+    """Given a table that somebody keeps locked, then whoever asks is told so at the bound."""
+    runtime = Runtime(lambda: dataclasses.replace(shop, database_timeout_seconds=0.5))
+    records = runtime.records
+    with runtime.engine.begin() as connection:
+        connection.exec_driver_sql("LOCK TABLE client IN ACCESS EXCLUSIVE MODE")
+        for check in (records.check_active, records.check_client):
+            with pytest.raises(Unreachable):
+                check("acme")
+    pool: Any = runtime.engine.pool
+    wait_until(lambda: pool.checkedout() == 0, "the questions have ended")
+    runtime.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -98,3 +99,28 @@ def test_given_a_partition_attached_without_its_guard_when_months_are_made_then_
     session.execute("SELECT billing_make_usage_months(now()::date)")
     with pytest.raises(RestrictViolation):
         session.execute(f"DELETE FROM {month}")
+
+
+def test_given_an_archived_month_when_the_column_of_modes_is_added_then_it_gets_it_too_and_stays_guarded(
+    session: psycopg.Connection[Any], tables: list[str]
+) -> None:
+    """L7: a month that retention has detached may be attached again after the migration; no row of it may change."""
+    month = f"usage_history_{datetime.now(UTC):%Y_%m}"
+    assert month in tables
+    bound_of = "SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE oid = %s::regclass"
+    [(bound,)] = session.execute(bound_of, [month]).fetchall()
+    session.execute(f"ALTER TABLE usage_history DETACH PARTITION {month}")
+    session.execute("CREATE SCHEMA archive")
+    session.execute(f"ALTER TABLE {month} SET SCHEMA archive")
+    for table in ("usage_history", f"archive.{month}"):
+        session.execute(f"ALTER TABLE {table} DROP COLUMN mode")
+    migration = importlib.import_module("billing.schema.migrations.versions.0014_usage_modes")
+
+    for statement in (migration.COLUMN, migration.ARCHIVED):
+        session.execute(statement)
+
+    with pytest.raises(RestrictViolation):
+        session.execute(f"UPDATE archive.{month} SET credits = 0")
+    session.execute(f"ALTER TABLE archive.{month} SET SCHEMA public")
+    session.execute(f"ALTER TABLE usage_history ATTACH PARTITION {month} {bound}")
+    assert session.execute("SELECT count(*), count(mode) FROM usage_history").fetchone() == (1, 0)

@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from msgspec import structs
 
 from billing.core import ids
 from billing.fulfillment.delivery import Delivered, Marker, Poison
@@ -70,11 +71,11 @@ def test_given_an_event_when_written_then_every_field_is_in_its_row(
         "SELECT run_id, line, settlement_id, client_id, correlation_id, root_id, task, attempt, sku, quantity, credits,"
         " grants, epoch, price_version, late, extract(epoch FROM submitted_at) * 1000,"
         " extract(epoch FROM occurred_at) * 1000, recorded_at > occurred_at - interval '1 minute', corrects,"
-        " corrects_line FROM usage_history ORDER BY line"
+        " corrects_line, mode FROM usage_history ORDER BY line"
     ).fetchall()
     first = [{"grant": 3, "credits": 10}, {"grant": 0, "credits": 5}]
     shared = (event.settlement_id, "acme", event.correlation_id, event.root_id, event.task, 1)
-    ends = (1, 1, False, event.submitted_at, event.occurred_at, True, None, None)
+    ends = (1, 1, False, event.submitted_at, event.occurred_at, True, None, None, None)
     assert rows == [
         (event.run_id, 0, *shared, "page", 2, 15, first, *ends),
         (event.run_id, 1, *shared, "kib", 7, 1, [{"grant": 3, "credits": 1}], *ends),
@@ -319,4 +320,25 @@ def test_given_random_batches_of_everything_when_replayed_then_history_and_sums_
             assert log.write(batch).rows_inserted == 0
     stored = session.execute("SELECT run_id, settlement_id FROM usage_history WHERE line = 0").fetchall()
     assert dict(stored) == oracle
+    assert_sums_exact(session)
+
+
+def test_given_events_outside_the_ceiling_when_written_then_rows_say_their_mode_and_only_charges_are_posted(
+    session: Session, log: UsageLog, clients: Callable[..., None]
+) -> None:
+    """L2, L3: a dry run is a row without credits, and no bucket hears of it; a metered one is taken from the bucket."""
+    clients("acme")
+    dry = structs.replace(usage_event(lines=[paid_line("page", 3, [])], epoch=0), mode="dry_run")
+    metered = structs.replace(usage_event(lines=[paid_line("page", 2, [(0, 20)])], epoch=0), mode="meter_only")
+    billed = usage_event(lines=[paid_line("page", 1, [(0, 10)])])
+    again = structs.replace(metered, settlement_id="of another delivery")
+    stranger = structs.replace(usage_event("nobody", lines=[paid_line("page", 3, [])], epoch=0), mode="dry_run")
+
+    report = log.write([delivered(event) for event in (dry, metered, billed, again, stranger)])
+
+    assert (report.events, report.duplicates, report.dropped, report.postings) == (3, 1, 1, ("acme",))
+    assert count(session, "dead_letter") == 0
+    rows = session.execute("SELECT mode, quantity, credits FROM usage_history ORDER BY quantity").fetchall()
+    assert rows == [(None, 1, 10), ("meter_only", 2, 20), ("dry_run", 3, 0)]
+    assert postings(session) == [(1, 0, 20, 1)]
     assert_sums_exact(session)

@@ -84,6 +84,7 @@ def events(draw: st.DrawFn) -> dict[str, Any]:
     at = draw(st.one_of(st.none(), st.integers(0, occurred_at)))
     client_id = draw(clients)
     task_id = draw(text(50))
+    mode = draw(st.sampled_from([{}, {"mode": "meter_only", "epoch": 0}]))
     return an_event(
         run_id=str(run_id(client_id, task_id, nesting=0, nonce="", at_milliseconds=at)),
         client_id=client_id,
@@ -95,9 +96,9 @@ def events(draw: st.DrawFn) -> dict[str, Any]:
         price_version=draw(st.integers(0, 2**31 - 1)),
         settlement_id=draw(text(40, 1)),
         occurred_at=occurred_at,
-        epoch=draw(small),
         late=draw(st.booleans()),
         lines=draw(st.lists(lines(), min_size=1, max_size=4)),
+        **({"epoch": draw(small)} | mode),
     )
 
 
@@ -146,8 +147,10 @@ def test_given_a_valid_event_then_struct_and_schema_agree(event: dict[str, Any])
 @given(events(), st.data())
 def test_given_a_required_field_is_missing_then_both_refuse(event: dict[str, Any], data: st.DataObject) -> None:
     """The schema and the struct require the same fields."""
-    assert sorted(SCHEMA["required"]) == sorted(event) == sorted(UsageEvent.__struct_fields__)
-    missing = data.draw(st.sampled_from(sorted(event)))
+    required = sorted(SCHEMA["required"])
+    assert required == sorted({*event} - {"mode"})
+    assert sorted(SCHEMA["properties"]) == sorted({*required, "mode"}) == sorted(UsageEvent.__struct_fields__)
+    missing = data.draw(st.sampled_from(required))
     less = {name: value for name, value in event.items() if name != missing}
     assert not VALIDATOR.is_valid(less)
     assert isinstance(decode(encoded(less)), Poison)
@@ -165,6 +168,9 @@ def test_given_a_newer_senders_fields_then_they_are_ignored() -> None:
     ("changes", "reason"),
     [
         ({"version": 2}, "version: 2: must be 1"),
+        ({"mode": "free"}, "body: Invalid enum value 'free'"),
+        ({"mode": "meter_only"}, "epoch: 1: must be 0 with mode meter_only"),
+        ({"mode": "dry_run", "epoch": 0}, "credits: 30: must be 0 in a dry run"),
         ({"client_id": "a b"}, "client_id: 'a b'"),
         ({"run_id": str(uuid.uuid4())}, "must be a UUID of version 7"),
         (

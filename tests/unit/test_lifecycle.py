@@ -95,7 +95,7 @@ def run() -> Run:
         head=encode_head(head),
         lines=b"",
     )
-    made: Any = SimpleNamespace(sku="page", task="t")
+    made: Any = SimpleNamespace(sku="page", task="t", on_redis_down=None)
     identity: Any = SimpleNamespace(run_id=RUN_ID, client_id="acme")
     return Run(
         definition=made,

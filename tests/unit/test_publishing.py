@@ -214,7 +214,7 @@ def test_a_direct_event_is_the_same_on_every_try(events: Events, broker: Broker)
         price_version=1,
     )
     identity = SimpleNamespace(client_id="acme")
-    run: Any = SimpleNamespace(direct=None, head=head, settlement_id="s", identity=identity)
+    run: Any = SimpleNamespace(direct=None, head=head, settlement_id="s", identity=identity, mode=None)
     lines = [UsageLine(sku="page", quantity=1, credits=5)]
     with pytest.raises(PartlyPublished):
         events.publish_direct(run, lines)
@@ -223,3 +223,16 @@ def test_a_direct_event_is_the_same_on_every_try(events: Events, broker: Broker)
     events.publish_direct(run, lines)
     assert broker.bodies == [first]
     assert len(events) == 0
+
+
+def test_l3_past_the_bound_an_event_that_is_in_no_outbox_is_logged_whole(
+    events: Events, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Given more than may be kept, then what nobody else has can be read in the log; the outbox's are told once."""
+    monkeypatch.setattr(publishing, "EVENTS_MAX", 2)
+    events.publish("acme", b"alone", None)
+    for number in range(3):
+        events.publish("acme", b"settled", f"{number}-0")
+    told = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert [line for line in told if "in no outbox" in line and "alone" in line] == [told[0]]
+    assert len(told) == 2

@@ -169,8 +169,8 @@ def test_csv_has_a_row_for_each_line_and_nothing_else() -> None:
         "run_id": str(LINE.run_id), "line": "0", "correlation_id": "task-1",
         "task": "worker_tasks.capture.capture_page", "sku": "page-capture", "quantity": "9", "unit": "page",
         "price_version": "4", "credits_per_unit": "5", "credits": "45", "grants": "12:30 15:10 0:5",
-        "occurred_at": "2026-11-21T08:00:00.250Z", "late": "no", "corrects": "", "increments": "7:confirmed:40",
-        "not_reported": "5",
+        "occurred_at": "2026-11-21T08:00:00.250Z", "late": "no", "mode": "", "corrects": "",
+        "increments": "7:confirmed:40", "not_reported": "5",
     }  # fmt: skip
     assert (rows[1]["credits_per_unit"], rows[1]["grants"], rows[1]["increments"]) == ("", "", "")
     assert len(rows) == 2

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from billing.credits.twin.counting import Counting
 from billing.credits.twin.granting import Granting
 from billing.credits.twin.memory import Memory
 from billing.credits.twin.posting import Posts
@@ -16,7 +17,7 @@ from billing.credits.twin.settling import Settling
 from billing.credits.twin.trust import Trust
 
 
-class Twin(Settling, Granting, Posts, Reading, Trust):
+class Twin(Settling, Granting, Posts, Reading, Trust, Counting):
     """The buckets in one memory; several twins on one memory are as several processes on one server.
 
     Shards begin untrusted, as on a new server: `verify` opens them.

@@ -147,6 +147,9 @@ class Memory:
         self.clock = clock or SystemClock()
         self.lock = threading.RLock()
         self.shards: defaultdict[int, Shard] = defaultdict(Shard)
+        #: What dry runs counted, and the additions that are in it.
+        self.counted: dict[str, int] = {}
+        self.additions: set[str] = set()
         self._started = 1
 
     @property
@@ -166,6 +169,8 @@ class Memory:
         """Lose everything."""
         with self.lock:
             self.shards.clear()
+            self.counted.clear()
+            self.additions.clear()
 
     def lose_bucket(self, client_id: str, shards: int, *, whole: bool = True) -> None:
         """Lose the bucket of one client; the holds that it lent to stay. Not whole: what it was granted stays too."""
