@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from billing.task import billable
+from billing.task.definition import OPTIONS
 from billing.task.overrides import KEYWORDS
 from tests.documents import DOCS, blocks
 
@@ -42,4 +42,4 @@ def test_every_option_and_every_word_of_a_call_is_on_the_page() -> None:
         line.split("|")[1].strip() for line in (DOCS / PAGE).read_text("utf-8").splitlines() if line.startswith("| `")
     ]
 
-    assert {f"`{name}`" for name in (*billable._OPTIONS, *KEYWORDS)} == set(rows)
+    assert {f"`{name}`" for name in (*OPTIONS, *KEYWORDS)} == set(rows)
