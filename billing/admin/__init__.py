@@ -11,6 +11,7 @@ from billing.admin.allowances import add_allowance, allowances, end_allowance
 from billing.admin.changes import adjust_credits, set_client_state, set_overdraft, void
 from billing.admin.clients import ClientView, add_client, client, clients
 from billing.admin.grants import grant
+from billing.admin.parked import PARKED_SHOWN_MAX, cancel_parked, parked
 from billing.admin.past import PastBalance, balance_at
 from billing.admin.prices import prices, set_price
 from billing.admin.quotes import quote
@@ -32,6 +33,7 @@ from billing.ledger.grant_terms import Terms, check_terms
 from billing.task.quoting import Quote
 
 __all__ = [
+    "PARKED_SHOWN_MAX",
     "AlertRow",
     "ClientView",
     "PastBalance",
@@ -49,6 +51,7 @@ __all__ = [
     "answer_top_up",
     "balance",
     "balance_at",
+    "cancel_parked",
     "check_terms",
     "client",
     "clients",
@@ -58,6 +61,7 @@ __all__ = [
     "grant",
     "link_client",
     "open_receipt",
+    "parked",
     "plan_repair",
     "prices",
     "quote",

@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "balance": "billing.cli.money:balance",
     "quote": "billing.cli.quote:quote",
     "usage": "billing.cli.money:usage",
+    "parked": "billing.cli.parked:parked",
     "alerts": "billing.cli.alerts:alerts",
     "reconcile": "billing.cli.reconcile:reconcile",
     "rebuild": "billing.cli.rebuild:rebuild",

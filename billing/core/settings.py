@@ -28,7 +28,7 @@ from billing.core.parsers import (
 )
 from billing.core.redis_address import redis_url, shown_nodes
 
-OnExhausted = Literal["fail"]
+OnExhausted = Literal["fail", "park"]
 OnRedisDown = Literal["retry", "fail"]
 Publish = Literal["confirm", "relay"]
 
@@ -92,7 +92,13 @@ class Settings:
     dead_letter_run_max: int = _setting(
         1_000, whole(1, 1_000_000), "refused events in a row at which the consumer stops instead of going on"
     )
-    on_exhausted: OnExhausted = _setting("fail", choice("fail"), "what a task without enough credits does")
+    on_exhausted: OnExhausted = _setting("fail", choice("fail", "park"), "what a task without enough credits does")
+    parked_per_client_max: int = _setting(
+        10_000, whole(1, 1_000_000), "tasks that wait for credits in PostgreSQL, of one client; further ones fail"
+    )
+    parked_age_max_seconds: float = _setting(
+        7 * 86_400.0, seconds(1, 366 * 86_400), "how long a task waits there before it fails"
+    )
     on_redis_down: OnRedisDown = _setting("retry", choice("retry", "fail"), "what a task does while Redis is away")
     stripe_api_key: str = _setting("", stripe_key, "Stripe's API key; without one the stand-in is used", shown=False)
     stripe_live: bool = _setting(default=False, parse=flag, meaning="allow a live key: clients then pay real money")

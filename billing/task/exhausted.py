@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from billing.core.errors import InsufficientCredits
 from billing.core.settings import Settings
+from billing.task.park import park_delivery
 
 if TYPE_CHECKING:
     from billing.task.billable import BillableTask
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 
 def answer_exhausted(
     task: BillableTask,
-    args: Sequence[Any],  # noqa: ARG001 - of the policies to come
-    kwargs: Mapping[str, Any],  # noqa: ARG001 - the same
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
     exhausted: InsufficientCredits,
     settings: Settings,
 ) -> NoReturn:
@@ -23,3 +24,5 @@ def answer_exhausted(
     match task.definition.on_exhausted or settings.on_exhausted:
         case "fail":
             raise exhausted
+        case "park":
+            park_delivery(task, args, kwargs, exhausted, settings)

@@ -18,3 +18,5 @@ class Outcome(Enum):
     RELEASED = "released"
     #: Nothing was held, and the body did not run.
     REFUSED = "refused"
+    #: Nothing is held: the whole task waits in PostgreSQL for a grant.
+    PARKED = "parked"
