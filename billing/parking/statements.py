@@ -57,11 +57,11 @@ HEADS: Final = text("""
                 WHERE following.state = 'waiting' AND following.client_id > clients.client_id
                 ORDER BY following.client_id LIMIT 1)
         FROM clients WHERE clients.client_id IS NOT NULL
-    ), some AS MATERIALIZED (SELECT client_id FROM clients WHERE client_id IS NOT NULL LIMIT :count)
-    SELECT some.client_id, head.sku, head.credits FROM some CROSS JOIN LATERAL (
+    ), chosen AS MATERIALIZED (SELECT client_id FROM clients WHERE client_id IS NOT NULL LIMIT :count)
+    SELECT chosen.client_id, head.sku, head.credits FROM chosen CROSS JOIN LATERAL (
         SELECT sku, credits FROM parked_task AS first
-        WHERE first.client_id = some.client_id AND first.state = 'waiting' ORDER BY parked_id LIMIT 1
-    ) AS head ORDER BY some.client_id
+        WHERE first.client_id = chosen.client_id AND first.state = 'waiting' ORDER BY parked_id LIMIT 1
+    ) AS head ORDER BY chosen.client_id
 """)
 
 #: What a client has under way: handed over lately, and not yet reserved.
@@ -83,12 +83,12 @@ STARTED: Final = text("""
 
 #: End what has waited too long. Materialized, since a part with LIMIT that a plan looked at twice would take more.
 EXPIRE: Final = text("""
-    WITH over AS MATERIALIZED (
+    WITH overdue AS MATERIALIZED (
         SELECT parked_id FROM parked_task WHERE state = 'waiting' AND expires_at <= :now
         ORDER BY expires_at LIMIT :count FOR UPDATE SKIP LOCKED
     )
-    UPDATE parked_task SET state = 'expired', ended_at = :now, tell_at = :now FROM over
-    WHERE parked_task.parked_id = over.parked_id
+    UPDATE parked_task SET state = 'expired', ended_at = :now, tell_at = :now FROM overdue
+    WHERE parked_task.parked_id = overdue.parked_id
 """)
 
 #: Cancel one task, or all of a client that wait.
