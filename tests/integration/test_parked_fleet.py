@@ -15,20 +15,36 @@ from tests.fleet.fixtures import make_fleet, module_servers
 from tests.fleet.harness import Fleet
 from tests.fleet.tasks import SKU
 from tests.integration.parking import PARKING, rows, wait_parked
+from tests.proxy import Proxy, in_front_of
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
-def parking_fleet(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def servers(stack: Stack) -> Iterator[dict[str, str]]:
+    with module_servers(stack) as made:
+        yield made | PARKING
+
+
+@pytest.fixture(scope="module")
+def doorway(servers: dict[str, str]) -> Iterator[tuple[Proxy, str]]:
+    """Stand between the worker and PostgreSQL."""
+    with in_front_of(servers["BILLING_DATABASE_URL"]) as door_and_url:
+        yield door_and_url
+
+
+@pytest.fixture(scope="module")
+def parking_fleet(
+    servers: dict[str, str], doorway: tuple[Proxy, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Fleet]:
     """Run a worker and a consumer whose policy is to park, for the whole module."""
-    with (
-        module_servers(stack) as servers,
-        make_fleet(servers | PARKING, tmp_path_factory.mktemp("parking")) as fleet,
-    ):
-        fleet.consumer(wait=False)
-        fleet.worker(children=1)
+    # A test that shuts the door waits for so long, and longer.
+    worker = {"BILLING_DATABASE_URL": doorway[1], "BILLING_DATABASE_TIMEOUT_SECONDS": "1"}
+    with make_fleet(servers, tmp_path_factory.mktemp("parking")) as fleet:
+        fleet.start("worker", environment=worker)
+        fleet.consumer()
+        fleet.wait_ready("worker")
         yield fleet
 
 
@@ -45,17 +61,18 @@ def test_a_grant_starts_as_many_as_it_pays_in_the_order_of_parking(parking_fleet
     wait_parked(fleet, client, 20)
     assert fleet.holds(client) == []
     assert {result.state for result in results} == {"PENDING"}
+    sent = {result.id: number for number, result in enumerate(results)}
     order = [row["task_id"] for row in rows(fleet, client)]
-    assert order == [result.id for result in results]
+    results.sort(key=lambda result: order.index(result.id))
 
     admin.grant(fleet.settings, client, 67, key="seven")
 
-    assert [result.get(timeout=120) for result in results[:7]] == list(range(7))
+    assert [result.get(timeout=120) for result in results[:7]] == [sent[task_id] for task_id in order[:7]]
     assert len(fleet.wait_for_rows(7, client)) == 7
     assert [row["state"] for row in rows(fleet, client)] == ["started"] * 7 + ["waiting"] * 13
     assert fleet.balance(client).available == 2
     admin.grant(fleet.settings, client, 130, key="rest")
-    assert [result.get(timeout=120) for result in results[7:]] == list(range(7, 20))
+    assert [result.get(timeout=120) for result in results[7:]] == [sent[task_id] for task_id in order[7:]]
     charged = fleet.wait_for_rows(20, client)
     assert sorted(row.correlation_id for row in charged) == sorted(order)
     balance = fleet.balance(client)
@@ -132,3 +149,26 @@ def test_one_more_than_the_bound_fails_and_no_other_client_waits(parking_fleet: 
     with pytest.raises(Cancelled):
         big.get(timeout=120)
     end(small)
+
+
+def test_a_task_that_cannot_be_parked_now_is_put_off_and_parked_later(
+    parking_fleet: Fleet, doorway: tuple[Proxy, str]
+) -> None:
+    """Given a PostgreSQL that hangs, or is down, when it is back, then the task is parked, and nothing is lost."""
+    fleet, client = parking_fleet, parking_fleet.client("fir", 5)
+    door, log = doorway[0], fleet.directory / "worker.log"
+    results = []
+    for number, disturb in enumerate((door.freeze, door.shut)):
+        seen = log.stat().st_size
+        disturb()
+        results.append(fleet.send("ok", client, number))
+        wait_until(lambda: "waits" in log.read_bytes()[seen:].decode(errors="replace"), "it is put off")  # noqa: B023
+        assert len(rows(fleet, client)) == number
+        door.cut()
+        door.reopen()
+        wait_parked(fleet, client, number + 1)
+
+    admin.grant(fleet.settings, client, 15, key="more")
+    assert [result.get(timeout=120) for result in results] == [0, 1]
+    assert len(fleet.wait_for_rows(2, client)) == 2
+    assert fleet.balance(client).spent == 20
