@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import celery
 
-from billing.parking.starting import Services, Starter
+from billing.parking.services import Services
+from billing.parking.starting import Starter
 from billing.parking.telling import Teller
 
 

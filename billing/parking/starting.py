@@ -11,23 +11,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import sqlalchemy
 
 from billing.connections import postgres
-from billing.core.clock import Clock
 from billing.core.errors import Retryable, Unreachable
 from billing.core.rounds import Rounds
-from billing.core.settings import Settings
 from billing.core.shards import shard_of
 from billing.credits.values import Balance
-from billing.credits.verbs import Verbs
 from billing.ledger.locks import Locked, waiting_briefly
 from billing.parking.affordable import affordable
 from billing.parking.handing_over import HandingOver, NotTaken
 from billing.parking.message import handed_over
 from billing.parking.parked import message_of
+from billing.parking.services import Services
 from billing.parking.statements import EXPIRE, FORGET, HEADS, START_TURN, STARTED, UNDER_WAY, WAITING
 from billing.schema.advisory import Guard
 
@@ -46,22 +44,6 @@ NOT_TAKEN_MAX: Final = 4
 UNDER_WAY_MAX: Final = timedelta(minutes=10)
 #: How long the row of an ended task is kept.
 KEPT: Final = timedelta(days=7)
-
-
-class Services(Protocol):
-    """What starting needs of a process."""
-
-    @property
-    def settings(self) -> Settings: ...  # noqa: D102 - see Runtime
-
-    @property
-    def engine(self) -> sqlalchemy.Engine: ...  # noqa: D102 - see Runtime
-
-    @property
-    def buckets(self) -> Verbs: ...  # noqa: D102 - see Runtime
-
-    @property
-    def clock(self) -> Clock: ...  # noqa: D102 - see Runtime
 
 
 class Starter:

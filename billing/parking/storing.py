@@ -1,19 +1,55 @@
-"""Writes parked tasks to their table, one transaction each: by run id, so that the same run is never there twice."""
+"""Writes parked tasks to their table, one transaction each: by run id, so that the same run is never there twice.
+
+Workers import this when they first park: until then they do without SQLAlchemy.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import uuid
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
+from billing.connections import postgres
+from billing.core.errors import Retryable
 from billing.core.settings import Settings
+from billing.ledger.locks import waiting_briefly
 from billing.parking.message import expires_at, to_text
 from billing.parking.parked import Delivery, ParkOutcome
+from billing.parking.services import Services
 from billing.parking.statements import BEGUN, IS_FULL, KNOWN, PARK, PARK_AGAIN, PARK_TURN
 from billing.schema.advisory import Guard
+
+
+def store(services: Services, delivery: Delivery, is_given_up: Callable[[], bool]) -> ParkOutcome:
+    """Park a delivery in a transaction of its own; one that is given up meanwhile is not committed.
+
+    Raises `Retryable` whatever PostgreSQL has against it now: it may be read-only while it fails over.
+    """
+    try:
+        with (
+            postgres.reaching(services.settings),
+            services.engine.connect() as connection,
+            connection.begin() as transaction,
+            waiting_briefly(connection),
+        ):
+            outcome = park(connection, services.settings, delivery, services.clock.now())
+            if is_given_up():
+                transaction.rollback()
+            return outcome
+    except DBAPIError as error:
+        # Without its text, which has the message's body in it.
+        raise Retryable(f"parking: PostgreSQL refused it: {type(error.orig).__name__}") from None
+
+
+def store_begun(services: Services, run_id: uuid.UUID, times: int) -> None:
+    """Note in a transaction of its own that a run has reserved."""
+    with postgres.reaching(services.settings), services.engine.begin() as connection:
+        note_begun(connection, run_id, times, services.clock.now())
 
 
 def park(connection: Connection, settings: Settings, delivery: Delivery, now: datetime) -> ParkOutcome:

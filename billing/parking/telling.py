@@ -19,7 +19,7 @@ from kombu.serialization import loads
 from billing.connections import postgres
 from billing.core.errors import BillingError, Cancelled, ParkedTooLong
 from billing.parking.parked import message_of
-from billing.parking.starting import Services
+from billing.parking.services import Services
 from billing.parking.statements import TAKE_UNTOLD, TOLD
 
 logger = logging.getLogger(__name__)

@@ -13,12 +13,10 @@ import uuid
 import weakref
 from typing import TYPE_CHECKING, Final
 
-from billing.connections import postgres
 from billing.connections.per_process import PerProcess
 from billing.core.apart import call_apart
 from billing.core.errors import Retryable
 from billing.parking.message import parked_times
-from billing.parking.storing import note_begun
 from billing.task.run import Run
 
 if TYPE_CHECKING:
@@ -53,6 +51,8 @@ class Notes:
             self._writing = False
 
     def _write(self, runtime: Runtime) -> None:
+        from billing.parking.storing import store_begun  # noqa: PLC0415 - with SQLAlchemy, which few workers need
+
         while True:
             with self._lock:
                 if not self._waiting:
@@ -60,8 +60,7 @@ class Notes:
                     return
                 run_id, times = self._waiting.popleft()
             try:
-                with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
-                    note_begun(connection, run_id, times, runtime.clock.now())
+                store_begun(runtime, run_id, times)
             except Retryable as error:
                 logger.warning("billing: that parked run %s has begun is not noted: %s", run_id, error)
             except Exception:

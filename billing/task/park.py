@@ -15,14 +15,11 @@ from celery.exceptions import Ignore
 from celery.utils.log import get_task_logger
 from kombu import serialization
 
-from billing.connections import postgres
 from billing.core.apart import call_apart
 from billing.core.errors import InsufficientCredits, Retryable, Unreachable
 from billing.core.settings import Settings
-from billing.ledger.locks import waiting_briefly
 from billing.parking.message import Message, kept_headers, kept_properties, parked_times
 from billing.parking.parked import Delivery, ParkOutcome
-from billing.parking.storing import park
 from billing.task.attachment import attachment_of
 from billing.task.headers import identify
 from billing.task.putting_off import put_off
@@ -129,16 +126,9 @@ def _park(runtime: Runtime, delivery: Delivery) -> ParkOutcome:
     given_up = threading.Event()
 
     def write() -> ParkOutcome:
-        with (
-            postgres.reaching(settings),
-            runtime.engine.connect() as connection,
-            connection.begin() as transaction,
-            waiting_briefly(connection),
-        ):
-            outcome = park(connection, settings, delivery, runtime.clock.now())
-            if given_up.is_set():
-                transaction.rollback()
-            return outcome
+        from billing.parking.storing import store  # noqa: PLC0415 - with SQLAlchemy, which few workers need
+
+        return store(runtime, delivery, given_up.is_set)
 
     # No bound of ours ends the wait for a server that stands still while its machine answers.
     answered = threading.Event()
@@ -151,7 +141,8 @@ def _park(runtime: Runtime, delivery: Delivery) -> ParkOutcome:
         # It may connect first, and then waits for a lock.
         return written.result(timeout=2 * settings.database_timeout_seconds + 2)
     except NotInTime as error:
-        _unanswered.append(answered)
         raise Unreachable("parking: PostgreSQL has not answered in time") from error
     finally:
         given_up.set()
+        if not written.done():
+            _unanswered.append(answered)

@@ -11,6 +11,7 @@ import pytest
 from billing import InsufficientCredits, admin
 from billing.core.errors import Cancelled, ParkedTooLong
 from billing.embedded.stack import Stack
+from billing.integration.schedule import QUEUE, build_schedule
 from tests.fleet.fixtures import make_fleet, module_servers
 from tests.fleet.harness import Fleet
 from tests.fleet.tasks import SKU
@@ -77,6 +78,9 @@ def test_a_grant_starts_as_many_as_it_pays_in_the_order_of_parking(parking_fleet
     assert sorted(row.correlation_id for row in charged) == sorted(order)
     balance = fleet.balance(client)
     assert (balance.available, balance.held, balance.spent) == (2, 0, 200)
+    # Beat's entry, for fleets without the loop.
+    entry = build_schedule()["billing.parked.start"]
+    assert fleet.app.send_task(entry["task"], queue=QUEUE, ignore_result=False).get(timeout=120) == 0
     # Each was handed over once: none of them came back to find the credits gone.
     assert {row["times"] for row in rows(fleet, client)} == {1}
 
@@ -98,7 +102,8 @@ def test_the_message_is_handed_over_whole(parking_fleet: Fleet) -> None:
         query = "SELECT run_id FROM usage_history WHERE client_id = %s"
         assert connection.execute(query, [client]).fetchone() == (row["run_id"],)
     assert "00-1" in row["headers"]
-    wait_until(lambda: result.children and result.children[0].ready(), "the callback ran")
+    children: Any = result
+    wait_until(lambda: children.children and children.children[0].ready(), "the callback ran")
 
 
 def test_a_cancelled_task_and_one_that_waited_too_long_fail_at_their_callers(parking_fleet: Fleet) -> None:

@@ -42,7 +42,9 @@ MESSAGE = Message(
 )
 
 
-def delivery(client: str, task_id: str, credits_: int = 10, *, times: int = 0, **where: str) -> Delivery:
+def delivery(
+    client: str, task_id: str, credits_: int = 10, *, times: int = 0, exchange: str = "", key: str = QUEUE
+) -> Delivery:
     """Return a delivery whose client cannot pay."""
     return Delivery(
         run_id=the_run(client, task_id),
@@ -52,7 +54,9 @@ def delivery(client: str, task_id: str, credits_: int = 10, *, times: int = 0, *
         sku="page",
         credits=credits_,
         available=0,
-        message=dataclasses.replace(MESSAGE, headers={**MESSAGE.headers, "id": task_id}, **where),
+        message=dataclasses.replace(
+            MESSAGE, headers={**MESSAGE.headers, "id": task_id}, exchange=exchange, routing_key=key
+        ),
         times=times,
     )
 
@@ -109,14 +113,12 @@ def test_what_no_queue_takes_waits_and_others_have_their_turn(
     business: Business, broker_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Given a queue and an exchange that are missing, then their clients' tasks wait, are told of, and start later."""
-    for client, where in (
-        ("brook", {"routing_key": MISSING}),
-        ("cedar", {"exchange": "none"}),
-        ("delta", {}),
-        ("elm", {}),
-    ):
+    for client in ("brook", "cedar", "delta", "elm"):
         business.client(client, 20)
-        parked(business, delivery(client, client, **where))
+    parked(business, delivery("brook", "brook", key=MISSING))
+    parked(business, delivery("cedar", "cedar", exchange="none"))
+    parked(business, delivery("delta", "delta"))
+    parked(business, delivery("elm", "elm"))
     parked(business, delivery("brook", "behind"))
 
     with queue(broker_url) as found, starter(business) as made:

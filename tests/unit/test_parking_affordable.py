@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 
 import pytest
@@ -21,8 +22,19 @@ SKUS = ("page", "image", "sound")
 def balance_of(available: int, **terms: object) -> Balance:
     grant = GrantBalance(grant_id=1, granted=available, available=available)
     given = ClientTerms(**terms)  # type: ignore[arg-type]
-    amounts = {"debt": 0, "owed": 0, "held": 0, "spent": 0, "granted": available}
-    return Balance(client_id="acme", epoch=1, grants=(grant,), order=(1,), available=available, terms=given, **amounts)
+    return Balance(
+        client_id="acme",
+        epoch=1,
+        grants=(grant,),
+        order=(1,),
+        debt=0,
+        owed=0,
+        available=available,
+        held=0,
+        spent=0,
+        granted=available,
+        terms=given,
+    )
 
 
 def reserves(twin: Twin, sku: str, credits_: int) -> bool:
@@ -82,6 +94,4 @@ def test_a_client_that_may_not_work_or_owes_too_much_starts_nothing() -> None:
     """Given a suspended client, or debt beyond the limit, then not even what costs nothing starts."""
     assert affordable(balance_of(50, state=ClientState.SUSPENDED), {}, [("page", 0)]) == 0
     assert affordable(balance_of(50, overdraft_limit=0), {}, [("page", 0)]) == 1
-    owing = balance_of(50)
-    owing = Balance(**{name: getattr(owing, name) for name in Balance.__slots__} | {"owed": 1})
-    assert affordable(owing, {}, [("page", 0)]) == 0
+    assert affordable(dataclasses.replace(balance_of(50), owed=1), {}, [("page", 0)]) == 0
