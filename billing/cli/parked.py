@@ -13,7 +13,7 @@ from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option, table
 from billing.parking.parked import ParkedRow
 
-_COLUMNS: Final = ("client", "task", "task id", "parked (UTC)", "until (UTC)", "SKU", "id", "times", "credits")
+_COLUMNS: Final = ("id", "client", "task", "parked (UTC)", "until (UTC)", "SKU", "credits")
 
 
 @click.group(epilog="Example: billing parked list --client acme")
@@ -31,7 +31,7 @@ def list_(client: str | None, after: int | None, as_json: bool) -> None:  # noqa
     if as_json:
         emit_json(found)
         return
-    table(None, _COLUMNS, [_cells(row) for row in found], numbers=3)
+    table(None, _COLUMNS, [_cells(row) for row in found], numbers=1)
     if len(found) == admin.PARKED_SHOWN_MAX:
         click.echo(f"there may be more: billing parked list --after {found[-1].parked_id}")
 
@@ -53,5 +53,4 @@ def cancel(parked_id: int | None, client: str | None, as_json: bool) -> None:  #
 
 
 def _cells(row: ParkedRow) -> tuple[object, ...]:
-    times = (row.parked_at, row.expires_at)
-    return (row.client_id, row.task, row.task_id, *times, row.sku, row.parked_id, row.times, row.credits)
+    return (str(row.parked_id), row.client_id, row.task, row.parked_at, row.expires_at, row.sku, row.credits)

@@ -26,13 +26,13 @@ from billing.parking.handing_over import HandingOver, NotTaken
 from billing.parking.message import handed_over
 from billing.parking.parked import message_of
 from billing.parking.services import Services
-from billing.parking.statements import EXPIRE, FORGET, HEADS, START_TURN, STARTED, UNDER_WAY, WAITING
+from billing.parking.statements import EXPIRE, FORGET, HEADS, MESSAGES, START_TURN, STARTED, UNDER_WAY, WAITING
 from billing.schema.advisory import Guard
 
 logger = logging.getLogger(__name__)
 
 #: Clients that one round looks at, tasks of one client that it starts, and tasks in all (L9).
-CLIENTS_MAX: Final = 500
+CLIENTS_MAX: Final = 200
 TASKS_OF_ONE_CLIENT_MAX: Final = 50
 TASKS_MAX: Final = 500
 #: Tasks that one round ends as expired, and rows that it forgets.
@@ -132,12 +132,13 @@ class Starter:
             # Before the balance: a task that reserves meanwhile is then counted twice rather than not at all.
             since = {"client": client_id, "since": now - UNDER_WAY_MAX}
             under_way = {row.sku: row.credits for row in connection.execute(UNDER_WAY, since)}
-            due = connection.execute(WAITING, {"client": client_id, "now": now, "count": count})
-            rows = [dict(row) for row in due.mappings()]
-            needs = [(row["sku"], row["credits"]) for row in rows]
+            waiting = connection.execute(WAITING, {"client": client_id, "now": now, "count": count}).all()
             balance = self._balance(client_id)
+            needs = [(row.sku, row.credits) for row in waiting]
             can = 0 if balance is None else affordable(balance, under_way, needs)
-            started, error = self._hand_over(rows[:can])
+            chosen = {"parked": [row.parked_id for row in waiting[:can]]}
+            rows = [dict(row) for row in connection.execute(MESSAGES, chosen).mappings()] if can else []
+            started, error = self._hand_over(rows)
             self._mark(connection, started)
         if started:
             logger.info("billing: %d parked tasks of client %s are started", len(started), client_id)

@@ -70,11 +70,14 @@ UNDER_WAY: Final = text("""
     WHERE client_id = :client AND state = 'started' AND begun_at IS NULL AND ended_at > :since GROUP BY sku
 """)
 
-#: The first waiting tasks of a client, for as long as it takes to hand them over.
+#: The first waiting tasks of a client, nobody else's for as long as it takes to hand them over. Without their messages,
+#: which may be large.
 WAITING: Final = text("""
-    SELECT * FROM parked_task WHERE client_id = :client AND state = 'waiting' AND expires_at > :now
-    ORDER BY parked_id LIMIT :count FOR UPDATE
+    SELECT parked_id, sku, credits FROM parked_task
+    WHERE client_id = :client AND state = 'waiting' AND expires_at > :now ORDER BY parked_id LIMIT :count FOR UPDATE
 """)
+
+MESSAGES: Final = text("SELECT * FROM parked_task WHERE parked_id = ANY(CAST(:parked AS bigint[])) ORDER BY parked_id")
 
 STARTED: Final = text("""
     UPDATE parked_task SET state = 'started', ended_at = :now
