@@ -12,6 +12,7 @@ from billing.admin.changes import adjust_credits, set_client_state, set_overdraf
 from billing.admin.clients import ClientView, add_client, client, clients
 from billing.admin.dry_runs import DryRuns, dry_runs
 from billing.admin.grants import grant
+from billing.admin.parked import PARKED_SHOWN_MAX, cancel_parked, parked
 from billing.admin.past import PastBalance, balance_at
 from billing.admin.prices import prices, set_price
 from billing.admin.quotes import quote
@@ -33,6 +34,7 @@ from billing.ledger.grant_terms import Terms, check_terms
 from billing.task.quoting import Quote
 
 __all__ = [
+    "PARKED_SHOWN_MAX",
     "AlertRow",
     "ClientView",
     "DryRuns",
@@ -51,6 +53,7 @@ __all__ = [
     "answer_top_up",
     "balance",
     "balance_at",
+    "cancel_parked",
     "check_terms",
     "client",
     "clients",
@@ -61,6 +64,7 @@ __all__ = [
     "grant",
     "link_client",
     "open_receipt",
+    "parked",
     "plan_repair",
     "prices",
     "quote",

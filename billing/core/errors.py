@@ -97,6 +97,30 @@ class InsufficientCredits(Rejected):
         )
 
 
+class ParkedTooLong(InsufficientCredits):
+    """The task was parked, and the credits that it needs did not come in time. Nothing was held, nothing ran."""
+
+    def __str__(self) -> str:
+        return (
+            f"client {self.client_id!r} had {self.available} of the {self.required} credits "
+            f"that SKU {self.sku!r} needs, and got no more in time; nothing was started"
+        )
+
+
+class Cancelled(Rejected):
+    """The task was parked for want of credits, and somebody cancelled it. Nothing was held, nothing ran.
+
+    The arguments are positional and JSON-safe, as those of `InsufficientCredits`.
+    """
+
+    def __init__(self, client_id: str, parked_id: int) -> None:
+        super().__init__(client_id, parked_id)
+        self.client_id, self.parked_id = client_id, parked_id
+
+    def __str__(self) -> str:
+        return f"parked task {self.parked_id} of client {self.client_id!r} was cancelled; nothing was started"
+
+
 class ClientInactive(Rejected):
     """The client is suspended or closed. Nothing was held, nothing ran.
 

@@ -28,7 +28,7 @@ from billing.core.parsers import (
 )
 from billing.core.redis_address import redis_url, shown_nodes
 
-OnExhausted = Literal["fail", "retry"]
+OnExhausted = Literal["fail", "retry", "park"]
 OnRedisDown = Literal["retry", "fail", "meter_only"]
 Publish = Literal["confirm", "relay"]
 
@@ -92,12 +92,20 @@ class Settings:
     dead_letter_run_max: int = _setting(
         1_000, whole(1, 1_000_000), "refused events in a row at which the consumer stops instead of going on"
     )
-    on_exhausted: OnExhausted = _setting("fail", choice("fail", "retry"), "what a task without enough credits does")
+    on_exhausted: OnExhausted = _setting(
+        "fail", choice("fail", "retry", "park"), "what a task without enough credits does"
+    )
     exhausted_wait_seconds: float = _setting(
         5.0, seconds(0.1, 3_600), "how long a task waits for credits the first time, under the policy retry"
     )
     exhausted_wait_max_seconds: float = _setting(
         86_400.0, seconds(0, 31 * 86_400), "how long it waits for them in all; then it fails"
+    )
+    parked_per_client_max: int = _setting(
+        10_000, whole(1, 1_000_000), "tasks that wait for credits in PostgreSQL, of one client; further ones fail"
+    )
+    parked_age_max_seconds: float = _setting(
+        7 * 86_400.0, seconds(1, 366 * 86_400), "how long a task waits there before it fails"
     )
     on_redis_down: OnRedisDown = _setting(
         "retry", choice("retry", "fail", "meter_only"), "what a task does while Redis is away"

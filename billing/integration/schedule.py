@@ -27,6 +27,8 @@ def build_schedule(conf: Mapping[str, Any] | None = None) -> dict[str, dict[str,
         "billing.allowances.grant": _entry("billing.allowances.grant", crontab(minute="*/5"), expires_seconds=240),
         # Balances that fell short and requests that wait, where no fulfillment worker's loop looked: claimed by one.
         "billing.top_ups.run": _entry("billing.top_ups.run", crontab(minute="3-59/5"), expires_seconds=200),
+        # Parked tasks that can be paid by now, where no fulfillment worker's loop looked: a client has one starter.
+        "billing.parked.start": _entry("billing.parked.start", crontab(minute="1-59/5"), expires_seconds=200),
         # Months of the usage history, a year ahead: daily, so that eleven months of failures do no harm.
         "billing.partitions.make": _entry("billing.partitions.make", crontab(minute=17, hour=3), expires_seconds=3_600),
         # One increment per client and month: every four hours is often enough for an invoice, and few for Stripe. At an

@@ -23,6 +23,8 @@ from billing.fulfillment.batch import Received
 from billing.fulfillment.consumer import AfterCommit, Consumer
 from billing.fulfillment.usage_log import UsageLog
 from billing.integration.loops import Loop
+from billing.parking.starting import Starter
+from billing.parking.telling import Teller
 from billing.reconciliation.continuous.reconciler import Reconciler
 from billing.recovery.allowances import grant_allowances
 from billing.recovery.changes import apply_changes
@@ -45,6 +47,7 @@ _ALLOWANCES_SECONDS: Final = 5.0
 _RECOVERY_SECONDS: Final = 1.0
 _ALERTS_SECONDS: Final = 1.0
 _RECONCILER_SECONDS: Final = 1.0
+_PARKED_SECONDS: Final = 1.0
 #: Sweeps per lease: a hold whose worker died is resolved within its lease plus one of these (L5).
 _SWEEPS_PER_LEASE: Final = 6
 _SWEEP_SECONDS_MAX: Final = 5.0
@@ -71,6 +74,7 @@ class Services:
         self._deliveries = Deliveries(self._runtime)
         self._reconciler = Reconciler(self._runtime)
         self._top_ups = TopUps(self._runtime)
+        starter = Starter(self._runtime)
         # The servers are asked for, and connected to, by the first sweep alone.
         endings = Rounds(lambda shard: self._runtime.buckets.node_of(shard), self._runtime.clock)  # noqa: PLW0108
         sweep_seconds = min(_SWEEP_SECONDS_MAX, settings.lease_seconds / _SWEEPS_PER_LEASE)
@@ -99,6 +103,9 @@ class Services:
                 at_end=lambda: self._top_ups.finish(_FINISH_SECONDS),
                 pause_seconds_max=_SILENT_SECONDS,
             ),
+            Loop("parked", _PARKED_SECONDS, starter.step, at_end=starter.close),
+            # Apart, since it waits for the result backend.
+            Loop("parked-ends", _PARKED_SECONDS, Teller(app, self._runtime).step),
             Loop("webhooks", _ALERTS_SECONDS, self._deliveries.step),
             Loop("reconciler", _RECONCILER_SECONDS, self._reconciler.step),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import celery
@@ -100,6 +101,7 @@ def register_tasks(app: celery.Celery) -> None:
         ("billing.alerts.deliver", deliver_alerts),
         ("billing.allowances.grant", grant_due_allowances),
         ("billing.top_ups.run", run_due_top_ups),
+        ("billing.parked.start", _starting_parked(app)),
         ("billing.reconcile.run", reconcile_books),
         ("billing.stripe.plan", plan_increments),
         ("billing.stripe.push", push_increments),
@@ -109,3 +111,13 @@ def register_tasks(app: celery.Celery) -> None:
     # Not maintenance: the one billable task of ours, for recorded workloads.
     billable: Any = app.task(**row_task.options())
     billable(row_task.verify_row)
+
+
+def _starting_parked(app: celery.Celery) -> Callable[[], int]:
+    def start_parked_tasks() -> int:
+        """Start the parked tasks that can be paid, in case no fulfillment worker's loop did."""
+        from billing.parking.passes import make_pass  # noqa: PLC0415 - not for task workers' memory
+
+        return make_pass(app, attachment_of(app).runtime)
+
+    return start_parked_tasks

@@ -1,8 +1,7 @@
 """The task event `task-billed`: what a delivery did to its client's credits, for Flower and other monitors.
 
-Pure. One per delivery whose billing ended: charged, late, pending, released, refused, or outside
-the ceiling. One that goes on (a retry,
-a delivery that is put off) has none. It says nothing of the task's arguments but who pays.
+Pure. One per delivery whose billing ended: charged, late, pending, released, refused, parked, or outside the ceiling.
+One that goes on (a retry, a delivery that is put off) has none. It says nothing of the task's arguments but who pays.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from billing.core.errors import BillingError, InsufficientCredits
 from billing.task.billable import BillableTask
 from billing.task.headers import CLIENT
 from billing.task.outcome import Outcome
+from billing.task.park import Parked
 from billing.task.run import Run
 
 TYPE: Final = "task-billed"
@@ -48,6 +48,14 @@ def of_refusal(
     task: BillableTask, args: Sequence[Any], kwargs: Mapping[str, Any], state: str | None, outcome: object
 ) -> dict[str, Any] | None:
     """Return the fields of a delivery that got no reservation, or None if it was put off."""
+    if isinstance(outcome, Parked):
+        return {
+            CLIENT_FIELD: outcome.client_id,
+            SKU_FIELD: outcome.sku,
+            CHARGED_FIELD: 0,
+            RESERVED_FIELD: 0,
+            OUTCOME_FIELD: Outcome.PARKED.value,
+        }
     if state != FAILURE:
         return None
     client_id, sku = None, None

@@ -28,3 +28,6 @@ class Guard(IntEnum):
     REPAIR = _BASE + 11
     #: By a client's hash: who looks at its corrupt bucket.
     CORRUPTION = _BASE + 12
+    #: By a client's hash: who parks a task of its, and who starts those that it has parked.
+    PARK = _BASE + 13
+    START_PARKED = _BASE + 14

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from billing.core.errors import InsufficientCredits, Retryable
+from billing.task.begun import note_if_parked
 from billing.task.definition import Definition
 from billing.task.exhausted import answer_exhausted
 from billing.task.headers import CLIENT, Identity, identify
@@ -39,6 +40,7 @@ def begin(cycle: Lifecycle, task: BillableTask, args: Sequence[Any], kwargs: Map
         put_off(task, args, kwargs, unavailable, runtime)
     forget_waits(task)
     attach_run(task, run)
+    note_if_parked(cycle.runtime, task.request, run)
 
 
 def prepare_delivery(cycle: Lifecycle, task: BillableTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Run:

@@ -18,6 +18,8 @@ class Outcome(Enum):
     RELEASED = "released"
     #: Nothing was held, and the body did not run.
     REFUSED = "refused"
+    #: Nothing is held: the whole task waits in PostgreSQL for a grant.
+    PARKED = "parked"
     #: It was outside the ceiling (L1): nothing was held, and nothing charged, or the charge needed no bucket.
     DRY_RUN = "dry_run"
     METER_ONLY = "meter_only"

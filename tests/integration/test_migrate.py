@@ -78,6 +78,7 @@ def test_given_an_empty_database_when_migrated_then_every_step_is_named_and_a_se
         "0010_repairs",
         "0011_corruptions",
         "0012_posting_facts",
+        "0013_parked_tasks",
         "0014_usage_modes",
     ]
     assert schema.current(empty) == schema.head() == first[12]

@@ -13,6 +13,7 @@ from billing import BillableTask
 from billing.core.errors import InsufficientCredits, Unreachable
 from billing.observability import announcing
 from billing.observability.event_sender import EventSender
+from billing.task.park import Parked
 
 
 @pytest.fixture
@@ -51,6 +52,18 @@ def test_without_task_events_nothing_is_made(app: celery.Celery, sent: list[Any]
 
     assert sent == []
     assert announcing._senders.made is None
+
+
+def test_a_parked_task_is_announced_as_such(app: celery.Celery, sent: list[Any]) -> None:
+    """Given a delivery that ended since its client must pay first, then monitors see who, and that it waits."""
+    app.conf.worker_send_task_events = True
+
+    announce(task_of(app), Parked("acme", "unit", 10), "IGNORED")
+
+    ((type_, fields),) = sent
+    assert type_ == "task-billed"
+    assert (fields["billing_client"], fields["billing_sku"], fields["billing_outcome"]) == ("acme", "unit", "parked")
+    assert (fields["billing_charged"], fields["billing_reserved"]) == (0, 0)
 
 
 def test_a_refusal_names_client_and_sku(app: celery.Celery, sent: list[Any]) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 from alembic import op
 
 revision = "0014_usage_modes"
-down_revision = "0012_posting_facts"
+down_revision = "0013_parked_tasks"
 
 COLUMN: Final = """
 ALTER TABLE usage_history ADD COLUMN mode text;
