@@ -26,6 +26,7 @@ from billing.events.publisher import Publisher
 from billing.ledger.corruptions import LOOK_AGAIN_SECONDS, LOOKED_MAX
 from billing.schema.fleet import check_fleet
 from billing.task.coming_back import ComingBack
+from billing.task.questions import Questions
 from billing.task.records import Records, StoredRecords
 
 
@@ -42,6 +43,7 @@ class Runtime:
         self._buckets = PerProcess(self._make_buckets)
         self._prices = PerProcess(self._make_prices)
         self._publisher = PerProcess(lambda: Publisher(self.settings))
+        self._questions = PerProcess(lambda: Questions(self.clock))
 
     @functools.cached_property
     def settings(self) -> Settings:
@@ -64,6 +66,11 @@ class Runtime:
         return StoredRecords(self)
 
     @property
+    def questions(self) -> Questions:
+        """What asks PostgreSQL for whoever cannot wait for it without a bound."""
+        return self._questions.get()
+
+    @property
     def prices(self) -> PriceCache:
         """The price book, renewed every `billing_price_refresh_seconds`."""
         return self._prices.get()
@@ -81,7 +88,7 @@ class Runtime:
             self._redis.made.close()
         if self._publisher.made is not None:
             self._publisher.made.close()
-        for holder in (self._engine, self._redis, self._buckets, self._prices, self._publisher):
+        for holder in (self._engine, self._redis, self._buckets, self._prices, self._publisher, self._questions):
             holder.forget()
 
     def _make_buckets(self) -> Buckets:
