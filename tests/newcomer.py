@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ _STAYS: Final = ("cd ", "export ", "eval ")
 #: What looks at books that are written a moment after the work: one looks again.
 _LOOKS: Final = (" usage ", " balance ", " reconcile")
 _JOB: Final = re.compile(r"%(\d+)")
+#: How a job ends that is asked to: well, or, after it has put everything away, by the very signal.
+_STOPPED: Final = (0, 128 + signal.SIGTERM)
 
 
 class Newcomer:
@@ -35,7 +38,7 @@ class Newcomer:
         for step in typed(page):
             if step.command.startswith("kill "):
                 for number in dict.fromkeys(_JOB.findall(step.command)):
-                    assert self._jobs[int(number) - 1].stop(60) == 0, step.command
+                    assert self._jobs[int(number) - 1].stop(60) in _STOPPED, step.command
             elif step.command.endswith(" &"):
                 self._begin(step)
             else:

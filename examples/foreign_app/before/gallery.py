@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import celery
 
@@ -24,7 +24,7 @@ class Config:
     broker_url = os.environ["GALLERY_BROKER_URL"]
     result_backend = os.environ["GALLERY_RESULT_URL"]
     task_default_queue = "darkroom"
-    task_routes = (("gallery.frame", {"queue": "frames"}),)
+    task_routes: ClassVar = {"gallery.frame": {"queue": "frames"}}
     broker_connection_retry_on_startup = True
 
 
