@@ -43,14 +43,16 @@ def asking(*names: str) -> list[str]:
 @pytest.fixture
 def runtime(fleet: Fleet) -> Iterator[Runtime]:
     """Return this very process' own runtime, which waits for PostgreSQL for two seconds."""
-    runtime = attachment_of(fleet.app).runtime
+    lifecycle, runtime = attachment_of(fleet.app).lifecycle, attachment_of(fleet.app).runtime
     vars(runtime)["settings"] = dataclasses.replace(fleet.settings, database_timeout_seconds=2)
     yield runtime
+    lifecycle.close()
     wait_until(lambda: not asking(), "what waited for PostgreSQL has its answer")
     pool = runtime.engine.pool
     assert isinstance(pool, sqlalchemy.QueuePool)
-    assert pool.checkedout() == 0
-    attachment_of(fleet.app).lifecycle.close()
+    assert pool.checkedout() == 0, "a question has kept its connection"
+    for run in list(lifecycle.renewal._runs.values()):
+        lifecycle.renewal.remove(run)
     runtime.close()
     gc.collect()
 
