@@ -6,7 +6,7 @@ import collections
 import contextlib
 import random
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import psutil
 
@@ -32,22 +32,26 @@ class Killer:
             if name not in self._workers or not self._workers[name].running:
                 self._workers[name] = self._fleet.start(name, children=self._children)
 
-    def kill(self) -> None:
-        """Kill one process that runs, and start the workers again that are dead. A worker replaces its children."""
-        kind, process = self._random.choice(self._victims())
+    def kill(self) -> bool:
+        """Kill one process, as often a worker as a child, and start the workers again that are dead.
+
+        Workers that are still starting are spared, so that each death hits the work; returns whether somebody died.
+        """
+        self.revive()
+        at_work = [(worker, children) for worker, children in self._running() if children]
+        if not at_work:
+            return False
+        kind = self._random.choice(("worker", "child"))
+        worker, children = self._random.choice(at_work)
         with contextlib.suppress(psutil.NoSuchProcess):
-            process.send_signal(signal.SIGKILL)
+            (worker if kind == "worker" else self._random.choice(children)).send_signal(signal.SIGKILL)
             self.killed[kind] += 1
         self.revive()
+        return True
 
-    def _victims(self) -> Sequence[tuple[str, psutil.Process]]:
-        return list(self._running())
-
-    def _running(self) -> Iterator[tuple[str, psutil.Process]]:
+    def _running(self) -> Iterator[tuple[psutil.Process, list[psutil.Process]]]:
         for name in self.names:
-            if not self._workers[name].running:
-                continue
             with contextlib.suppress(psutil.NoSuchProcess):
-                worker = psutil.Process(self._workers[name].child_pid)
-                found = [("worker", worker), *(("child", child) for child in worker.children())]
-                yield from found
+                if self._workers[name].running:
+                    worker = psutil.Process(self._workers[name].child_pid)
+                    yield worker, worker.children()
