@@ -2,7 +2,7 @@
 # can be had without a question. PYTHON=… chooses the interpreter.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test lint matrix loss operations simulate bench reconciler lock clean rabbitmq servers
+.PHONY: help demo up test lint matrix loss kills operations simulate bench reconciler lock clean rabbitmq servers
 
 export PYTHON
 BIN := .venv/bin
@@ -32,6 +32,9 @@ matrix: .venv-5.6/.installed servers ## Run all tests with the other Celery vers
 
 loss: .venv/.installed servers ## Lose billing's Redis under 10,000 clients and 1,000 open holds, and count every credit
 	@LOSS_SIZE=full exec $(BIN)/python -m pytest -s tests/chaos/test_lost_redis.py $(ARGS)
+
+kills: .venv/.installed servers ## Kill a random worker or child each second under 10,000 tasks, and count every credit (SEED=)
+	@KILLS_SIZE=full KILLS_SEED=$(SEED) exec $(BIN)/python -m pytest -s tests/chaos/test_killed_processes.py $(ARGS)
 
 operations: .venv/.installed ## Compare buckets with their twin over random operations (OPERATIONS=1000000 SEED= PROCESSES=2, ARGS=--faults)
 	@exec $(BIN)/python -m tests.contract.walking --operations $(or $(OPERATIONS),1000000) \

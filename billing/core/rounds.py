@@ -39,8 +39,8 @@ class Rounds:
         #: The shards at which somebody was silent or refused: others of their nodes come first.
         self._last: set[int] = set()
 
-    def visit(self, shards: Iterable[int], work: Callable[[int], int]) -> int:
-        """Do the work of each shard; return the sum of what it returned.
+    def visit(self, shards: Iterable[int], work: Callable[[int], int | None]) -> int:
+        """Do the work of each shard; return the sum of what it returned. None: it asked nobody.
 
         `Unreachable` leaves out the node's other shards, `Refusing` the shard alone. Raises the first of them if no
         shard answered.
@@ -54,7 +54,7 @@ class Rounds:
             if node in left_out:
                 continue
             try:
-                done += work(shard)
+                found = work(shard)
             except Unreachable as error:
                 first = first or error
                 self._last.add(shard)
@@ -65,7 +65,9 @@ class Rounds:
                 if len(left_out) == SILENT_MAX:
                     break
             else:
-                answered = True
+                if found is None:
+                    continue
+                done, answered = done + found, True
                 self._silent.pop(node, None)
                 self._last.discard(shard)
         if first is not None and not answered:

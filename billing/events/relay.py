@@ -2,7 +2,7 @@
 
 It is the second chance of every event: a worker that died between settle and publish, a broker that was away. Events
 of one shard keep their order. On a transport without confirms an entry is published again once a minute until the
-consumer, having committed its row, removes it.
+consumer, having committed its row, removes it. A usage queue that takes nothing keeps back its own shards alone (L10).
 """
 
 from __future__ import annotations
@@ -28,18 +28,17 @@ logger = logging.getLogger(__name__)
 AGAIN_SECONDS: Final = 60.0
 #: Turns of one shard in one sweep: without them a shard would be relayed at one batch a second (L9).
 TURNS_MAX: Final = 20
+#: Usage queues that took nothing, after which a sweep ends: each may cost the bound of a publish (L9). They come last
+#: in the next sweep.
+FAILURES_MAX: Final = 2
 #: Without confirms: entries whose last publish is remembered; one that is forgotten is only published sooner (L9).
 REMEMBERED_MAX: Final = 100_000
 
 Entry = tuple[int, str]
 
 
-class _BrokerAwayError(Exception):
-    """A publish failed: no other shard's would do better."""
-
-    def __init__(self, confirmed: int) -> None:
-        super().__init__(confirmed)
-        self.confirmed = confirmed
+class _EnoughError(Exception):
+    """So many queues took nothing in this sweep that it ends."""
 
 
 class Outbox(Protocol):
@@ -80,30 +79,43 @@ class Relay:
         after_seconds = 0.0 if settings.publish == "relay" else settings.relay_after_seconds
         self._older_than_ms = round(after_seconds * 1_000)
         self._rounds = Rounds(buckets.node_of, clock)
-        self._next_shard = 0
+        #: By usage queue that took nothing the last time, the shard at which it stopped; the one that is to be tried
+        #: last at the end.
+        self._stopped: dict[int, int] = {}
 
     def sweep(self) -> int:
         """Publish what waits, a batch of each shard in turn, within a bound; return how many events were published.
 
         Shards that gave a full batch get another turn, so that a busy one is drained and holds up no other (L10). The
-        first publish that fails ends the sweep, and the next sweep begins with that shard. A node that does not answer
-        is left out, and asked again after a pause of its own; raises `Unreachable` when none answers.
+        first publish that fails leaves out the shards of its usage queue; the next sweep tries this queue last, from
+        that shard on. A node that does not answer is left out, and asked again after a pause of its own; raises
+        `Unreachable` when none answers.
         """
-        shards = self._settings.shards
-        waiting = [(self._next_shard + step) % shards for step in range(shards)]
+        waiting = self._in_order()
         counts: dict[int, int] = {}
+        failed: set[int] = set()
         published = 0
 
-        def turn(shard: int) -> int:
-            counts[shard] = self._sweep_shard(shard)
+        def turn(shard: int) -> int | None:
+            queue = queue_of(shard, self._settings.usage_queues)
+            if queue in failed:
+                return None
+            try:
+                counts[shard] = self._sweep_shard(shard)
+            except PartlyPublished as error:
+                counts[shard] = error.confirmed
+                failed.add(queue)
+                self._note_stop(queue, shard, error)
+                if len(failed) == FAILURES_MAX:
+                    raise _EnoughError from error
             return counts[shard]
 
         for number in range(TURNS_MAX):
             counts.clear()
             try:
                 self._rounds.visit(waiting, turn)
-            except _BrokerAwayError as stopped:
-                return published + sum(counts.values()) + stopped.confirmed
+            except _EnoughError:
+                return published + sum(counts.values())
             except Unreachable:
                 if not number:
                     raise
@@ -113,14 +125,27 @@ class Relay:
                 break
         return published
 
+    def _in_order(self) -> list[int]:
+        """Return all shards, last those whose queue took nothing, and of each such queue from where it stopped."""
+        queues, shards = self._settings.usage_queues, range(self._settings.shards)
+        order = [shard for shard in shards if queue_of(shard, queues) not in self._stopped]
+        for queue, stopped in self._stopped.items():
+            own = [shard for shard in shards if queue_of(shard, queues) == queue]
+            at = own.index(stopped)
+            order += own[at:] + own[:at]
+        return order
+
+    def _note_stop(self, queue: int, shard: int, error: PartlyPublished) -> None:
+        self._stopped.pop(queue, None)
+        self._stopped[queue] = shard
+        logger.warning("billing: the relay leaves usage queue %d at shard %d: %s", queue, shard, error)
+
     def _sweep_shard(self, shard: int) -> int:
-        """Publish a batch of a shard. Raises `Unreachable` of its Redis, and `_BrokerAwayError`."""
+        """Publish a batch of a shard. Raises `PartlyPublished`, and `Unreachable` of its Redis."""
         try:
             return self._published(shard)
-        except PartlyPublished as error:
-            self._next_shard = shard
-            logger.warning("billing: the relay stops at shard %d: %s", shard, error)
-            raise _BrokerAwayError(error.confirmed) from error
+        except PartlyPublished:
+            raise
         except Unreachable as error:
             logger.warning("billing: shard %d is not relayed: %s", shard, error)
             raise
@@ -132,11 +157,13 @@ class Relay:
         if not entries:
             return 0
         messages = [Outgoing(body=entry.event, shard=shard, entry_id=entry.entry_id) for entry in entries]
+        queue = queue_of(shard, self._settings.usage_queues)
         try:
-            self._publisher.publish_batch(queue_of(shard, self._settings.usage_queues), messages)
+            self._publisher.publish_batch(queue, messages)
         except PartlyPublished as error:
             self._forget(shard, entries[: error.confirmed])
             raise
+        self._stopped.pop(queue, None)
         self._forget(shard, entries)
         return len(entries)
 

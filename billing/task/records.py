@@ -81,29 +81,42 @@ class StoredRecords:
 
         A known client whose bucket is missing, or is not one that billing wrote, has lost it: its shard is rebuilt, and
         the task waits (L6). While a shard is known to come back, PostgreSQL is not asked with each delivery that is put
-        off: a client that it does not know is refused once the shard is open.
+        off: a client that it does not know is refused once the shard is open. It is waited for within
+        `billing_database_timeout_seconds`, also where it stands still (L9).
         """
         settings, coming_back = self._runtime.settings, self._runtime.coming_back
         computed = shard_of(client_id, settings.shards)
         if not missing and computed in coming_back:
             return _recovering(client_id)
+
+        def answered() -> BillingError:
+            why = self._why(client_id, missing=missing, corrupt=corrupt)
+            if isinstance(why, Recovering):
+                coming_back.add(computed)
+            return why
+
         try:
-            with postgres.reaching(settings), self._runtime.engine.begin() as connection:
-                shard = get_client(connection, client_id).shard
-                if shard != computed:
-                    on = f"on shard {computed}, the catalog has it on {shard}"
-                    rule = f"puts client {client_id!r} {on}: it was changed"
-                    return InvalidValue("billing_shards", settings.shards, rule)
-                if missing:
-                    reason = f"the bucket of client {client_id} is {'corrupt' if corrupt else 'missing'}"
-                    request_rebuild(connection, shard, reason)
-            if corrupt:
-                tell_corruption(self._runtime, client_id)
+            return self._runtime.questions.ask(answered, seconds=settings.database_timeout_seconds)
         except UnknownClient as unknown:
             return unknown
         except (Unreachable, SQLAlchemyError) as error:
             return Recovering(f"client {client_id!r}: has no bucket, and the catalog does not answer: {error}")
-        coming_back.add(computed)
+
+    def _why(self, client_id: str, *, missing: bool, corrupt: bool) -> BillingError:
+        """Return what PostgreSQL says; a bucket that is missing is wanted back. Raises `UnknownClient`."""
+        settings = self._runtime.settings
+        computed = shard_of(client_id, settings.shards)
+        with postgres.reaching(settings), self._runtime.engine.begin() as connection:
+            shard = get_client(connection, client_id).shard
+            if shard != computed:
+                on = f"on shard {computed}, the catalog has it on {shard}"
+                rule = f"puts client {client_id!r} {on}: it was changed"
+                return InvalidValue("billing_shards", settings.shards, rule)
+            if missing:
+                reason = f"the bucket of client {client_id} is {'corrupt' if corrupt else 'missing'}"
+                request_rebuild(connection, shard, reason)
+        if corrupt:
+            tell_corruption(self._runtime, client_id)
         return _recovering(client_id)
 
     def _client(self, client_id: str) -> Client:

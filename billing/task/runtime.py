@@ -22,6 +22,7 @@ from billing.credits.options import options_of
 from billing.credits.verbs import Verbs
 from billing.events.publisher import Publisher
 from billing.task.coming_back import ComingBack
+from billing.task.questions import Questions
 from billing.task.wait_queues import WaitQueues
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Runtime:
         self._prices = PerProcess(self._make_prices)
         self._publisher = PerProcess(lambda: Publisher(self.settings))
         self._wait_queues = PerProcess(lambda: WaitQueues(self.settings))
+        self._questions = PerProcess(lambda: Questions(self.clock))
 
     @functools.cached_property
     def settings(self) -> Settings:
@@ -78,6 +80,11 @@ class Runtime:
         return StoredRecords(self)
 
     @property
+    def questions(self) -> Questions:
+        """What asks PostgreSQL for whoever cannot wait for it without a bound."""
+        return self._questions.get()
+
+    @property
     def prices(self) -> PriceCache:
         """The price book, renewed every `billing_price_refresh_seconds`."""
         return self._prices.get()
@@ -102,7 +109,10 @@ class Runtime:
             self._publisher.made.close()
         if self._wait_queues.made is not None:
             self._wait_queues.made.close()
-        for holder in (self._engine, self._redis, self._buckets, self._prices, self._publisher, self._wait_queues):
+        for holder in (
+            *(self._engine, self._redis, self._buckets, self._prices),
+            *(self._publisher, self._questions, self._wait_queues),
+        ):
             holder.forget()
 
     def _make_engine(self) -> sqlalchemy.Engine:

@@ -22,8 +22,9 @@ from tests.integration.market import Market
 from tests.integration.recovering import Business, business_on
 from tests.integration.topping_up import HOOK, opened
 from tests.terminal import bare, shop, terminal
+from tests.wheels import wheel, wheel_environment
 
-__all__ = ["bare", "shop", "terminal"]
+__all__ = ["bare", "shop", "terminal", "wheel", "wheel_environment"]
 
 TEMPLATE = "test_template"
 

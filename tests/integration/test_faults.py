@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
-import psutil
 import pytest
 import redis
 
@@ -13,6 +9,7 @@ from billing.core.errors import Recovering
 from billing.embedded.stack import Stack
 from tests.fleet.harness import Fleet
 from tests.fleet.tasks import noted
+from tests.hanging import hanging
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -142,19 +139,6 @@ def test_tasks_finish_while_rabbitmq_takes_no_events(fleet: Fleet, stack: Stack)
     wait_until(lambda: not any(fleet.buckets.outbox_depth(shard) for shard in range(4)), "the outboxes are empty")
     balance = fleet.balance("acme")
     assert (balance.spent, balance.held) == (10, 0)
-
-
-@contextlib.contextmanager
-def hanging(pid: int) -> Iterator[None]:
-    """Stop a server and everything below it, so that it holds its connections and answers nothing."""
-    processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    for process in processes:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.resume()
 
 
 def test_events_wait_in_rabbitmq_while_postgresql_is_away(fleet: Fleet, stack: Stack) -> None:

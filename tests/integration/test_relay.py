@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -15,6 +16,7 @@ from billing.core.settings import Settings
 from billing.core.shards import shard_of
 from billing.credits.buckets import Buckets
 from billing.credits.values import Settlement, SettleOutcome
+from billing.embedded.rabbitmq import RabbitMQ
 from billing.events import topology
 from billing.events.links import Outgoing
 from billing.events.publisher import PAUSE_SECONDS_MAX, Publisher
@@ -23,6 +25,7 @@ from billing.events.usage_event import EventHead, UsageEvent, UsageLine, encode_
 from billing.fulfillment.decoder import decode
 from tests.amqp import MovedClock, channel_of, messages, settings_for, waiting
 from tests.proxy import in_front_of
+from tests.waiting import wait_until
 
 CLIENTS = ("ada", "bob", "cleo", "dan", "eve")
 
@@ -145,6 +148,51 @@ def test_given_the_broker_is_away_then_the_sweep_stops_and_loses_nothing(
         assert relay.sweep() == len(CLIENTS)
         assert depth(settings, buckets) == 0
         assert sorted(event.client_id for event in published(settings)) == sorted(CLIENTS)
+
+
+def test_given_a_queue_that_rejects_then_the_others_are_relayed_and_it_loses_nothing(
+    broker_url: str, rabbitmq: RabbitMQ, redis_url: str, cleanup: ExitStack
+) -> None:
+    """L10: a full queue whose consumer is away keeps back its own events alone, until it takes some again."""
+    clock = MovedClock()
+    settings = settings_for(broker_url, redis_url=redis_url, publish="relay", usage_queues=4, relay_batch=5)
+    buckets = buckets_of(settings, cleanup)
+    shards = {client_id: shard_of(client_id, settings.shards) for client_id in CLIENTS}
+    # The first of the queues that have something: all others come after it.
+    full = min(shards.values())
+    kept = [client_id for client_id, shard in shards.items() if shard == full]
+    assert len(kept) < len(CLIENTS)
+    for number in range(12):
+        for client_id in CLIENTS:
+            settle(buckets, client_id, number)
+    relay = Relay(settings, buckets, publisher_of(settings, cleanup, clock), clock)
+
+    host = urlsplit(broker_url).path.removeprefix("/")
+    policy = f'<<"{host}">>, <<"full">>'
+    limit = '[{<<"max-length">>, 1}, {<<"overflow">>, <<"reject-publish">>}]'
+    pattern = f'<<"^{topology.queue_name(settings, full).replace(".", "[.]")}$">>'
+    rabbitmq._call(f'ok = rabbit_policy:set({policy}, {pattern}, {limit}, 0, <<"queues">>, <<"test">>)')
+
+    others = {shard for shard in shards.values() if shard != full}
+
+    def others_are_relayed() -> bool:
+        relay.sweep()
+        return not any(buckets.outbox_depth(shard) for shard in others)
+
+    wait_until(others_are_relayed, "every other queue has its events")
+    assert buckets.outbox_depth(full) > 0
+    rabbitmq._call(f'ok = rabbit_policy:delete({policy}, <<"test">>)')
+
+    def relayed() -> bool:
+        clock.move(PAUSE_SECONDS_MAX)
+        relay.sweep()
+        return depth(settings, buckets) == 0
+
+    wait_until(relayed, "the queue takes events again")
+    events = published(settings)
+    for client_id in CLIENTS:
+        numbers = [event.correlation_id for event in events if event.client_id == client_id]
+        assert list(dict.fromkeys(numbers)) == [str(number) for number in range(12)]
 
 
 def test_given_a_failure_in_the_middle_of_a_shard_then_what_was_confirmed_is_removed_and_no_more(

@@ -17,6 +17,7 @@ from billing.core.errors import Cancelled, InsufficientCredits, ParkedTooLong
 from billing.core.settings import Settings
 from billing.parking.message import PARKED, from_text, handed_over, kept_headers, parked_times, to_text
 from billing.task.park import Parked, delivery_of, park_delivery
+from billing.task.runtime import Runtime
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 EXHAUSTED = InsufficientCredits("acme", "unit", 10, 5)
@@ -107,7 +108,7 @@ def test_what_is_handed_over_says_how_often_it_was_parked_and_expires_when_its_s
 def test_an_eager_call_fails_as_without_parking(task: Any) -> None:
     task.push_request(id="one", is_eager=True)
     with pytest.raises(InsufficientCredits):
-        park_delivery(task, ["acme"], {}, EXHAUSTED, Settings())
+        park_delivery(task, ["acme"], {}, EXHAUSTED, Runtime(Settings))
     task.pop_request()
 
 

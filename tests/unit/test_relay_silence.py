@@ -1,4 +1,4 @@
-"""Shards whose Redis does not answer, as on a dead node of a cluster, hold up the relay of no other shard (L10)."""
+"""Shards whose Redis does not answer, and usage queues that take nothing, hold up the relay of no other (L10)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from billing.core.settings import Settings
 from billing.credits.values import OutboxEntry
 from billing.events.links import Outgoing
 from billing.events.publisher import PartlyPublished
-from billing.events.relay import Relay
+from billing.events.relay import FAILURES_MAX, Relay
 
-SHARDS = 64
+SHARDS, QUEUES = 64, 4
 
 
 class Outboxes:
@@ -46,10 +46,21 @@ class Outboxes:
 
 
 class Published:
-    """A broker that takes everything."""
+    """A broker; some queues are stuck, and take no more than the next so many events."""
+
+    def __init__(self) -> None:
+        self.stuck: dict[int, int] = {}
+        self.refused: list[int] = []
 
     def publish_batch(self, queue_number: int, messages: Sequence[Outgoing]) -> None:
-        """Confirm."""
+        """Confirm, or refuse."""
+        left = self.stuck.get(queue_number, len(messages))
+        if left < len(messages):
+            self.refused.append(messages[0].shard)
+            self.stuck[queue_number] = 0
+            raise PartlyPublished("billing_broker_url: it refused the message", confirmed=left)
+        if queue_number in self.stuck:
+            self.stuck[queue_number] -= len(messages)
 
 
 def test_l10_one_dead_shard_is_left_out_and_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -79,22 +90,52 @@ def test_l10_a_dead_third_of_the_shards_starves_no_other() -> None:
         assert sweeps <= SHARDS
 
 
-def test_l10_a_broker_that_stops_is_no_silence_of_redis(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Given a publish that fails, then the sweep ends, and the next begins with that shard and goes through all."""
+def test_l10_a_queue_that_takes_nothing_keeps_back_its_own_shards_alone() -> None:
+    """Given a queue that is full or gone, then every other is drained in the same sweep, and it is asked once.
+
+    In the next sweep it comes last, and once it takes events again they are all published.
+    """
     outboxes, published = Outboxes(set()), Published()
-    relay = Relay(Settings(shards=SHARDS), outboxes, published, SystemClock())
+    relay = Relay(Settings(shards=SHARDS, usage_queues=QUEUES), outboxes, published, SystemClock())
+    published.stuck[1] = 0
+    assert relay.sweep() == SHARDS - SHARDS // QUEUES
+    assert published.refused == [1]
+    assert [shard for shard, count in outboxes.waiting.items() if count] == [*range(1, SHARDS, QUEUES)]
+    assert not {shard for shard in outboxes.asked if shard % QUEUES == 1} - {1}, "its other shards are not even read"
 
-    def stop(_queue: int, messages: Sequence[Outgoing]) -> None:
-        if messages[0].shard == 5:
-            message = "billing_broker_url: the broker blocks"
-            raise PartlyPublished(message)
-
-    monkeypatch.setattr(published, "publish_batch", stop)
-    assert relay.sweep() == 5
-    monkeypatch.undo()
+    outboxes.waiting = dict.fromkeys(range(SHARDS), 1)
     outboxes.asked.clear()
-    assert relay.sweep() == SHARDS - 5
-    assert outboxes.asked == [*range(5, SHARDS), *range(5)]
+    assert relay.sweep() == SHARDS - SHARDS // QUEUES
+    assert outboxes.asked.index(1) == len(outboxes.asked) - 1
+    published.stuck.clear()
+    assert relay.sweep() == SHARDS // QUEUES
+
+
+def test_l10_a_queue_that_takes_a_little_at_a_time_takes_of_each_of_its_shards() -> None:
+    """Given a queue that is full after three events, then a sweep begins where the last one stopped: none starves."""
+    outboxes, published = Outboxes(set()), Published()
+    relay = Relay(Settings(shards=SHARDS, usage_queues=QUEUES), outboxes, published, SystemClock())
+    outboxes.waiting = {shard: int(shard % QUEUES == 1) for shard in range(SHARDS)}
+    for _ in range(6):
+        published.stuck[1] = 3
+        assert 2 <= relay.sweep() <= 3
+        # The client of the queue's first shard is busy.
+        outboxes.waiting[1] = 1
+    assert [shard for shard, count in outboxes.waiting.items() if count] == [1]
+
+
+def test_l9_a_broker_that_is_away_costs_two_failures_and_each_queue_has_its_turn() -> None:
+    """Given a broker that takes nothing, then a sweep ends after a bound, the next one begins with the others."""
+    outboxes, published = Outboxes(set()), Published()
+    relay = Relay(Settings(shards=SHARDS, usage_queues=QUEUES), outboxes, published, SystemClock())
+    published.stuck = dict.fromkeys(range(QUEUES), 0)
+    for expected in ([0, 1], [2, 3], [0, 1]):
+        published.refused.clear()
+        assert relay.sweep() == 0
+        assert published.refused == expected
+        assert len(expected) == FAILURES_MAX
+    published.stuck.clear()
+    assert relay.sweep() == SHARDS
 
 
 def test_l9_a_redis_that_is_dead_altogether_costs_a_few_waits() -> None:

@@ -146,3 +146,15 @@ def test_what_is_no_silence_ends_the_round(fleet: Fleet) -> None:
     with pytest.raises(Recovering):
         fleet.rounds.visit(SHARDS, surprised)
     assert fleet.asked == [0]
+
+
+def test_a_shard_that_asked_nobody_says_nothing_of_its_node(fleet: Fleet) -> None:
+    """Given a silent node, when the work at its shards asks nobody, then the node still counts as silent."""
+    fleet.silent = {"node 0"}
+    fleet.round()
+    fleet.round()
+    silent = dict(fleet.rounds._silent)
+    assert silent
+    fleet.now += 60
+    assert fleet.rounds.visit(SHARDS, lambda _: None) == 0
+    assert fleet.rounds._silent == silent
