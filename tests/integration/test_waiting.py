@@ -44,7 +44,7 @@ def narrow(running_fleet: Fleet) -> Iterator[str]:
     environment = {
         admissions.VARIABLE: "1",
         "BILLING_EXHAUSTED_WAIT_SECONDS": "60",
-        "BILLING_UNAVAILABLE_RETRY_SECONDS": "2",
+        "BILLING_UNAVAILABLE_RETRY_SECONDS": "1",
     }
     worker = running_fleet.start("narrow", options=("-Q", "narrow"), environment=environment)
     running_fleet.wait_ready("narrow")
