@@ -8,6 +8,7 @@ the broker does not take is given back to it, slowly. Bounds: `waits.py`.
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+import celery
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from celery.utils.log import get_task_logger
 
@@ -96,7 +98,8 @@ def _come_back(
         with suppress(SoftTimeLimitExceeded):
             threading.Event().wait(max(0.0, GIVE_BACK_SECONDS - (runtime.clock.monotonic() - began)))
         raise Reject(str(error), requeue=True) from error
-    logger.warning("billing: task %s waits %.1f s: %s", request.id, seconds, reason)
+    level = logging.INFO if isinstance(reason, InsufficientCredits) else logging.WARNING
+    logger.log(level, "billing: task %s waits %.1f s: %s", request.id, seconds, reason)
     raise Ignore(str(reason)) from reason
 
 
@@ -105,7 +108,9 @@ def _count_down(
 ) -> None:
     request, (args, kwargs) = task.request, call
     again = task.signature_from_request(request, tuple(args), dict(kwargs), countdown=seconds, retries=request.retries)
-    again.apply_async(headers=without_waits(request.headers or {}) | waits.headers())
+    options = {**again.options, "headers": without_waits(request.headers or {}) | waits.headers()}
+    # Celery's own: a task's `apply_async` is for submissions, and may refuse what this is about.
+    celery.Task.apply_async(task, again.args, again.kwargs, **options)
 
 
 def seconds_until(retry: object, now: datetime) -> float:

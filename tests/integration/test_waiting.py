@@ -44,7 +44,7 @@ def narrow(running_fleet: Fleet) -> Iterator[str]:
     environment = {
         admissions.VARIABLE: "1",
         "BILLING_EXHAUSTED_WAIT_SECONDS": "60",
-        "BILLING_UNAVAILABLE_RETRY_SECONDS": "2",
+        "BILLING_UNAVAILABLE_RETRY_SECONDS": "4",
     }
     worker = running_fleet.start("narrow", options=("-Q", "narrow"), environment=environment)
     running_fleet.wait_ready("narrow")
@@ -276,8 +276,7 @@ def test_while_redis_recovers_nothing_waits_in_a_worker(fleet: Fleet, narrow: st
     url = fleet.settings.broker_url
     with closed(fleet, shard):
         results = [task(fleet, "patient", "juniper", number, queue=narrow).apply_async() for number in range(100)]
-        wait_until(lambda: all(deliveries(fleet.directory, result.id) for result in results), "all were put off")
-        wait_until(lambda: waiting(url, narrow) + sum(ready(url, narrow)) == 100, "all are in RabbitMQ")
+        wait_until(lambda: waiting(url, narrow) == 100, "all of them wait in RabbitMQ")
         inspect = fleet.app.control.inspect(["narrow@test"], timeout=60)
         assert inspect.scheduled() == {"narrow@test": []}
     assert sorted(result.get(timeout=120) for result in results) == list(range(100))

@@ -20,7 +20,7 @@ from billing.task.again import Again
 from billing.task.exhausted import answer_exhausted
 from billing.task.putting_off import GIVE_BACK_SECONDS, forget_waits, put_off
 from billing.task.runtime import Runtime
-from billing.task.waits import WAITS_MAX
+from billing.task.waits import WAITS_MAX, Waits
 from tests.amqp import START, MovedClock
 
 EXHAUSTED = InsufficientCredits("acme", "unit", 10, 5)
@@ -160,6 +160,31 @@ def test_what_the_broker_does_not_take_is_given_back_slowly(
             wait(task, services)
         assert cast("Any", rejected.value).requeue
     assert slept == [GIVE_BACK_SECONDS - 0.5] * 2
+
+
+def test_where_no_queue_hands_over_it_counts_down_past_what_a_submission_may_refuse(
+    task: BillableTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a transport without dead letters, then Celery's countdown, with the counts and the retries so far."""
+    sent: list[dict[str, Any]] = []
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise EXHAUSTED
+
+    def send(name: str, args: Any, kwargs: Any, **options: Any) -> None:
+        assert (name, args, kwargs) == ("work", ("acme",), {})
+        sent.append(options)
+
+    monkeypatch.setattr(type(task), "apply_async", refuse, raising=False)
+    monkeypatch.setattr(task.app, "send_task", send)
+    task.request.properties, task.request.retries = None, 2
+    with pytest.raises(Ignore):
+        exhaust(task, Services(Settings(exhausted_wait_seconds=8.0)))
+
+    (message,) = sent
+    assert (message["task_id"], message["retries"], message["queue"]) == ("one", 2, "tasks")
+    assert 6.0 <= message["countdown"] <= 10.0
+    assert message["headers"] == {"billing_at": 17} | Waits().once_exhausted(NOW).headers()
 
 
 def test_an_admitted_delivery_has_no_counts_any_more(task: BillableTask) -> None:
