@@ -119,9 +119,15 @@ class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class tak
         """Keep billing in front of a hook that is assigned to the task itself, and refuse a wrong option."""
         if name in _FIRST:
             value = functools.partial(_first_then, _FIRST[name], self, value)
-        elif name in OPTIONS and type(self).__bound__:
+        elif name in OPTIONS and type(self).__bound__ and (is_billed(self) or (name == "sku" and value is not None)):
             self.__dict__["_definition"] = self._declared({name: value})
         super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        """Take an option back, as a patch of a test does: the class's counts again."""
+        super().__delattr__(name)
+        if name in _OPTIONS:
+            self.__dict__.pop("_definition", None)
 
     @property
     def definition(self) -> Definition:

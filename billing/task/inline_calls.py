@@ -21,8 +21,8 @@ Check = Callable[[Any, str], None]
 def guard_inline_calls(app: celery.Celery, check: Check) -> None:
     """Have an app's `celery.map` and `celery.starmap` check whose body they call; doing so again changes nothing."""
     for name, call in _CALLS.items():
-        task: Any = app.tasks[name]
-        if not hasattr(task.run, "billing_checks"):
+        task: Any = app.tasks.get(name)
+        if task is not None and not hasattr(task.run, "billing_checks"):
             task.run = _checking(app, task.run, call, check)
 
 

@@ -126,9 +126,4 @@ def current(task: Any) -> Recorder:
 
 
 def _run_of(task: Any) -> Any:
-    """Return the run that a task is executing here, also from a call of itself, as `__call__` with `super()` is."""
-    for request in reversed(task.request_stack.stack if task else ()):
-        run = getattr(request, "billing_run", None)
-        if run is not None or not request.called_directly:
-            return run
-    return None
+    return getattr(task.request, "billing_run", None) if task else None

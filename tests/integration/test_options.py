@@ -75,7 +75,8 @@ def test_what_a_call_says_survives_a_kill_and_a_retry(fleet: Fleet) -> None:
     fleet.client("brook", 100)
 
     sized: Any = fleet.app.tasks["sized"]
-    result = sized.apply_async(("brook", "brook.runs"), billing_quantity=4)
+    most = {SKU: 6, OTHER_SKU: 2}
+    result = sized.apply_async(("brook", "brook.runs"), billing_quantity=4, billing_reserve=most)
 
     assert result.get(timeout=120) == 4
     assert len(noted(fleet.directory, "brook.runs")) == 3

@@ -364,6 +364,41 @@ def test_two_tasks_of_one_class_have_options_of_their_own(app: celery.Celery, tw
         tasks[0].credits = -1
     tasks[0].apply(args=("acme",)).get()
     assert twin.charged("acme") == 24
+    with mock.patch.object(tasks[0], "credits", 2):
+        tasks[0].apply(args=("acme",)).get()
+    assert twin.charged("acme") == 26
+    tasks[0].apply(args=("acme",)).get()
+    assert twin.charged("acme") == 34
+
+
+def test_an_option_of_a_patch_ends_with_it(app: celery.Celery, twin: BillingTwin) -> None:
+    """Given options of the class that are patched on the task, then they count for as long; no patch unbills it."""
+    task = sold(app)
+
+    with mock.patch.object(task, "quantity", 3):
+        task.apply(args=("acme",)).get()
+    task.apply(args=("acme",)).get()
+    with pytest.raises(InvalidValue, match="task sold: sku"):
+        task.sku = None
+
+    assert [event.lines[0].quantity for event in twin.events()] == [3, 1]
+
+
+def test_a_task_without_a_sku_takes_any_option(app: celery.Celery, twin: BillingTwin) -> None:
+    """Given an unbilled task, when options are set on it, then they wait for a SKU, and count once it has one."""
+
+    def body(client_id: str) -> None:
+        """Do nothing."""
+
+    decorate: Any = app.task(shared=False, name="later", base=BillableTask)
+    task = decorate(body)
+    task.quantity = 2
+    task.apply(args=("acme",)).get()
+    assert twin.events() == []
+
+    task.sku = "page"
+    task.apply(args=("acme",)).get()
+    assert twin.charged("acme") == 10
 
 
 def test_a_hook_that_is_set_on_the_bound_class_costs_the_reservation_not_the_charge(

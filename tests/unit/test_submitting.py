@@ -341,11 +341,21 @@ def test_with_a_countdown_an_eta_or_a_retry_the_bucket_is_not_asked(
 
     task.apply_async(("poor",), countdown=5)
     task.apply_async(("poor",), eta=datetime.now(UTC))
-    task.apply_async(("poor",), retries=1, headers={"billing_at": 1})
+    task.apply_async(("poor",), retries=1)
+    task.apply_async(("poor",), headers={"billing_at": 1})
     # A link of a canvas, which Celery publishes when its parent has ended.
     task.apply_async(("poor",), parent_id="parent")
 
-    assert len(published) == 4
+    @app.task(shared=False, name="puts_off", bind=True)
+    def puts_off(self: Any) -> None:
+        # As `replace()` does, and whoever puts off a delivery whose sender has minted nothing.
+        task.apply_async(("poor",), task_id=self.request.id)
+        with pytest.raises(InsufficientCredits):
+            task.apply_async(("poor",))
+
+    puts_off.apply().get()
+
+    assert len(published) == 6
 
 
 def test_l9_a_server_that_is_away_does_not_keep_callers(
