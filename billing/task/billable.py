@@ -126,7 +126,7 @@ class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class tak
     def __delattr__(self, name: str) -> None:
         """Take an option back, as a patch of a test does: the class's counts again."""
         super().__delattr__(name)
-        if name in _OPTIONS:
+        if name in OPTIONS:
             self.__dict__.pop("_definition", None)
 
     @property

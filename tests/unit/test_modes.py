@@ -109,8 +109,8 @@ REASONS: list[tuple[str, Any, dict[str, Any], Callable[[BillingTwin], Any], bool
     ("invalid_value", None, {}, nothing, False),
     ("invalid_value", "no such name", {}, nothing, False),
     ("invalid_value", "poor", {"quantity": lambda client_id, count: -1}, nothing, False),
-    ("error", "poor", {"sku": lambda client_id, count: 1 / 0}, nothing, False),
-    ("error", "poor", {"quantity": lambda client_id, count: count // 0}, nothing, False),
+    ("invalid_value", "poor", {"sku": lambda client_id, count: 1 / 0}, nothing, False),
+    ("invalid_value", "poor", {"quantity": lambda client_id, count: count // 0}, nothing, False),
     ("suspended", "poor", {}, lambda twin: twin.terms("poor", state=ClientState.SUSPENDED), True),
     ("recovering", "poor", {}, lambda twin: twin.runtime.memory.restart(), True),
 ]
