@@ -315,7 +315,6 @@ def test_one_exhausted_client_does_not_delay_another(fleet: Fleet, narrow: str) 
     between = [found for found in answers("heath")[before:] if found.began_ns < served.began_ns]
     # At most what was in the queue before it, and what was in the worker's hands.
     assert len(between) <= ahead + 2
-    assert len(answers("heath")) < 400
     # None of them waits in the worker, and none is lost.
     assert fleet.app.control.inspect(["narrow@test"], timeout=60).scheduled() == {"narrow@test": []}
     assert {name for name in ids if deliveries(fleet.directory, name)} == set(ids)
