@@ -13,7 +13,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from billing.catalog.clients import Client, get_client
 from billing.connections import postgres
-from billing.core.apart import call_apart
 from billing.core.errors import BillingError, ClientInactive, InvalidValue, Recovering, UnknownClient, Unreachable
 from billing.core.shards import shard_of
 from billing.ledger.corruptions import tell_corruption
@@ -68,8 +67,7 @@ class StoredRecords:
 
     def is_charged(self, run_id: uuid.UUID) -> bool:
         """Return whether the usage history has the run."""
-        with postgres.reaching(self._runtime.settings), self._runtime.engine.connect() as connection:
-            return is_charged(connection, run_id)
+        return self._asked(lambda: self._is_charged(run_id))
 
     def told_charges(self, runs: Sequence[tuple[str, uuid.UUID]]) -> set[uuid.UUID]:
         """Return which of these (client, run) the usage history has, their bucket having learned of it."""
@@ -123,16 +121,17 @@ class StoredRecords:
         with postgres.reaching(self._runtime.settings), self._runtime.engine.connect() as connection:
             return get_client(connection, client_id)
 
+    def _is_charged(self, run_id: uuid.UUID) -> bool:
+        with postgres.reaching(self._runtime.settings), self._runtime.engine.connect() as connection:
+            return is_charged(connection, run_id)
+
     def _asked(self, question: Callable[[], T]) -> T:
         """Return an answer, waited for within `billing_database_timeout_seconds`, also where PostgreSQL stands still.
 
         Raises `Unreachable` past the bound (L9).
         """
         seconds = self._runtime.settings.database_timeout_seconds
-        try:
-            return call_apart(question, name="billing-catalog").result(seconds)
-        except TimeoutError:
-            raise Unreachable(f"the catalog: PostgreSQL has not answered within {seconds:g} s") from None
+        return self._runtime.questions.ask(question, seconds=seconds)
 
 
 def _recovering(client_id: str) -> Recovering:
