@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,18 +13,17 @@ import psycopg
 import pytest
 from celery import signals
 from celery.exceptions import TaskRevokedError
-from sqlalchemy import text
 
-from billing import InsufficientCredits, admin
+from billing import InsufficientCredits
 from billing.core.ids import run_id
 from billing.core.shards import shard_of
-from billing.ledger.locks import try_lead_recovery
 from billing.task.again import Again
 from billing.task.wait_queues import WaitQueues
 from billing.task.waits import queue_name
 from tests.fleet import admissions
 from tests.fleet.deliveries import deliveries, ready, waiting
 from tests.fleet.harness import Fleet
+from tests.fleet.poverty import closed, pay, poor, task, wait_for_deliveries
 from tests.fleet.tasks import SKU, noted
 from tests.waiting import wait_until
 
@@ -50,37 +48,6 @@ def narrow(running_fleet: Fleet) -> Iterator[str]:
     running_fleet.wait_ready("narrow")
     yield "narrow"
     worker.stop(60)
-
-
-def task(fleet: Fleet, name: str, *args: Any, **options: Any) -> Any:
-    """Return the signature of a task of the workers."""
-    return fleet.app.signature(name, args=args, immutable=True, options=options)
-
-
-def poor(fleet: Fleet, client_id: str) -> str:
-    """Make a client that cannot pay for a task."""
-    return fleet.client(client_id, 5)
-
-
-def pay(fleet: Fleet, client_id: str, credits: int) -> None:
-    """Grant a client what it lacks."""
-    assert admin.grant(fleet.settings, client_id, credits, key="second")[1]
-
-
-def wait_for_deliveries(fleet: Fleet, task_id: str, count: int) -> list[dict[str, Any]]:
-    """Wait until a task has been delivered so often, and return what each delivery said."""
-    wait_until(lambda: len(deliveries(fleet.directory, task_id)) >= count, f"{count} deliveries of {task_id}")
-    return deliveries(fleet.directory, task_id)
-
-
-@contextmanager
-def closed(fleet: Fleet, shard: int) -> Iterator[None]:
-    """Close a shard, and keep the fleet from rebuilding it until the block is left."""
-    with fleet.runtime.engine.begin() as leader:
-        leader.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-        wait_until(lambda: try_lead_recovery(leader, 0), "nobody else leads a recovery")
-        fleet.buckets.close(shard)
-        yield
 
 
 def test_a_delivery_that_waits_is_the_same_delivery_and_is_charged_once_under_its_first_run_id(fleet: Fleet) -> None:
