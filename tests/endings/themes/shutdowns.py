@@ -1,0 +1,108 @@
+"""A deploy stops the worker, or the worker loses its broker, while the task runs."""
+
+from __future__ import annotations
+
+import signal
+from typing import Final
+
+from tests.endings.cell import Cell, Expected, Looked
+from tests.endings.scene import Scene
+from tests.endings.theme import Theme
+
+
+def warm(scene: Scene) -> Looked:
+    """Stop a worker warm: it waits for the run."""
+    worker = scene.worker(children=1)
+    task_id = scene.send("gated", scene.gate)
+    scene.wait_started()
+    worker.signal(signal.SIGTERM)
+    scene.wait_logged(worker, "Warm shutdown")
+    scene.open_gate()
+    scene.wait(lambda: not worker.running, "the worker has ended")
+    return scene.looked(task_id)
+
+
+def soft_in_time(scene: Scene) -> Looked:
+    """Stop a worker soft: the run ends while it waits."""
+    worker = scene.worker(children=1, configuration={"worker_soft_shutdown_timeout": 20.0})
+    task_id = scene.send("gated", scene.gate)
+    scene.wait_started()
+    worker.signal(signal.SIGQUIT)
+    scene.wait_logged(worker, "Initiating Soft Shutdown")
+    scene.open_gate()
+    scene.successor(worker)
+    return scene.looked(task_id)
+
+
+def soft_too_late(scene: Scene) -> Looked:
+    """Stop a worker soft: the run takes longer than it waits."""
+    worker = scene.worker(children=1, configuration={"worker_soft_shutdown_timeout": 1.0})
+    task_id = scene.send("gated", scene.gate)
+    scene.wait_started()
+    worker.signal(signal.SIGQUIT)
+    scene.successor(worker)
+    scene.wait_started(2)
+    scene.open_gate()
+    return scene.looked(task_id)
+
+
+def cold(scene: Scene) -> Looked:
+    """Stop a worker cold: the run is given up, and another worker takes the message."""
+    worker = scene.worker(children=1)
+    task_id = scene.send("gated", scene.gate)
+    scene.wait_started()
+    worker.signal(signal.SIGQUIT)
+    scene.successor(worker)
+    scene.wait_started(2)
+    scene.open_gate()
+    return scene.looked(task_id)
+
+
+def broker_lost(scene: Scene) -> Looked:
+    """Cut the connection on which the message came."""
+    proxy, url = scene.proxy()
+    scene.worker(environment={"CELERY_BROKER_READ_URL": url})
+    task_id = scene.send("gated", scene.gate)
+    scene.wait_started()
+    proxy.cut()
+    scene.wait_started(2)
+    scene.open_gate()
+    return scene.looked(task_id)
+
+
+THEME: Final = Theme(
+    title="Shutdowns and a lost broker",
+    cells=(
+        Cell(key="warm-shutdown", ending="warm shutdown while it runs", drive=warm, expect=Expected(), alone=True),
+        Cell(
+            key="soft-shutdown",
+            ending="soft shutdown, and it ends in time",
+            drive=soft_in_time,
+            expect=Expected(),
+            alone=True,
+        ),
+        Cell(
+            key="soft-shutdown-late",
+            ending="soft shutdown, and it takes too long: another worker takes the message",
+            drive=soft_too_late,
+            expect=Expected(),
+            alone=True,
+        ),
+        Cell(
+            key="cold-shutdown",
+            ending="cold shutdown: another worker takes the message",
+            drive=cold,
+            expect=Expected(),
+            alone=True,
+            core=True,
+            quick=True,
+        ),
+        Cell(
+            key="broker-lost",
+            ending="the connection to the broker is lost while it runs, and the run is cancelled",
+            drive=broker_lost,
+            expect=Expected(),
+            alone=True,
+        ),
+    ),
+)
