@@ -20,11 +20,17 @@ class Hold(Enum):
     CHARGED = "charged"
     #: Without success, when the delivery ended.
     RETURNED = "given back at once"
-    #: The first runs of several were charged, others given back: a `replace()`, a group of which one fails.
-    CHARGED_AND_RETURNED = "charged, or given back at once"
+    #: Several runs, or several deliveries of one.
+    CHARGED_AND_RETURNED = "charged; given back at once by what did not succeed"
     LAPSED = "given back within lease + sweep"
     CHARGED_BY_REAPER = "charged within lease + sweep"
+    #: A delivery that is cut short gives its hold back, unless its process is gone before it can.
+    CHARGED_AFTER_CUT = "charged; a delivery that is cut short may give it back"
     CHARGED_AFTER_LAPSE = "given back within lease + sweep; charged when the run succeeds later"
+
+
+#: What may be seen of a hold of which chance has a say.
+EITHER: Final = {Hold.CHARGED_AFTER_CUT: (Hold.CHARGED, Hold.CHARGED_AND_RETURNED)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,6 +104,8 @@ class Cell:
     unfit: Mapping[Pool, str] = dataclasses.field(default_factory=dict)
     #: Runs over the Redis transport too.
     core: bool = False
+    #: What else was measured of it, and is good to know.
+    remark: str = ""
     #: Is of the part that `make test` runs.
     quick: bool = False
 

@@ -36,6 +36,11 @@ class Combination:
         return self.pool == "prefork"
 
     @property
+    def cancels(self) -> bool:
+        """Whether the worker can end a run that goes on."""
+        return self.pool in ("prefork", "gevent")
+
+    @property
     def parallel(self) -> bool:
         """Whether a worker has several runs at a time, and hears remote control while one goes on."""
         return self.pool != "solo"

@@ -35,7 +35,8 @@ class Monitor:
 
     def state_of(self, task_id: str) -> str:
         """Return the state that is shown of a task."""
-        task = self._state.tasks.get(task_id)
+        tasks: Any = self._state.tasks  # type: ignore[attr-defined]  # the stubs lack it
+        task = tasks.get(task_id)
         return UNSEEN if task is None else str(task.state)
 
     def __enter__(self) -> Self:

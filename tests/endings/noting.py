@@ -1,4 +1,4 @@
-"""What becomes of a client's holds is noted by the processes of the fleet: given back, lapsed, charged by the reaper."""
+"""What becomes of a client's holds is noted by the fleet's processes: given back, lapsed, charged by the reaper."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ import psycopg
 from billing.embedded.process import Child
 from tests.endings.cell import Cell, Looked
 from tests.endings.combination import Combination
+from tests.endings.monitor import Monitor
 from tests.endings.worker_options import CONFIGURATION
 from tests.fleet.harness import Fleet
 from tests.fleet.tasks import noted
@@ -28,14 +29,16 @@ _STOP_SECONDS: Final = 20.0
 class Scene:
     """One cell in one place."""
 
-    def __init__(self, fleet: Fleet, place: Combination, cell: Cell, sending: threading.Lock, *, leases: int) -> None:
+    def __init__(
+        self, fleet: Fleet, place: Combination, cell: Cell, monitor: Monitor, sending: threading.Lock, *, leases: int
+    ) -> None:
         self.fleet = fleet
         self.place = place
         self.cell = cell
         #: How many leases a long run must outlive.
         self.leases = leases
         self.settled = threading.Event()
-        self._sending = sending
+        self._monitor, self._sending = monitor, sending
         self._kept: list[Any] = []
         self._workers: list[Child] = []
         self._proxies = contextlib.ExitStack()
@@ -83,13 +86,19 @@ class Scene:
         self,
         *,
         children: int = 2,
+        patient: bool = False,
         configuration: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> Child:
-        """Start a worker of the cell's own and return when it answers."""
+        """Start a worker of the cell's own and return when it answers.
+
+        A patient one's holds outlast the time that the slowest machine needs until a message comes again.
+        """
         assert self.cell.alone
         name = f"{self.cell.key}-{len(self._workers) + 1}"
         more = {CONFIGURATION: json.dumps(configuration or {}), **(environment or {})}
+        if patient:
+            more["BILLING_LEASE_SECONDS"] = "600"
         options = ("-E", "-Q", self.queue)
         child = self.fleet.start(name, children=children, pool=self.place.pool, options=options, environment=more)
         self._workers.append(child)
@@ -99,6 +108,11 @@ class Scene:
     def successor(self, worker: Child) -> Child:
         """Start another worker once one has ended."""
         self.wait(lambda: not worker.running, "the worker has ended")
+        return self.worker()
+
+    def replace(self, worker: Child) -> Child:
+        """Stop a worker that goes on, and start another one."""
+        worker.stop(_STOP_SECONDS)
         return self.worker()
 
     def run(self, module: str, *arguments: str) -> None:
@@ -133,6 +147,10 @@ class Scene:
     def wait_logged(self, worker: Child, text: str) -> None:
         """Wait until a worker has written a text to its log."""
         self.wait(lambda: text in worker.log.read_text(errors="replace"), f"{worker.name} says {text!r}")
+
+    def wait_shown(self, task_id: str, state: str) -> None:
+        """Wait until Flower shows a task in a state."""
+        self.wait(lambda: self._monitor.state_of(task_id) == state, f"Flower shows {state}")
 
     def wait_spent(self, credits_: int) -> None:
         """Wait until the client has spent so much."""

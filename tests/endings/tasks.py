@@ -38,7 +38,10 @@ def add(app: celery.Celery, directory: Path) -> None:
 
 
 def add_kill_points(directory: Path) -> None:
-    """Have a process die by SIGKILL before a step of billing for a client, once, when a file `kill.<step>.<client>` says so."""
+    """Have a process die by SIGKILL before a step of billing for a client, once, when a file asks for it.
+
+    The file is `kill.<step>.<client>`; whoever takes it away dies.
+    """
     for step in ("_settle", "publish", "end"):
         setattr(Lifecycle, step, _dying_for_client(getattr(Lifecycle, step), step, directory))
 
@@ -55,7 +58,6 @@ def _dying_for_client(step: Callable[..., Any], name: str, directory: Path) -> C
         client_id = subject if isinstance(subject, str) else subject.identity.client_id
         return dying(step, directory / f"kill.{name}.{client_id}")(self, subject, *rest)
 
-    setattr(before, "kill_point", True)  # noqa: B010 - a function has no such attribute for the type checker
     return before
 
 
@@ -102,7 +104,11 @@ def _retries(app: celery.Celery, directory: Path) -> None:
     def gives_up(self: BillableTask, client_id: str) -> None:
         raise self.retry(exc=ConnectionError(client_id), countdown=0.1)
 
-    options: dict[str, Any] = {"autoretry_for": (ConnectionError,), "default_retry_delay": 0, "max_retries": 3}
+    options: dict[str, Any] = {
+        "autoretry_for": (ConnectionError,),
+        "retry_kwargs": {"countdown": 0.1},
+        "max_retries": 3,
+    }
 
     @app.task(shared=False, name="comes_through", base=BillableTask, sku=SKU, **options)
     def comes_through(client_id: str) -> int:
@@ -117,11 +123,6 @@ def _retries(app: celery.Celery, directory: Path) -> None:
             note(directory, f"{client_id}.started")
             raise self.retry(countdown=seconds)
         return int(self.request.retries)
-
-    @app.task(shared=False, name="revoked_while_waiting", bind=True, base=BillableTask, sku=SKU)
-    def revoked_while_waiting(self: BillableTask, client_id: str, seconds: float) -> None:
-        self.app.control.revoke(self.request.id)
-        raise self.retry(countdown=seconds)
 
     @app.task(shared=False, name="replaced", bind=True, base=BillableTask, sku=SKU)
     def replaced(self: BillableTask, client_id: str) -> None:

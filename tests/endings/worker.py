@@ -1,5 +1,4 @@
-"""What a worker of the matrix is started with: `celery -A tests.endings.worker`.
-"""
+"""What a worker of the matrix is started with: `celery -A tests.endings.worker`."""
 
 from __future__ import annotations
 

@@ -115,6 +115,7 @@ THEME: Final = Theme(
             ending="returns, its hooks replaced without `super()`",
             drive=sends("decorated"),
             expect=Expected(),
+            quick=True,
         ),
         Cell(
             key="errback",

@@ -74,9 +74,7 @@ THEME: Final = Theme(
             key="chain-broken",
             ending="chain of three whose second raises",
             drive=broken_chain,
-            expect=Expected(
-                rows=(10,), hold=Hold.CHARGED_AND_RETURNED, caller="FAILURE: ValueError", flower="FAILURE"
-            ),
+            expect=Expected(rows=(10,), hold=Hold.CHARGED_AND_RETURNED, caller="FAILURE: ValueError", flower="FAILURE"),
         ),
         Cell(key="group", ending="group of three", drive=in_group, expect=Expected(rows=(10, 10, 10))),
         Cell(key="nested-group", ending="two groups in a group", drive=nested, expect=Expected(rows=(10,) * 4)),
@@ -100,6 +98,7 @@ THEME: Final = Theme(
             ending="a billable task that sends another",
             drive=lambda scene: scene.looked(scene.send("parent")),
             expect=Expected(rows=(10, 10)),
+            quick=True,
         ),
     ),
 )

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from typing import Final
 
+from tests.endings import noting
 from tests.endings.cell import NO_CHILDREN, Cell, Drive, Expected, Hold, Looked, Otherwise, nothing
 from tests.endings.scene import Scene
 from tests.endings.theme import Theme
@@ -15,7 +16,7 @@ def dies(name: str) -> Drive:
     """Return a drive of a task whose first delivery ends its process."""
 
     def drive(scene: Scene) -> Looked:
-        worker = scene.worker()
+        worker = scene.worker(patient=True)
         task_id = scene.send(name)
         if not scene.place.forks:
             scene.successor(worker)
@@ -28,7 +29,7 @@ def killed_before(step: str) -> Drive:
     """Return a drive of a task whose process dies before a step of billing."""
 
     def drive(scene: Scene) -> Looked:
-        worker = scene.worker()
+        worker = scene.worker(patient=not scene.place.forks)
         scene.order_death(step)
         task_id = scene.send("metered", 5, 2)
         if not scene.place.forks:
@@ -42,16 +43,17 @@ def exits(scene: Scene) -> Looked:
     """Have a body call `sys.exit` at its first delivery."""
     worker = scene.worker()
     task_id = scene.send("exits_once")
-    if scene.place.pool == "solo":
-        scene.successor(worker)
+    if not scene.place.forks:
+        scene.wait(lambda: noting.was(scene.fleet.directory, noting.RETURNED, scene.client), "its hold is back")
+        scene.replace(worker)
     return scene.looked(task_id)
 
 
-def gone(then: Callable[[Scene], None]) -> Drive:
+def gone(then: Callable[[Scene], None], *, patient: bool = False) -> Drive:
     """Return a drive of a run whose whole worker is killed, and what follows."""
 
     def drive(scene: Scene) -> Looked:
-        worker = scene.worker(children=1)
+        worker = scene.worker(children=1, patient=patient)
         task_id = scene.send("gated", scene.gate)
         scene.wait_started()
         worker.signal(signal.SIGKILL)
@@ -94,7 +96,8 @@ THEME: Final = Theme(
             key="exit",
             ending="`sys.exit()`; succeeds when it comes again",
             drive=exits,
-            expect=Expected(),
+            expect=Expected(hold=Hold.CHARGED_AND_RETURNED),
+            remark="in the other pools the worker goes on, and keeps the message until it ends",
             alone=True,
         ),
         Cell(
@@ -153,7 +156,7 @@ THEME: Final = Theme(
         Cell(
             key="worker-killed",
             ending="the whole worker is killed; another one takes the message",
-            drive=gone(at_once),
+            drive=gone(at_once, patient=True),
             expect=Expected(),
             alone=True,
             core=True,

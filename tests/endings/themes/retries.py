@@ -11,6 +11,8 @@ from tests.endings.themes.simple import sends
 
 #: Longer than two leases of the fleet.
 _LONG_SECONDS: Final = 8.0
+#: Enough for a worker to hear of a revocation.
+_REVOKED_WITHIN_SECONDS: Final = 15.0
 
 
 def waits_long(scene: Scene) -> Looked:
@@ -22,11 +24,24 @@ def waits_long(scene: Scene) -> Looked:
     return scene.looked(task_id)
 
 
+def revoked_while_it_waits(scene: Scene) -> Looked:
+    """Revoke what waits for its retry."""
+    task_id = scene.send("waits", _REVOKED_WITHIN_SECONDS)
+    scene.wait_shown(task_id, "RETRY")
+    scene.revoke(task_id)
+    return scene.looked(task_id)
+
+
 THEME: Final = Theme(
     title="Retries",
     cells=(
         Cell(
-            key="retry-once", ending="`retry()` once", drive=sends("retries", 1), expect=Expected(), core=True, quick=True
+            key="retry-once",
+            ending="`retry()` once",
+            drive=sends("retries", 1),
+            expect=Expected(),
+            core=True,
+            quick=True,
         ),
         Cell(key="retry-twice", ending="`retry()` twice", drive=sends("retries", 2), expect=Expected()),
         Cell(
@@ -51,7 +66,7 @@ THEME: Final = Theme(
         Cell(
             key="retry-revoked",
             ending="is revoked while it waits for its retry",
-            drive=sends("revoked_while_waiting", _LONG_SECONDS),
+            drive=revoked_while_it_waits,
             expect=nothing("REVOKED: TaskRevokedError", "REVOKED", Hold.LAPSED),
         ),
     ),

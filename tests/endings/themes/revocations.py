@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Final
 
-from tests.endings.cell import Cell, Hold, Looked, Otherwise, nothing
+from tests.endings.cell import Cell, Expected, Hold, Looked, Otherwise, nothing
 from tests.endings.scene import Scene
 from tests.endings.theme import Theme
 
@@ -78,11 +78,11 @@ THEME: Final = Theme(
             key="expired-in-queue",
             ending="expires in the queue (another task of the client is run and charged)",
             drive=expired_in_queue,
-            expect=nothing("PENDING", "not listed"),
+            expect=Expected(caller="PENDING", flower="not listed"),
             otherwise=[
                 Otherwise(
                     brokers=["Redis"],
-                    expect=nothing("REVOKED: TaskRevokedError", "REVOKED"),
+                    expect=Expected(caller="REVOKED: TaskRevokedError", flower="REVOKED"),
                     why="the transport drops no expired message: the worker does",
                 )
             ],
