@@ -36,6 +36,11 @@ class Combination:
         return self.pool == "prefork"
 
     @property
+    def sees_exits(self) -> bool:
+        """Whether a worker is told that a run has called `sys.exit`."""
+        return self.forks and self.version == "5.7"
+
+    @property
     def cancels(self) -> bool:
         """Whether the worker can end a run that goes on."""
         return self.pool in ("prefork", "gevent")

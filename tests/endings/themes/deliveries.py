@@ -30,12 +30,15 @@ def redelivered_while_it_runs(scene: Scene) -> Looked:
     """Lose the connection of a worker that lets its runs go on: the message comes a second time."""
     proxy, url = scene.proxy()
     configuration = {"worker_cancel_long_running_tasks_on_connection_loss": False}
-    scene.worker(configuration=configuration, environment={"CELERY_BROKER_READ_URL": url})
+    worker = scene.worker(configuration=configuration, environment={"CELERY_BROKER_READ_URL": url})
     task_id = scene.send("gated", scene.gate)
     scene.wait_started()
     proxy.cut()
-    scene.wait_started(2)
+    scene.wait(lambda: worker.log.read_text().count(f"[{task_id}] received") == 2, "its message has come again")
+    if scene.place.version == "5.7" or not scene.place.forks:
+        scene.wait_started(2)
     scene.open_gate()
+    scene.wait_started(2)
     return scene.looked(task_id)
 
 
@@ -94,6 +97,7 @@ THEME: Final = Theme(
             ending="redelivered while the first run still lives; both succeed",
             drive=redelivered_while_it_runs,
             expect=Expected(),
+            remark="Celery 5.6 on prefork starts the second when the first has ended",
             unfit=_ONE_AT_A_TIME,
             alone=True,
         ),

@@ -73,6 +73,7 @@ THEME: Final = Theme(
             ending="out of memory under `RLIMIT_AS`: `MemoryError`",
             drive=out_of_memory,
             expect=nothing("FAILURE: MemoryError", "STARTED"),
+            remark="Celery ends the whole worker for it, and the message comes again to the next one",
             alone=True,
         ),
         Cell(

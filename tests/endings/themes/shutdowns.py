@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from typing import Final
 
-from tests.endings.cell import Cell, Drive, Expected, Hold, Looked
+from tests.endings.cell import Cell, Drive, Expected, Hold, Looked, Otherwise, nothing
 from tests.endings.scene import Scene
 from tests.endings.theme import Theme
 
@@ -64,10 +64,19 @@ def broker_lost(scene: Scene) -> Looked:
     task_id = scene.send("gated", scene.gate)
     scene.wait_started()
     proxy.cut()
+    if not scene.place.parallel:
+        # It does not look at its connection before the run has ended.
+        scene.open_gate()
     scene.wait_started(2)
     scene.open_gate()
     return scene.looked(task_id)
 
+
+_SOLO_FAILS: Final = Otherwise(
+    pools=["solo"],
+    expect=nothing("FAILURE: NotImplementedError", "STARTED"),
+    why="the signal's handler runs inside the task: it waits there, and then raises, since the pool cannot cancel",
+)
 
 THEME: Final = Theme(
     title="Shutdowns and a lost broker",
@@ -78,6 +87,7 @@ THEME: Final = Theme(
             ending="soft shutdown, and it ends in time",
             drive=soft_in_time,
             expect=Expected(),
+            otherwise=[_SOLO_FAILS],
             alone=True,
         ),
         Cell(
@@ -85,6 +95,7 @@ THEME: Final = Theme(
             ending="soft shutdown, and it takes too long: another worker takes the message",
             drive=stopped(1.0),
             expect=Expected(hold=Hold.CHARGED_AFTER_CUT),
+            otherwise=[_SOLO_FAILS],
             alone=True,
         ),
         Cell(
@@ -92,6 +103,7 @@ THEME: Final = Theme(
             ending="cold shutdown: another worker takes the message",
             drive=stopped(0.0),
             expect=Expected(hold=Hold.CHARGED_AFTER_CUT),
+            otherwise=[_SOLO_FAILS],
             alone=True,
             core=True,
             quick=True,
