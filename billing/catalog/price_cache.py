@@ -23,8 +23,9 @@ logger = logging.getLogger(__name__)
 #: How long a failed load is remembered before the server is asked again, and how often `renewed` asks at most.
 _PAUSE_SECONDS: Final = 1.0
 #: A load that has not ended after so long is given up, and another may begin. What it left behind is a thread and a
-#: connection of the pool, so the pool's size bounds how many there ever are (L9).
+#: connection, of which there are never more than so many (L9).
 LOAD_SECONDS_MAX: Final = 30.0
+LOADS_MAX: Final = 4
 
 
 class _Load:
@@ -53,6 +54,7 @@ class PriceCache:
         self._copy: tuple[PriceBook, float] | None = None
         self._failure: tuple[Exception, float] | None = None
         self._load: _Load | None = None
+        self._loads = 0
 
     def get(self) -> PriceBook:
         """Return the book, or raise `Unreachable` if no copy that is young enough can be had."""
@@ -91,15 +93,16 @@ class PriceCache:
         raise self._why()
 
     def _begin(self) -> _Load | None:
-        """Return the load that goes on, else begin one; None while a failure is remembered."""
+        """Return the load that goes on, else begin one; None while a failure is remembered, or too many hang."""
         with self._lock:
             now = self._clock.monotonic()
             if self._failure is not None and now - self._failure[1] < _PAUSE_SECONDS:
                 return None
             load = self._load
-            if load is not None and now - load.started < LOAD_SECONDS_MAX:
+            if self._loads >= LOADS_MAX or (load is not None and now - load.started < LOAD_SECONDS_MAX):
                 return load
             load = self._load = _Load(now)
+            self._loads += 1
         threading.Thread(target=self._run, args=(load,), name="billing-prices", daemon=True).start()
         return load
 
@@ -115,6 +118,7 @@ class PriceCache:
                 self._failure = (failure, self._clock.monotonic())
             if self._load is load:
                 self._load = None
+            self._loads -= 1
         load.ended.set()
         if failure is not None:
             logger.warning("billing: the price book could not be renewed: %s", failure)

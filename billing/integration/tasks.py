@@ -6,8 +6,6 @@ from typing import Any, Final
 
 import celery
 
-from billing.connections import postgres
-from billing.schema.partitions import make_partitions
 from billing.task.attachment import attachment_of
 from billing.workload import row_task
 
@@ -51,6 +49,9 @@ def register_tasks(app: celery.Celery) -> None:
 
     def make_months() -> int:
         """Make the usage history's partitions for a year ahead."""
+        from billing.connections import postgres  # noqa: PLC0415 - not for task workers' memory
+        from billing.schema.partitions import make_partitions  # noqa: PLC0415 - the same
+
         runtime = attachment_of(app).runtime
         with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
             return len(make_partitions(connection, runtime.clock.now()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, exists, insert, select, update
 
-from billing.core.errors import InvalidValue
+from billing.core.fleet_numbers import check_numbers
 from billing.core.settings import Settings
 from billing.schema.tables import client, fleet
 
@@ -30,9 +30,4 @@ def check_fleet(connection: Connection, settings: Settings) -> None:
     found = connection.execute(select(fleet.c.shards, fleet.c.usage_queues)).one_or_none()
     if found is None:
         return
-    for key, given, stored in (
-        ("billing_shards", settings.shards, found.shards),
-        ("billing_usage_queues", settings.usage_queues, found.usage_queues),
-    ):
-        if given != stored:
-            raise InvalidValue(key, given, f"must stay {stored}, as the database remembers: clients exist")
+    check_numbers(settings, found.shards, found.usage_queues)

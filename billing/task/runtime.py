@@ -1,19 +1,17 @@
 """What a process needs to bill: settings, buckets, prices, publisher. One per app; connections are made when used.
 
-Nothing connects when a runtime is made, and what is made is made once per process and again after a fork.
+Nothing connects when a runtime is made, and what is made is made once per process and again after a fork. What speaks
+to PostgreSQL is imported when it is first asked: who only submits tasks need not wait for it.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-
-import sqlalchemy
+from typing import TYPE_CHECKING
 
 from billing.catalog.price_book import PriceBook
 from billing.catalog.price_cache import PriceCache
-from billing.catalog.prices import load_price_book
-from billing.connections import postgres
 from billing.connections import redis as redis_connection
 from billing.connections.per_process import PerProcess
 from billing.core.clock import Clock, SystemClock
@@ -23,10 +21,12 @@ from billing.credits.buckets import Buckets
 from billing.credits.options import options_of
 from billing.credits.verbs import Verbs
 from billing.events.publisher import Publisher
-from billing.ledger.corruptions import LOOK_AGAIN_SECONDS, LOOKED_MAX
-from billing.schema.fleet import check_fleet
 from billing.task.coming_back import ComingBack
-from billing.task.records import Records, StoredRecords
+
+if TYPE_CHECKING:
+    import sqlalchemy
+
+    from billing.task.records import Records
 
 
 class Runtime:
@@ -36,8 +36,7 @@ class Runtime:
         self._read_settings = read_settings
         self.clock = clock or SystemClock()
         self.coming_back = ComingBack(self.clock)
-        self.looked = Lately(self.clock, seconds=LOOK_AGAIN_SECONDS, count=LOOKED_MAX)
-        self._engine = PerProcess(lambda: postgres.engine(self.settings))
+        self._engine = PerProcess(self._make_engine)
         self._redis = PerProcess(lambda: redis_connection.connect(self.settings))
         self._buckets = PerProcess(self._make_buckets)
         self._prices = PerProcess(self._make_prices)
@@ -47,6 +46,13 @@ class Runtime:
     def settings(self) -> Settings:
         """The settings, read at first use (a Celery configuration is lazy). Raises `InvalidValue`."""
         return self._read_settings()
+
+    @functools.cached_property
+    def looked(self) -> Lately:
+        """The clients whose corrupt bucket this process has looked at lately."""
+        from billing.ledger.corruptions import LOOK_AGAIN_SECONDS, LOOKED_MAX  # noqa: PLC0415 - with PostgreSQL
+
+        return Lately(self.clock, seconds=LOOK_AGAIN_SECONDS, count=LOOKED_MAX)
 
     @property
     def engine(self) -> sqlalchemy.Engine:
@@ -61,6 +67,8 @@ class Runtime:
     @property
     def records(self) -> Records:
         """What runs ask of PostgreSQL."""
+        from billing.task.records import StoredRecords  # noqa: PLC0415 - with PostgreSQL
+
         return StoredRecords(self)
 
     @property
@@ -84,15 +92,19 @@ class Runtime:
         for holder in (self._engine, self._redis, self._buckets, self._prices, self._publisher):
             holder.forget()
 
+    def _make_engine(self) -> sqlalchemy.Engine:
+        from billing.connections import postgres  # noqa: PLC0415 - with PostgreSQL
+
+        return postgres.engine(self.settings)
+
     def _make_buckets(self) -> Buckets:
         return Buckets(self._redis.get(), **options_of(self.settings))
 
     def _make_prices(self) -> PriceCache:
         def load() -> PriceBook:
-            with postgres.reaching(self.settings), self.engine.connect() as connection:
-                # With the wrong number of shards every client would look as if its bucket were lost.
-                check_fleet(connection, self.settings)
-                return load_price_book(connection)
+            from billing.catalog.price_source import read_price_book  # noqa: PLC0415 - with PostgreSQL
+
+            return read_price_book(self.settings)
 
         return PriceCache(
             load,

@@ -215,6 +215,20 @@ def test_importing_billing_brings_neither_celery_nor_anything_slow() -> None:
     assert ast.literal_eval(python(code)) == []
 
 
+def test_who_submits_billed_tasks_imports_nothing_that_speaks_to_postgresql() -> None:
+    """Given an app that is set up and a task that is declared, then SQLAlchemy and psycopg are not imported."""
+    program = """
+import sys, celery, billing
+app = billing.setup(celery.Celery("shop", broker="memory://"))
+@app.task(base=billing.BillableTask, sku="page", shared=False)
+def capture(client_id): ...
+app.finalize()
+capture.delay("acme")
+print(sorted({"sqlalchemy", "psycopg", "alembic", "rich", "stripe"} & set(sys.modules)))
+"""
+    assert ast.literal_eval(python(program)) == []
+
+
 def test_the_public_names_are_there() -> None:
     """Given the names that others program against, then each is importable in a process of its own, and in `dir`."""
     names = "BillableTask, InsufficientCredits, UsageEvent, setup, usage, admin"

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from billing.catalog.price_book import PriceBook
-from billing.catalog.price_cache import LOAD_SECONDS_MAX, PriceCache
+from billing.catalog.price_cache import LOAD_SECONDS_MAX, LOADS_MAX, PriceCache
 from billing.core.errors import Unreachable
 from tests.waiting import wait_until
 
@@ -180,6 +180,24 @@ def test_given_a_load_that_hangs_for_ever_when_its_bound_is_over_then_another_be
     time.seconds += 0.1
     assert cache.get() is first
     wait_until(lambda: hanging.loads == 3, "another renewal began")
+
+
+def test_given_loads_that_all_hang_then_their_threads_and_connections_are_bounded(hanging: Hanging, time: Time) -> None:
+    """L9: a server that takes connections and never answers costs a process no more of them than is written."""
+    cache = PriceCache(hanging.load, refresh_seconds=5.0, age_max_seconds=1_000.0, wait_seconds=0.05, clock=time)
+    first = cache.get()
+
+    def hangs(loads: int) -> None:
+        wait_until(lambda: hanging.loads == loads, "another hangs")
+
+    for _ in range(LOADS_MAX + 10):
+        begun, time.seconds = hanging.loads, time.seconds + LOAD_SECONDS_MAX
+        assert cache.get() is first
+        if begun <= LOADS_MAX:
+            hangs(begun + 1)
+    assert hanging.loads == 1 + LOADS_MAX
+    hanging.let_go.set()
+    wait_until(lambda: cache.get() is not first, "what hung has ended, and the book is renewed")
 
 
 def test_given_an_age_of_zero_when_asked_then_every_book_is_fresh(source: Source, time: Time) -> None:

@@ -1,0 +1,71 @@
+"""PostgreSQL by one bare psycopg connection, without SQLAlchemy: for the hot path, and where memory counts.
+
+Every connection notices within written bounds that its server, or the way to it, is gone (L9).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import psycopg
+
+from billing.core.errors import NotMigrated, Unreachable
+from billing.core.settings import Settings, without_password
+
+#: How libpq begins its advice to a person, which follows the reason on a line of its own.
+_HINT: Final = "\tIs the server running"
+#: Questions into a silence before a connection counts as lost.
+_KEEPALIVES: Final = 3
+
+
+def connect(settings: Settings, *, autocommit: bool = False) -> psycopg.Connection[tuple[Any, ...]]:
+    """Return one open psycopg connection, or raise `Unreachable`."""
+    with reaching(settings):
+        return psycopg.connect(
+            settings.database_url,
+            autocommit=autocommit,
+            **bounds(settings),
+            application_name="billing",
+            options="-c timezone=UTC",
+        )
+
+
+def bounds(settings: Settings) -> dict[str, Any]:
+    """Return libpq's bounds: on connecting, and on noticing that the way to the server, or its machine, is gone."""
+    seconds = max(1, round(settings.database_timeout_seconds))
+    return {
+        "connect_timeout": seconds,
+        "tcp_user_timeout": seconds * 1_000,
+        "keepalives": 1,
+        "keepalives_idle": seconds,
+        "keepalives_interval": max(1, seconds // _KEEPALIVES),
+        "keepalives_count": _KEEPALIVES,
+    }
+
+
+@contextmanager
+def reaching(settings: Settings) -> Iterator[None]:
+    """Map a lost or refused connection to `Unreachable`, a missing table to `NotMigrated`; no password is named."""
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        raise unreachable(settings, error) from error
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
+        raise not_migrated(settings) from error
+
+
+def not_migrated(settings: Settings) -> NotMigrated:
+    """Return what says that the tables are not those of this version."""
+    server = without_password(settings.database_url)
+    return NotMigrated(f"billing_database_url: {server!r}: lacks tables that this version needs: run: billing migrate")
+
+
+def unreachable(settings: Settings, error: BaseException) -> Unreachable:
+    """Return why the server does not answer, in one line without its password."""
+    server = without_password(settings.database_url)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith(_HINT)]
+    return Unreachable(
+        f"billing_database_url: {server!r}: the server does not answer ({lines[-1] if lines else error})"
+    )
