@@ -1,4 +1,4 @@
-"""What is charged for each way in which a task can end, on real prefork workers (L2, L3, L5)."""
+"""What a run is charged for what it used, on real prefork workers (L2, L3). Every ending is in tests/endings."""
 
 from __future__ import annotations
 
