@@ -61,6 +61,13 @@ THEME: Final = Theme(
             ending="revoked with `terminate` while it runs",
             drive=terminated,
             expect=nothing("REVOKED: TaskRevokedError", "REVOKED"),
+            otherwise=[
+                Otherwise(
+                    pools=["gevent"],
+                    expect=nothing("REVOKED: TaskRevokedError", "SUCCESS"),
+                    why="Celery sends the event of a success for a greenlet that was killed",
+                )
+            ],
             unfit={
                 "threads": "a thread cannot be terminated",
                 "solo": "it hears no remote control while a task runs",
