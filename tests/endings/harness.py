@@ -57,17 +57,29 @@ def run(
 ) -> list[Outcome]:
     """Run cells in a place and return how each ended, in their order."""
     with make_fleet(servers, directory) as fleet, Monitor(fleet.settings.broker_url) as monitor:
-        fleet.module = "tests.endings.worker"
-        # Several threads send; each would have connections of its own otherwise.
-        fleet.app.conf.result_backend_thread_safe = True
-        tasks.add(fleet.app, directory)
-        for cell in cells:
-            fleet.client(cell.key, cell.grant)
-        fleet.consumer(wait=False)
-        fleet.worker("shared", children=_CHILDREN, pool=place.pool, options=("-E",))
-        matrix = _Matrix(fleet, place, cells, monitor, leases=leases, say=say)
-        matrix.drive()
-        return matrix.judge()
+        return _run(fleet, monitor, place, cells, leases, say)
+
+
+def _run(
+    fleet: Fleet,
+    monitor: Monitor,
+    place: Combination,
+    cells: Sequence[Cell],
+    leases: int,
+    say: Callable[[str], None],
+) -> list[Outcome]:
+    """Run cells on a fleet; no result outlives this, which would unsubscribe when the backend is closed."""
+    fleet.module = "tests.endings.worker"
+    # Several threads send; each would have connections of its own otherwise.
+    fleet.app.conf.result_backend_thread_safe = True
+    tasks.add(fleet.app, fleet.directory)
+    for cell in cells:
+        fleet.client(cell.key, cell.grant)
+    fleet.consumer(wait=False)
+    fleet.worker("shared", children=_CHILDREN, pool=place.pool, options=("-E",))
+    matrix = _Matrix(fleet, place, cells, monitor, leases=leases, say=say)
+    matrix.drive()
+    return matrix.judge()
 
 
 class _Matrix:
