@@ -41,6 +41,11 @@ class Combination:
         return self.forks and self.version == "5.7"
 
     @property
+    def loses_events(self) -> bool:
+        """Whether the worker may lose events: 5.6 forgets what other threads add while it sends; 5.7 mends it."""
+        return self.version == "5.6" and self.pool in ("threads", "gevent")
+
+    @property
     def cancels(self) -> bool:
         """Whether the worker can end a run that goes on."""
         return self.pool in ("prefork", "gevent")

@@ -50,7 +50,7 @@ def _record(place: Combination, outcome: Outcome) -> Record:
         rows=seen.rows if seen else (),
         hold=_hold(place, outcome),
         caller=seen.caller if seen else "",
-        flower=seen.flower if seen else "",
+        flower=_flower(place, outcome),
         owed=seen.balance.owed if seen and seen.balance else 0,
         problems=tuple(outcome.problems),
     )
@@ -62,3 +62,10 @@ def _hold(place: Combination, outcome: Outcome) -> str:
         # Chance has a say in what was seen, and none in the document.
         return expect.hold.value
     return outcome.seen.hold.value if outcome.seen and outcome.seen.hold else "still held"
+
+
+def _flower(place: Combination, outcome: Outcome) -> str:
+    if place.loses_events and not outcome.problems:
+        # A lost event is said of the place, in the document's introduction, and not of this cell.
+        return outcome.cell.expected_in(place).flower
+    return outcome.seen.flower if outcome.seen else ""
