@@ -29,9 +29,9 @@ a note says how. A unit of the tasks' SKU costs 10 credits, one of the second SK
   credit then, and no hold is left: **hold** says what became of what was held, and by when. "Lease + sweep" is
   `billing_lease_seconds` and the next sweep of the reaper.
 * **Caller sees**: the state of the result, and the class of what `.get()` raises.
-* **Flower shows**: the state that `celery.events.state.State`, which Flower keeps, has of the task in the end. Celery 5.6 may
-  lose events on threads and gevent (it forgets those that come while it sends others; 5.7 mends it), and Flower then
-  goes on showing an earlier state.
+* **Flower shows**: the state that `celery.events.state.State`, which Flower keeps, has of the task in the end. On
+  threads and gevent Celery 5.6 may lose events (it forgets those that come while it sends others; 5.7 mends it), and
+  Flower then goes on showing an earlier state.
 """
 _HEAD: Final = "| | ending | charged | hold | caller sees | Flower shows |\n|---|---|---|---|---|---|\n"
 
