@@ -46,6 +46,11 @@ class Combination:
         return self.version == "5.6" and self.pool in ("threads", "gevent")
 
     @property
+    def outlives_broker(self) -> bool:
+        """Whether a worker goes on when its connection is lost while a task runs."""
+        return not (self.version == "5.6" and self.pool == "threads")
+
+    @property
     def cancels(self) -> bool:
         """Whether the worker can end a run that goes on."""
         return self.pool in ("prefork", "gevent")

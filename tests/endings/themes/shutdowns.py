@@ -62,13 +62,16 @@ def stopped(soft_seconds: float) -> Drive:
 def broker_lost(scene: Scene) -> Looked:
     """Cut the connection on which the message came."""
     proxy, url = scene.proxy()
-    scene.worker(patient=True, environment={"CELERY_BROKER_READ_URL": url})
+    worker = scene.worker(patient=True, environment={"CELERY_BROKER_READ_URL": url})
     task_id = scene.send("gated", scene.gate)
     scene.wait_started()
     proxy.cut()
     if not scene.place.parallel:
         # It does not look at its connection before the run has ended.
         scene.open_gate()
+    elif not scene.place.outlives_broker:
+        scene.open_gate()
+        scene.successor(worker)
     scene.wait_started(2)
     scene.open_gate()
     return scene.looked(task_id)
@@ -121,6 +124,7 @@ THEME: Final = Theme(
             ending="the connection to the broker is lost while it runs, and the run is cancelled",
             drive=broker_lost,
             expect=Expected(hold=Hold.CHARGED_AFTER_CUT),
+            remark="on threads Celery 5.6 ends the worker then, whose pool cannot cancel a run",
             alone=True,
         ),
     ),
