@@ -2,7 +2,7 @@
 # can be had without a question. PYTHON=… chooses the interpreter.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test lint matrix loss kills operations simulate bench reconciler lock clean rabbitmq servers
+.PHONY: help demo up test lint matrix endings loss kills operations simulate bench reconciler lock clean rabbitmq servers
 
 export PYTHON
 BIN := .venv/bin
@@ -29,6 +29,9 @@ lint: .venv/.installed ## Check style, types and the direction of imports
 
 matrix: .venv-5.6/.installed servers ## Run all tests with the other Celery version (5.6)
 	@exec .venv-5.6/bin/python -m pytest $(ARGS)
+
+endings: .venv/.installed .venv-5.6/.installed servers ## Run every ending of a task, each version, pool and broker; write docs/task-endings.md (ARGS=--help)
+	@exec $(BIN)/python -m tests.endings $(ARGS)
 
 loss: .venv/.installed servers ## Lose billing's Redis under 10,000 clients and 1,000 open holds, and count every credit
 	@LOSS_SIZE=full exec $(BIN)/python -m pytest -s tests/chaos/test_lost_redis.py $(ARGS)

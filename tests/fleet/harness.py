@@ -44,6 +44,9 @@ class Row:
 class Fleet:
     """Workers, a consumer, and the servers they use."""
 
+    #: What its workers are started with; a test with tasks of its own names its own.
+    module = "tests.fleet.worker"
+
     def __init__(self, app: celery.Celery, settings: Settings, environment: dict[str, str], directory: Path) -> None:
         self.app = app
         self.settings = settings
@@ -145,7 +148,7 @@ class Fleet:
         admin.close(self.settings)
 
     def _spawn(self, name: str, command: str, *options: str, environment: Mapping[str, str] | None = None) -> Child:
-        return self._run(name, "celery", "-A", "tests.fleet.worker", command, *options, environment=environment)
+        return self._run(name, "celery", "-A", self.module, command, *options, environment=environment)
 
     def _run(self, name: str, module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Child:
         child = Child.spawn(

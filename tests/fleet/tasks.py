@@ -20,7 +20,6 @@ from celery.exceptions import Ignore, Reject
 
 import billing
 from billing import BillableTask
-from billing.task.lifecycle import Lifecycle
 
 SKU, OTHER_SKU = "unit", "extra"
 #: How long a task waits for a gate; a test that keeps it closed for longer says so in the environment.
@@ -47,19 +46,7 @@ def make_app(environment: Mapping[str, str]) -> celery.Celery:
     _plain(app, directory)
     _endings(app, directory)
     _hooks(app)
-    _kill_points(directory)
     return app
-
-
-def _kill_points(directory: Path) -> None:
-    """Have a process of the fleet die by SIGKILL between two steps of billing, once, when the test asks for it.
-
-    The test asks by a file `kill.<step>`; whoever takes the file away dies.
-    """
-    for step in ("_settle", "publish"):
-        original = getattr(Lifecycle, step)
-        if not hasattr(original, "kill_point"):
-            setattr(Lifecycle, step, dying(original, directory / f"kill.{step}"))
 
 
 def dying(step: Callable[..., Any], order: Path) -> Callable[..., Any]:
@@ -73,7 +60,6 @@ def dying(step: Callable[..., Any], order: Path) -> Callable[..., Any]:
             return step(*args)
         return os.kill(os.getpid(), signal.SIGKILL)
 
-    setattr(before, "kill_point", True)  # noqa: B010 - a function has no such attribute for the type checker
     return before
 
 

@@ -30,42 +30,6 @@ def spent_and_held(fleet: Fleet, client_id: str) -> tuple[int, int]:
     return balance.spent, balance.held
 
 
-def test_killed_between_success_and_settle_is_charged_once(fleet: Fleet) -> None:
-    """Given a stored success whose process died before it settled, then it is charged, once (L3).
-
-    Celery 5.7 acknowledges such a message, and the reaper settles the draft; 5.6 redelivers it, and it runs again.
-    """
-    fleet.client("acme", 100)
-    fleet.consumer(wait=False)
-    fleet.worker()
-    (fleet.directory / "kill._settle").touch()
-
-    result = fleet.send("metered", "acme", 5, 2)
-
-    assert result.get(timeout=120) == 5
-    rows = fleet.wait_for_rows(1)
-    wait_until(lambda: not fleet.holds("acme"), "no hold is left")
-    assert [(row.quantity, row.credits) for row in rows] == [(2, 20)]
-    balance = fleet.balance("acme")
-    assert (balance.spent, balance.held, balance.available) == (20, 0, 80)
-
-
-def test_killed_between_settle_and_publish_is_published_by_the_relay(fleet: Fleet) -> None:
-    """Given a settled run whose process died before it published, then its event arrives from the outbox, once (L3)."""
-    fleet.client("acme", 100)
-    fleet.consumer(wait=False)
-    fleet.worker()
-    (fleet.directory / "kill.publish").touch()
-
-    fleet.send("ok", "acme").get(timeout=120)
-
-    assert len(fleet.wait_for_rows(1)) == 1
-    wait_until(lambda: not any(fleet.buckets.outbox_depth(shard) for shard in range(4)), "the outboxes are empty")
-    balance = fleet.balance("acme")
-    assert (balance.spent, balance.held) == (10, 0)
-    assert len(fleet.rows()) == 1
-
-
 def test_a_wiped_redis_is_rebuilt_from_the_log_and_the_running_attempts(fleet: Fleet) -> None:
     """Given history and a running task, when Redis is emptied, then nothing is admitted until all is as before (L6)."""
     fleet.client("acme", 40)
