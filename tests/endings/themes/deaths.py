@@ -45,7 +45,8 @@ def exits(scene: Scene) -> Looked:
     task_id = scene.send("exits_once")
     if not scene.place.sees_exits:
         scene.wait(lambda: noting.was(scene.fleet.directory, noting.RETURNED, scene.client), "its hold is back")
-        scene.replace(worker)
+        worker.kill()
+        scene.worker()
     return scene.looked(task_id)
 
 
