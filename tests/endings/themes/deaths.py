@@ -159,8 +159,8 @@ THEME: Final = Theme(
             ending="the whole worker is killed; another one takes the message",
             drive=gone(at_once, patient=True),
             expect=Expected(),
+            remark="over Redis its message comes again after the transport's `visibility_timeout`, an hour by default",
             alone=True,
-            core=True,
         ),
         Cell(
             key="worker-killed-for-good",
