@@ -67,7 +67,8 @@ class StoredRecords:
 
     def is_charged(self, run_id: uuid.UUID) -> bool:
         """Return whether the usage history has the run."""
-        return self._asked(lambda: self._is_charged(run_id))
+        with postgres.reaching(self._runtime.settings), self._runtime.engine.connect() as connection:
+            return is_charged(connection, run_id)
 
     def told_charges(self, runs: Sequence[tuple[str, uuid.UUID]]) -> set[uuid.UUID]:
         """Return which of these (client, run) the usage history has, their bucket having learned of it."""
@@ -120,10 +121,6 @@ class StoredRecords:
     def _client(self, client_id: str) -> Client:
         with postgres.reaching(self._runtime.settings), self._runtime.engine.connect() as connection:
             return get_client(connection, client_id)
-
-    def _is_charged(self, run_id: uuid.UUID) -> bool:
-        with postgres.reaching(self._runtime.settings), self._runtime.engine.connect() as connection:
-            return is_charged(connection, run_id)
 
     def _asked(self, question: Callable[[], T]) -> T:
         """Return an answer, waited for within `billing_database_timeout_seconds`, also where PostgreSQL stands still.

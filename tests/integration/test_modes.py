@@ -68,7 +68,8 @@ def test_l3_dry_runs_refuse_nothing_charge_nothing_and_are_counted(fleet: Fleet,
     assert fleet.send("ok", "acme", 1).get(timeout=120) == 1
     assert fleet.send("ok", "poor", 2).get(timeout=120) == 2
     assert fleet.send("ok", "nobody", 3).get(timeout=120) == 3
-    assert fleet.send("ok", None, 4).get(timeout=120) == 4
+    # By name: an app of which a dry run is not said refuses such a call when it is submitted.
+    assert fleet.app.send_task("ok", (None, 4)).get(timeout=120) == 4
     assert fleet.send("unpriced", "poor").get(timeout=120) == "done"
     assert fleet.send("lines", "poor", 7).get(timeout=120) == 7
     with pytest.raises(ValueError, match="acme"):
