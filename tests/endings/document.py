@@ -22,8 +22,8 @@ _INTRODUCTION: Final = f"""\
 # How a task can end, and what is charged for it
 
 Written by `make endings`, which drives every line below on real workers, servers and processes, and changes this page
-only when every cell ended as its line says. What a line shows is {BASE}; where another place differs,
-a note says how. A unit of the tasks' SKU costs 10 credits, one of the second SKU 3.
+only when every cell ended as its line says. What a line shows is {BASE}; where another place
+differs, a note says how. A unit of the tasks' SKU costs 10 credits, one of the second SKU 3.
 
 * **Charged**: the credits of each row of the usage history when everything is quiet again. The balance is exact to the
   credit then, and no hold is left: **hold** says what became of what was held, and by when. "Lease + sweep" is

@@ -64,7 +64,7 @@ THEME: Final = Theme(
             ending="hard time limit",
             drive=sends("too_long", time_limit=1),
             expect=nothing("FAILURE: TimeLimitExceeded", "FAILURE"),
-            unfit=_NO_LIMITS,
+            unfit={pool: reason for pool, reason in _NO_LIMITS.items() if pool != "gevent"},
             core=True,
             quick=True,
         ),
@@ -73,7 +73,7 @@ THEME: Final = Theme(
             ending="out of memory under `RLIMIT_AS`: `MemoryError`",
             drive=out_of_memory,
             expect=nothing("FAILURE: MemoryError", "STARTED"),
-            remark="Celery ends the whole worker for it, and the message comes again to the next one",
+            remark="on prefork Celery ends the whole worker for it, before it acknowledges the message",
             alone=True,
         ),
         Cell(
