@@ -103,7 +103,11 @@ class PriceCache:
                 return load
             load = self._load = _Load(now)
             self._loads += 1
-        threading.Thread(target=self._run, args=(load,), name="billing-prices", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, args=(load,), name="billing-prices", daemon=True).start()
+        except RuntimeError as error:
+            # The machine has no thread left, or the process ends: as where PostgreSQL is away.
+            self._end(load, None, Unreachable(f"the price book: no thread is to be had ({error})"))
         return load
 
     def _run(self, load: _Load) -> None:
@@ -111,6 +115,9 @@ class PriceCache:
             book, failure = self._read(), None
         except Exception as error:  # noqa: BLE001 - raised in the thread of whoever has no copy
             book, failure = None, error
+        self._end(load, book, failure)
+
+    def _end(self, load: _Load, book: PriceBook | None, failure: Exception | None) -> None:
         with self._lock:
             if book is not None and (self._copy is None or self._copy[1] <= load.started):
                 self._copy, self._failure = (book, load.started), None

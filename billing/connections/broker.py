@@ -32,20 +32,22 @@ def connection(
 
     `on_blocked` is called with a reason when RabbitMQ stops reading from this connection.
     """
-    timeout = settings.publish_timeout_seconds
-    if confirms(settings):
-        options: dict[str, object] = {"read_timeout": timeout, "write_timeout": timeout, "on_blocked": on_blocked}
-    else:
-        # Longer than the second for which kombu's Redis transport waits for a message in the server.
-        waiting = timeout + 2.0
-        options = {"socket_timeout": waiting, "socket_connect_timeout": timeout, "socket_keepalive": True}
     return kombu.Connection(
         settings.broker_url,
-        connect_timeout=timeout,
+        connect_timeout=settings.publish_timeout_seconds,
         heartbeat=heartbeat_seconds,
-        transport_options=options,
+        transport_options=bounds(settings, on_blocked),
         transport=BufferedTransport if settings.broker_url.startswith(("amqp:", "pyamqp:")) else None,
     )
+
+
+def bounds(settings: Settings, on_blocked: Callable[[str], None] | None) -> dict[str, object]:
+    """Return the transport's options that bound every read and write of a connection."""
+    timeout = settings.publish_timeout_seconds
+    if confirms(settings):
+        return {"read_timeout": timeout, "write_timeout": timeout, "on_blocked": on_blocked}
+    # Longer than the second for which kombu's Redis transport waits for a message in the server.
+    return {"socket_timeout": timeout + 2.0, "socket_connect_timeout": timeout, "socket_keepalive": True}
 
 
 def open_once(settings: Settings, connection: kombu.Connection) -> None:

@@ -74,7 +74,7 @@ class Services:
         self._deliveries = Deliveries(self._runtime)
         self._reconciler = Reconciler(self._runtime)
         self._top_ups = TopUps(self._runtime)
-        starter = Starter(self._runtime)
+        starter = Starter(app, self._runtime)
         # The servers are asked for, and connected to, by the first sweep alone.
         endings = Rounds(lambda shard: self._runtime.buckets.node_of(shard), self._runtime.clock)  # noqa: PLW0108
         sweep_seconds = min(_SWEEP_SECONDS_MAX, settings.lease_seconds / _SWEEPS_PER_LEASE)

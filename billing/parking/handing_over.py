@@ -1,4 +1,4 @@
-"""Publishes the messages of parked tasks: to where they came from, confirmed and mandatory, bounded in time.
+"""Publishes the messages of parked tasks: to the app's broker, whence they came, confirmed, mandatory, bounded in time.
 
 Guarantee on RabbitMQ: when `publish` returns, a queue has the message. After any error the connection is thrown away
 without a farewell; the next publish makes another. kombu's Redis transport has no confirms: there a message is on its
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import celery
 import kombu
 
-from billing.connections import broker
+from billing.connections import broker, task_broker
 from billing.core.errors import Unreachable
 from billing.core.settings import Settings
 from billing.events.confirms import Blocked, ConfirmingChannel, Unconfirmed
@@ -25,8 +26,9 @@ class NotTaken(Unconfirmed):
 class HandingOver:
     """A publisher of task messages, for one thread."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, app: celery.Celery, settings: Settings) -> None:
+        self._app = app
+        self._settings = task_broker.settings_for(app, settings)
         self._connection: kombu.Connection | None = None
         self._channel: Any = None
         self._confirming: ConfirmingChannel | None = None
@@ -60,9 +62,9 @@ class HandingOver:
 
     def _publish(self, message: Message) -> None:
         if self._connection is None:
-            self._connection = broker.connection(self._settings, on_blocked=self._on_blocked)
+            self._connection = task_broker.connection(self._app, self._settings, self._on_blocked)
             with broker.reaching(self._settings, self._connection):
-                broker.open_once(self._settings, self._connection)
+                task_broker.open_any(self._settings, self._connection)
                 self._channel = self._connection.channel()
                 if broker.confirms(self._settings):
                     self._confirming = ConfirmingChannel(self._channel)

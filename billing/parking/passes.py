@@ -11,7 +11,7 @@ from billing.parking.telling import Teller
 
 def make_pass(app: celery.Celery, services: Services) -> int:
     """Start what can be paid and end what is too old, tell the ends of others; return how many were started."""
-    starter = Starter(services)
+    starter = Starter(app, services)
     try:
         return starter.step()
     finally:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
+import celery
 import sqlalchemy
 
 from billing.connections import postgres
@@ -49,9 +50,9 @@ KEPT: Final = timedelta(days=7)
 class Starter:
     """Starts the parked tasks of a fleet, a round at a time. Any number of processes may do so; one thread each."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, app: celery.Celery, services: Services) -> None:
         self._services = services
-        self._publisher = HandingOver(services.settings)
+        self._publisher = HandingOver(app, services.settings)
         self._rounds = Rounds(lambda shard: services.buckets.node_of(shard), services.clock)  # noqa: PLW0108 - made later
         #: The client that had its turn last.
         self._after = ""

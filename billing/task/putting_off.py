@@ -3,7 +3,7 @@
 The user's own retries are not used up. On RabbitMQ it waits in a queue of billing's own (`wait_queues.py`), and this
 delivery ends only once that queue has it; nothing waits in a worker's memory. kombu's Redis transport hands nothing
 over from queue to queue: there it is Celery's countdown, unconfirmed and in the worker's memory until it is due. What
-the broker does not take is given back to it, slowly. Bounds: `waits.py`.
+the broker does not take is given back to it, slowly, or fails if it was acked early. Bounds: `waits.py`.
 """
 
 from __future__ import annotations
@@ -93,6 +93,9 @@ def _come_back(
             runtime.wait_queues.publish(task.app, again, milliseconds)
             seconds = milliseconds / 1_000
     except Exception as error:
+        if not task.acks_late:
+            # Overridden: the broker has forgotten this delivery, so that giving it back would lose it without a word.
+            raise reason from error
         # It still has this delivery, and gives it to somebody again: at once, so that not at once is up to us.
         logger.warning("billing: task %s cannot wait, and is given back: %s", request.id, error)
         with suppress(SoftTimeLimitExceeded):

@@ -7,15 +7,13 @@ Each step is bounded in time, and after any failure the connection is thrown awa
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import threading
 from typing import Any, Final
 
 import celery
-import kombu
 
-from billing.connections import broker
+from billing.connections import broker, task_broker
 from billing.core.clock import Clock, SystemClock
 from billing.core.errors import Unreachable
 from billing.core.settings import Settings
@@ -75,8 +73,7 @@ class WaitQueues:
 
     def _try(self, app: celery.Celery, again: Again, milliseconds: int) -> None:
         try:
-            # The tasks' broker, which need not be that of the usage events.
-            url = str(app.conf.broker_write_url)
+            url = task_broker.url_of(app)
             if self._link is None or self._link.url != url:
                 self._throw_away()
                 self._link = _Link(app, url, self._settings)
@@ -98,19 +95,8 @@ class _Link:
 
     def __init__(self, app: celery.Celery, url: str, settings: Settings) -> None:
         self.url = url
-        # Of several servers the first is named where one does not answer.
-        self._settings = dataclasses.replace(settings, broker_url=url.split(";", 1)[0])
-        timeout = settings.publish_timeout_seconds
-        self._connection: kombu.Connection = app.connection_for_write(
-            connect_timeout=timeout,
-            heartbeat=0,
-            transport_options={
-                "read_timeout": timeout,
-                "write_timeout": timeout,
-                "confirm_publish": False,
-                "on_blocked": self._on_blocked,
-            },
-        )
+        self._settings = task_broker.settings_for(app, settings)
+        self._connection = task_broker.connection(app, self._settings, self._on_blocked)
         self._channel: Any = None
         self._confirming: ConfirmingChannel | None = None
         self._declared: set[str] = set()
@@ -118,9 +104,7 @@ class _Link:
     def open(self) -> None:
         """Connect, trying each server once. Raises `Unreachable`."""
         with broker.reaching(self._settings, self._connection):
-            others = max(0, len(self._connection.alt) - 1)
-            self._connection.ensure_connection(max_retries=others, interval_start=0, interval_step=0)
-            broker.open_once(self._settings, self._connection)
+            task_broker.open_any(self._settings, self._connection)
             self._channel = self._connection.channel()
             self._confirming = ConfirmingChannel(self._channel)
 

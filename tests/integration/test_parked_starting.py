@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
+import celery
 import kombu
 import psycopg
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from billing import admin
 from billing.core.errors import Unreachable
 from billing.core.settings import Settings
+from billing.embedded.rabbitmq import RabbitMQ
 from billing.embedded.stack import Stack
 from billing.parking import starting
 from billing.parking.handing_over import HandingOver
@@ -73,10 +75,10 @@ def states(business: Business) -> dict[str, str]:
 
 
 @contextmanager
-def queue(url: str, name: str = QUEUE) -> Iterator[list[Any]]:
+def queue(url: str, name: str = QUEUE, **options: Any) -> Iterator[list[Any]]:
     """Declare a queue, and yield what is in it at the end."""
     found: list[Any] = []
-    with kombu.Connection(url) as connection:
+    with kombu.Connection(url, transport_options=options) as connection:
         declared: Any = kombu.Queue(name)(connection.channel())
         declared.declare()
         yield found
@@ -85,10 +87,23 @@ def queue(url: str, name: str = QUEUE) -> Iterator[list[Any]]:
 
 
 @contextmanager
-def starter(business: Business, runtime: Runtime | None = None) -> Iterator[Starter]:
-    made = Starter(runtime or business.runtime)
-    yield made
-    made.close()
+def app_on(url: str, **options: Any) -> Iterator[celery.Celery]:
+    """Make an app whose tasks are on a broker."""
+    app = celery.Celery("parked", broker=url, set_as_current=False, broker_transport_options=options)
+    try:
+        yield app
+    finally:
+        app.close()
+
+
+@contextmanager
+def starter(business: Business, runtime: Runtime | None = None, url: str | None = None) -> Iterator[Starter]:
+    with app_on(url or business.settings.broker_url) as app:
+        made = Starter(app, runtime or business.runtime)
+        try:
+            yield made
+        finally:
+            made.close()
 
 
 def test_a_message_is_published_again_as_it_was(business: Business, broker_url: str) -> None:
@@ -261,17 +276,13 @@ def test_a_broker_that_is_away_leaves_all_waiting(business: Business, broker_url
     """Given a broker that is down, when it is back, then what could be paid all along starts."""
     client = business.client("brook", 10)
     parked(business, delivery(client, "one"))
-    with in_front_of(broker_url) as (door, url):
-        settings = dataclasses.replace(business.settings, broker_url=url)
-        runtime = Runtime(lambda: settings)
-        with queue(broker_url) as found, starter(business, runtime) as made:
-            door.shut()
-            with pytest.raises(Unreachable, match="billing_broker_url"):
-                made.step()
-            assert states(business) == {"one": "waiting"}
-            door.reopen()
-            assert made.step() == 1
-        runtime.close()
+    with in_front_of(broker_url) as (door, url), queue(broker_url) as found, starter(business, url=url) as made:
+        door.shut()
+        with pytest.raises(Unreachable, match="billing_broker_url"):
+            made.step()
+        assert states(business) == {"one": "waiting"}
+        door.reopen()
+        assert made.step() == 1
     assert len(found) == 1
 
 
@@ -286,13 +297,32 @@ def test_a_suspended_clients_tasks_stay(business: Business, broker_url: str) -> 
 
 
 def test_the_redis_transport_takes_messages_without_confirms(stack: Stack) -> None:
-    """Given kombu's Redis transport, then a message arrives as it was; without a queue it vanishes."""
+    """Given kombu's Redis transport, then a message arrives as it was, where the app's workers look for it (L3)."""
     url = stack.results.url_of(1)
-    publisher = HandingOver(Settings(broker_url=url))
-    with queue(url, "of-parked") as found:
+    # The usage events are on another broker, where nobody listens.
+    with app_on(url, global_keyprefix="theirs.") as app, queue(url, "of-parked", global_keyprefix="theirs.") as found:
+        publisher = HandingOver(app, Settings(broker_url="amqp://127.0.0.1:1//"))
         publisher.publish(dataclasses.replace(MESSAGE, routing_key="of-parked"))
-    publisher.close()
+        publisher.close()
     (message,) = found
     assert message.body in (MESSAGE.body, MESSAGE.body.decode())
     assert message.headers == MESSAGE.headers
     assert {name: message.properties[name] for name in MESSAGE.properties} == MESSAGE.properties
+
+
+def test_a_task_starts_on_the_broker_it_came_from_wherever_the_usage_events_go(
+    business: Business, rabbitmq: RabbitMQ, broker_url: str
+) -> None:
+    """Given usage events on a broker of their own, then a task is handed to the app's broker, and only there (L3)."""
+    client = business.client("brook", 10)
+    parked(business, delivery(client, "one"))
+    events_url = rabbitmq.add_virtual_host("events")
+    runtime = Runtime(lambda: dataclasses.replace(business.settings, broker_url=events_url))
+    try:
+        with queue(events_url) as wrong, queue(broker_url) as found, starter(business, runtime) as made:
+            assert made.step() == 1
+    finally:
+        runtime.close()
+        rabbitmq.remove_virtual_host("events")
+    assert [message.headers["id"] for message in found] == ["one"]
+    assert wrong == []

@@ -213,3 +213,21 @@ def test_given_a_young_copy_when_a_renewed_one_is_wanted_then_it_is_loaded_at_mo
     time.seconds += 1.0
     assert cache.renewed() is not first
     assert source.loads == 2
+
+
+def test_given_no_thread_to_be_had_when_there_is_one_again_then_the_book_is_loaded(
+    cache: PriceCache, source: Source, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L9: a load that could not begin is a failure like another, however often; it takes no place for ever."""
+
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refused)
+        for _ in range(2 * LOADS_MAX):
+            with pytest.raises(Unreachable, match="no thread is to be had"):
+                cache.get()
+            time.seconds += 1.0
+    assert isinstance(cache.get(), PriceBook)
+    assert source.loads == 1

@@ -162,6 +162,16 @@ def test_what_the_broker_does_not_take_is_given_back_slowly(
     assert slept == [GIVE_BACK_SECONDS - 0.5] * 2
 
 
+def test_what_was_acked_early_fails_where_the_broker_does_not_take_it(task: BillableTask) -> None:
+    """Given `acks_late` overridden, then the reason is raised: giving back what the broker has forgotten loses it."""
+    services = Services(Settings(), error=Unreachable("blocked"))
+    cast("Any", task).acks_late = False
+    with pytest.raises(InsufficientCredits):
+        exhaust(task, services)
+    with pytest.raises(Recovering):
+        miss(task, services)
+
+
 def test_where_no_queue_hands_over_it_counts_down_past_what_a_submission_may_refuse(
     task: BillableTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
