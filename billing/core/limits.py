@@ -14,3 +14,5 @@ UNAPPLIED_OF_ONE_CLIENT_MAX: Final = 8
 TEXT_LENGTH_MAX: Final = 1_024
 #: The earliest that a clock may show: the year 2020, in milliseconds since the Unix epoch.
 TIME_MIN: Final = 1_577_836_800_000
+#: The largest number that a column `integer` of the log has.
+INTEGER_MAX: Final = 2**31 - 1

@@ -18,7 +18,7 @@ from billing.core.credits import CREDITS_MAX
 from billing.core.errors import InvalidValue
 from billing.core.identifiers import check_client_id, check_sku
 from billing.core.ids import LEGACY_MILLISECONDS, milliseconds_of
-from billing.core.limits import TEXT_LENGTH_MAX, TIME_MIN
+from billing.core.limits import INTEGER_MAX, TEXT_LENGTH_MAX, TIME_MIN
 from billing.events import marker, usage_event
 from billing.events.direct import DIRECT_EPOCH
 from billing.events.marker import MarkerMessage
@@ -29,7 +29,6 @@ from billing.fulfillment.delivery import Marker, Poison
 BYTES_MAX: Final = 1_048_576
 LINES_MAX: Final = 256
 REASON_LENGTH_MAX: Final = 500
-INTEGER_MAX: Final = 2**31 - 1
 #: What a clock may show, from `TIME_MIN` up to the year 2100, in milliseconds since the Unix epoch.
 TIME_MAX: Final = 4_102_444_800_000
 _DAY: Final = 86_400_000

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from billing.core import ids
+from billing.core.credits import check_amount
 from billing.core.errors import InvalidValue
-from billing.core.limits import TEXT_LENGTH_MAX, TIME_MIN
+from billing.core.limits import INTEGER_MAX, TEXT_LENGTH_MAX, TIME_MIN
 
 AT: Final = "billing_at"
 NONCE: Final = "billing_nonce"
@@ -86,7 +87,7 @@ def identify(request: Request, client_id: str, task: str) -> Identity:
     if at is not None and at < TIME_MIN:
         # The log would take it for no time: seconds, most likely.
         raise InvalidValue(AT, at, "must be milliseconds since the Unix epoch")
-    _check_texts(request)
+    _check_logged(request)
     nonce = headers.get(NONCE, "")
     if not isinstance(nonce, str):
         raise InvalidValue(NONCE, nonce, "must be text")
@@ -103,8 +104,11 @@ def identify(request: Request, client_id: str, task: str) -> Identity:
     return Identity(run_id=run_id, client_id=client_id, submitted_at=at)
 
 
-def _check_texts(request: Request) -> None:
-    """Refuse ids that the log would not take: the work would be done, and its event be no event."""
+def _check_logged(request: Request) -> None:
+    """Refuse ids and counts that the log would not take: the work would be done, and its event be no event."""
+    check_amount("retries", request.retries or 0, minimum=0)
+    if (request.retries or 0) >= INTEGER_MAX:
+        raise InvalidValue("retries", request.retries, f"must be below {INTEGER_MAX}")
     sent: dict[str, object] = {"task_id": request.id, "root_id": request.root_id}
     for name, text in sent.items():
         if text is not None and (not isinstance(text, str) or len(text) > TEXT_LENGTH_MAX or "\x00" in text):

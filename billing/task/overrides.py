@@ -68,12 +68,13 @@ def as_called(definition: Definition, headers: Mapping[str, Any]) -> Definition:
         check_amount(QUANTITY, quantity, minimum=0)
         if definition.credits is not None:
             raise InvalidValue(QUANTITY, quantity, f"must not be given: task {definition.task} fixes its credits")
-        changes |= {"quantity": quantity, "quantity_of_call": True}
+        changes |= {"quantity": quantity, "holds_default": True}
     if reserve is not None:
         check_reserve(RESERVE, reserve, definition.sku)
         if definition.credits is not None and (not isinstance(reserve, Mapping) or definition.sku in reserve):
             raise InvalidValue(RESERVE, reserve, OTHERS_ONLY)
-        changes["reserve"] = reserve
+        # A message from anywhere must not start work that its client cannot pay for (L1).
+        changes |= {"reserve": reserve, "holds_default": True}
     return dataclasses.replace(definition, **changes) if changes else definition
 
 

@@ -107,6 +107,13 @@ def test_l3_an_id_that_the_log_would_not_take_is_refused_before_the_work(name: s
         identify(Context(**{"id": "x", "headers": {AT: NOW}, name: text}), "acme", "task")
 
 
+@pytest.mark.parametrize("retries", [-1, 2**31 - 1, "1", 1.5])
+def test_l3_a_count_of_retries_that_the_log_would_not_take_is_refused_before_the_work(retries: Any) -> None:
+    """Given retries that are none, then no work is done whose event would be no event."""
+    with pytest.raises(InvalidValue, match=r"^retries: .*: must be "):
+        identify(Context(id="x", headers={AT: NOW}, retries=retries), "acme", "task")
+
+
 def test_replacing_a_task_is_another_run_and_a_redelivery_is_not() -> None:
     """Given a `replace()`, which keeps the task id, then its depth tells the two runs apart."""
     headers = {AT: NOW, NONCE: "n"}

@@ -178,6 +178,19 @@ def test_l1_the_quantity_of_a_call_is_held_whatever_the_task_reserves(
     assert refused.value.required == 20
 
 
+@pytest.mark.parametrize("reserve", [0, 1, {"page": 0}])
+def test_l1_a_call_that_reserves_less_than_it_is_charged_by_default_holds_that(
+    app: celery.Celery, twin: BillingTwin, reserve: Any
+) -> None:
+    """Given a client with 9 credits, when a message says that 2 pages of 5 reserve less, then 10 are asked for."""
+    task = sold(app, quantity=2)
+    twin.client("poor", 9)
+
+    with pytest.raises(InsufficientCredits) as refused:
+        task.apply(("poor",), headers={"billing_reserve": reserve}).get()
+    assert (refused.value.required, twin.events()) == (10, [])
+
+
 BAD_VALUES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"billing_quantity": -1}, {}, "billing_quantity: -1: must be from 0"),
     ({"billing_quantity": "4"}, {}, "billing_quantity: '4': must be a whole number"),
