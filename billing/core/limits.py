@@ -10,3 +10,9 @@ USABLE_GRANTS_MAX: Final = 64
 RENEWALS_PER_LEASE: Final = 3
 #: Open grants or changes of one client that one pass brings into its bucket: one client keeps no other waiting.
 UNAPPLIED_OF_ONE_CLIENT_MAX: Final = 8
+#: The longest text that a usage event has, but for names with rules of their own.
+TEXT_LENGTH_MAX: Final = 1_024
+#: The earliest that a clock may show: the year 2020, in milliseconds since the Unix epoch.
+TIME_MIN: Final = 1_577_836_800_000
+#: The largest number that a column `integer` of the log has.
+INTEGER_MAX: Final = 2**31 - 1

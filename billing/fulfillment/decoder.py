@@ -18,6 +18,7 @@ from billing.core.credits import CREDITS_MAX
 from billing.core.errors import InvalidValue
 from billing.core.identifiers import check_client_id, check_sku
 from billing.core.ids import LEGACY_MILLISECONDS, milliseconds_of
+from billing.core.limits import INTEGER_MAX, TEXT_LENGTH_MAX, TIME_MIN
 from billing.events import marker, usage_event
 from billing.events.direct import DIRECT_EPOCH
 from billing.events.marker import MarkerMessage
@@ -27,11 +28,8 @@ from billing.fulfillment.delivery import Marker, Poison
 #: The longest message that is looked at; a run of `LINES_MAX` lines stays far below it (L9).
 BYTES_MAX: Final = 1_048_576
 LINES_MAX: Final = 256
-TEXT_LENGTH_MAX: Final = 1_024
 REASON_LENGTH_MAX: Final = 500
-INTEGER_MAX: Final = 2**31 - 1
-#: What a clock may show: from the year 2020 up to the year 2100, in milliseconds since the Unix epoch.
-TIME_MIN: Final = 1_577_836_800_000
+#: What a clock may show, from `TIME_MIN` up to the year 2100, in milliseconds since the Unix epoch.
 TIME_MAX: Final = 4_102_444_800_000
 _DAY: Final = 86_400_000
 _RUN_ID_VERSION: Final = 7

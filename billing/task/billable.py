@@ -27,7 +27,7 @@ from billing.task.modes import is_dry
 from billing.task.overrides import carried
 from billing.task.quoting import Quote, quote_call
 from billing.task.run import Run, attach_run, run_of
-from billing.task.submitting import check_submitted
+from billing.task.submitting import check_submitted, is_first
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +160,7 @@ class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class tak
         The keywords `billing_client`, `billing_quantity` and `billing_reserve` say who pays, what is charged and what
         is held for this one call; they are carried as headers.
         """
-        options = carried(str(self.name), options)
+        options = carried(str(self.name), options, refuses=is_first(options.get("headers") or {}, options))
         if is_billed(self) and not _is_dry(self):
             dump = getattr(self, "_dump_pydantic_arguments", None)
             call = (args or (), kwargs or {}) if dump is None else dump(args or (), kwargs or {})
@@ -268,7 +268,8 @@ def settle_current(task: celery.Task[Any, Any]) -> None:
     run, cycle = run_of(task), lifecycle_of(task)
     if cycle is None:
         return
-    if run is None and task.request.id is not None and not task.request.called_directly:
+    lost = run is None and task.request.id is not None and not task.request.called_directly
+    if lost and isinstance(task, BillableTask) and not _is_dry(task):
         run = _past_the_gate(cycle, task)
     if run is not None:
         cycle.succeed(run)

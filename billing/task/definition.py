@@ -47,8 +47,8 @@ class Definition:
     credits: int | None = None
     #: Whether a submission is refused that could not start now.
     refuse_early: bool = False
-    #: The call has said its own quantity: that is held at least, whatever the task declares as `reserve`.
-    quantity_of_call: bool = False
+    #: The call has said its own quantity, or its most: what is charged by default is held at least.
+    holds_default: bool = False
     #: What a delivery does while Redis is away; None: as the setting says.
     on_redis_down: OnRedisDown | None = None
     #: Whether nothing is billed or refused; None: as the setting says.
@@ -94,7 +94,7 @@ class Definition:
             return {sku: default}
         if self.credits is not None and (not isinstance(reserve, Mapping) or sku in reserve):
             raise InvalidValue(f"reserve of {self.task}", reserve, OTHERS_ONLY)
-        least = default if self.quantity_of_call else 0
+        least = default if self.holds_default else 0
         if not isinstance(reserve, Mapping):
             return {sku: max(least, check_amount(f"reserve of {self.task}", reserve, minimum=0))}
         held = {sku: default, **reserve}

@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from billing.core import ids
+from billing.core.credits import check_amount
 from billing.core.errors import InvalidValue
+from billing.core.limits import INTEGER_MAX, TEXT_LENGTH_MAX, TIME_MIN
 
 AT: Final = "billing_at"
 NONCE: Final = "billing_nonce"
@@ -21,6 +23,8 @@ CLIENT: Final = "billing_client"
 #: What one call says instead of its task's options `quantity` and `reserve`.
 QUANTITY: Final = "billing_quantity"
 RESERVE: Final = "billing_reserve"
+#: What is wrong with a call that nobody could be told of when it was published: the gate refuses it.
+WRONG: Final = "billing_wrong"
 
 #: A task that reschedules itself for ever would carry its root's time for ever: past this age it is minted anew.
 INHERITED_AGE_MAX_MILLISECONDS: Final = 30 * 86_400_000
@@ -80,6 +84,10 @@ def identify(request: Request, client_id: str, task: str) -> Identity:
     """Return the identity of the run of `task` that a request delivers."""
     headers = request.headers or {}
     at = read_at(headers)
+    if at is not None and at < TIME_MIN:
+        # The log would take it for no time: seconds, most likely.
+        raise InvalidValue(AT, at, "must be milliseconds since the Unix epoch")
+    _check_logged(request)
     nonce = headers.get(NONCE, "")
     if not isinstance(nonce, str):
         raise InvalidValue(NONCE, nonce, "must be text")
@@ -94,3 +102,16 @@ def identify(request: Request, client_id: str, task: str) -> Identity:
         at_milliseconds=at,
     )
     return Identity(run_id=run_id, client_id=client_id, submitted_at=at)
+
+
+def _check_logged(request: Request) -> None:
+    """Refuse ids and counts that the log would not take: the work would be done, and its event be no event."""
+    check_amount("retries", request.retries or 0, minimum=0)
+    if (request.retries or 0) >= INTEGER_MAX:
+        raise InvalidValue("retries", request.retries, f"must be below {INTEGER_MAX}")
+    sent: dict[str, object] = {"task_id": request.id, "root_id": request.root_id}
+    for name, text in sent.items():
+        if text is not None and (not isinstance(text, str) or len(text) > TEXT_LENGTH_MAX or "\x00" in text):
+            raise InvalidValue(
+                name, str(text)[:80], f"must be text of at most {TEXT_LENGTH_MAX} characters without NUL"
+            )

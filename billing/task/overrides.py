@@ -15,17 +15,18 @@ from typing import Any, Final
 from billing.core.credits import check_amount
 from billing.core.errors import InvalidValue
 from billing.task.definition import OTHERS_ONLY, Definition, check_reserve
-from billing.task.headers import CLIENT, QUANTITY, RESERVE
+from billing.task.headers import CLIENT, QUANTITY, RESERVE, WRONG
 
 #: What a call may say, each the keyword and the header.
 KEYWORDS: Final = (CLIENT, QUANTITY, RESERVE)
 _PREFIX: Final = "billing_"
 
 
-def carried(task: str, options: dict[str, Any]) -> dict[str, Any]:
+def carried(task: str, options: dict[str, Any], *, refuses: bool = True) -> dict[str, Any]:
     """Return the options of a publish with what the call says of billing in its headers.
 
-    Raises `InvalidValue` for a keyword `billing_*` that there is not, and for a client other than the header's.
+    Raises `InvalidValue` for a keyword `billing_*` that there is not, and for a client other than the header's. Where
+    it must not, a header says so, and `as_called` raises.
     """
     named = [name for name in options if name.startswith(_PREFIX)]
     if not named:
@@ -34,14 +35,18 @@ def carried(task: str, options: dict[str, Any]) -> dict[str, Any]:
     stamps = set(options.get("stamped_headers") or ())
     rest, headers = dict(options), dict(options.get("headers") or {})
     for name in named:
-        if name not in KEYWORDS and name not in stamps:
-            raise InvalidValue(f"task {task}", name, f"is no option of a call{_meant(name)}")
+        wrong: InvalidValue | None = None
         value = _stamp(rest[name]) if name in stamps else rest.pop(name)
-        if name not in KEYWORDS or value is None:
-            continue
-        if name == CLIENT and headers.get(name, value) != value:
-            raise InvalidValue(name, value, f"names another client than the header {name}: {headers[name]!r}")
-        headers[name] = value
+        if name not in KEYWORDS and name not in stamps:
+            wrong = InvalidValue(f"task {task}", name, f"is no option of a call{_meant(name)}")
+        elif name == CLIENT and value is not None and headers.get(name, value) != value:
+            wrong = InvalidValue(name, value, f"names another client than the header {name}: {headers[name]!r}")
+        elif name in KEYWORDS and value is not None:
+            headers[name] = value
+        if wrong is not None and refuses:
+            raise wrong
+        if wrong is not None:
+            headers[WRONG] = str(wrong)
     return rest | {"headers": headers}
 
 
@@ -55,18 +60,21 @@ def carry_over(headers: MutableMapping[str, Any], properties: MutableMapping[str
 
 def as_called(definition: Definition, headers: Mapping[str, Any]) -> Definition:
     """Return the declaration as a call's headers change it, or raise `InvalidValue` for a value that is none."""
+    if WRONG in headers:
+        raise InvalidValue(WRONG, headers[WRONG], "the call cannot be billed")
     quantity, reserve = headers.get(QUANTITY), headers.get(RESERVE)
     changes: dict[str, Any] = {}
     if quantity is not None:
         check_amount(QUANTITY, quantity, minimum=0)
         if definition.credits is not None:
             raise InvalidValue(QUANTITY, quantity, f"must not be given: task {definition.task} fixes its credits")
-        changes |= {"quantity": quantity, "quantity_of_call": True}
+        changes |= {"quantity": quantity, "holds_default": True}
     if reserve is not None:
         check_reserve(RESERVE, reserve, definition.sku)
         if definition.credits is not None and (not isinstance(reserve, Mapping) or definition.sku in reserve):
             raise InvalidValue(RESERVE, reserve, OTHERS_ONLY)
-        changes["reserve"] = reserve
+        # A message from anywhere must not start work that its client cannot pay for (L1).
+        changes |= {"reserve": reserve, "holds_default": True}
     return dataclasses.replace(definition, **changes) if changes else definition
 
 

@@ -50,7 +50,9 @@ def check_submitted(
 
 def is_first(headers: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
     """Whether this publish begins a run by its caller's own call: no retry, no replacement, no link of a canvas."""
-    if AT in headers or options.get("parent_id") is not None or options.get("retries"):
+    # Celery's chain takes the parent out of its first task's options, and leaves the root there.
+    of_canvas = options.get("parent_id") is not None or options.get("root_id") is not None
+    if AT in headers or of_canvas or options.get("retries"):
         return False
     current: Any = celery.current_task
     return not current or options.get("task_id") is None or current.request.id != options["task_id"]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import billing.events
 from billing.core.credits import CREDITS_MAX
 from billing.core.ids import run_id
+from billing.core.limits import TIME_MIN
 from billing.events.marker import encode_marker
 from billing.events.usage_event import UsageEvent
 from billing.fulfillment import decoder
@@ -62,7 +63,7 @@ clients = st.text(st.characters(codec="utf-8", exclude_categories=["Z", "C"]), m
     str.isprintable
 )
 small = st.integers(1, 2**31 - 1)
-times = st.integers(decoder.TIME_MIN, decoder.TIME_MAX)
+times = st.integers(TIME_MIN, decoder.TIME_MAX)
 
 
 @st.composite

@@ -93,6 +93,27 @@ def test_a_nonce_that_is_no_text_is_refused() -> None:
         identify(Context(id="x", headers={NONCE: 5}), "acme", "task")
 
 
+def test_l3_a_time_that_the_log_would_not_take_is_refused_before_the_work() -> None:
+    """Given seconds for milliseconds, then no work is done whose event would be no event."""
+    with pytest.raises(InvalidValue, match=r"^billing_at: 1790000000: must be milliseconds since the Unix epoch$"):
+        identify(Context(id="x", headers={AT: 1_790_000_000}), "acme", "task")
+
+
+@pytest.mark.parametrize("text", ["x" * 1_025, "nul\x00", 5])
+@pytest.mark.parametrize("name", ["id", "root_id"])
+def test_l3_an_id_that_the_log_would_not_take_is_refused_before_the_work(name: str, text: Any) -> None:
+    """Given an id that is no text, or too long, then no work is done whose event would be no event."""
+    with pytest.raises(InvalidValue, match=r"_id: .*: must be text of at most 1024 characters without NUL$"):
+        identify(Context(**{"id": "x", "headers": {AT: NOW}, name: text}), "acme", "task")
+
+
+@pytest.mark.parametrize("retries", [-1, 2**31 - 1, "1", 1.5])
+def test_l3_a_count_of_retries_that_the_log_would_not_take_is_refused_before_the_work(retries: Any) -> None:
+    """Given retries that are none, then no work is done whose event would be no event."""
+    with pytest.raises(InvalidValue, match=r"^retries: .*: must be "):
+        identify(Context(id="x", headers={AT: NOW}, retries=retries), "acme", "task")
+
+
 def test_replacing_a_task_is_another_run_and_a_redelivery_is_not() -> None:
     """Given a `replace()`, which keeps the task id, then its depth tells the two runs apart."""
     headers = {AT: NOW, NONCE: "n"}

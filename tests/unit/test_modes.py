@@ -242,6 +242,17 @@ def test_a_task_may_be_billed_in_a_dry_app_and_dry_in_a_billed_one(dry: Business
             pass
 
 
+def test_a_dry_run_whose_gate_was_taken_away_is_not_charged_either(dry: Business) -> None:
+    """Given `before_start` set on the bound class, which charges a billed task late, then a dry one costs nothing."""
+    twin, app = dry
+    twin.client("acme", 100)
+    task = capture(app)
+    app.finalize()
+    type(task._get_current_object()).before_start = lambda *_: None
+    task.apply(args=("acme",)).get()
+    assert untouched(twin, "acme", 100)
+
+
 def test_a_block_is_dry_as_well(dry: Business) -> None:
     """Given no credits, then the block runs, once more for the same key, and the log has it once."""
     twin, _ = dry

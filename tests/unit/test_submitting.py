@@ -9,6 +9,7 @@ from typing import Any
 import celery
 import pytest
 from celery import signals
+from celery.app.trace import build_tracer
 
 import billing
 from billing import BillableTask, ClientInactive, InsufficientCredits, InvalidValue, UnknownClient, UnknownSku
@@ -177,6 +178,19 @@ def test_l1_the_quantity_of_a_call_is_held_whatever_the_task_reserves(
     assert refused.value.required == 20
 
 
+@pytest.mark.parametrize("reserve", [0, 1, {"page": 0}])
+def test_l1_a_call_that_reserves_less_than_it_is_charged_by_default_holds_that(
+    app: celery.Celery, twin: BillingTwin, reserve: Any
+) -> None:
+    """Given a client with 9 credits, when a message says that 2 pages of 5 reserve less, then 10 are asked for."""
+    task = sold(app, quantity=2)
+    twin.client("poor", 9)
+
+    with pytest.raises(InsufficientCredits) as refused:
+        task.apply(("poor",), headers={"billing_reserve": reserve}).get()
+    assert (refused.value.required, twin.events()) == (10, [])
+
+
 BAD_VALUES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"billing_quantity": -1}, {}, "billing_quantity: -1: must be from 0"),
     ({"billing_quantity": "4"}, {}, "billing_quantity: '4': must be a whole number"),
@@ -229,6 +243,42 @@ def test_an_unknown_keyword_is_refused_by_name(
     with pytest.raises(InvalidValue, match="'billing_discount'"):
         task.s("acme").set(billing_discount=4).delay()
     assert published == []
+
+
+LINKS: list[Callable[[Any], Any]] = [
+    lambda task: celery.chain(task.s(), task.si("acme")),
+    lambda task: celery.group([celery.chain(task.s(), task.si("acme")), task.si("acme")]),
+    lambda task: celery.chord([celery.chain(task.s(), task.si("acme")), task.si("acme")], task.si("acme")),
+    lambda task: task.si("acme").set(billing_quantiy=4),
+    lambda task: task.si("acme").set(billing_client="acme", headers={"billing_client": "brook"}),
+]
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_l3_a_link_that_cannot_be_billed_costs_its_parent_no_charge(
+    app: celery.Celery, twin: BillingTwin, link: Callable[[Any], Any]
+) -> None:
+    """Given a callback that begins with a call that nobody could bill, then its parent succeeds, and is charged."""
+    task = sold(app)
+    request = {"id": "one", "root_id": "one", "is_eager": False, "callbacks": [link(task)]}
+
+    ended: Any = build_tracer(task.name, task, app=app)("one", ["acme"], {}, request)
+
+    assert ended.info is None
+    assert [sum(line.credits for line in event.lines) for event in twin.events()] == [5]
+
+
+def test_what_is_wrong_with_a_link_is_refused_before_it_runs(
+    app: celery.Celery, twin: BillingTwin, published: list[dict[str, Any]]
+) -> None:
+    """Given a link with a misspelt keyword, then its message says what is wrong, and no worker runs it."""
+    task = sold(app)
+
+    task.s("acme").set(billing_quantiy=4).apply_async(parent_id="one", root_id="one")
+    with pytest.raises(InvalidValue, match="did you mean billing_quantity"):
+        task.apply(("acme",), headers=published[0]).get()
+
+    assert (len(published), twin.events(), twin.holds("acme")) == (1, [], [])
 
 
 def test_what_a_call_says_survives_retries_and_ends_with_the_run(app: celery.Celery, twin: BillingTwin) -> None:
