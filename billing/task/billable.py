@@ -20,7 +20,7 @@ from billing.core.errors import Rejected
 from billing.core.settings import OnExhausted, OnRedisDown
 from billing.task import usage as usage_module
 from billing.task.attachment import attachment_of, is_attached
-from billing.task.definition import OPTIONS, Definition, Quantity, Reserve, Sku, define
+from billing.task.definition import OPTIONS, Definition, Quantity, Reserve, Sku, body_of, define
 from billing.task.gate import begin, prepare_delivery
 from billing.task.lifecycle import Lifecycle
 from billing.task.modes import is_dry
@@ -111,7 +111,7 @@ class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class tak
         if cls.sku is not None:
             name = str(cls.name or app.gen_task_name(str(cls.__name__), cls.__module__))
             cls._definition = define(
-                task=name, options={option: getattr(cls, option) for option in OPTIONS}, run=_body(cls)
+                task=name, options={option: getattr(cls, option) for option in OPTIONS}, run=body_of(cls)
             )
         return bound
 
@@ -140,7 +140,7 @@ class BillableTask(celery.Task):  # type: ignore[type-arg]  # Celery's class tak
     def _declared(self, changes: Mapping[str, Any]) -> Definition:
         """Return the declaration of this very task, whose options may differ from its class's."""
         options = {name: getattr(self, name) for name in OPTIONS}
-        return define(task=str(self.name), options={**options, **changes}, run=_body(type(self)))
+        return define(task=str(self.name), options={**options, **changes}, run=body_of(type(self)))
 
     @property
     def usage(self) -> usage_module.Recorder:
@@ -211,15 +211,6 @@ def _is_dry(task: BillableTask) -> bool:
     """Return whether nothing of a task is refused or charged."""
     app = app_of(task)
     return task.sku is not None and is_attached(app) and is_dry(task.definition, attachment_of(app).runtime.settings)
-
-
-def _body(cls: type[BillableTask]) -> Callable[..., Any]:
-    """Return the body as it is called: without `self`."""
-    resolved: Any = inspect.getattr_static(cls, "run")
-    if isinstance(resolved, staticmethod):
-        return resolved.__func__
-    own: Any = resolved.__func__ if isinstance(resolved, classmethod) else resolved
-    return functools.partial(own, None)
 
 
 def is_billed(task: object) -> bool:

@@ -7,6 +7,7 @@ charged when nothing was recorded. It refuses a wrong declaration with one line 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast, get_args
@@ -174,6 +175,15 @@ def define(*, task: str, options: Mapping[str, Any], run: Callable[..., Any]) ->
         refuse_early=refuse_early,
         signature=signature,
     )
+
+
+def body_of(cls: type) -> Callable[..., Any]:
+    """Return the body as it is called: without `self`."""
+    resolved: Any = inspect.getattr_static(cls, "run")
+    if isinstance(resolved, staticmethod):
+        return resolved.__func__
+    own: Any = resolved.__func__ if isinstance(resolved, classmethod) else resolved
+    return functools.partial(own, None)
 
 
 def check_reserve(field: str, reserve: object, sku: object) -> None:

@@ -432,8 +432,9 @@ def test_celerys_own_tasks_pass_through_unbilled(twin: BillingTwin) -> None:
 
         app.finalize()
         own = {name for name, task in app.tasks.items() if isinstance(task, BillableTask) and task.sku is not None}
-        # `billing.verify_row` is the one billable task of ours.
-        assert {name for name in own if not name.startswith("billing.")} == {"ours"}
+        # Shared tasks of other modules, which this process may have imported, are theirs.
+        assert "ours" in own
+        assert not {name for name in own if name.startswith("celery.")}
         assert app.tasks["celery.backend_cleanup"].apply().get() is None
         assert isinstance(app.tasks["celery.backend_cleanup"], Sold)
         is_billed(twin, app.tasks["ours"])
