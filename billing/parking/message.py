@@ -16,8 +16,9 @@ from kombu.utils.json import dumps, loads
 #: A message that was handed over says how often its run had been parked by then.
 PARKED: Final = "billing_parked"
 
-#: What RabbitMQ writes, and what was true of the first delivery alone.
-_LEFT_OUT: Final = ("compression", "x-death", "x-delivery-count")
+#: What RabbitMQ writes, what would send the message to further queues once more, and what was true of the first
+#: delivery alone.
+_LEFT_OUT: Final = ("compression", "x-death", "x-delivery-count", "x-acquired-count", "CC", "BCC")
 _WAY_PREFIXES: Final = ("x-first-death-", "x-last-death-")
 #: Properties that are published again as they were.
 _PROPERTIES: Final = ("app_id", "correlation_id", "delivery_mode", "message_id", "priority", "reply_to", "type")

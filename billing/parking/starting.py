@@ -2,8 +2,8 @@
 
 Guarantee: a task is marked as started only when a queue has its message; who dies between the two leaves it waiting,
 and it is published again, as the same run. Clients have their turn one after the other, a bounded number of tasks each;
-a node of Redis that is silent, and a queue that takes nothing, keep back their own clients alone (L10). It holds no
-credits: the gate reserves, and a task that finds the credits gone comes back to its place.
+a node of Redis that is silent, a queue that takes nothing and a row that is unfit keep back their own clients (L10). It
+holds no credits: the gate reserves, and a task that finds the credits gone comes back to its place.
 """
 
 from __future__ import annotations
@@ -112,6 +112,12 @@ class Starter:
                 not_taken += 1
             except Locked as error:
                 logger.info("billing: parked tasks of client %s wait: %s", client_id, error)
+            except Unreachable:
+                raise
+            except Exception:
+                # A row that nobody can read or publish is its client's alone (L10).
+                not_taken += 1
+                logger.exception("billing: parked tasks of client %s wait", client_id)
             last = client_id
         else:
             return started

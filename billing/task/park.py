@@ -21,6 +21,7 @@ from billing.parking.message import Message, kept_headers, kept_properties, park
 from billing.parking.parked import Delivery, ParkOutcome
 from billing.task.headers import identify
 from billing.task.putting_off import put_off
+from billing.task.waits import without_waits
 
 if TYPE_CHECKING:
     from billing.task.billable import BillableTask
@@ -81,7 +82,9 @@ def delivery_of(
     properties = request.properties or {}
     where = request.delivery_info or {}
     own = {name: getattr(request, name) for name in _FIELDS if name in vars(request)}
-    headers = {**(request.headers or {}), "lang": "py", **own, "task": task.name, "id": request.id}
+    # What it waited for in the broker is over: once it is started, its waits are counted anew.
+    came = without_waits(request.headers or {})
+    headers = {**came, "lang": "py", **own, "task": task.name, "id": request.id}
     embedded = {name: getattr(request, name) for name in _EMBEDDED}
     encoded: Any = serialization.dumps((args, kwargs, embedded), serializer=_serializer(task, properties))
     content_type, content_encoding, body = encoded

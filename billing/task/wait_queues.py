@@ -24,8 +24,13 @@ from billing.task.waits import queue_name
 
 logger = logging.getLogger(__name__)
 
-#: After a failure nothing is tried for this long (L9).
+#: After a failure nothing is tried for this long (L9): no queue, or where the broker refuses one, that one alone (L10).
 PAUSE_SECONDS: Final = 1.0
+_ALL: Final = ""
+
+
+class _Refused(Unreachable):
+    """The broker is well, but does not take to one queue: its arguments are others, or it is not ours to use."""
 
 
 class WaitQueues:
@@ -36,8 +41,8 @@ class WaitQueues:
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._link: _Link | None = None
-        self._paused_until = 0.0
-        self._reason = ""
+        #: By the name of a queue, until when it is not tried, and why.
+        self._pauses: dict[str, tuple[float, str]] = {}
 
     def publish(self, app: celery.Celery, again: Again, milliseconds: int) -> None:
         """Have a message wait for so long on the app's broker, or raise `Unreachable` when that is not confirmed."""
@@ -45,9 +50,18 @@ class WaitQueues:
         if not self._lock.acquire(timeout=seconds):
             raise Unreachable(f"another delivery of this process has been put off for {seconds:g} s")
         try:
-            if self._clock.monotonic() < self._paused_until:
-                raise Unreachable(self._reason)
-            self._publish(app, again, milliseconds)
+            name = queue_name(again.exchange, again.routing_key, milliseconds)
+            now = self._clock.monotonic()
+            self._pauses = {paused: pause for paused, pause in self._pauses.items() if now < pause[0]}
+            for paused in (_ALL, name):
+                if paused in self._pauses:
+                    raise Unreachable(self._pauses[paused][1])
+            try:
+                self._publish(app, again, milliseconds)
+            except Unreachable as error:
+                paused = name if isinstance(error, _Refused | Unroutable) else _ALL
+                self._pauses[paused] = (self._clock.monotonic() + PAUSE_SECONDS, str(error))
+                raise
         finally:
             self._lock.release()
 
@@ -59,17 +73,13 @@ class WaitQueues:
     def _publish(self, app: celery.Celery, again: Again, milliseconds: int) -> None:
         reused = self._link is not None
         try:
-            try:
-                self._try(app, again, milliseconds)
-            except Unreachable as error:
-                # A queue that was deleted is declared anew, over a new connection as after any error; and a connection
-                # that broke while it was idle says so at once. What was not confirmed in time may be in a queue.
-                if not reused or (isinstance(error, Unconfirmed) and not isinstance(error, Unroutable)):
-                    raise
-                self._try(app, again, milliseconds)
+            self._try(app, again, milliseconds)
         except Unreachable as error:
-            self._paused_until, self._reason = self._clock.monotonic() + PAUSE_SECONDS, str(error)
-            raise
+            # A queue that was deleted is declared anew, over a new connection as after any error; and a connection
+            # that broke while it was idle says so at once. What was not confirmed in time may be in a queue.
+            if not reused or (isinstance(error, Unconfirmed) and not isinstance(error, Unroutable)):
+                raise
+            self._try(app, again, milliseconds)
 
     def _try(self, app: celery.Celery, again: Again, milliseconds: int) -> None:
         try:
@@ -114,20 +124,24 @@ class _Link:
             message = "a link publishes only once it is open"
             raise Unreachable(message)
         name = queue_name(again.exchange, again.routing_key, milliseconds)
+        properties = dict(again.properties)
+        message = self._channel.prepare_message(
+            again.body,
+            priority=properties.pop("priority", None),
+            content_type=again.content_type,
+            content_encoding=again.content_encoding,
+            headers=again.headers,
+            properties=properties,
+        )
         with broker.reaching(self._settings, self._connection):
-            if name not in self._declared:
-                self._declare(name, again.exchange, milliseconds)
-                self._declared.add(name)
-            properties = dict(again.properties)
-            message = self._channel.prepare_message(
-                again.body,
-                priority=properties.pop("priority", None),
-                content_type=again.content_type,
-                content_encoding=again.content_encoding,
-                headers=again.headers,
-                properties=properties,
-            )
-            self._confirming.publish([message], name, again.routing_key, self._settings.publish_timeout_seconds)
+            try:
+                if name not in self._declared:
+                    self._declare(name, again.exchange, milliseconds)
+                    self._declared.add(name)
+                self._confirming.publish([message], name, again.routing_key, self._settings.publish_timeout_seconds)
+            except self._connection.channel_errors as error:
+                reason = f"queue {name!r} is refused ({type(error).__name__}: {error})"
+                raise _Refused(reason) from error
 
     def throw_away(self) -> None:
         """Close the sockets without waiting for the server."""

@@ -326,3 +326,22 @@ def test_a_task_starts_on_the_broker_it_came_from_wherever_the_usage_events_go(
         rabbitmq.remove_virtual_host("events")
     assert [message.headers["id"] for message in found] == ["one"]
     assert wrong == []
+
+
+def test_a_row_that_cannot_be_published_keeps_back_its_own_client_alone(
+    business: Business, broker_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """L10: Given a row whose headers nobody can read, then other clients' tasks start, round after round."""
+    for client in ("brook", "cedar"):
+        business.client(client, 20)
+    for client, task_id in (("brook", "spoilt"), ("brook", "behind"), ("cedar", "first"), ("cedar", "second")):
+        parked(business, delivery(client, task_id))
+    with psycopg.connect(business.settings.database_url) as connection:
+        connection.execute("UPDATE parked_task SET headers = '{' WHERE task_id = 'spoilt'")
+
+    with queue(broker_url) as found, starter(business) as made:
+        assert [made.step(), made.step()] == [2, 0]
+
+    assert [message.headers["id"] for message in found] == ["first", "second"]
+    assert states(business) == {"spoilt": "waiting", "behind": "waiting", "first": "started", "second": "started"}
+    assert "parked tasks of client brook wait" in caplog.text

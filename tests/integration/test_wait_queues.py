@@ -186,6 +186,23 @@ def test_a_broker_that_hangs_costs_a_bounded_time_once_and_the_next_is_refused_a
         taken(seen, 2)
 
 
+def test_a_queue_that_the_broker_refuses_is_left_for_a_while_and_others_are_not(broker_url: str) -> None:
+    """L10: Given a wait queue with other arguments than ours, then its own messages are refused, once a second."""
+    others, clock = dataclasses.replace(AGAIN, routing_key="spoilt"), MovedClock()
+    with app_on(broker_url) as app, queues(clock=clock) as waits, channel(broker_url) as seen:
+        seen.queue_declare("billing.wait.queue.spoilt.500", durable=True, auto_delete=False)
+        for _ in range(2):
+            with pytest.raises(Unreachable, match="PRECONDITION_FAILED"):
+                waits.publish(app, others, 500)
+            waits.publish(app, AGAIN, 500)
+            link = waits._link
+            with pytest.raises(Unreachable, match="PRECONDITION_FAILED"):
+                waits.publish(app, others, 500)
+            assert waits._link is link, "it was not tried again at once"
+            clock.move(PAUSE_SECONDS)
+        taken(seen, 2)
+
+
 def test_a_memory_alarm_is_bounded_and_messages_wait_again_after_it(rabbitmq: RabbitMQ, broker_url: str) -> None:
     """RabbitMQ takes no messages: each try is refused within its bound, and later all is well."""
     clock = MovedClock()

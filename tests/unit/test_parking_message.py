@@ -105,6 +105,15 @@ def test_what_is_handed_over_says_how_often_it_was_parked_and_expires_when_its_s
     assert (again.run_id, again.times) == (first.run_id, 1)
 
 
+def test_what_it_waited_for_before_it_was_parked_is_not_counted_when_it_is_started(task: Any) -> None:
+    """Given a delivery that had waited in the broker, then its parked message does not count that."""
+    counts = {"billing_waits": 1_499, "billing_exhausted_waits": 3, "billing_exhausted_since": 17}
+    task.push_request(**REQUEST, **counts)
+    delivery = delivery_of(task, ["acme"], {}, EXHAUSTED)
+    task.pop_request()
+    assert counts.keys().isdisjoint(delivery.message.headers)
+
+
 def test_an_eager_call_fails_as_without_parking(task: Any) -> None:
     task.push_request(id="one", is_eager=True)
     with pytest.raises(InsufficientCredits):
@@ -114,7 +123,8 @@ def test_an_eager_call_fails_as_without_parking(task: Any) -> None:
 
 def test_headers_are_kept_as_text_whatever_they_hold() -> None:
     """Given times and characters that PostgreSQL's JSON refuses, then they come back."""
-    headers = kept_headers({"at": NOW, "nul": "\x00", "x-last-death-reason": "expired"})
+    gone = {"x-last-death-reason": "expired", "x-acquired-count": 3, "CC": ["copy"], "BCC": ["hidden"]}
+    headers = kept_headers({"at": NOW, "nul": "\x00", **gone})
     assert from_text(to_text(headers)) == {"at": NOW, "nul": "\x00", "eta": None}
     assert "\x00" not in to_text(headers)
 
