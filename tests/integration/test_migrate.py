@@ -65,7 +65,7 @@ def test_given_an_empty_database_when_migrated_then_every_step_is_named_and_a_se
 ) -> None:
     assert schema.current(empty) is None
     first = schema.migrate(empty)
-    assert first[:13] == [
+    assert first[:14] == [
         "0001_catalog_and_ledger",
         "0002_usage_history",
         "0003_sums_and_operations",
@@ -81,7 +81,7 @@ def test_given_an_empty_database_when_migrated_then_every_step_is_named_and_a_se
         "0013_parked_tasks",
         "0014_usage_modes",
     ]
-    assert schema.current(empty) == schema.head() == first[12]
+    assert schema.current(empty) == schema.head() == first[13]
     assert schema.migrate(empty) == []
 
 
