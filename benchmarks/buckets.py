@@ -8,24 +8,18 @@ from __future__ import annotations
 
 import statistics
 import time
-import uuid
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Final, cast
+from typing import Any, Final, cast
 
-import msgspec
 import redis
 
+from benchmarks.bucket_work import Recorder, buckets_of, buckets_on, commands_of, some_holds, some_work
 from benchmarks.hot_bucket import hot_bucket_rows
 from benchmarks.rows import Row
 from benchmarks.servers import Servers
-from billing.core.ids import new_settlement_id, new_token, run_id
-from billing.credits.buckets import Buckets
 from billing.credits.scripts import Command
-from billing.credits.values import GrantOutcome, Hold, ReserveOutcome, Settlement
-from billing.events.usage_event import EventHead, UsageLine, encode_fragment, encode_head
+from billing.credits.values import Hold, ReserveOutcome
 
-CLIENT: Final = "benchmark"
-PRICE: Final = 3
 BLOCK: Final = 100
 BLOCKS: Final = 30
 PIPELINE: Final = 50
@@ -43,8 +37,6 @@ redis.call('ZADD', KEYS[3], t[1], KEYS[2])
 return 1
 """
 
-Work = tuple[Hold, Settlement]
-
 
 def rows(servers: Servers) -> list[Row]:
     """Measure all rows on the stack's Redis, which is emptied, and its PostgreSQL."""
@@ -59,79 +51,6 @@ def rows(servers: Servers) -> list[Row]:
     ]
     client.close()
     return measured + hot_bucket_rows(servers.endpoints.redis_url, servers.endpoints.database_url)
-
-
-def buckets_on(client: redis.Redis, *, grants: int) -> Buckets:
-    """Empty the server and give it one client with so many large grants."""
-    client.flushall()
-    buckets = _buckets(client)
-    for shard in range(buckets.shards):
-        buckets.verify(shard, expected=None)
-    buckets.open_client(CLIENT)
-    for number in range(grants):
-        if buckets.grant(CLIENT, number + 1, 10**9) is not GrantOutcome.GRANTED:
-            message = "the benchmark's client has no credits"
-            raise RuntimeError(message)
-    return buckets
-
-
-def _buckets(client: redis.Redis) -> Buckets:
-    return Buckets(
-        client, shards=64, lease_seconds=60.0, settled_retention_seconds=3_600.0, outbox_entries_max=1_000_000
-    )
-
-
-def some_work(count: int) -> list[Work]:
-    """Return runs as a worker would reserve and settle them."""
-    now_ms = int(time.time() * 1_000)
-    line = UsageLine(sku="page-capture", quantity=1, credits=PRICE)
-    fragment = encode_fragment(line)
-    work = []
-    for _ in range(count):
-        task_id = str(uuid.uuid4())
-        run = run_id(CLIENT, task_id, nesting=0, nonce="", at_milliseconds=now_ms)
-        head = encode_head(
-            EventHead(
-                run_id=run,
-                client_id=CLIENT,
-                correlation_id=task_id,
-                root_id=task_id,
-                task="worker_tasks.capture.capture_page",
-                attempt=1,
-                submitted_at=now_ms,
-                price_version=1,
-            )
-        )
-        hold = Hold(
-            run_id=run,
-            client_id=CLIENT,
-            sku=line.sku,
-            credits=PRICE,
-            token=new_token(),
-            price_version=1,
-            attempt=1,
-            head=head,
-            lines=b"[" + fragment + b"}]",
-        )
-        settlement = Settlement(
-            run_id=run,
-            client_id=CLIENT,
-            sku=line.sku,
-            settlement_id=new_settlement_id(),
-            head=head,
-            fragments=(fragment,),
-            amounts=(PRICE,),
-        )
-        work.append((hold, settlement))
-    return work
-
-
-def some_holds(client_ids: Sequence[str]) -> list[Hold]:
-    """Return what a run of each of some clients asks for."""
-    return [
-        msgspec.structs.replace(hold, client_id=client_id, head=hold.head.replace(CLIENT.encode(), client_id.encode()))
-        for client_id, (hold, _) in zip(client_ids, some_work(len(client_ids)), strict=True)
-    ]
 
 
 def reserve_row(client: redis.Redis, *, grants: int, mark: float | None) -> Row:
@@ -215,8 +134,8 @@ def server_time_row(client: redis.Redis) -> Row:
 def memory_rows(client: redis.Redis, count: int) -> list[Row]:
     """Bytes per idle bucket of one grant, and per hold of a client of its own, by the server's own count."""
     buckets_on(client, grants=1)
-    recorder = _Recorder()
-    buckets = _buckets(cast("redis.Redis", recorder))
+    recorder = Recorder()
+    buckets = buckets_of(cast("redis.Redis", recorder))
     ids = [f"client-{number}" for number in range(count)]
     for number, client_id in enumerate(ids, start=1):
         buckets.open_client(client_id)
@@ -231,35 +150,6 @@ def memory_rows(client: redis.Redis, count: int) -> list[Row]:
         Row(name="memory per idle bucket", value=idle, unit="B", against=against, mark=400.0, met=idle <= 400),
         Row(name="memory per hold", value=held, unit="B", against=against, mark=700.0, met=held <= 700),
     ]
-
-
-class _Recorder:
-    """Stands where a client stands, and notes what it would send."""
-
-    class connection_pool:  # noqa: N801 - as redis-py calls it
-        """What the scripts read of a client's pool."""
-
-        connection_kwargs: ClassVar[dict[str, object]] = {}
-
-    def __init__(self) -> None:
-        self.commands: list[Command] = []
-
-    def execute_command(self, *command: str | bytes | int) -> bytes:
-        """Note a command, and answer as a shard that recovers."""
-        self.commands.append(command)
-        return b"RECOVERING"
-
-
-def commands_of(work: Sequence[Work]) -> tuple[list[Command], list[Command]]:
-    """Return the commands that reserving and settling would send."""
-    recorder = _Recorder()
-    buckets = _buckets(cast("redis.Redis", recorder))
-    for hold, _ in work:
-        buckets.reserve(hold)
-    reserves, recorder.commands = recorder.commands, []
-    for _, settlement in work:
-        buckets.settle(settlement)
-    return reserves, recorder.commands
 
 
 def _seconds(client: redis.Redis, commands: Sequence[Command]) -> float:

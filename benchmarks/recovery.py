@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import redis
 
-from benchmarks.buckets import some_holds
+from benchmarks.bucket_work import some_holds
 from benchmarks.rows import Row
 from benchmarks.servers import Servers
 from billing.connections import postgres

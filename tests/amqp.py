@@ -1,4 +1,4 @@
-"""What tests of the usage queues share: settings, a look into a queue, events, and a clock that a test moves."""
+"""What tests of queues share: settings, an app on a broker, a look into a queue, events, a clock that a test moves."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import celery
 import kombu
 
 from billing.connections import broker
@@ -26,6 +27,16 @@ def settings_for(broker_url: str, **changes: Any) -> Settings:
     given: dict[str, Any] = {"broker_url": broker_url, "usage_exchange": name, "usage_queues": 2, "shards": 4}
     given |= {"publish_timeout_seconds": 30.0, "redis_timeout_seconds": 60.0}
     return Settings(**(given | changes))
+
+
+@contextmanager
+def app_on(url: str, **options: Any) -> Iterator[celery.Celery]:
+    """Make an app whose tasks are on a broker."""
+    app = celery.Celery("on-a-broker", broker=url, set_as_current=False, broker_transport_options=options)
+    try:
+        yield app
+    finally:
+        app.close()
 
 
 @contextmanager

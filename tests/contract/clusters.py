@@ -217,6 +217,12 @@ def cluster_started(binary: str) -> Iterator[ClusterServer]:
             cluster.end()
 
 
+def neighbours(cluster: ClusterServer) -> tuple[int, int]:
+    """Return two shards on different nodes."""
+    first = cluster.primary_of(0).port
+    return 0, next(shard for shard in range(SHARDS) if cluster.primary_of(shard).port != first)
+
+
 @contextmanager
 def clients_on_each_shard(cluster: ClusterServer) -> Iterator[Buckets]:
     """Empty a cluster once it is whole, and have a client of 100 credits on each shard."""

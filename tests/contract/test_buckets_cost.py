@@ -12,7 +12,7 @@ from billing.credits.values import ExpireOutcome
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
 from tests.contract.servers import SHARDS, Server, until
 
-#: One server's own counts; test_cluster.py counts a cluster's.
+#: One server's own counts; cluster/test_cluster.py counts a cluster's.
 ON_CLUSTER = False
 pytestmark = pytest.mark.raw("counts a server's commands and round trips")
 SHARD = shard_of("acme", SHARDS)

@@ -17,6 +17,7 @@ from billing.core.settings import Settings
 from billing.embedded.stack import Stack
 from billing.fulfillment.usage_log import UsageLog
 from billing.schema.migrate import migrate
+from tests.integration.alerting import Scene
 from tests.integration.allowing import Office
 from tests.integration.market import Market
 from tests.integration.recovering import Business, business_on
@@ -83,6 +84,16 @@ def business(database: Settings, redis_url: str, broker_url: str) -> Iterator[Bu
     with business_on(database, redis_url, broker_url) as business:
         business.client("acme")
         yield business
+
+
+@pytest.fixture
+def scene(redis_url: str, database: Settings, request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """Set the scene; webhooks have a minute to answer, or as long as the test says."""
+    bound = getattr(request, "param", 60.0)
+    settings = dataclasses.replace(database, redis_url=redis_url, webhook_timeout_seconds=bound)
+    made = Scene(settings)
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from tests.integration.alerting import Scene
 from tests.integration.topping_up import Shop
 from tests.waiting import wait_until
 
+HOUR = 3_600
+
 
 class Market(Scene):
     """A scene whose clients top up, and the worker that asks for it."""

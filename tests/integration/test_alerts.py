@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -17,23 +16,12 @@ from billing.alerts.delivering import deliver_pending
 from billing.alerts.receivers import CALL_SECONDS_MAX
 from billing.alerts.recording import prune, record, record_and_announce
 from billing.core.errors import Unreachable
-from billing.core.settings import Settings
 from billing.credits.values import ReserveOutcome
 from tests.integration.alerting import Scene, hanging
 from tests.waiting import wait_until
 from tests.webhooks import receiving
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def scene(redis_url: str, database: Settings, request: pytest.FixtureRequest) -> Iterator[Scene]:
-    """Set the scene; webhooks have a minute to answer, or as long as the test says."""
-    bound = getattr(request, "param", 60.0)
-    settings = dataclasses.replace(database, redis_url=redis_url, webhook_timeout_seconds=bound)
-    made = Scene(settings)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -2,56 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import os
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-import billing
 from billing.embedded.server import free_port
 from billing.observability.flower_tasks import COLUMNS
 from tests.fleet.harness import Fleet
+from tests.integration.watching import CONFIGURATION, QUEUE, Watched, addresses, billing_of, wait_for_answer
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-CONFIGURATION = Path(billing.__file__).with_name("observability") / "flower_config.py"
 MARKER = "marker-of-an-argument"
-QUEUE = "watched"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Watched:
-    """A fleet with a worker that sends events, and the Flower that looks at it."""
-
-    fleet: Fleet
-    http: httpx.Client
-
-    def send(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        """Submit a task to the worker that sends events."""
-        return self.fleet.app.tasks[name].apply_async(args, kwargs, queue=QUEUE)
-
-    def listed(self, **query: Any) -> dict[str, dict[str, Any]]:
-        """Return what the page of tasks asks the server for, by task id."""
-        parameters = {"draw": 1, "start": 0, "length": 100, "order[0][column]": 0, "columns[0][data]": "name", **query}
-        answer = self.http.get("/tasks/datatable", params=parameters)
-        assert answer.status_code == 200, answer.text
-        return {row["uuid"]: row for row in answer.json()["data"]}
-
-    def wait_for(self, task_id: str, outcome: str | None) -> dict[str, Any]:
-        """Wait until a task has ended and its billing is known, and return its row."""
-
-        def known() -> bool:
-            row = self.listed().get(task_id, {})
-            return row.get("state") in ("SUCCESS", "FAILURE") and row.get("billing_outcome") == outcome
-
-        wait_until(known, f"{task_id} is listed as {outcome}: {self.listed().get(task_id)}")
-        return self.listed()[task_id]
 
 
 @pytest.fixture(scope="module")
@@ -67,21 +32,6 @@ def watched(running_fleet: Fleet) -> Iterator[Watched]:
         fleet.worker("watched", options=("-E", "-Q", QUEUE))
         wait_until(lambda: "watched@test" in http.get("/workers?json=1").text, "Flower sees the worker")
         yield Watched(fleet=fleet, http=http)
-
-
-def wait_for_answer(http: httpx.Client) -> None:
-    def answers() -> bool:
-        try:
-            return http.get("/healthcheck").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    wait_until(answers, "Flower answers")
-
-
-def billing_of(row: dict[str, Any]) -> tuple[Any, ...]:
-    names = ("state", "billing_client", "billing_sku", "billing_charged", "billing_reserved", "billing_outcome")
-    return tuple(row[name] for name in names)
 
 
 def test_the_list_says_who_pays_for_what_and_how_much(watched: Watched) -> None:
@@ -188,18 +138,6 @@ def test_nothing_that_a_task_was_given_or_returned_is_in_any_answer(watched: Wat
         assert watched.http.get("/api/tasks", params={"search": query}).json() == {}, query
 
 
-def addresses(task_ids: list[str], worker: str) -> list[str]:
-    """Return every address of Flower that answers a GET."""
-    of_all = ["/", "/workers", "/workers?json=1&refresh=1", "/tasks", "/broker", "/metrics", "/healthcheck"]
-    of_api = ["/api/workers", "/api/workers?refresh=1", f"/api/workers?refresh=1&workername={worker}"]
-    of_api += ["/api/tasks", "/api/task/types", "/api/queues/length"]
-    datatable = "/tasks/datatable?draw=1&start=0&length=100&order[0][column]=0&columns[0][data]=name"
-    # The worker's page and answer are read twice: the first time Flower asks the worker.
-    of_worker = [f"/worker/{worker}", f"/worker/{worker}?limit=50", f"/api/workers?workername={worker}"]
-    of_tasks = [f"/{page}/{task_id}" for page in ("task", "api/task/info", "api/task/result") for task_id in task_ids]
-    return [*of_all, datatable, *of_api, *of_worker, *of_tasks]
-
-
 def test_nothing_can_be_changed_unless_flower_is_told_so(watched: Watched) -> None:
     answers = [
         watched.http.post("/api/task/async-apply/ok", json={"args": ["rich"]}),
@@ -228,87 +166,3 @@ def test_a_task_that_is_run_from_flower_shows_no_result(watched: Watched) -> Non
         ("FAILURE", "not shown"),
     ]
     assert MARKER not in "".join(answers)
-
-
-OPEN = [
-    pytest.param(("--address=0.0.0.0",), {}, "0.0.0.0", id="command line"),  # noqa: S104 - it is to be refused
-    pytest.param(("--address=::",), {}, "::", id="IPv6"),
-    pytest.param(("--address=",), {}, "", id="every address"),
-    pytest.param(("--address=flower.example",), {}, "flower.example", id="a name"),
-    pytest.param((), {"FLOWER_ADDRESS": "0.0.0.0"}, "0.0.0.0", id="environment"),  # noqa: S104
-    pytest.param((), {"FLOWER_ADDRESS": ""}, "", id="empty environment"),
-    pytest.param(("--address=0.0.0.0",), {"FLOWER_BASIC_AUTH": ""}, "0.0.0.0", id="empty password"),  # noqa: S104
-]
-
-
-@pytest.mark.parametrize(("options", "environment", "address"), OPEN)
-def test_another_address_without_authentication_is_refused(
-    running_fleet: Fleet, options: tuple[str, ...], environment: dict[str, str], address: str
-) -> None:
-    """One line, and an exit code that is not 0."""
-    assert ended(running_fleet, CONFIGURATION, options, environment) == (1, refusal(address))
-
-
-def test_a_line_of_the_file_itself_is_refused_too(running_fleet: Fleet, tmp_path: Path) -> None:
-    own = tmp_path / "flowerconfig.py"
-    own.write_text(f"{CONFIGURATION.read_text()}\naddress = '0.0.0.0'\n")
-
-    assert ended(running_fleet, own, (), {}) == (1, refusal("0.0.0.0"))  # noqa: S104
-
-
-def refusal(address: str) -> list[str]:
-    rule = (
-        "is not loopback, and Flower shows the work of every client: give it authentication (--basic_auth, or --auth "
-        "with --auth_provider), or listen on 127.0.0.1 or --unix_socket"
-    )
-    return [f"billing: address: {address!r}: {rule}"]
-
-
-def ended(
-    fleet: Fleet, configuration: Path, options: tuple[str, ...], environment: dict[str, str]
-) -> tuple[int | None, list[str]]:
-    """Run a Flower that ends by itself; return its exit code and what it said."""
-    name = f"refused-{free_port()}"
-    child = fleet._spawn(
-        name, "flower", f"--conf={configuration}", f"--port={free_port()}", *options, environment=environment
-    )
-    wait_until(lambda: not child.running, "Flower ended")
-    return child.returncode, (fleet.directory / f"{name}.log").read_text().splitlines()
-
-
-def test_with_authentication_it_listens_where_it_is_told(running_fleet: Fleet) -> None:
-    port = free_port()
-    place = (f"--conf={CONFIGURATION}", f"--port={port}", "--address=0.0.0.0")
-    running_fleet._spawn("guarded", "flower", *place, environment={"FLOWER_BASIC_AUTH": "operator:secret"})
-
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as http:
-        wait_for_answer(http)
-        assert http.get("/tasks").status_code == 401
-        assert http.get("/api/tasks").status_code == 401
-        assert http.get("/api/task/result/none").status_code == 401
-        assert http.get("/tasks", auth=("operator", "secret")).status_code == 200
-
-
-def test_a_unix_socket_needs_no_authentication(running_fleet: Fleet) -> None:
-    path = running_fleet.directory / "flower.socket"
-    running_fleet._spawn("local", "flower", f"--conf={CONFIGURATION}", f"--unix_socket={path}", "--address=")
-
-    wait_until(path.exists, "the socket is there")
-    transport = httpx.HTTPTransport(uds=os.fspath(path))
-    with httpx.Client(base_url="http://localhost", transport=transport, timeout=120) as http:
-        assert http.get("/tasks").status_code == 200
-
-
-def test_another_version_of_flower_starts_as_it_is_and_says_so(running_fleet: Fleet, tmp_path: Path) -> None:
-    own = tmp_path / "flowerconfig.py"
-    own.write_text(f"import flower as installed\ninstalled.__version__ = '3.0.1'\n{CONFIGURATION.read_text()}")
-    port = free_port()
-    running_fleet._spawn("newer", "flower", f"--conf={own}", f"--port={port}")
-
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as http:
-        wait_for_answer(http)
-        page = http.get("/tasks").text
-    assert 'data-column="uuid"' in page
-    assert "billing_client" not in page
-    log = (running_fleet.directory / "newer.log").read_text()
-    assert log.count("billing: Flower 3.0.1 starts without billing's columns") == 1

@@ -7,7 +7,7 @@ import pytest
 from billing.core.settings import load
 from billing.parking.storing import park
 from billing.task.runtime import Runtime
-from tests.integration.test_parked_starting import delivery
+from tests.integration.starting import delivery
 from tests.terminal import Terminal
 
 pytestmark = pytest.mark.integration

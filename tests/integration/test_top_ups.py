@@ -20,14 +20,13 @@ from billing.credits.values import Balance, ReleaseOutcome, ReserveOutcome
 from billing.top_ups import looking
 from billing.top_ups.asking import run_top_ups
 from billing.top_ups.looking import SWEEP, look, look_at, make_due
-from tests.integration.market import Market
+from tests.integration.market import HOUR, Market
 from tests.integration.topping_up import CALLS_FILE
 from tests.integration.triggering import trigger
 
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
-HOUR = 3_600
 
 
 def test_a_balance_that_falls_short_is_topped_up_once(market: Market) -> None:

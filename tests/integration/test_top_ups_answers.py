@@ -1,4 +1,4 @@
-"""What the application answers to a request, late, twice or never: it is granted once, and nobody waits (L9, L10)."""
+"""What the application answers to a request, late, twice or never: it is granted once, or lapses in time (L9, L10)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,35 +17,14 @@ import pytest
 from billing import admin
 from billing.core.errors import InvalidValue
 from billing.core.limits import USABLE_GRANTS_MAX
-from billing.top_ups.asking import ATTEMPTS_MAX, run_top_ups
+from billing.top_ups.asking import ATTEMPTS_MAX
 from billing.top_ups.request import Request
-from tests.integration.market import Market
+from tests.integration.market import HOUR, Market
 from tests.integration.topping_up import CALLS_FILE, DEADLY
-from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
-HOUR = 3_600
-
-
-def test_l10_a_hook_that_hangs_delays_nobody_and_its_late_answer_counts(market: Market) -> None:
-    """Given a hook that hangs for one client, then others are topped up; once it answers, so is that one."""
-    released = threading.Event()
-    market.shop.answers["acme"] = lambda _: "granted" if released.wait(600) else "declined"
-    try:
-        for client_id in ("acme", "globex", "initech"):
-            market.topping_up(client_id)
-        for client_id in ("globex", "initech"):
-            market.step_until_granted(client_id)
-        market.later(2 * HOUR)
-        market.top_ups.step()
-        assert market.requests("acme") == [("asked", "low")]
-        assert [call.client_id for call in market.shop.calls].count("acme") == 1
-    finally:
-        released.set()
-    market.step_until_granted("acme")
-    assert market.available("acme") == 510
 
 
 def test_a_hook_that_raises_is_asked_again_for_the_same_request_and_lapses_in_the_end(
@@ -219,61 +197,6 @@ def test_grants_that_repaid_debt_leave_room_for_what_was_paid_for(market: Market
     assert (market.requests(), market.available()) == ([("granted", "low")], 500)
 
 
-def test_l9_beats_pass_does_not_wait_for_a_hook_that_hangs_and_a_later_one_takes_its_answer(
-    market: Market, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Given a hook that hangs, when beat's task runs, then it ends; the answer that comes later counts, once."""
-    monkeypatch.setattr("billing.top_ups.asking.PASS_SECONDS", 0.1)
-    released = threading.Event()
-    market.shop.answer = lambda _: "granted" if released.wait(600) else "declined"
-    try:
-        market.topping_up("acme")
-        for _ in range(2):
-            run_top_ups(market.runtime)
-            assert market.requests() == [("asked", "low")]
-    finally:
-        released.set()
-
-    def granted() -> bool:
-        run_top_ups(market.runtime)
-        return market.requests() == [("granted", "low")]
-
-    wait_until(granted, "acme is topped up", timeout_seconds=120)
-    assert len(market.shop.calls) == 1
-
-
-def test_an_answer_that_outlasts_beats_pass_needs_no_other_one(
-    market: Market, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Given an answer after the pass, then it is written as it comes, and one that cannot be by the next pass."""
-    monkeypatch.setattr("billing.top_ups.asking.PASS_SECONDS", 0.1)
-    released = threading.Event()
-    market.shop.answer = lambda _: "granted" if released.wait(600) else "declined"
-    try:
-        market.topping_up("acme")
-        run_top_ups(market.runtime)
-        assert market.requests() == [("asked", "low")]
-        released.set()
-        wait_until(lambda: market.requests() == [("granted", "low")], "acme is topped up", timeout_seconds=120)
-        released.clear()
-        market.topping_up("globex")
-        run_top_ups(market.runtime)
-        with monkeypatch.context() as patch:
-            patch.setattr("billing.top_ups.asking.grant_request", _away)
-            released.set()
-            wait_until(lambda: "waits for the next pass" in caplog.text, "the answer cannot be written")
-        assert market.requests("globex") == [("asked", "low")]
-        run_top_ups(market.runtime)
-        assert market.requests("globex") == [("granted", "low")]
-    finally:
-        released.set()
-    assert len(market.shop.calls) == 2
-
-
-def _away(*_: object) -> NoReturn:
-    raise RuntimeError("PostgreSQL is away")
-
-
 @pytest.mark.parametrize("name", ["tests.integration.no_such_module:hook", "tests.integration.topping_up:HOOK"])
 def test_a_hook_that_cannot_be_called_is_logged_once(
     market: Market, caplog: pytest.LogCaptureFixture, name: str
@@ -290,25 +213,3 @@ def test_a_hook_that_cannot_be_called_is_logged_once(
         return caplog.text.count("nobody is asked for top-ups")
 
     assert [lines(name), lines(name), lines(""), lines(name)] == [1, 0, 0, 1]
-
-
-def test_l9_hooks_that_hang_everywhere_are_no_more_than_their_bound(
-    market: Market, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Given room for two calls, when every call hangs, then two are begun, and the third once one has ended."""
-    for name in ("billing.top_ups.hook.CALLS_MAX", "billing.top_ups.asking.CALLS_MAX"):
-        monkeypatch.setattr(name, 2)
-    released = threading.Event()
-    market.shop.answer = lambda _: "granted" if released.wait(600) else "declined"
-    names = ("acme", "globex", "initech")
-    try:
-        for client_id in names:
-            market.topping_up(client_id)
-        for _ in range(3):
-            market.top_ups.step()
-        wait_until(lambda: len(market.shop.calls) == 2, "two calls", timeout_seconds=60)
-    finally:
-        released.set()
-    for client_id in names:
-        market.step_until_granted(client_id)
-    assert len(market.shop.calls) == 3

@@ -10,11 +10,9 @@ import pytest
 from billing import admin
 from billing.core.errors import InvalidValue, UnknownClient
 from billing.top_ups.looking import SWEEP, look
-from tests.integration.market import Market
+from tests.integration.market import HOUR, Market
 
 pytestmark = pytest.mark.integration
-
-HOUR = 3_600
 
 
 def test_after_declines_the_rest_grows_to_its_bound_and_success_resets_it(market: Market) -> None:

@@ -18,7 +18,7 @@ from billing.embedded.rabbitmq import RabbitMQ
 from billing.events.task_message import TaskMessage
 from billing.task import wait_queues
 from billing.task.wait_queues import PAUSE_SECONDS, WaitQueues
-from tests.amqp import MovedClock
+from tests.amqp import MovedClock, app_on
 from tests.proxy import in_front_of
 from tests.waiting import LIMIT_SECONDS, wait_until
 
@@ -35,16 +35,6 @@ AGAIN = TaskMessage(
     headers={"task": "work", "id": "one", "eta": None, "billing_waits": 1},
     properties={"priority": 3, "correlation_id": "one", "reply_to": "answers", "delivery_mode": 2},
 )
-
-
-@contextmanager
-def app_on(url: str, **options: Any) -> Iterator[celery.Celery]:
-    """Make an app whose tasks are on a broker."""
-    app = celery.Celery("waits", broker=url, set_as_current=False, broker_transport_options=options)
-    try:
-        yield app
-    finally:
-        app.close()
 
 
 @contextmanager

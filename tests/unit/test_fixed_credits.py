@@ -21,17 +21,10 @@ from billing.task.gate import prepare_delivery
 from billing.task.lifecycle import Lifecycle
 from billing.task.run import Run
 from billing.testing import BillingTwin
+from tests.unit.selling import an_app
 
 #: When the one run of the tests of deploys was submitted.
 SUBMITTED_AT = to_milliseconds(datetime.now(UTC))
-
-
-@pytest.fixture
-def app() -> Iterator[celery.Celery]:
-    """Make an app that nothing is published with."""
-    app = billing.setup(celery.Celery("fixed", broker="memory://", backend="cache+memory://", set_as_current=False))
-    yield app
-    app.close()
 
 
 @pytest.fixture
@@ -147,7 +140,7 @@ def test_a_client_that_has_less_is_refused(app: celery.Celery, twin: BillingTwin
 
 def delivered(app: celery.Celery, credits_: int | None, **options: Any) -> tuple[Lifecycle, Run]:
     """Return the one run `r` as a worker sees it whose code declares these credits; not yet held."""
-    other = billing.setup(celery.Celery("deployed", broker="memory://", set_as_current=False))
+    other = an_app("deployed")
     task = declared(other, credits=credits_, **options)
     cycle = attachment_of(app).lifecycle
     request: Any = SimpleNamespace(

@@ -21,6 +21,7 @@ from billing.task.attachment import attachment_of
 from billing.task.outside import TASK, Order
 from billing.task.renewal import Renewal
 from billing.task.usage import NotInARun
+from tests.unit.selling import an_app
 
 NOW = 1_790_000_000_000
 
@@ -29,11 +30,6 @@ def order(**changes: Any) -> Order:
     """Return an order."""
     given: dict[str, Any] = {"client_id": "acme", "sku": "page", "quantity": 1, "most": None, "key": None}
     return Order(**given | changes)
-
-
-def an_app(name: str) -> celery.Celery:
-    """Return an app that billing is set up on."""
-    return billing.setup(celery.Celery(name, broker="memory://", set_as_current=False))
 
 
 @pytest.fixture

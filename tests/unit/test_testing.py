@@ -15,19 +15,14 @@ from billing.credits.terms import ClientState
 from billing.task.attachment import attachment_of
 from billing.testing import BillingTwin
 from tests.documents import blocks
+from tests.unit.selling import an_app, selling_pages
 
 
 @pytest.fixture
 def twin() -> Iterator[BillingTwin]:
     """Bill by a twin, as the fixture of the plugin does."""
-    twin = BillingTwin(Settings(alert_percents=(50,)))
-    twin.price("page", 5)
-    with twin.billing():
+    with selling_pages(Settings(alert_percents=(50,))) as twin:
         yield twin
-
-
-def an_app() -> celery.Celery:
-    return billing.setup(celery.Celery("shop", broker="memory://", backend="cache+memory://", set_as_current=False))
 
 
 def test_a_retried_task_is_charged_once_for_its_last_attempt(twin: BillingTwin) -> None:

@@ -16,16 +16,9 @@ from billing.core.settings import Settings
 from billing.credits.buckets import Buckets
 from billing.credits.values import Overdue, RenewOutcome, ReserveOutcome, SettleOutcome
 from billing.task.reaper import Reaper
-from tests.contract.clusters import CLIENTS, ClusterServer, clients_on_each_shard
+from tests.contract.clusters import CLIENTS, ClusterServer
 from tests.contract.making import a_hold, a_run, a_settlement
 from tests.contract.servers import SHARDS, Server
-
-
-@pytest.fixture
-def buckets(cluster: ClusterServer) -> Iterator[Buckets]:
-    """Return buckets with a client of 100 credits on each shard, on an empty cluster, with time to answer."""
-    with clients_on_each_shard(cluster) as made:
-        yield made
 
 
 @pytest.fixture
