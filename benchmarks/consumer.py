@@ -29,7 +29,7 @@ from billing.events.links import Outgoing
 from billing.events.publisher import Publisher
 from billing.fulfillment.consumer import Consumer
 from billing.fulfillment.intake import BATCHES_AHEAD
-from billing.fulfillment.usage_log import UsageLog
+from billing.fulfillment.postgres_log import PostgresUsageLog
 from billing.schema.migrate import migrate
 
 DATABASE: Final = "benchmark_consumer"
@@ -105,7 +105,7 @@ def _consume_idle(settings: Settings) -> float:
 
 def _consume(settings: Settings) -> float:
     stop = threading.Event()
-    log = UsageLog(lambda: postgres.connect(settings), shards=settings.shards)
+    log = PostgresUsageLog(lambda: postgres.connect(settings), shards=settings.shards)
     consumer = Consumer(settings, log, stop=stop)
     thread = threading.Thread(target=consumer.run)
     started = time.perf_counter()

@@ -14,7 +14,7 @@ from msgspec import structs
 
 from billing.core import ids
 from billing.fulfillment.delivery import Delivered, Marker, Poison
-from billing.fulfillment.usage_log import BatchReport, UsageLog
+from billing.fulfillment.log import BatchReport, UsageLog
 from tests.usage_events import delivered, paid_line, usage_event
 
 pytestmark = pytest.mark.integration

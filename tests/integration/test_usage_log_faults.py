@@ -17,7 +17,8 @@ from billing.core.errors import Unreachable
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
 from billing.events.usage_event import UsageEvent
-from billing.fulfillment.usage_log import BatchReport, LogUnready, Unwritable, UsageLog
+from billing.fulfillment.log import BatchReport, LogUnready, Unwritable, UsageLog
+from billing.fulfillment.postgres_log import PostgresUsageLog
 from billing.schema.advisory import Guard
 from tests.usage_events import delivered, paid_line, usage_event
 from tests.waiting import wait_until
@@ -84,7 +85,7 @@ def test_given_sums_that_pass_bigint_when_written_then_the_history_is_untouched(
 
 def test_given_no_server_when_written_then_it_is_unreachable() -> None:
     nowhere = Settings(database_url="postgresql://billing:secret@127.0.0.1:1/billing", database_timeout_seconds=1)
-    log = UsageLog(lambda: postgres.connect(nowhere), shards=64)
+    log = PostgresUsageLog(lambda: postgres.connect(nowhere), shards=64)
     with pytest.raises(Unreachable, match=r"^billing_database_url: ") as caught:
         log.write([delivered(usage_event())])
     assert "secret" not in str(caught.value)
@@ -154,7 +155,7 @@ def test_given_another_number_of_shards_when_written_then_no_message_is_blamed(
     database: Settings, clients: Callable[..., None]
 ) -> None:
     clients("acme")
-    log = UsageLog(lambda: postgres.connect(database), shards=63)
+    log = PostgresUsageLog(lambda: postgres.connect(database), shards=63)
     with pytest.raises(LogUnready, match=r"^billing_shards: 63: "):
         log.write([delivered(usage_event())])
     log.close()
@@ -181,7 +182,7 @@ def test_given_a_role_that_may_only_insert_when_written_then_it_is_enough_and_it
 ) -> None:
     clients("acme")
     url = database.database_url.split("@", 1)[1]
-    log = UsageLog(lambda: psycopg.connect(f"postgresql://{consumer_role}:consumer@{url}"), shards=64)
+    log = PostgresUsageLog(lambda: psycopg.connect(f"postgresql://{consumer_role}:consumer@{url}"), shards=64)
     session.execute("UPDATE client SET epoch = 2")
     direct, twice, newer = usage_event(epoch=0), usage_event(epoch=2), usage_event(epoch=3)
     again = usage_event(run_id=twice.run_id, epoch=2)
