@@ -1,7 +1,7 @@
 """The usage log as its users see it: whoever writes batches of usage events for ever keeps to `UsageLog`.
 
 `PostgresUsageLog` is the one that there is. A second one, such as for ClickHouse, passes the suite of
-`tests/contract/test_usage_log.py` and is handed to the `Consumer` in its place.
+`tests/contract/log` and is handed to the `Consumer` in its place.
 """
 
 from __future__ import annotations
