@@ -18,6 +18,7 @@ import kombu
 import msgspec
 import psycopg
 
+from benchmarks import one_by_one
 from benchmarks.rows import Row
 from benchmarks.sample_events import sample_events
 from benchmarks.servers import Servers
@@ -64,6 +65,7 @@ def rows(servers: Servers) -> list[Row]:
     return [
         Row(name=name, value=ratio, unit="x the rate", against=against, mark=MARK, met=ratio >= MARK),
         Row(name=name, value=rate, unit="events/s", against="", mark=None, met=None),
+        *one_by_one.rows(servers, rate, clients),
     ]
 
 

@@ -24,9 +24,6 @@ READER: Final = "reader"
 READER_RUNS: Final = 1_000
 #: Clients that are there in every history for what is written anew.
 WRITERS: Final = 200
-#: Rows of each of these, in the last hour, that no increment carries.
-UNPLANNED: Final = 5
-_SKUS: Final = ("page", "search", "kib")
 
 #: Begin the months earlier: nothing lies in the partition before the first month yet.
 _BEGIN_EARLIER: Final = """
@@ -117,7 +114,10 @@ def writers() -> list[str]:
 
 
 def make_history(settings: Settings, *, rows: int, clients: int, now: datetime) -> History:
-    """Fill a freshly migrated database with about `rows` rows of `clients` clients, up to the hour before `now`."""
+    """Fill a freshly migrated database with about `rows` rows of `clients` clients, up to the hour before `now`.
+
+    The reader's rows are among them, and are as many in a history of any size.
+    """
     months = [_months_before(now, count) for count in range(MONTHS, -1, -1)]
     until = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     spans = [(start, min(end, until)) for start, end in zip(months, [*months[1:], until], strict=True)]
@@ -129,7 +129,8 @@ def make_history(settings: Settings, *, rows: int, clients: int, now: datetime) 
         _add_clients(connection, settings, [READER, *writers(), *(f"client-{number}" for number in range(clients))])
         first = 0
         for start, end in spans:
-            share = round(rows * (end - start).total_seconds() / whole) // 40 * 40
+            bulk = max(rows - READER_RUNS * len(spans), 0)
+            share = round(bulk * (end - start).total_seconds() / whole) // 40 * 40
             if share:
                 given = {"clients": clients, "reader": READER, "runs": READER_RUNS, "first": first}
                 span = {"last": first + share, "start": _milliseconds(start), "end": _milliseconds(end)}
@@ -138,7 +139,13 @@ def make_history(settings: Settings, *, rows: int, clients: int, now: datetime) 
         connection.execute(_ROLLUPS)
         connection.execute(_SPENT)
         settle(connection)
-    return History(settings=settings, rows=first, clients=clients, month=months[-2], month_end=months[-1])
+    return History(
+        settings=settings,
+        rows=first + READER_RUNS * len(spans),
+        clients=clients,
+        month=months[-2],
+        month_end=months[-1],
+    )
 
 
 def settle(connection: psycopg.Connection[Any]) -> None:
