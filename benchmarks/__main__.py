@@ -29,6 +29,8 @@ GROUPS: Final = {
     "recovery": "benchmarks.recovery",
     "usage-log": "benchmarks.usage_log",
     "consumer": "benchmarks.consumer",
+    "consumer-memory": "benchmarks.consumer_memory",
+    "growth": "benchmarks.growth",
     "tasks": "benchmarks.tasks",
 }
 

@@ -18,6 +18,7 @@ import kombu
 import msgspec
 import psycopg
 
+from benchmarks import one_by_one
 from benchmarks.rows import Row
 from benchmarks.sample_events import sample_events
 from benchmarks.servers import Servers
@@ -29,7 +30,7 @@ from billing.events.links import Outgoing
 from billing.events.publisher import Publisher
 from billing.fulfillment.consumer import Consumer
 from billing.fulfillment.intake import BATCHES_AHEAD
-from billing.fulfillment.usage_log import UsageLog
+from billing.fulfillment.postgres_log import PostgresUsageLog
 from billing.schema.migrate import migrate
 
 DATABASE: Final = "benchmark_consumer"
@@ -64,6 +65,7 @@ def rows(servers: Servers) -> list[Row]:
     return [
         Row(name=name, value=ratio, unit="x the rate", against=against, mark=MARK, met=ratio >= MARK),
         Row(name=name, value=rate, unit="events/s", against="", mark=None, met=None),
+        *one_by_one.rows(servers, rate, clients),
     ]
 
 
@@ -105,7 +107,7 @@ def _consume_idle(settings: Settings) -> float:
 
 def _consume(settings: Settings) -> float:
     stop = threading.Event()
-    log = UsageLog(lambda: postgres.connect(settings), shards=settings.shards)
+    log = PostgresUsageLog(lambda: postgres.connect(settings), shards=settings.shards)
     consumer = Consumer(settings, log, stop=stop)
     thread = threading.Thread(target=consumer.run)
     started = time.perf_counter()

@@ -51,6 +51,13 @@ def make_app(environment: Mapping[str, str]) -> celery.Celery:
         """Wait, as for a remote service."""
         time.sleep(WAIT_SECONDS)
 
+    @made.task(name="insert", shared=False)
+    def insert(event: str, burst: int) -> None:  # noqa: ARG001 - `Progress` reads it
+        """Insert one usage event into a plain table."""
+        from benchmarks import one_row  # noqa: PLC0415 - the other workers need no database
+
+        one_row.insert(event)
+
     return made
 
 

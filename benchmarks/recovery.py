@@ -27,7 +27,7 @@ from billing.core.shards import shard_of
 from billing.credits.values import ReserveOutcome
 from billing.credits.verbs import Verbs
 from billing.fulfillment.consumer import Consumer
-from billing.fulfillment.usage_log import UsageLog
+from billing.fulfillment.postgres_log import PostgresUsageLog
 from billing.integration.loops import Loop
 from billing.recovery.flush import Flush
 from billing.recovery.rebuild import Rebuilder, assertion_seconds
@@ -160,7 +160,7 @@ def _marker_seconds(runtime: Runtime) -> float:
 def _running(runtime: Runtime) -> Iterator[None]:
     """Run the consumer and the loop of recovery, as a fulfillment worker does, in its threads."""
     settings = runtime.settings
-    consumer = Consumer(settings, UsageLog(lambda: postgres.connect(settings), shards=settings.shards))
+    consumer = Consumer(settings, PostgresUsageLog(lambda: postgres.connect(settings), shards=settings.shards))
     thread = threading.Thread(target=consumer.run)
     rebuilder = Rebuilder(runtime)
     loop = Loop("recovery", LOOK_SECONDS, rebuilder.step)

@@ -67,8 +67,13 @@ class Servers(Stack):
 
     def fresh_database(self, name: str) -> str:
         """Make an empty PostgreSQL database and return its URL; one of that name goes."""
-        database = sql.Identifier(f"benchmark_{name}")
+        self.drop_database(name)
         with psycopg.connect(self.postgres.url_of("postgres"), autocommit=True) as connection:
-            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(database))
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(database))
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(f"benchmark_{name}")))
         return self.postgres.url_of(f"benchmark_{name}")
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database that `fresh_database` made, with whoever is connected to it; its disk is free again."""
+        with psycopg.connect(self.postgres.url_of("postgres"), autocommit=True) as connection:
+            database = sql.Identifier(f"benchmark_{name}")
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(database))

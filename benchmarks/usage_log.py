@@ -26,7 +26,8 @@ from billing.embedded.stack import Stack
 from billing.events.usage_event import UsageEvent
 from billing.fulfillment import usage_rows
 from billing.fulfillment.delivery import Delivered
-from billing.fulfillment.usage_log import UsageLog
+from billing.fulfillment.log import UsageLog
+from billing.fulfillment.postgres_log import PostgresUsageLog
 from billing.schema.migrate import migrate
 
 DATABASE: Final = "benchmark_usage_log"
@@ -44,7 +45,7 @@ def rows(servers: Stack) -> list[Row]:
     settings = Settings(database_url=_fresh_database(servers))
     migrate(settings)
     clients = [f"client-{number}" for number in range(CLIENTS)]
-    log = UsageLog(lambda: postgres.connect(settings), shards=settings.shards)
+    log = PostgresUsageLog(lambda: postgres.connect(settings), shards=settings.shards)
     with postgres.connect(settings) as plain:
         shards = [shard_of(client_id, settings.shards) for client_id in clients]
         plain.execute(

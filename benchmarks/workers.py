@@ -89,6 +89,12 @@ class Worker:
         pids = [int(path.name) for path in self._progress.iterdir()]
         return round(statistics.median(psutil.Process(pid).memory_full_info().pss for pid in pids))
 
+    def resident_bytes(self) -> int:
+        """Return what the worker's main process holds of the machine's memory (RSS). Its pool is `solo`."""
+        if self._child is None:
+            raise RuntimeError(f"{self.name} does not run")
+        return int(psutil.Process(self._child.child_pid).memory_info().rss)
+
     def last_lines(self) -> list[str]:
         """Return what the worker has said last."""
         return [] if self._child is None else self._child.last_lines()

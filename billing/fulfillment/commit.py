@@ -12,15 +12,15 @@ import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
 from billing.core.errors import Rejected, Retryable
 from billing.fulfillment.backoff import Backoff
 from billing.fulfillment.batch import Received
-from billing.fulfillment.delivery import Delivered, Poison
-from billing.fulfillment.usage_log import BatchReport
+from billing.fulfillment.delivery import Poison
+from billing.fulfillment.log import UsageLog
 
 logger = logging.getLogger(__name__)
 
@@ -29,21 +29,6 @@ WAIT_SECONDS_MAX: Final = 15.0
 #: A failure that neither the server nor the content explains is tried so often before the batch is bisected (L9).
 TRIES_MAX: Final = 4
 TRIES_OF_A_PART: Final = 2
-
-
-class Log(Protocol):
-    """What the consumer asks of the usage log."""
-
-    def write(self, batch: Sequence[Delivered]) -> BatchReport:
-        """Write a batch in one transaction.
-
-        Raises `Rejected` when it refuses a message for its content, and `Retryable` when no message is to blame.
-        """
-        ...
-
-    def close(self) -> None:
-        """Close its connection; the next write makes another."""
-        ...
 
 
 class Stopped(Exception):
@@ -71,7 +56,7 @@ class Written:
 class Commit:
     """Writes batches to a log, one at a time."""
 
-    def __init__(self, log: Log, stop: threading.Event) -> None:
+    def __init__(self, log: UsageLog, stop: threading.Event) -> None:
         self._log = log
         self._stop = stop
         self._backoff = Backoff(first_seconds=WAIT_SECONDS, most_seconds=WAIT_SECONDS_MAX)

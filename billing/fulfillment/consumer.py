@@ -23,9 +23,10 @@ from billing.core.settings import Settings
 from billing.fulfillment.background import Background
 from billing.fulfillment.backoff import Backoff
 from billing.fulfillment.batch import Batch, Received
-from billing.fulfillment.commit import Commit, Log, Stopped, Written
+from billing.fulfillment.commit import Commit, Stopped, Written
 from billing.fulfillment.delivery import Delivered, Poison
 from billing.fulfillment.intake import HEARTBEAT_SECONDS, Intake
+from billing.fulfillment.log import UsageLog
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class Consumer:
     def __init__(
         self,
         settings: Settings,
-        usage_log: Log,
+        usage_log: UsageLog,
         *,
         queues: Sequence[int] | None = None,
         after_commit: AfterCommit | None = None,

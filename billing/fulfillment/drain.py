@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from billing.core.settings import Settings
-from billing.fulfillment.commit import Log
 from billing.fulfillment.consumer import AfterCommit, Bounds, Consumer
+from billing.fulfillment.log import UsageLog
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,7 +31,7 @@ class DrainReport:
 
 def drain(
     settings: Settings,
-    usage_log: Log,
+    usage_log: UsageLog,
     *,
     seconds: float,
     batches: int,

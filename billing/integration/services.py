@@ -21,7 +21,8 @@ from billing.credits.values import SettleReply
 from billing.events.relay import Relay
 from billing.fulfillment.batch import Received
 from billing.fulfillment.consumer import AfterCommit, Consumer
-from billing.fulfillment.usage_log import UsageLog
+from billing.fulfillment.log import UsageLog
+from billing.fulfillment.postgres_log import PostgresUsageLog
 from billing.integration.loops import Loop
 from billing.parking.starting import Starter
 from billing.parking.telling import Teller
@@ -142,7 +143,7 @@ class Services:
 
 def make_usage_log(runtime: Runtime) -> UsageLog:
     """Return a usage log with a database connection of its own."""
-    return UsageLog(lambda: postgres.connect(runtime.settings), shards=runtime.settings.shards)
+    return PostgresUsageLog(lambda: postgres.connect(runtime.settings), shards=runtime.settings.shards)
 
 
 def make_consumer(runtime: Runtime, queues: Sequence[int]) -> Consumer:

@@ -15,7 +15,8 @@ from billing.catalog.clients import add_client
 from billing.connections import postgres
 from billing.core.settings import Settings
 from billing.embedded.stack import Stack
-from billing.fulfillment.usage_log import UsageLog
+from billing.fulfillment.log import UsageLog
+from billing.fulfillment.postgres_log import PostgresUsageLog
 from billing.schema.migrate import migrate
 from tests.integration.alerting import Scene
 from tests.integration.allowing import Office
@@ -123,7 +124,7 @@ def make_log(database: Settings) -> Iterator[Callable[[], UsageLog]]:
     made: list[UsageLog] = []
 
     def make() -> UsageLog:
-        made.append(UsageLog(lambda: postgres.connect(database), shards=database.shards))
+        made.append(PostgresUsageLog(lambda: postgres.connect(database), shards=database.shards))
         return made[-1]
 
     yield make

@@ -14,7 +14,8 @@ from billing.core.settings import Settings
 from billing.core.shards import queue_of, shard_of
 from billing.events.publisher import Publisher
 from billing.fulfillment.consumer import Consumer
-from billing.fulfillment.usage_log import UsageLog
+from billing.fulfillment.log import UsageLog
+from billing.fulfillment.postgres_log import PostgresUsageLog
 from billing.schema.migrate import migrate
 from tests.amqp import event_body, settings_for
 from tests.waiting import LIMIT_SECONDS, wait_until
@@ -38,7 +39,7 @@ def prepare(broker_url: str, database_url: str, **changes: Any) -> Settings:
 
 def usage_log(settings: Settings) -> UsageLog:
     """Return a usage log of the settings' database."""
-    return UsageLog(lambda: postgres.connect(settings), shards=settings.shards)
+    return PostgresUsageLog(lambda: postgres.connect(settings), shards=settings.shards)
 
 
 def send(settings: Settings, bodies: Sequence[tuple[str, bytes]]) -> None:

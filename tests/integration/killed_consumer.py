@@ -15,7 +15,8 @@ from billing.fulfillment import consumer
 from billing.fulfillment.batch import Received
 from billing.fulfillment.delivery import Delivered
 from billing.fulfillment.intake import Intake
-from billing.fulfillment.usage_log import BatchReport, UsageLog
+from billing.fulfillment.log import BatchReport
+from billing.fulfillment.postgres_log import PostgresUsageLog
 
 
 def die() -> None:
@@ -23,7 +24,7 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Doomed(UsageLog):
+class Doomed(PostgresUsageLog):
     """A usage log whose process dies at batch `at`: before its commit, or after it and before the ack."""
 
     def __init__(self, settings: Settings, point: str, at: int) -> None:

@@ -29,7 +29,7 @@ from billing.credits.values import Hold, ReserveOutcome, Settlement
 from billing.events.usage_event import EventHead, UsageEvent, UsageLine, encode_fragment, encode_head
 from billing.fulfillment.decoder import decode
 from billing.fulfillment.delivery import Delivered
-from billing.fulfillment.usage_log import UsageLog
+from billing.fulfillment.postgres_log import PostgresUsageLog
 from billing.reconciliation.reconcile import reconcile
 from billing.reconciliation.report import Report
 from billing.task.runtime import Runtime
@@ -74,7 +74,7 @@ class Books:
         self.clock = PausedClock()
         self.runtime = Runtime(lambda: settings, self.clock)
         self.redis = redis.Redis.from_url(settings.redis_url)
-        self._log = UsageLog(lambda: postgres.connect(settings), shards=settings.shards)
+        self._log = PostgresUsageLog(lambda: postgres.connect(settings), shards=settings.shards)
         self._numbers = itertools.count(1)
         self._on_their_way: list[UsageEvent] = []
 

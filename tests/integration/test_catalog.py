@@ -18,7 +18,7 @@ from billing.core.clock import from_milliseconds, to_milliseconds
 from billing.core.credits import CREDITS_MAX
 from billing.core.errors import InvalidValue, UnknownClient
 from billing.core.shards import shard_of
-from billing.fulfillment.usage_log import UsageLog
+from billing.fulfillment.log import UsageLog
 from tests.usage_events import delivered, paid_line, usage_event
 
 pytestmark = pytest.mark.integration

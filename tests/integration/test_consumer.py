@@ -18,7 +18,7 @@ from billing.fulfillment import consumer as consumer_module
 from billing.fulfillment.batch import Received
 from billing.fulfillment.consumer import Consumer
 from billing.fulfillment.delivery import Delivered
-from billing.fulfillment.usage_log import BatchReport, UsageLog
+from billing.fulfillment.log import BatchReport, UsageLog
 from tests.amqp import event_body, waiting
 from tests.integration.consuming import (
     check_laws,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from billing.fulfillment.consumer import Consumer
 from billing.fulfillment.delivery import Delivered
-from billing.fulfillment.usage_log import BatchReport
+from billing.fulfillment.log import BatchReport
 from tests.amqp import event_body, waiting
 from tests.integration.consuming import (
     check_laws,

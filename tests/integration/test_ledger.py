@@ -14,7 +14,7 @@ from billing.core.credits import CREDITS_MAX
 from billing.core.errors import Conflict, InvalidValue, UnknownClient
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
-from billing.fulfillment.usage_log import UsageLog
+from billing.fulfillment.log import UsageLog
 from billing.ledger import changes, grants, locks
 from billing.ledger.grants import GrantRow
 from billing.schema.tables import credit_grant

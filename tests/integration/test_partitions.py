@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy
 
 from billing.core.clock import to_milliseconds
-from billing.fulfillment.usage_log import LogUnready, UsageLog
+from billing.fulfillment.log import LogUnready, UsageLog
 from billing.schema.partitions import make_partitions
 from tests.usage_events import delivered, usage_event
 

@@ -10,8 +10,8 @@ import sqlalchemy
 from billing.core.errors import InvalidValue
 from billing.fulfillment import dead_letters, reading
 from billing.fulfillment.delivery import Poison
+from billing.fulfillment.log import UsageLog
 from billing.fulfillment.reading import Place, UsageRow, UsageSum
-from billing.fulfillment.usage_log import UsageLog
 from tests.usage_events import delivered, paid_line, usage_event
 
 pytestmark = pytest.mark.integration

@@ -18,7 +18,7 @@ from billing.cli import receipt as command
 from billing.connections import postgres
 from billing.core.clock import to_milliseconds
 from billing.core.settings import Settings
-from billing.fulfillment.usage_log import UsageLog
+from billing.fulfillment.postgres_log import PostgresUsageLog
 from tests.receipts import plan
 from tests.terminal import Terminal
 from tests.usage_events import delivered, paid_line, usage_event
@@ -33,7 +33,7 @@ HOSTILE = "<script>=1+1</script>\x1b[31m\n[bold]"
 def used(shop: Terminal) -> Terminal:
     """Open a terminal on a client that used 3 pages a day for four days of October, and something in this month."""
     settings = Settings(database_url=shop.environment["BILLING_DATABASE_URL"])
-    log = UsageLog(lambda: postgres.connect(settings), shards=settings.shards)
+    log = PostgresUsageLog(lambda: postgres.connect(settings), shards=settings.shards)
     days = [datetime(2026, 10, day, 9, 30, tzinfo=UTC) for day in (1, 2, 3, 31)]
     instants = [*days, datetime.now(UTC)]
     events = [

@@ -21,7 +21,7 @@ from billing.core.clock import from_milliseconds, to_milliseconds
 from billing.core.errors import InvalidValue, UnknownClient
 from billing.core.settings import Settings
 from billing.events.usage_event import UsageEvent
-from billing.fulfillment.usage_log import UsageLog
+from billing.fulfillment.log import UsageLog
 from billing.receipts.summary import Tally
 from tests.receipts import plan
 from tests.usage_events import delivered, paid_line, usage_event

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy
 
 from billing.core.settings import Settings
-from billing.fulfillment.usage_log import UsageLog
+from billing.fulfillment.log import UsageLog
 from billing.recovery import facts
 from billing.recovery.rebuild import assertion_seconds
 from tests.usage_events import delivered, paid_line, usage_event

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg.errors import RestrictViolation
 
-from billing.fulfillment.usage_log import UsageLog
+from billing.fulfillment.log import UsageLog
 from tests.usage_events import delivered, usage_event
 
 pytestmark = pytest.mark.integration

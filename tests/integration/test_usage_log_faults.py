@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import msgspec
 import psycopg
 import pytest
 
@@ -16,8 +15,8 @@ from billing.core.credits import CREDITS_MAX
 from billing.core.errors import Unreachable
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
-from billing.events.usage_event import UsageEvent
-from billing.fulfillment.usage_log import BatchReport, LogUnready, Unwritable, UsageLog
+from billing.fulfillment.log import BatchReport, LogUnready, Unwritable, UsageLog
+from billing.fulfillment.postgres_log import PostgresUsageLog
 from billing.schema.advisory import Guard
 from tests.usage_events import delivered, paid_line, usage_event
 from tests.waiting import wait_until
@@ -25,22 +24,6 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.integration
 
 Session = psycopg.Connection[Any]
-
-#: Values that only the database refuses, each in an otherwise good event.
-REFUSED: dict[str, dict[str, object]] = {
-    "quantity past bigint": {"lines": (paid_line(quantity=2**63),)},
-    "attempt past integer": {"attempt": 2**31},
-    "a NUL byte": {"task": "worker\x00tasks"},
-    "a lone surrogate": {"root_id": "\ud800"},
-    "an impossible time": {"occurred_at": 10**17},
-    "a negative quantity": {"lines": (paid_line(quantity=-1),)},
-    "more lines than smallint": {"lines": (paid_line(),) * 32_769},
-}
-
-EVERYTHING = """
-    SELECT (SELECT count(*) FROM usage_history), (SELECT count(*) FROM usage_rollup),
-           (SELECT count(*) FROM grant_spent), (SELECT count(*) FROM dead_letter)
-"""
 
 WAITING = """
     SELECT pid FROM pg_locks JOIN pg_database ON pg_database.oid = database
@@ -50,22 +33,6 @@ END_OTHERS = """
     SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
-
-
-@pytest.mark.parametrize("change", REFUSED.values(), ids=REFUSED)
-def test_given_a_value_that_the_database_refuses_when_written_then_nothing_is_done_and_the_row_can_be_found(
-    session: Session, log: UsageLog, clients: Callable[..., None], change: dict[str, object]
-) -> None:
-    """`Unwritable` for any batch that holds it; the same connection writes all others at once."""
-    clients("acme")
-    bad: UsageEvent = msgspec.structs.replace(usage_event(), **change)
-    before, after = [delivered(usage_event()) for _ in range(3)], [delivered(usage_event()) for _ in range(3)]
-    broken = delivered(bad, body=b"as it came")
-    for batch in ([*before, broken, *after], [broken]):
-        with pytest.raises(Unwritable, match=r"^usage_history: .+"):
-            log.write(batch)
-    assert session.execute(EVERYTHING).fetchone() == (0, 0, 0, 0)
-    assert log.write([*before, *after]).rows_inserted == 6
 
 
 def test_given_sums_that_pass_bigint_when_written_then_the_history_is_untouched(
@@ -84,7 +51,7 @@ def test_given_sums_that_pass_bigint_when_written_then_the_history_is_untouched(
 
 def test_given_no_server_when_written_then_it_is_unreachable() -> None:
     nowhere = Settings(database_url="postgresql://billing:secret@127.0.0.1:1/billing", database_timeout_seconds=1)
-    log = UsageLog(lambda: postgres.connect(nowhere), shards=64)
+    log = PostgresUsageLog(lambda: postgres.connect(nowhere), shards=64)
     with pytest.raises(Unreachable, match=r"^billing_database_url: ") as caught:
         log.write([delivered(usage_event())])
     assert "secret" not in str(caught.value)
@@ -108,18 +75,6 @@ def test_given_a_connection_that_is_lost_in_the_middle_when_written_then_nothing
     session.execute("SELECT pg_advisory_unlock(%s, %s)", lock)
     assert session.execute("SELECT count(*) FROM usage_history").fetchone() == (1,)
     assert log.write(batch).rows_inserted == 5
-
-
-def test_given_an_idle_connection_that_was_lost_when_written_then_the_second_try_succeeds(
-    session: Session, log: UsageLog, clients: Callable[..., None]
-) -> None:
-    clients("acme")
-    log.write([delivered(usage_event())])
-    session.execute(END_OTHERS)
-    batch = [delivered(usage_event())]
-    with pytest.raises(Unreachable):
-        log.write(batch)
-    assert log.write(batch).rows_inserted == 1
 
 
 def test_given_a_rebuild_that_holds_the_shard_when_written_then_the_batch_sees_the_epoch_that_it_committed(
@@ -154,7 +109,7 @@ def test_given_another_number_of_shards_when_written_then_no_message_is_blamed(
     database: Settings, clients: Callable[..., None]
 ) -> None:
     clients("acme")
-    log = UsageLog(lambda: postgres.connect(database), shards=63)
+    log = PostgresUsageLog(lambda: postgres.connect(database), shards=63)
     with pytest.raises(LogUnready, match=r"^billing_shards: 63: "):
         log.write([delivered(usage_event())])
     log.close()
@@ -181,7 +136,7 @@ def test_given_a_role_that_may_only_insert_when_written_then_it_is_enough_and_it
 ) -> None:
     clients("acme")
     url = database.database_url.split("@", 1)[1]
-    log = UsageLog(lambda: psycopg.connect(f"postgresql://{consumer_role}:consumer@{url}"), shards=64)
+    log = PostgresUsageLog(lambda: psycopg.connect(f"postgresql://{consumer_role}:consumer@{url}"), shards=64)
     session.execute("UPDATE client SET epoch = 2")
     direct, twice, newer = usage_event(epoch=0), usage_event(epoch=2), usage_event(epoch=3)
     again = usage_event(run_id=twice.run_id, epoch=2)

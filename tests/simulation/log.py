@@ -136,7 +136,7 @@ class Log:
             total.applied = max(total.applied, row.version)
 
     def write(self, batch: Sequence[Delivered], now_ms: int) -> None:
-        """Write a batch in one transaction, as `billing.fulfillment.usage_log` does."""
+        """Write a batch in one transaction, as `billing.fulfillment.postgres_log` does."""
         sorting = verdicts.sort(batch)
         names = {event.client_id for _, event in sorting.events}
         clients = {

@@ -1,4 +1,4 @@
-"""The usage log: one batch, one transaction, every run once for ever (L3).
+"""The usage log in PostgreSQL: one batch, one transaction, every run once for ever (L3).
 
 Guarantee: when `write` returns, each message of the batch is in the history, was there before, is a dead letter, or
 is a committed marker; rollups and grant sums grew by exactly the rows that were inserted. When it raises, nothing is
@@ -10,7 +10,6 @@ It raises `Unwritable` (a value in the batch is refused: bisect), `Unreachable` 
 
 from __future__ import annotations
 
-import dataclasses
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,42 +17,19 @@ from typing import Any
 import psycopg
 from psycopg import IsolationLevel
 
-from billing.core.errors import Rejected, Retryable, Unreachable
+from billing.core.errors import Unreachable
 from billing.core.shards import shard_of
 from billing.events.usage_event import UsageEvent
 from billing.fulfillment import dead_letters, doubts, log_statements, usage_rows, verdicts
 from billing.fulfillment.delivery import Delivered
+from billing.fulfillment.log import BatchReport, LogUnready, Unwritable
 from billing.fulfillment.verdicts import KnownClient, Settled, Sorting
 
 Cursor = psycopg.Cursor[tuple[Any, ...]]
 Connect = Callable[[], psycopg.Connection[tuple[Any, ...]]]
 
 
-class Unwritable(Rejected):
-    """The database refuses a value in the batch. A batch of one names the message; a larger one is to be bisected."""
-
-
-class LogUnready(Retryable):
-    """The database cannot take the batch as it is set up: no message is to blame, and none may be given up."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class BatchReport:
-    """What became of a batch. New `events`, `duplicates`, `dead_letters`, `markers`, `dropped`: all of its messages."""
-
-    events: int = 0
-    rows_inserted: int = 0
-    duplicates: int = 0
-    dead_letters: int = 0
-    markers: int = 0
-    dropped: int = 0
-    #: Shards whose buckets may differ from the log now; a rebuild of each was requested in the same transaction.
-    rebuilds: tuple[int, ...] = ()
-    #: Clients whose buckets are to be told something: their postings are of the same transaction.
-    postings: tuple[str, ...] = ()
-
-
-class UsageLog:
+class PostgresUsageLog:
     """Writes batches over one connection, made at the first batch and again after it was lost. For one thread."""
 
     def __init__(self, connect: Connect, *, shards: int) -> None:

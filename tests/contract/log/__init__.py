@@ -1,0 +1,1 @@
+"""What any usage log keeps, whatever it is stored in: `billing.fulfillment.log.UsageLog` says it in words."""
