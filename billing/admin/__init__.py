@@ -10,6 +10,13 @@ from billing.admin.alerts import AlertRow, Webhook, alerts, remove_webhook, rota
 from billing.admin.allowances import add_allowance, allowances, end_allowance
 from billing.admin.changes import adjust_credits, set_client_state, set_overdraft, void
 from billing.admin.clients import ClientView, add_client, client, clients
+from billing.admin.dead_letters import (
+    Replay,
+    dead_letter,
+    dead_letters,
+    discard_dead_letters,
+    replay_dead_letters,
+)
 from billing.admin.dry_runs import DryRuns, dry_runs
 from billing.admin.grants import grant
 from billing.admin.parked import PARKED_SHOWN_MAX, cancel_parked, parked
@@ -41,6 +48,7 @@ __all__ = [
     "PastBalance",
     "Quote",
     "Rebuilding",
+    "Replay",
     "Terms",
     "TopUp",
     "Webhook",
@@ -59,6 +67,9 @@ __all__ = [
     "clients",
     "close",
     "customers",
+    "dead_letter",
+    "dead_letters",
+    "discard_dead_letters",
     "dry_runs",
     "end_allowance",
     "grant",
@@ -75,6 +86,7 @@ __all__ = [
     "remove_top_up",
     "remove_webhook",
     "repair",
+    "replay_dead_letters",
     "rotate_webhook",
     "set_client_state",
     "set_overdraft",

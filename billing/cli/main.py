@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "dry-run": "billing.cli.dry_runs:dry_run",
     "usage": "billing.cli.money:usage",
     "parked": "billing.cli.parked:parked",
+    "dead-letters": "billing.cli.dead_letters:dead_letters",
     "alerts": "billing.cli.alerts:alerts",
     "reconcile": "billing.cli.reconcile:reconcile",
     "rebuild": "billing.cli.rebuild:rebuild",

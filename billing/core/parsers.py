@@ -16,6 +16,8 @@ Parser = Callable[[str, object], Any]
 
 _EVENT_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _REFERENCE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_LISTENING: Final = re.compile(r"(([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):)?[0-9]{1,5}")
+_PORT_MAX: Final = 65_535
 _PERCENTS_MAX: Final = 8
 _API_KEY: Final = re.compile(r"(sk|rk)_(test|live)_[A-Za-z0-9]{8,}")
 
@@ -135,6 +137,20 @@ def reference(key: str, value: object) -> str:
     if not isinstance(value, str) or not _REFERENCE.fullmatch(value):
         raise InvalidValue(key, value, "must be a function's name, as package.module:function")
     return value
+
+
+def listening(key: str, value: object) -> str:
+    """Return an address to listen on as `host:port`, or "" for none; a port alone is one of 127.0.0.1."""
+    if value is None or value == "":
+        return ""
+    given = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    rule = "must be a port, or host:port, as 9464 or 127.0.0.1:9464 or [::1]:9464"
+    if not isinstance(given, str) or not _LISTENING.fullmatch(given):
+        raise InvalidValue(key, value, rule)
+    host, _, port = given.rpartition(":")
+    if int(port) > _PORT_MAX:
+        raise InvalidValue(key, value, rule)
+    return f"{host or '127.0.0.1'}:{int(port)}"
 
 
 def stripe_key(key: str, value: object) -> str:

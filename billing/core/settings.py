@@ -18,6 +18,7 @@ from billing.core.parsers import (
     choice,
     event_name,
     flag,
+    listening,
     name,
     percents,
     reference,
@@ -91,6 +92,15 @@ class Settings:
     batch_age_seconds: float = _setting(0.5, seconds(0.01, 60), "age at which a batch is written though not full")
     dead_letter_run_max: int = _setting(
         1_000, whole(1, 1_000_000), "refused events in a row at which the consumer stops instead of going on"
+    )
+    dead_letter_percent_max: int = _setting(
+        10, whole(1, 100), "percentage of refused events among the last ones beyond which it stops, too; 100: never"
+    )
+    dead_letter_window: int = _setting(
+        10_000, whole(100, 100_000), "how many the last ones are; that percentage of so many are never too many"
+    )
+    metrics_address: str = _setting(
+        "", listening, "host:port, or port on loopback, where the fulfillment worker serves its metrics; none: nowhere"
     )
     on_exhausted: OnExhausted = _setting(
         "fail", choice("fail", "retry", "park"), "what a task without enough credits does"

@@ -41,6 +41,14 @@ class Batch:
         self._bytes += len(received.body)
 
     @property
+    def oldest(self) -> float | None:
+        """When the first message came, in monotonic seconds; None without one. For any thread."""
+        try:
+            return self._came[0]
+        except IndexError:
+            return None
+
+    @property
     def full(self) -> bool:
         """Whether a batch is full by count or by bytes."""
         return len(self._waiting) >= self._events_max or self._bytes >= self._bytes_max

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -60,6 +61,9 @@ class Commit:
         self._log = log
         self._stop = stop
         self._backoff = Backoff(first_seconds=WAIT_SECONDS, most_seconds=WAIT_SECONDS_MAX)
+        #: Since when the database takes no batch, in monotonic seconds (None: it does), and how often it did not.
+        self.waits_since: float | None = None
+        self.waits = 0
 
     def commit(self, batch: Sequence[Received], *, tries_max: int = TRIES_MAX) -> Written:
         """Write `batch`, waiting and bisecting as long as it takes. Raises `Stopped`."""
@@ -70,6 +74,8 @@ class Commit:
             except Rejected as error:
                 return self._bisect(batch, error)
             except Retryable as error:
+                self.waits += 1
+                self.waits_since = self.waits_since or time.monotonic()
                 logger.warning("billing: %d usage events wait: %s", len(batch), error)
             except Exception as error:
                 tries += 1
@@ -78,6 +84,7 @@ class Commit:
                     return self._bisect(batch, error)
             else:
                 self._backoff.reset()
+                self.waits_since = None
                 return Written(
                     events=len(batch),
                     rows=report.rows_inserted,

@@ -24,9 +24,10 @@ from billing.fulfillment.background import Background
 from billing.fulfillment.backoff import Backoff
 from billing.fulfillment.batch import Batch, Received
 from billing.fulfillment.commit import Commit, Stopped, Written
-from billing.fulfillment.delivery import Delivered, Poison
-from billing.fulfillment.intake import HEARTBEAT_SECONDS, Intake
+from billing.fulfillment.intake import HEARTBEAT_SECONDS, Intake, ahead
 from billing.fulfillment.log import UsageLog
+from billing.fulfillment.pressure import Pressure, WriteTimes
+from billing.fulfillment.refusals import Refusals
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,8 @@ class _Writing:
     batch: list[Received]
     intake: Intake | None
     since: float
+    #: When its oldest message came.
+    came: float
     future: concurrent.futures.Future[Written]
 
 
@@ -101,7 +104,8 @@ class Consumer:
         self._check_at = 0.0
         self._busy_at = 0.0
         self._ends_at = math.inf
-        self._refused_in_a_row = 0
+        self._refusals = Refusals(settings)
+        self._write_times = WriteTimes()
         self.batches = 0
         self.written = Written(events=0, rows=0, duplicates=0, dead_letters=0)
         #: Why it stopped by itself, and the last thing that was unreachable.
@@ -133,6 +137,28 @@ class Consumer:
             logger.critical("billing: the consumer stops: %s", error)
         finally:
             self._finish()
+
+    def pressure(self) -> Pressure:
+        """Return what it has in hand, and how long that waits. For any thread."""
+        now, writing, oldest = time.monotonic(), self._writing, self._batch.oldest
+        in_writing = 0 if writing is None or writing.intake is None else len(writing.batch)
+        came = oldest if writing is None else writing.came
+        waits_since, written = self._commit.waits_since, self.written
+        return Pressure(
+            in_hand=len(self._batch) + in_writing,
+            in_hand_max=ahead(self._settings) * len(self._queues),
+            oldest_seconds=0.0 if came is None else now - came,
+            write_seconds=0.0 if writing is None else now - writing.since,
+            database_seconds=0.0 if waits_since is None else now - waits_since,
+            database_failures=self._commit.waits,
+            queues=0 if self._intake is None else len(self._queues),
+            events=written.events,
+            rows=written.rows,
+            duplicates=written.duplicates,
+            dead_letters=written.dead_letters,
+            writes=tuple(self._write_times.counts),
+            writes_seconds=self._write_times.seconds,
+        )
 
     def _over(self, limits: Bounds) -> bool:
         now = time.monotonic()
@@ -196,13 +222,16 @@ class Consumer:
         self._batch.add(received, self._busy_at)
 
     def _write(self) -> None:
-        batch = self._batch.take()
+        now = time.monotonic()
+        came, batch = self._batch.oldest or now, self._batch.take()
         future = self._background.submit(lambda: self._commit_one(batch))
-        self._writing = _Writing(batch=batch, intake=self._intake, since=time.monotonic(), future=future)
+        self._writing = _Writing(batch=batch, intake=self._intake, since=now, came=came, future=future)
 
     def _commit_one(self, batch: list[Received]) -> Written:
         """Commit, in the background thread; then let outbox entries go."""
+        began = time.monotonic()
         written = self._commit.commit(batch)
+        self._write_times.note(time.monotonic() - began)
         if self._after_commit is not None:
             try:
                 self._after_commit(batch)
@@ -230,24 +259,10 @@ class Consumer:
         if writing.intake is not None:
             writing.intake.ack(writing.batch)
             self._reconnect.reset()
-        self._count_refused(writing.batch, written)
+        reason = self._refusals.note(writing.batch, written.dead_letters)
+        if reason is not None:
+            raise Fatal(reason)
         return True
-
-    def _count_refused(self, batch: Sequence[Delivered], written: Written) -> None:
-        poison = next(
-            (at for at, each in enumerate(reversed(batch)) if not isinstance(each.decoded, Poison)), len(batch)
-        )
-        if poison == len(batch) or written.dead_letters >= written.events:
-            self._refused_in_a_row += len(batch)
-        else:
-            self._refused_in_a_row = poison
-        most = self._settings.dead_letter_run_max
-        if self._refused_in_a_row >= most:
-            message = (
-                f"billing_dead_letter_run_max: {self._refused_in_a_row} events in a row were refused (at most {most}): "
-                "something other than the events must be wrong; see: billing dead-letters"
-            )
-            raise Fatal(message)
 
     def _lost(self, error: Unreachable) -> None:
         """Drop the intake and every tag of it, and wait a little before the next try."""

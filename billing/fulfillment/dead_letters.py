@@ -1,6 +1,8 @@
 """Dead letters: what the log refused, kept with its bytes and the reason, so that nothing about money is lost (L10).
 
-A letter is known by the SHA-256 of its bytes: a message that is delivered again is kept once.
+A letter is known by the SHA-256 of its bytes: a message that is refused again is the same letter, which counts it and
+takes the new reason. What was decided of those bytes stands: a replayed or discarded letter stays so. A letter is never
+deleted.
 """
 
 from __future__ import annotations
@@ -19,11 +21,12 @@ from billing.schema.tables import dead_letter
 #: L9: characters of a reason that are kept.
 _REASON_LENGTH_MAX: Final = 1_000
 
-#: Keep letters, in the order of their digests; those that are there already stay as they are.
+#: Keep letters, in the order of their digests; those that are there already count one refusal more.
 _KEEP: Final = """
-INSERT INTO dead_letter (digest, body, reason, queue)
+INSERT INTO dead_letter AS letter (digest, body, reason, queue)
 SELECT * FROM unnest(%s::bytea[], %s::bytea[], %s::text[], %s::text[])
-ON CONFLICT (digest) DO NOTHING
+ON CONFLICT (digest) DO UPDATE
+SET refusals = least(letter.refusals, 2147483646) + 1, refused_at = now(), reason = excluded.reason
 """
 
 
@@ -39,9 +42,10 @@ def keep(cursor: psycopg.Cursor[Any], letters: Sequence[tuple[Delivered, str]]) 
     cursor.execute(_KEEP, columns)
 
 
-def count_dead_letters(connection: sqlalchemy.Connection) -> int:
-    """Return how many letters there are."""
-    return int(connection.execute(select(func.count()).select_from(dead_letter)).scalar_one())
+def count_open(connection: sqlalchemy.Connection) -> int:
+    """Return how many letters wait for somebody's decision."""
+    waiting = select(func.count()).select_from(dead_letter).where(dead_letter.c.state == "open")
+    return int(connection.execute(waiting).scalar_one())
 
 
 def _storable(text: str) -> str:

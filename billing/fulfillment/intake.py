@@ -27,6 +27,11 @@ HEARTBEAT_SECONDS: Final = 20.0
 BATCHES_AHEAD: Final = 2
 
 
+def ahead(settings: Settings) -> int:
+    """Return how many messages of one queue the broker sends before some of them are acked."""
+    return min(BATCHES_AHEAD * settings.batch_events, 65_535)
+
+
 class Intake:
     """One connection and one channel that consume `queues`. `receive` gets every message, decoded."""
 
@@ -46,8 +51,7 @@ class Intake:
             self._channel = channel
             channel.auto_decode = False  # the decoder takes bytes
             topology.declare(self._settings, channel)
-            ahead = min(BATCHES_AHEAD * self._settings.batch_events, 65_535)
-            channel.basic_qos(0, ahead, False)  # noqa: FBT003 -- py-amqp's and kombu's names for it differ
+            channel.basic_qos(0, ahead(self._settings), False)  # noqa: FBT003 -- py-amqp's and kombu's names for it differ
             for number in self._queues:
                 name = topology.queue_name(self._settings, number)
                 channel.basic_consume(

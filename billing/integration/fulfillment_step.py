@@ -53,8 +53,13 @@ class FulfillmentStep(bootsteps.StartStopStep):
         # Task workers have this step and never start it: the consumer's modules are not for their memory.
         from billing.integration.services import Services  # noqa: PLC0415
 
-        self._services = Services(parent.app, queues=self._queues, on_failure=_stop_worker)
-        self._services.start()
+        services = Services(parent.app, queues=self._queues, on_failure=_stop_worker)
+        try:
+            services.start()
+        except InvalidValue as error:
+            message = f"billing: {error}"
+            raise SystemExit(message) from error
+        self._services = services
         logger.info("billing: fulfillment of usage queues %s", ", ".join(map(str, self._queues)))
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - the signature is Celery's

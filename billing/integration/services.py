@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import celery
 from celery import states
@@ -38,6 +38,9 @@ from billing.task.reaper import Reaper, StoredResult
 from billing.task.runtime import Runtime
 from billing.top_ups.asking import TopUps
 
+if TYPE_CHECKING:
+    from billing.observability.consumer_metrics import MetricsServer
+
 logger = logging.getLogger(__name__)
 
 _RELAY_SECONDS: Final = 1.0
@@ -65,6 +68,7 @@ class Services:
     def __init__(self, app: celery.Celery, *, queues: Sequence[int], on_failure: Callable[[], None]) -> None:
         self._runtime = attachment_of(app).runtime
         self._on_failure = on_failure
+        self._metrics: MetricsServer | None = None
         self._consumer = make_consumer(self._runtime, queues)
         self._thread = threading.Thread(target=self._consume, name="billing-consumer", daemon=True)
         settings = self._runtime.settings
@@ -112,7 +116,13 @@ class Services:
         )
 
     def start(self) -> None:
-        """Start every thread."""
+        """Start every thread. Raises `InvalidValue` where the metrics' address cannot be listened on."""
+        address = self._runtime.settings.metrics_address
+        if address:
+            from billing.observability.consumer_metrics import MetricsServer  # noqa: PLC0415 - off unless asked for
+
+            self._metrics = MetricsServer(address, self._consumer.pressure)
+            logger.info("billing: metrics at %s", self._metrics.url)
         self._thread.start()
         for loop in self._loops:
             loop.start()
@@ -129,6 +139,8 @@ class Services:
             loop.join(_STOP_SECONDS)
         self._deliveries.close()
         self._reconciler.close()
+        if self._metrics is not None:
+            self._metrics.close()
 
     def _consume(self) -> None:
         try:

@@ -14,7 +14,7 @@ from billing.connections import broker, postgres
 from billing.core.errors import BillingError, NotMigrated
 from billing.core.settings import without_password
 from billing.events import topology
-from billing.fulfillment.dead_letters import count_dead_letters
+from billing.fulfillment.dead_letters import count_open
 from billing.ledger import postings
 from billing.observability.doctor_allowances import examine_allowances
 from billing.observability.doctor_clocks import examine_clocks
@@ -90,9 +90,11 @@ def _postgres(runtime: Runtime) -> Iterator[Finding]:
         unguarded = connection.execute(text(_UNGUARDED)).scalar_one()
         verdict = fail if unguarded else ok
         yield verdict("PostgreSQL", f"{unguarded} partitions may be changed (L7)", "run: billing migrate")
-        letters = count_dead_letters(connection)
+        letters = count_open(connection)
         verdict = warn if letters else ok
-        yield verdict("PostgreSQL", f"{letters} dead letters", "look at the table dead_letter: each row says why")
+        yield verdict(
+            "PostgreSQL", f"{letters} dead letters{' are open' if letters else ''}", "billing dead-letters list"
+        )
 
 
 def _buckets(runtime: Runtime) -> Iterator[Finding]:

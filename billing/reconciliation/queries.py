@@ -191,4 +191,5 @@ FROM stripe_customer WHERE client_id = ANY(:ids) AND NOT EXISTS (
 ORDER BY client_id, period_start
 """
 
-DEAD_LETTERS: Final = "SELECT count(*) FROM dead_letter"
+#: What was refused and is not in the log: what a replay has written is.
+DEAD_LETTERS: Final = "SELECT count(*) FROM dead_letter WHERE state <> 'replayed'"

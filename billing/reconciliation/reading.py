@@ -155,7 +155,7 @@ def invoice_facts(connection: Connection, ids: Sequence[str], log: Mapping[str, 
 
 
 def dead_letters(connection: Connection) -> int:
-    """Return how many messages the log has refused, ever."""
+    """Return how many messages the log has refused, and no replay has written."""
     return int(connection.execute(text(queries.DEAD_LETTERS)).scalar_one())
 
 

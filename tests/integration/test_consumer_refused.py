@@ -71,6 +71,37 @@ def test_given_good_events_among_the_refused_then_it_goes_on(broker_url: str, da
     assert consumer.error is None
 
 
+def test_given_that_every_second_event_is_refused_then_it_stops_and_the_rest_stays_in_the_queue(
+    broker_url: str, database_url: str
+) -> None:
+    """A bad deploy that refuses a part of all events does not empty the queue into the dead letters either."""
+    caps = {"dead_letter_percent_max": 20, "dead_letter_window": 100}
+    settings = prepare(broker_url, database_url, usage_queues=1, batch_age_seconds=60.0, **caps)
+    mixed = [("ada", event_body("ada", f"{n}") if n % 2 else b"bad %d" % n) for n in range(600)]
+    send(settings, mixed)
+    consumer = Consumer(settings, usage_log(settings))
+    with running(consumer) as thread:
+        wait_until(lambda: not thread.is_alive(), "it stopped by itself")
+    assert str(consumer.error).startswith("billing_dead_letter_percent_max: 30 of the last 60 events were refused")
+    assert (len(letters(settings)), consumer.written.rows) == (30, 30)
+    wait_until(lambda: waiting(settings, 0) == 540, "the rest is back in its queue")
+
+
+def test_given_one_refused_event_in_a_hundred_then_it_never_stops(broker_url: str, database_url: str) -> None:
+    """What a fleet at work has of poison, and a handful of it among few events, stops nobody."""
+    caps = {"dead_letter_percent_max": 10, "dead_letter_window": 200}
+    settings = prepare(broker_url, database_url, usage_queues=1, **caps)
+    good = [("ada", event_body("ada", str(number))) for number in range(990)]
+    send(settings, [("ada", b"first %d" % number) for number in range(15)])
+    send(settings, [each for at in range(0, 990, 99) for each in [*good[at : at + 99], ("ada", b"bad %d" % at)]])
+    consumer = Consumer(settings, usage_log(settings))
+    with running(consumer):
+        until_rows(settings, 990)
+        wait_until(lambda: len(letters(settings)) == 25, "the refused ones are kept")
+    assert consumer.error is None
+    check_laws(settings, good)
+
+
 def test_given_a_usage_log_with_a_bug_then_the_event_that_finds_it_delays_nobody(
     broker_url: str, database_url: str
 ) -> None:

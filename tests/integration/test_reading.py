@@ -65,4 +65,4 @@ def test_given_dead_letters_when_counted_then_each_message_counts_once(
     for number in (0, 1, 2, 2, 2):
         log.write([delivered(Poison(reason=f"reason {number}"), body=b"%d" % number)])
     with engine.connect() as connection:
-        assert dead_letters.count_dead_letters(connection) == 3
+        assert dead_letters.count_open(connection) == 3
