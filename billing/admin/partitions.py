@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
 from sqlalchemy import Connection, text
@@ -44,29 +45,29 @@ class Partitions:
     missing: Sequence[str]
 
 
-def partitions(settings: Settings, *, exact: bool = False) -> Partitions:
+def partitions(settings: Settings, *, exact: bool = False, now: datetime | None = None) -> Partitions:
     """Return every part of the history; `exact` counts all rows, which reads them."""
     runtime = runtime_for(settings)
     with postgres.reaching(settings), runtime.engine.connect() as connection:
         found = read_partitions(connection, exact=exact)
-    return Partitions(partitions=found, missing=missing_months(found, runtime.clock.now()))
+    return Partitions(partitions=found, missing=missing_months(found, now or runtime.clock.now()))
 
 
-def make_months(settings: Settings) -> Sequence[str]:
+def make_months(settings: Settings, *, now: datetime | None = None) -> Sequence[str]:
     """Make every month that is missing, up to a year ahead; return the names of those made."""
     runtime = runtime_for(settings)
     with postgres.reaching(settings), runtime.engine.begin() as connection:
-        return make_partitions(connection, runtime.clock.now())
+        return make_partitions(connection, now or runtime.clock.now())
 
 
-def detach_month(settings: Settings, month: str) -> Partition:
+def detach_month(settings: Settings, month: str, *, now: datetime | None = None) -> Partition:
     """Move a month to the archive. Harmless where it is there, and the end of a move that was killed.
 
     Raises `InvalidValue` for what is no month, is too young, or is not finished, and `InUse`.
     """
     runtime = runtime_for(settings)
     start = parse_month(month)
-    check_age(start, runtime.clock.now())
+    check_age(start, now or runtime.clock.now())
     with postgres.reaching(settings):
         with runtime.engine.connect() as connection:
             found = _find(connection, name_of(start))

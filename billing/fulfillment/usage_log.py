@@ -93,13 +93,13 @@ class UsageLog:
         """Write a batch in one transaction; in a second one if the first named a month that the history has not."""
         try:
             with connection.cursor() as cursor:
-                report = self._write(cursor, batch, look=False)
+                report = self._write(cursor, batch)
         except psycopg.errors.CheckViolation as error:
             if not _has_no_month(error):
                 raise
             connection.rollback()
             with connection.cursor() as cursor:
-                report = self._write(cursor, batch, look=True)
+                report = self._run(cursor, batch, look=True)
         connection.commit()
         return report
 
@@ -132,8 +132,12 @@ class UsageLog:
         except psycopg.Error:
             self.close()
 
-    def _write(self, cursor: Cursor, batch: Sequence[Delivered], *, look: bool) -> BatchReport:
-        """Run every statement of the batch's transaction but its commit; `look`: into the archive, first."""
+    def _write(self, cursor: Cursor, batch: Sequence[Delivered]) -> BatchReport:
+        """Run every statement of the batch's transaction but its commit."""
+        return self._run(cursor, batch, look=False)
+
+    def _run(self, cursor: Cursor, batch: Sequence[Delivered], *, look: bool) -> BatchReport:
+        """Sort a batch and write each kind; `look`: into the archive first."""
         sorting = verdicts.sort(batch)
         inserted, rebuilds, postings = (
             self._write_events(cursor, sorting, look=look) if sorting.events else ([], (), ())
