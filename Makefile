@@ -2,14 +2,14 @@
 # can be had without a question. PYTHON=… chooses the interpreter.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test lint matrix endings loss kills operations simulate bench reconciler lock clean rabbitmq servers
+.PHONY: help demo up test lint matrix endings loss kills operations simulate bench reconciler postgres15 lock clean rabbitmq servers
 
 export PYTHON
 BIN := .venv/bin
 SETUP := pyproject.toml tools/install-environment
 
 help: ## Show this text
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # `exec`: the command is then the child of make itself, and sees it when make is killed.
 demo: .venv/.installed rabbitmq ## Run a billed fleet on real work and check its books
@@ -52,6 +52,11 @@ bench: .venv/.installed rabbitmq ## Measure, as ratios to plain Celery, Redis an
 reconciler: .venv/.installed servers ## Find one credit among 10,000 clients beside a fleet at work, and say how fast
 	@RECONCILER_CLIENTS=10000 exec $(BIN)/python -m pytest -s -o timeout=3600 tests/integration/test_reconciler_load.py $(ARGS)
 
+postgres15: .venv/.installed servers ## Run every test of the tables, the log and its readers on an older PostgreSQL (15)
+	@BILLING_EMBEDDED_POSTGRES=$(or $(POSTGRES),/usr/lib/postgresql/15/bin) exec $(BIN)/python -m pytest \
+		tests/integration -k "migrate or partitions or archive or usage or ledger or posting or receipt or reconcil \
+		or stripe or parked or allowance or roles or balance" $(ARGS)
+
 lock: .venv/.installed ## Write the locked requirements anew (ARGS=--upgrade for newer versions)
 	tools/lock $(ARGS)
 
@@ -63,7 +68,7 @@ rabbitmq:
 	@tools/install-servers rabbitmq-server
 
 servers:
-	@tools/install-servers rabbitmq-server redis-server
+	@tools/install-servers rabbitmq-server redis-server postgresql
 
 .venv/.installed: requirements/celery-5.7.txt $(SETUP)
 	@tools/install-environment .venv $<

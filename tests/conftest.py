@@ -17,6 +17,7 @@ import pytest
 import redis
 from psycopg import sql
 
+from billing.embedded.postgres import Postgres
 from billing.embedded.rabbitmq import RabbitMQ
 from billing.embedded.server import NotInstalled
 from billing.embedded.stack import BROKER_VARIABLE, Stack
@@ -95,18 +96,24 @@ def broker_url(rabbitmq: RabbitMQ) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def postgres_server(stack: Stack) -> Postgres:
+    """Give the session's PostgreSQL. A module that overrides it overrides `database_template`, too."""
+    return stack.postgres
+
+
+@pytest.fixture(scope="session")
 def database_template() -> str:
     """Name the database that `database_url` clones. Override it with one that holds the schema."""
     return "template0"
 
 
 @pytest.fixture
-def database_url(stack: Stack, database_template: str) -> Iterator[str]:
+def database_url(postgres_server: Postgres, database_template: str) -> Iterator[str]:
     """Clone a database of this test's own from `database_template`; drop it with whoever is still connected."""
     name = sql.Identifier(database := f"test_{uuid.uuid4().hex[:12]}")
-    with psycopg.connect(stack.postgres.url_of("postgres"), autocommit=True) as connection:
+    with psycopg.connect(postgres_server.url_of("postgres"), autocommit=True) as connection:
         template = sql.Identifier(database_template)
         connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(name, template))
-    yield stack.postgres.url_of(database)
-    with psycopg.connect(stack.postgres.url_of("postgres"), autocommit=True) as connection:
+    yield postgres_server.url_of(database)
+    with psycopg.connect(postgres_server.url_of("postgres"), autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))

@@ -20,6 +20,7 @@ from billing.admin.dead_letters import (
 from billing.admin.dry_runs import DryRuns, dry_runs
 from billing.admin.grants import grant
 from billing.admin.parked import PARKED_SHOWN_MAX, cancel_parked, parked
+from billing.admin.partitions import Partitions, attach_month, detach_month, make_months, partitions
 from billing.admin.past import PastBalance, balance_at
 from billing.admin.prices import prices, set_price
 from billing.admin.quotes import quote
@@ -45,6 +46,7 @@ __all__ = [
     "AlertRow",
     "ClientView",
     "DryRuns",
+    "Partitions",
     "PastBalance",
     "Quote",
     "Rebuilding",
@@ -59,6 +61,7 @@ __all__ = [
     "all_usage",
     "allowances",
     "answer_top_up",
+    "attach_month",
     "balance",
     "balance_at",
     "cancel_parked",
@@ -69,13 +72,16 @@ __all__ = [
     "customers",
     "dead_letter",
     "dead_letters",
+    "detach_month",
     "discard_dead_letters",
     "dry_runs",
     "end_allowance",
     "grant",
     "link_client",
+    "make_months",
     "open_receipt",
     "parked",
+    "partitions",
     "plan_repair",
     "prices",
     "quote",

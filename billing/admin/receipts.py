@@ -34,7 +34,7 @@ _INSTANT: Final = timedelta(microseconds=1)
 
 #: When a client next used anything.
 _NEXT_USE: Final = text("""
-SELECT min(occurred_at) FROM usage_history
+SELECT min(occurred_at) FROM usage_ever
 WHERE client_id = :client_id AND occurred_at >= :start AND occurred_at < :end
 """)
 
@@ -48,7 +48,7 @@ FROM (
         PARTITION BY sku, hour ORDER BY recorded_at, run_id, line ROWS UNBOUNDED PRECEDING
     )::bigint AS total
     FROM (
-        SELECT *, date_trunc('hour', occurred_at, 'UTC') AS hour FROM usage_history
+        SELECT *, date_trunc('hour', occurred_at, 'UTC') AS hour FROM usage_ever
         WHERE client_id = :client_id AND occurred_at >= date_trunc('hour', CAST(:start AS timestamptz), 'UTC')
           AND occurred_at < date_trunc('hour', CAST(:last AS timestamptz), 'UTC') + interval '1 hour'
     ) AS used

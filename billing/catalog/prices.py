@@ -17,7 +17,8 @@ from billing.core.credits import check_amount
 from billing.core.errors import InvalidValue
 from billing.core.identifiers import check_sku
 from billing.schema.advisory import Guard
-from billing.schema.tables import price, usage_history, usage_rollup
+from billing.schema.ever import usage_ever
+from billing.schema.tables import price, usage_rollup
 
 __all__ = ["Price", "PriceBook", "load_price_book", "set_price"]
 
@@ -71,15 +72,15 @@ def _check_unused(connection: Connection, sku: str, start: datetime) -> None:
     hour = start.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     last_hour = select(func.max(usage_rollup.c.hour)).where(usage_rollup.c.sku == sku).scalar_subquery()
     same_hour = and_(
-        usage_history.c.client_id == usage_rollup.c.client_id,
-        usage_history.c.occurred_at >= usage_rollup.c.hour,
-        usage_history.c.occurred_at < usage_rollup.c.hour + timedelta(hours=1),
+        usage_ever.c.client_id == usage_rollup.c.client_id,
+        usage_ever.c.occurred_at >= usage_rollup.c.hour,
+        usage_ever.c.occurred_at < usage_rollup.c.hour + timedelta(hours=1),
     )
     used = (
-        select(func.max(usage_history.c.occurred_at))
-        .select_from(usage_rollup.join(usage_history, same_hour))
+        select(func.max(usage_ever.c.occurred_at))
+        .select_from(usage_rollup.join(usage_ever, same_hour))
         .where(usage_rollup.c.sku == sku, usage_rollup.c.hour == last_hour, usage_rollup.c.hour >= hour)
-        .where(usage_history.c.sku == sku, usage_history.c.occurred_at >= start)
+        .where(usage_ever.c.sku == sku, usage_ever.c.occurred_at >= start)
     )
     last_used = connection.execute(used).scalar_one()
     if last_used is not None:

@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "quote": "billing.cli.quote:quote",
     "dry-run": "billing.cli.dry_runs:dry_run",
     "usage": "billing.cli.money:usage",
+    "partitions": "billing.cli.partitions:partitions",
     "parked": "billing.cli.parked:parked",
     "dead-letters": "billing.cli.dead_letters:dead_letters",
     "alerts": "billing.cli.alerts:alerts",

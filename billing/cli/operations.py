@@ -12,11 +12,16 @@ from billing.schema import migrate as schema
 from billing.task.runtime import Runtime
 
 
-@click.command(epilog="Example: billing migrate")
+@click.command(epilog="Example: billing migrate --roles")
+@click.option("--roles", is_flag=True, help="Make the group roles for consumers, fleets and readers, too.")
 @json_option
-def migrate(as_json: bool) -> None:  # noqa: FBT001 - click gives flags by name
-    """Bring the database to this version, and make the usage history's months for a year ahead."""
-    applied = schema.migrate(settings())
+def migrate(roles: bool, as_json: bool) -> None:  # noqa: FBT001 - click gives flags by name
+    """Bring the database to this version, and make the usage history's months for a year ahead.
+
+    The login that migrates owns the tables. With --roles it needs CREATEROLE, once; what the roles may do is renewed
+    by each later migration.
+    """
+    applied = schema.migrate(settings(), with_roles=roles)
     if as_json:
         emit_json(applied)
         return

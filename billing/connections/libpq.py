@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import psycopg
 
-from billing.core.errors import NotMigrated, Unreachable
+from billing.core.errors import NotAllowed, NotMigrated, Unreachable
 from billing.core.settings import Settings, without_password
 
 #: How libpq begins its advice to a person, which follows the reason on a line of its own.
@@ -54,12 +54,20 @@ def reaching(settings: Settings) -> Iterator[None]:
         raise unreachable(settings, error) from error
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
         raise not_migrated(settings) from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise not_allowed(settings, error) from error
 
 
 def not_migrated(settings: Settings) -> NotMigrated:
     """Return what says that the tables are not those of this version."""
     server = without_password(settings.database_url)
     return NotMigrated(f"billing_database_url: {server!r}: lacks tables that this version needs: run: billing migrate")
+
+
+def not_allowed(settings: Settings, error: BaseException) -> NotAllowed:
+    """Return what the login may not do, in one line without its password."""
+    server = without_password(settings.database_url)
+    return NotAllowed(f"billing_database_url: {server!r}: {str(error).splitlines()[0]} (see: docs/postgresql.md)")
 
 
 def unreachable(settings: Settings, error: BaseException) -> Unreachable:

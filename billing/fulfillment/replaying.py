@@ -70,7 +70,7 @@ class ReplayLog(PostgresUsageLog):
         self._of_batch = []
         return report
 
-    def _write(self, cursor: Cursor, batch: Sequence[Delivered]) -> BatchReport:
+    def _write(self, cursor: Cursor, batch: Sequence[Delivered], *, look: bool) -> BatchReport:
         """Lock what a consumer might write meanwhile, have the log write, and mark the letters."""
         given = [message for message in batch if isinstance(message, Letter)]
         decoded = [letter.decoded for letter in given]
@@ -81,7 +81,7 @@ class ReplayLog(PostgresUsageLog):
         allowed = [letter for letter in given if self._discarded or states[letter.letter_id] != "discarded"]
         self._noted = {letter.letter_id: ("discarded", "") for letter in given}
         self._noted |= {letter.letter_id: _unless_an_event(letter) for letter in allowed}
-        report = super()._write(cursor, allowed)
+        report = super()._write(cursor, allowed, look=look)
         self._of_batch = [
             _replayed(letter, states[letter.letter_id], *self._noted[letter.letter_id]) for letter in given
         ]
@@ -91,10 +91,10 @@ class ReplayLog(PostgresUsageLog):
         return report
 
     def _write_events(
-        self, cursor: Cursor, sorting: Sorting
+        self, cursor: Cursor, sorting: Sorting, *, look: bool
     ) -> tuple[list[UsageEvent], tuple[int, ...], tuple[str, ...]]:
         """Write the events, and note which of them were new: of two copies of one run, the first."""
-        written = super()._write_events(cursor, sorting)
+        written = super()._write_events(cursor, sorting, look=look)
         new = {event.run_id for event in written[0]}
         for message, event in sorting.events:
             self._note(message, "written" if event.run_id in new else "duplicate")

@@ -30,7 +30,7 @@ class PastBalance:
 _GRANTS = text("""
 WITH share AS (
     SELECT share."grant" AS grant_id, share.credits, occurred_at
-    FROM usage_history CROSS JOIN LATERAL jsonb_to_recordset(grants) AS share ("grant" bigint, credits bigint)
+    FROM usage_ever CROSS JOIN LATERAL jsonb_to_recordset(grants) AS share ("grant" bigint, credits bigint)
     WHERE client_id = :client AND occurred_at <= :at
 ), spent AS (
     SELECT grant_id, sum(credits) AS credits FROM share GROUP BY 1

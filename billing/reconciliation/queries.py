@@ -53,7 +53,7 @@ TAIL: Final = """
 SELECT history.client_id, (extract(epoch FROM history.occurred_at) * 1000)::bigint AS at_ms, history.epoch,
        share."grant" AS grant_id, sum(share.credits)::bigint AS credits
 FROM unnest(CAST(:ids AS text[]), CAST(:since AS bigint[])) AS bucket (client_id, since)
-JOIN usage_history AS history ON history.client_id = bucket.client_id
+JOIN usage_ever AS history ON history.client_id = bucket.client_id
      AND history.occurred_at >= timestamptz 'epoch' + bucket.since * interval '1 millisecond'
 CROSS JOIN LATERAL jsonb_to_recordset(history.grants) AS share ("grant" bigint, credits bigint)
 GROUP BY 1, 2, 3, 4
@@ -62,7 +62,7 @@ GROUP BY 1, 2, 3, 4
 #: What the log itself says each grant has paid.
 LOG_GRANTS: Final = """
 SELECT client_id, share."grant" AS grant_id, sum(share.credits)::bigint AS credits
-FROM usage_history CROSS JOIN LATERAL jsonb_to_recordset(grants) AS share ("grant" bigint, credits bigint)
+FROM usage_ever CROSS JOIN LATERAL jsonb_to_recordset(grants) AS share ("grant" bigint, credits bigint)
 WHERE client_id = ANY(:ids)
 GROUP BY 1, 2
 """
@@ -73,7 +73,7 @@ WITH paid AS (
     SELECT client_id, run_id, line, credits,
            (SELECT coalesce(sum(share.credits), 0)::bigint
             FROM jsonb_to_recordset(grants) AS share (credits bigint)) AS paid
-    FROM usage_history WHERE client_id = ANY(:ids)
+    FROM usage_ever WHERE client_id = ANY(:ids)
 )
 SELECT client_id, count(*) AS lines,
        (array_agg(ARRAY[run_id::text, line::text, credits::text, paid::text]
@@ -88,7 +88,7 @@ LOG_RUNS: Final = """
 WITH run AS (
     SELECT client_id, run_id, count(*) AS lines, min(line) AS first_line, max(line) AS last_line,
            min(settlement_id) AS settlement, max(settlement_id) AS other_settlement, sum(credits) AS credits
-    FROM usage_history WHERE client_id = ANY(:ids) GROUP BY client_id, run_id
+    FROM usage_ever WHERE client_id = ANY(:ids) GROUP BY client_id, run_id
 ), judged AS (
     SELECT *, first_line <> 0 OR last_line <> lines - 1 OR settlement <> other_settlement AS is_broken FROM run
 )
@@ -103,7 +103,7 @@ LOG_ROLLUPS: Final = """
 WITH logged AS (
     SELECT client_id, sku, date_trunc('hour', occurred_at, 'UTC') AS hour,
            sum(credits)::bigint AS credits, sum(quantity)::bigint AS quantity
-    FROM usage_history WHERE client_id = ANY(:ids) GROUP BY 1, 2, 3
+    FROM usage_ever WHERE client_id = ANY(:ids) GROUP BY 1, 2, 3
 ), rolled AS (
     SELECT client_id, sku, hour, credits, quantity FROM usage_rollup WHERE client_id = ANY(:ids)
 ), both_books AS (

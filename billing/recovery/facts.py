@@ -13,7 +13,8 @@ from sqlalchemy import ARRAY, Connection, Integer, Text, Uuid, any_, bindparam, 
 from billing.credits.plan import LedgerTerms
 from billing.ledger.grants import grants_of_shard, spent_of_shard
 from billing.ledger.known import known_of_shard
-from billing.schema.tables import client, client_change, credit_grant, recovery_marker, usage_history
+from billing.schema.ever import usage_ever
+from billing.schema.tables import client, client_change, credit_grant, recovery_marker
 
 #: Runs that one statement asks for (L9).
 _SLICE: Final = 5_000
@@ -138,15 +139,15 @@ def mark_grants_applied(connection: Connection, shard: int) -> None:
 
 
 def logged_runs(connection: Connection, run_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
-    """Return the settlement of those runs that are in the usage history: they are charged, and hold nothing any more.
+    """Return the settlement of those runs that were ever charged: they hold nothing any more.
 
     The ids go as one array a slice, since a statement takes 65,535 parameters and a shard may have more holds.
     """
-    run_id = usage_history.c.run_id
+    run_id = usage_ever.c.run_id
     logged: dict[uuid.UUID, str] = {}
     for start in range(0, len(run_ids), _SLICE):
         part = literal(list(run_ids[start : start + _SLICE]), ARRAY(Uuid))
-        settlement = func.min(usage_history.c.settlement_id).label("settlement")
+        settlement = func.min(usage_ever.c.settlement_id).label("settlement")
         query = select(run_id, settlement).where(run_id == any_(part)).group_by(run_id)
         logged.update({row.run_id: row.settlement for row in connection.execute(query)})
     return logged

@@ -23,6 +23,7 @@ from billing.core.settings import Settings
 from billing.schema.advisory import Guard
 from billing.schema.fleet import record_fleet
 from billing.schema.partitions import make_partitions
+from billing.schema.roles import make_roles, renew_roles
 
 #: Not Alembic's own name, which the application's migrations may use in the same database.
 VERSION_TABLE: Final = "billing_schema_version"
@@ -31,8 +32,8 @@ VERSION_TABLE: Final = "billing_schema_version"
 _LOCK_TIMEOUT: Final = "60s"
 
 
-def migrate(settings: Settings, *, now: datetime | None = None) -> list[str]:
-    """Apply what is missing; return the names of the migrations applied and the partitions made.
+def migrate(settings: Settings, *, now: datetime | None = None, with_roles: bool = False) -> list[str]:
+    """Apply what is missing; return the names of the migrations applied, the partitions and the roles made.
 
     Raises `Unreachable`, `InvalidValue` (a fixed number was changed) or `Fatal` (the database is newer than this code).
     """
@@ -45,7 +46,11 @@ def migrate(settings: Settings, *, now: datetime | None = None) -> list[str]:
             connection.execute(select(func.pg_advisory_xact_lock(Guard.MIGRATE, 0)))
             applied = _upgrade(connection)
             record_fleet(connection, settings)
-            return applied + make_partitions(connection, now or datetime.now(UTC))
+            applied += make_partitions(connection, now or datetime.now(UTC))
+            if with_roles:
+                return applied + make_roles(connection)
+            renew_roles(connection)
+            return applied
     finally:
         engine.dispose()
 

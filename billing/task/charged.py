@@ -8,21 +8,21 @@ from typing import Final
 
 from sqlalchemy import ARRAY, Connection, Text, Uuid, bindparam, exists, select, text
 
-from billing.schema.tables import usage_history
+from billing.schema.ever import usage_ever
 
 #: The runs that the log has, of clients whose buckets were told all that the log says beyond their own settles. What a
 #: run's event is to tell its bucket was committed with it; a rebuild that began later has read the log.
 _TOLD: Final = text("""
 SELECT run_id FROM unnest(:clients, :runs) AS asked (client_id, run_id)
-WHERE EXISTS (SELECT FROM usage_history WHERE usage_history.run_id = asked.run_id)
+WHERE EXISTS (SELECT FROM usage_ever WHERE usage_ever.run_id = asked.run_id)
   AND NOT EXISTS (SELECT FROM posting JOIN client USING (client_id, epoch)
                   WHERE client_id = asked.client_id AND applied_version < version)
 """).bindparams(bindparam("clients", type_=ARRAY(Text)), bindparam("runs", type_=ARRAY(Uuid)))
 
 
 def is_charged(connection: Connection, run_id: uuid.UUID) -> bool:
-    """Return whether the usage history has the run. One look at one index of one partition."""
-    found = exists().where(usage_history.c.run_id == run_id)
+    """Return whether the run was ever charged. One look at one index of one month."""
+    found = exists().where(usage_ever.c.run_id == run_id)
     return bool(connection.execute(select(found)).scalar_one())
 
 

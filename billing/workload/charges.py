@@ -36,19 +36,19 @@ _CHARGES: Final = """
            sum(credits)::bigint,
            count(*) FILTER (WHERE NOT EXISTS (
                SELECT FROM price
-               WHERE price.sku = usage_history.sku AND price.version <= usage_history.price_version
-                 AND price.credits_per_unit * usage_history.quantity = usage_history.credits
+               WHERE price.sku = usage_ever.sku AND price.version <= usage_ever.price_version
+                 AND price.credits_per_unit * usage_ever.quantity = usage_ever.credits
            )),
            coalesce(sum(('x' || right(run_id::text, 8))::bit(32)::bigint) FILTER (WHERE line = 0), 0)::bigint
-    FROM usage_history
+    FROM usage_ever
     WHERE run_id >= %s AND run_id < %s AND task = %s AND corrects IS NULL
     GROUP BY client_id
 """
 _COUNT: Final = """
     -- the runs of one workload; a task of another kind may have begun in the same millisecond
-    SELECT count(*) FROM usage_history WHERE run_id >= %s AND run_id < %s AND task = %s AND line = 0
+    SELECT count(*) FROM usage_ever WHERE run_id >= %s AND run_id < %s AND task = %s AND line = 0
 """
-_LOGGED: Final = "SELECT run_id FROM usage_history WHERE run_id = ANY(%s) AND line = 0"
+_LOGGED: Final = "SELECT run_id FROM usage_ever WHERE run_id = ANY(%s) AND line = 0"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

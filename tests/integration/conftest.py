@@ -14,7 +14,7 @@ from billing import admin
 from billing.catalog.clients import add_client
 from billing.connections import postgres
 from billing.core.settings import Settings
-from billing.embedded.stack import Stack
+from billing.embedded.postgres import Postgres
 from billing.fulfillment.log import UsageLog
 from billing.fulfillment.postgres_log import PostgresUsageLog
 from billing.schema.migrate import migrate
@@ -38,11 +38,16 @@ def migrated_at() -> datetime:
 
 
 @pytest.fixture(scope="session")
-def database_template(stack: Stack, migrated_at: datetime) -> str:
+def database_template(postgres_server: Postgres, migrated_at: datetime) -> str:
     """Make a migrated database that nobody is connected to."""
-    with psycopg.connect(stack.postgres.url_of("postgres"), autocommit=True) as connection:
+    return make_template(postgres_server)
+
+
+def make_template(server: Postgres) -> str:
+    """Make a migrated database on a server; return its name."""
+    with psycopg.connect(server.url_of("postgres"), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {TEMPLATE}")
-    migrate(Settings(database_url=stack.postgres.url_of(TEMPLATE)))
+    migrate(Settings(database_url=server.url_of(TEMPLATE)))
     return TEMPLATE
 
 

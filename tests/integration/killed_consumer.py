@@ -39,8 +39,8 @@ class Doomed(PostgresUsageLog):
             die()
         return report
 
-    def _write(self, cursor: Any, batch: Sequence[Delivered]) -> BatchReport:
-        report = super()._write(cursor, batch)
+    def _write(self, cursor: Any, batch: Sequence[Delivered], *, look: bool) -> BatchReport:
+        report = super()._write(cursor, batch, look=look)
         if self.point == "before commit" and self.number == self.at:
             die()
         return report

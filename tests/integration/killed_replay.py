@@ -30,13 +30,13 @@ class Doomed(ReplayLog):
         self._die_at("after commit")
         return report
 
-    def _write(self, cursor: Any, batch: Sequence[Delivered]) -> BatchReport:
-        report = super()._write(cursor, batch)
+    def _write(self, cursor: Any, batch: Sequence[Delivered], *, look: bool) -> BatchReport:
+        report = super()._write(cursor, batch, look=look)
         self._die_at("before commit")
         return report
 
-    def _write_events(self, cursor: Any, sorting: Any) -> Any:
-        written = super()._write_events(cursor, sorting)
+    def _write_events(self, cursor: Any, sorting: Any, *, look: bool) -> Any:
+        written = super()._write_events(cursor, sorting, look=look)
         self._die_at("before the mark")
         return written
 

@@ -103,7 +103,6 @@ def test_given_an_archived_month_when_months_are_made_then_it_is_not_made_again(
 ) -> None:
     """An id found in the archive is a duplicate (L3): an empty month in its place would hide that."""
     name = f"usage_history_{month_after(migrated_at, -1):%Y_%m}"
-    session.execute("CREATE SCHEMA archive")
     session.execute(f"ALTER TABLE usage_history DETACH PARTITION {name}")
     session.execute(f"ALTER TABLE {name} SET SCHEMA archive")
     with engine.begin() as connection:

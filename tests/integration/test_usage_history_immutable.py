@@ -110,6 +110,7 @@ def test_given_an_archived_month_when_the_column_of_modes_is_added_then_it_gets_
     bound_of = "SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE oid = %s::regclass"
     [(bound,)] = session.execute(bound_of, [month]).fetchall()
     session.execute(f"ALTER TABLE usage_history DETACH PARTITION {month}")
+    session.execute("DROP SCHEMA archive CASCADE")  # a database of before the archive, and a month moved by hand
     session.execute("CREATE SCHEMA archive")
     session.execute(f"ALTER TABLE {month} SET SCHEMA archive")
     for table in ("usage_history", f"archive.{month}"):
