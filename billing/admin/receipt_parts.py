@@ -59,4 +59,5 @@ class Parts:
             overlap = min(high, part.high) - max(low, part.low)
             signed = overlap if credits_ > 0 else -overlap
             found.append(Reported(increment_id=part.increment_id, state=part.state, credits=signed))
-        return tuple(found)
+        # In the order in which they were planned: what is returned has its running total fall.
+        return tuple(found if credits_ > 0 else reversed(found))
