@@ -19,8 +19,8 @@ from billing.fulfillment import adjustments
 
 def main() -> None:
     """Correct, and die on the way."""
-    given = json.loads(sys.argv[1])
-    settings = Settings(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+    given: dict[str, Any] = json.loads(sys.argv[1])
+    settings = Settings(**{name: _hashable(value) for name, value in given.items()})
     place, name, does = {
         "before commit": (adjustments, "adjust", True),
         "after commit": (usage_adjustments, "apply_to", False),
@@ -34,6 +34,10 @@ def main() -> None:
 
     setattr(place, name, last)
     admin.adjust_usage(settings, sys.argv[3], int(sys.argv[4]), reason="a test", key=sys.argv[5])
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 if __name__ == "__main__":
