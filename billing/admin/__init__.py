@@ -38,6 +38,7 @@ from billing.admin.stripe import (
     sync_status,
 )
 from billing.admin.top_ups import TopUp, answer_top_up, remove_top_up, set_top_up, top_up
+from billing.admin.usage_adjustments import adjust_usage
 from billing.ledger.grant_terms import Terms, check_terms
 from billing.task.quoting import Quote
 
@@ -57,6 +58,7 @@ __all__ = [
     "add_allowance",
     "add_client",
     "adjust_credits",
+    "adjust_usage",
     "alerts",
     "all_usage",
     "allowances",

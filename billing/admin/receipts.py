@@ -38,14 +38,15 @@ SELECT min(occurred_at) FROM usage_ever
 WHERE client_id = :client_id AND occurred_at >= :start AND occurred_at < :end
 """)
 
-#: The lines of a client in order of time, each with the running total that it brought its rollup row to. The total is
-#: taken over whole hours, since a rollup row is an hour, also where the receipt begins or ends within one.
+#: The lines of a client in order of time, each with the running total that it brought its rollup row to: what was used
+#: has one, what corrections returned another. The total is taken over whole hours, since a rollup row is an hour, also
+#: where the receipt begins or ends within one.
 _LINES: Final = text("""
 SELECT run_id, line, correlation_id, task, sku, quantity, credits, grants, price_version, late, occurred_at, corrects,
        corrects_line, mode, hour, total
 FROM (
     SELECT *, sum(credits) OVER (
-        PARTITION BY sku, hour ORDER BY recorded_at, run_id, line ROWS UNBOUNDED PRECEDING
+        PARTITION BY sku, hour, credits < 0 ORDER BY recorded_at, run_id, line ROWS UNBOUNDED PRECEDING
     )::bigint AS total
     FROM (
         SELECT *, date_trunc('hour', occurred_at, 'UTC') AS hour FROM usage_ever
@@ -57,12 +58,17 @@ WHERE occurred_at >= :start AND occurred_at <= :last
 ORDER BY occurred_at, run_id, line
 """)
 
-#: The parts of a client's rollup rows that increments carry.
+#: The parts of a client's rollup rows that increments carry: those of the rows' period, and what a later one carried.
 _PARTS: Final = text("""
 SELECT sku, hour, credits_from, credits_to, increment_id, state
 FROM stripe_increment JOIN stripe_increment_part USING (increment_id)
 WHERE client_id = :client_id AND period_start <= :last AND hour <= :last
   AND hour >= date_trunc('hour', CAST(:start AS timestamptz), 'UTC') AND hour < period_end
+UNION ALL
+SELECT sku, hour, credits_from, credits_to, increment_id, state
+FROM stripe_increment JOIN stripe_increment_part USING (increment_id)
+WHERE client_id = :client_id AND carries_from <= :last AND period_start > :last AND hour <= :last
+  AND hour >= date_trunc('hour', CAST(:start AS timestamptz), 'UTC')
 """)
 
 

@@ -24,7 +24,7 @@ COMMANDS: Final = {
     "price": "billing.cli.prices:price",
     "grant": "billing.cli.money:grant",
     "void": "billing.cli.money:void",
-    "adjust": "billing.cli.money:adjust",
+    "adjust": "billing.cli.adjust:adjust",
     "allowance": "billing.cli.allowances:allowance",
     "top-up": "billing.cli.top_ups:top_up",
     "balance": "billing.cli.money:balance",

@@ -1,4 +1,4 @@
-"""`billing grant`, `billing void`, `billing adjust credits`, `billing balance`, `billing usage`."""
+"""`billing grant`, `billing void`, `billing balance`, `billing usage`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from billing import admin
 from billing.admin import PastBalance
-from billing.cli.amount import CREDITS, INSTANT, NEGATIVE_NUMBERS, PRIORITY, SIGNED_CREDITS
+from billing.cli.amount import CREDITS, INSTANT, NEGATIVE_NUMBERS, PRIORITY
 from billing.cli.changes import applied_text, print_change
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option, table
@@ -41,7 +41,7 @@ def grant(
     """Grant credits to a client. They burn by priority, then expiry, then in the order of the grants."""
     terms = admin.check_terms(kind=kind, priority=priority, expires_at=expires_at, skus=skus)
     row, applied = admin.grant(settings(), client_id, credits, key=key, terms=terms)
-    _print_grant(row, applied=applied, as_json=as_json)
+    print_grant(row, applied=applied, as_json=as_json)
 
 
 @click.command(
@@ -57,31 +57,8 @@ def void(grant_id: int, key: str | None, reason: str, as_json: bool) -> None:  #
     print_change(row, f"grant {grant_id} of {row.client_id} is voided", applied=applied, as_json=as_json)
 
 
-@click.group(epilog="Example: billing adjust credits acme -250 --key ticket-77")
-def adjust() -> None:
-    """Correct what a client has."""
-
-
-@adjust.command(
-    "credits",
-    context_settings=NEGATIVE_NUMBERS,
-    epilog="Example: billing adjust credits acme -250 --key ticket-77 --reason 'granted twice'",
-)
-@click.argument("client_id")
-@click.argument("amount", type=SIGNED_CREDITS)
-@click.option("--key", default=None, help="Makes the adjustment idempotent: the same key is the same adjustment.")
-@click.option("--reason", default="", help="Why, for the ledger.")
-@json_option
-def adjust_credits(client_id: str, amount: int, key: str | None, reason: str, as_json: bool) -> None:  # noqa: FBT001
-    """Give a client credits, or take some away: what it does not have becomes debt."""
-    row, applied = admin.adjust_credits(settings(), client_id, amount, key=key, reason=reason)
-    if isinstance(row, GrantRow):
-        _print_grant(row, applied=applied, as_json=as_json)
-    else:
-        print_change(row, f"{client_id} is adjusted by {amount:,} credits", applied=applied, as_json=as_json)
-
-
-def _print_grant(row: GrantRow, *, applied: bool, as_json: bool) -> None:
+def print_grant(row: GrantRow, *, applied: bool, as_json: bool) -> None:
+    """Print a grant."""
     if as_json:
         named = {"grant_id": row.grant_id, "client_id": row.client_id, "credits": row.credits, "applied": applied}
         emit_json(named | dataclasses.asdict(row.terms))

@@ -89,6 +89,8 @@ def status(as_json: bool) -> None:  # noqa: FBT001
 def _waiting(found: SyncStatus) -> None:
     if found.unplanned.credits:
         click.echo(f"not planned yet: {_credits(found.unplanned)} (next: billing sync plan)")
+    if found.carried.credits:
+        click.echo(f"carried: {_credits(found.carried)} (returned by corrections; what is used next is reported less)")
     if found.unlinked.credits:
         click.echo(f"waiting for a link: {_credits(found.unlinked)} (billing client link CLIENT cus_…)")
 

@@ -37,14 +37,15 @@ def use(books: Mapping[str, Sequence[GrantLeft]], events: Iterable[UsageEvent]) 
 
 def allot(event: UsageEvent, grants: Sequence[GrantLeft]) -> UsageEvent:
     """Return the event, paid by these grants (in burn order), which have so much less then."""
-    usable = [grant for grant in grants if not _ended(grant.terms, event.occurred_at)]
-    return msgspec.structs.replace(event, lines=tuple(_paid(line, usable) for line in event.lines))
+    return msgspec.structs.replace(event, lines=tuple(pay(line, grants, event.occurred_at) for line in event.lines))
 
 
-def _paid(line: PaidLine, grants: Sequence[GrantLeft]) -> PaidLine:
+def pay(line: PaidLine, grants: Iterable[GrantLeft], at_ms: int) -> PaidLine:
+    """Return the line, paid by those grants (in burn order) that had not ended, which have so much less then."""
     shares, need = [], line.credits
     for grant in grants:
-        part = min(need, grant.credits) if grant.terms.fits(line.sku) else 0
+        usable = grant.terms.fits(line.sku) and not _ended(grant.terms, at_ms)
+        part = min(need, grant.credits) if usable else 0
         if part > 0:
             grant.credits -= part
             need -= part

@@ -97,7 +97,7 @@ def usage_sums(connection: Connection, client_ids: Sequence[str] | None = None) 
         usage_ever.c.client_id,
         func.sum(usage_ever.c.credits).label("spent"),
         func.count().label("rows"),
-        func.count().filter(usage_ever.c.line == 0).label("runs"),
+        func.count().filter(usage_ever.c.line == 0, usage_ever.c.corrects.is_(None)).label("runs"),
     ).group_by(usage_ever.c.client_id)
     if client_ids is not None:
         sums = sums.where(usage_ever.c.client_id.in_(client_ids))

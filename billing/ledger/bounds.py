@@ -97,6 +97,14 @@ def check_adjustment(connection: Connection, client_id: str, amount: int) -> Non
         raise InvalidValue("credits", -amount, rule)
 
 
+def check_charge(connection: Connection, client_id: str, amount: int) -> None:
+    """Refuse to charge a client more if its bucket could not count it as debt, whatever the client has by then."""
+    ((_, total),) = _totals(connection, [client_id])
+    if total + amount > CREDITS_MAX:
+        rule = f"what a client was granted and ever owed, were all of it debt, stays within {CREDITS_MAX}"
+        raise InvalidValue("credits", amount, f"must be at most {max(0, CREDITS_MAX - total)}: {rule}")
+
+
 def _refusal(grants: int, skus: int, client_id: str, terms: Terms) -> InvalidValue | None:
     if grants >= USABLE_GRANTS_MAX:
         rule = f"has {grants} grants with credits left; a client holds at most {USABLE_GRANTS_MAX} at a time"

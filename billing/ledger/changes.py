@@ -22,6 +22,7 @@ from billing.ledger.bounds import check_adjustment
 from billing.ledger.keys import check_key
 from billing.ledger.turns import in_turn
 from billing.schema.allowances import grant_schedule
+from billing.schema.corrections import usage_correction
 from billing.schema.tables import client, client_change, credit_grant, ledger_entry
 
 STATES: Final = ("active", "suspended", "closed")
@@ -184,6 +185,7 @@ def _add(
     amount = connection.execute(select(credit_grant.c.credits).where(granted)).scalar_one_or_none()
     if amount is not None:
         raise Conflict(f"key: {checked!r}: was used for a grant of {amount} credits, so it cannot be {asked}")
+    _refuse_corrections(connection, [client_id], checked, asked)
     if kind == "adjust" and credits is not None:
         check_adjustment(connection, client_id, credits)
     made = insert(client_change).values(client_id=client_id, key=checked, reason=reason, **values)
@@ -197,6 +199,17 @@ def refuse_changes(connection: Connection, client_ids: Sequence[str], key: str, 
     for row in connection.execute(select(client_change).where(same).order_by(client_change.c.client_id).limit(1)):
         whose = "" if len(client_ids) == 1 else f" of client {row.client_id!r}"
         raise Conflict(f"key: {key!r}: was used for {_change(row)}{whose}, so it cannot be {asked}")
+    _refuse_corrections(connection, client_ids, key, asked)
+
+
+def _refuse_corrections(connection: Connection, client_ids: Sequence[str], key: str, asked: str) -> None:
+    """Raise `Conflict` if a key of one of these clients corrected usage before."""
+    these = any_(literal(list(client_ids), ARRAY(Text)))
+    same = and_(usage_correction.c.client_id == these, usage_correction.c.key == key)
+    for row in connection.execute(select(usage_correction).where(same).order_by(usage_correction.c.client_id).limit(1)):
+        whose = "" if len(client_ids) == 1 else f" of client {row.client_id!r}"
+        used = f"a correction of {row.corrects}:{row.corrects_line} by {row.credits:+,}"
+        raise Conflict(f"key: {key!r}: was used for {used}{whose}, so it cannot be {asked}")
 
 
 def _change(row: Row[*tuple[Any, ...]]) -> ChangeRow:

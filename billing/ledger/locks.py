@@ -17,7 +17,7 @@ from sqlalchemy.exc import OperationalError
 from billing.core.errors import Retryable
 from billing.schema.advisory import Guard
 
-_BRIEFLY: Final = text("SET LOCAL lock_timeout = '2s'")
+_BRIEFLY: Final = text("SELECT set_config('lock_timeout', :seconds || 's', true)")
 
 
 class Locked(Retryable):
@@ -25,9 +25,9 @@ class Locked(Retryable):
 
 
 @contextmanager
-def waiting_briefly(connection: Connection) -> Iterator[None]:
-    """Wait two seconds at most for each lock of this transaction, else raise `Locked`: others have their turn (L10)."""
-    connection.execute(_BRIEFLY)
+def waiting_briefly(connection: Connection, seconds: int = 2) -> Iterator[None]:
+    """Wait so long at most for each lock of this transaction, else raise `Locked`: others have their turn (L10)."""
+    connection.execute(_BRIEFLY, {"seconds": str(seconds)})
     try:
         yield
     except OperationalError as error:

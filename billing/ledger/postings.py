@@ -8,7 +8,7 @@ the client's are void: the rebuild that began the next one has read them in `gra
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from sqlalchemy import ARRAY, BigInteger, Connection, Integer, bindparam, text
@@ -41,7 +41,8 @@ _ADD = text(
 _CLIENTS: Final = """
 SELECT DISTINCT client_id, epoch FROM posting JOIN client USING (client_id, epoch)
 WHERE applied_version < version AND client_id > :after
-  AND (CAST(:shard AS integer) IS NULL OR shard = :shard) ORDER BY client_id LIMIT :limit
+  AND (CAST(:shard AS integer) IS NULL OR shard = :shard)
+  AND (CAST(:only AS text) IS NULL OR client_id = :only) ORDER BY client_id LIMIT :limit
 """
 
 #: Those of the clients' own epoch that are not in their buckets, of as many clients; never a grant that is on its way.
@@ -61,6 +62,12 @@ ORDER BY client_id, grant_id
 
 #: The last of the clients that are looked at, if there are as many: more may wait behind it.
 _LAST_WAITING = text(f"SELECT client_id FROM ({_CLIENTS}) AS waits ORDER BY client_id OFFSET :limit - 1")  # noqa: S608
+
+#: Whether something is posted to some of a client's grants that its bucket is not known to have.
+_UNTOLD = text("""
+SELECT EXISTS (SELECT FROM posting JOIN client USING (client_id, epoch)
+               WHERE client_id = :client_id AND grant_id = ANY(:grants) AND applied_version < version)
+""").bindparams(bindparam("grants", type_=ARRAY(BigInteger)))
 
 _SHARDS_WAITING = text("""
 SELECT DISTINCT shard FROM posting JOIN client USING (client_id, epoch) WHERE applied_version < version ORDER BY shard
@@ -149,13 +156,21 @@ def shards_waiting(connection: Connection) -> list[int]:
     return list(connection.execute(_SHARDS_WAITING).scalars())
 
 
-def waiting(connection: Connection, limit: int, *, after: str = "", shard: int | None = None) -> list[ClientPostings]:
-    """Return what waits of at most `limit` clients (of a shard), in the order of their ids, those after `after`.
+def untold(connection: Connection, client_id: str, grants: Collection[int]) -> bool:
+    """Return whether something is posted to some of a client's grants that its bucket is not known to have."""
+    return bool(connection.execute(_UNTOLD, {"client_id": client_id, "grants": list(grants)}).scalar_one())
+
+
+def waiting(
+    connection: Connection, limit: int, *, after: str = "", shard: int | None = None, only: str | None = None
+) -> list[ClientPostings]:
+    """Return what waits of at most `limit` clients (of a shard; `only` one), in the order of their ids after `after`.
 
     A total of a grant that is not in its bucket yet waits for the grant.
     """
     found: dict[tuple[str, int], list[Posting]] = {}
-    for row in connection.execute(_WAITING, {"limit": limit, "after": after, "shard": shard, "grants": GRANTS_MAX}):
+    values = {"limit": limit, "after": after, "shard": shard, "only": only, "grants": GRANTS_MAX}
+    for row in connection.execute(_WAITING, values):
         posting = Posting(
             grant_id=row.grant_id,
             version=row.version,
@@ -169,7 +184,7 @@ def waiting(connection: Connection, limit: int, *, after: str = "", shard: int |
 
 def last_waiting(connection: Connection, limit: int, *, after: str, shard: int) -> str | None:
     """Return the last client that `waiting` looks at, told something or not; None if there are fewer than `limit`."""
-    values = {"limit": limit, "after": after, "shard": shard}
+    values = {"limit": limit, "after": after, "shard": shard, "only": None}
     return connection.execute(_LAST_WAITING, values).scalar_one_or_none()
 
 

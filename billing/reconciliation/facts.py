@@ -77,7 +77,10 @@ class UnpaidLine:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RollupRow:
-    """A (SKU, hour) in which the log and `usage_rollup` differ; None: that one has no such row."""
+    """A (SKU, hour) in which the log and `usage_rollup` differ; None: that one has no such row.
+
+    Credits are what is left after what corrections `returned`.
+    """
 
     sku: str
     hour: datetime
@@ -85,6 +88,8 @@ class RollupRow:
     logged_quantity: int | None
     rolled_credits: int | None
     rolled_quantity: int | None
+    logged_returned: int | None = None
+    rolled_returned: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,7 +115,10 @@ class LogFacts:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedRow:
-    """A rollup row whose parts do not tile what is planned of it. `increments`: those that carry a part."""
+    """A rollup row whose parts do not tile what is planned of it. `increments`: those that carry a part.
+
+    `beyond`: more is planned than was used, or than was returned.
+    """
 
     sku: str
     hour: datetime
@@ -118,6 +126,7 @@ class PlannedRow:
     planned: int | None
     parts: int
     tiled: bool
+    beyond: bool
     increments: tuple[int, ...]
 
 

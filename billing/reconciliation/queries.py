@@ -102,57 +102,68 @@ FROM judged GROUP BY client_id
 LOG_ROLLUPS: Final = """
 WITH logged AS (
     SELECT client_id, sku, date_trunc('hour', occurred_at, 'UTC') AS hour,
-           sum(credits)::bigint AS credits, sum(quantity)::bigint AS quantity
+           sum(credits)::bigint AS credits, sum(quantity)::bigint AS quantity,
+           sum(greatest(0, -credits))::bigint AS returned
     FROM usage_ever WHERE client_id = ANY(:ids) GROUP BY 1, 2, 3
 ), rolled AS (
-    SELECT client_id, sku, hour, credits, quantity FROM usage_rollup WHERE client_id = ANY(:ids)
+    SELECT client_id, sku, hour, credits, quantity, returned FROM usage_rollup WHERE client_id = ANY(:ids)
 ), both_books AS (
     SELECT client_id, sku, hour, logged.credits AS logged_credits, logged.quantity AS logged_quantity,
            rolled.credits AS rolled_credits, rolled.quantity AS rolled_quantity,
-           (logged.credits, logged.quantity) IS DISTINCT FROM (rolled.credits, rolled.quantity) AS differs
+           logged.returned AS logged_returned, rolled.returned AS rolled_returned,
+           (logged.credits, logged.quantity, logged.returned)
+               IS DISTINCT FROM (rolled.credits, rolled.quantity, rolled.returned) AS differs
     FROM logged FULL JOIN rolled USING (client_id, sku, hour)
 )
 SELECT client_id, count(rolled_credits) AS rolled_rows, coalesce(sum(rolled_credits), 0)::bigint AS rolled_credits,
        jsonb_path_query_array(jsonb_agg(jsonb_build_object(
             'sku', sku, 'hour', hour, 'logged_credits', logged_credits, 'logged_quantity', logged_quantity,
-            'rolled_credits', rolled_credits, 'rolled_quantity', rolled_quantity) ORDER BY hour, sku)
+            'rolled_credits', rolled_credits, 'rolled_quantity', rolled_quantity,
+            'logged_returned', logged_returned, 'rolled_returned', rolled_returned) ORDER BY hour, sku)
         FILTER (WHERE differs), '$[0 to 19]') AS differing
 FROM both_books GROUP BY client_id
 """
 
-#: Each client's rollups against the parts that increments carry of them. The parts of a row lie end to end from 0 to
-#: what is planned: no gap, no overlap (L8).
+#: Each client's rollups against the parts that increments carry of them. The parts of a row lie end to end, up from 0
+#: to what is planned of what was used, down from 0 to what is planned of what was returned: no gap, no overlap (L8).
 PLANNED: Final = """
 WITH part AS (
     SELECT client_id, sku, hour, increment_id, credits_from, credits_to,
            lag(credits_to, 1, 0::bigint) OVER (
-               PARTITION BY client_id, sku, hour ORDER BY credits_from, increment_id) AS before
+               PARTITION BY client_id, sku, hour, credits_to < 0 ORDER BY abs(credits_from), increment_id) AS before
     FROM stripe_increment JOIN stripe_increment_part USING (increment_id) WHERE client_id = ANY(:ids)
 ), tiles AS (
     SELECT client_id, sku, hour, sum(credits_to - credits_from)::bigint AS parts,
+           sum(greatest(0, credits_from - credits_to))::bigint AS returned_parts,
            bool_and(credits_from = before) AS tiled,
            array_agg(increment_id ORDER BY credits_from) AS increments
     FROM part GROUP BY client_id, sku, hour
 ), compared AS (
     SELECT client_id, sku, hour, rolled.credits, rolled.planned, coalesce(parts, 0) AS parts,
-           coalesce(tiled, true) AS tiled, coalesce(increments, '{}') AS increments
-    FROM (SELECT client_id, sku, hour, credits, planned FROM usage_rollup WHERE client_id = ANY(:ids)) AS rolled
+           coalesce(tiled, true) AND coalesce(returned_parts, 0) = coalesce(returned_planned, 0) AS tiled,
+           coalesce(returned_planned > returned OR planned + returned_planned > credits + returned, false) AS beyond,
+           coalesce(increments, '{}') AS increments
+    FROM (SELECT client_id, sku, hour, credits, planned, returned, returned_planned
+          FROM usage_rollup WHERE client_id = ANY(:ids)) AS rolled
     FULL JOIN tiles USING (client_id, sku, hour)
 )
 SELECT client_id, coalesce(sum(credits), 0)::bigint AS credits, coalesce(sum(planned), 0)::bigint AS planned,
        jsonb_path_query_array(
         jsonb_agg(jsonb_build_object('sku', sku, 'hour', hour, 'credits', credits, 'planned', planned, 'parts', parts,
-                                     'tiled', tiled, 'increments', increments) ORDER BY hour, sku)
-        FILTER (WHERE planned IS DISTINCT FROM parts OR NOT tiled OR planned > credits), '$[0 to 19]') AS differing
+                                     'tiled', tiled, 'beyond', beyond, 'increments', increments) ORDER BY hour, sku)
+        FILTER (WHERE planned IS DISTINCT FROM parts OR NOT tiled OR beyond), '$[0 to 19]') AS differing
 FROM compared GROUP BY client_id
 """
 
-#: Each client's increments: units by state, and those whose parts are not their units, or are of another period.
+#: Each client's increments: units by state, and those whose parts are not their units, or are of another period. What
+#: was returned in earlier periods beyond what was used in them is carried by a later one.
 INCREMENTS: Final = """
 WITH carried AS (
     SELECT increment_id, increment.client_id, state, units,
            coalesce(sum(credits_to - credits_from), 0)::bigint AS parts,
-           count(*) FILTER (WHERE hour < period_start OR hour >= period_end) AS outside
+           count(*) FILTER (WHERE hour >= period_end)
+           + CASE WHEN sum(credits_to - credits_from) FILTER (WHERE hour < period_start) > 0
+                  THEN count(*) FILTER (WHERE hour < period_start) ELSE 0 END AS outside
     FROM stripe_increment AS increment LEFT JOIN stripe_increment_part USING (increment_id)
     WHERE increment.client_id = ANY(:ids) GROUP BY increment_id
 )

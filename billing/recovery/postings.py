@@ -7,6 +7,7 @@ late, does no harm; a bucket of another epoch takes none of it, since the rebuil
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from typing import Final
 
 from billing.connections import postgres
@@ -67,6 +68,16 @@ class Postings:
 def apply_postings(runtime: Runtime) -> int:
     """Go round once; return to how many clients something was applied."""
     return Postings(runtime).step()
+
+
+def apply_to(runtime: Runtime, client_id: str, grants: Collection[int]) -> bool:
+    """Apply what waits for a client; return whether its bucket has all that is posted to these grants."""
+    with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
+        found = postings.waiting(connection, 1, only=client_id)
+    for row in found:
+        apply_posting(runtime, row)
+    with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
+        return not postings.untold(connection, client_id, grants)
 
 
 def apply_posting(runtime: Runtime, row: ClientPostings) -> bool:

@@ -31,3 +31,5 @@ class Guard(IntEnum):
     #: By a client's hash: who parks a task of its, and who starts those that it has parked.
     PARK = _BASE + 13
     START_PARKED = _BASE + 14
+    #: By a client's hash: who corrects its usage.
+    CORRECTION = _BASE + 20

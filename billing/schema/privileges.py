@@ -37,7 +37,7 @@ _CONSUMER: Final[Mapping[str, str]] = {
     "settlement_returned": "SELECT, INSERT",
     "shard_rebuild": "SELECT, INSERT, UPDATE",
     "recovery_marker": "SELECT, INSERT",
-    "dead_letter": "SELECT (letter_id, digest), INSERT",
+    "dead_letter": "SELECT (letter_id, digest, refusals), INSERT, UPDATE (refusals, refused_at, reason)",
     "fleet": "SELECT",
 }
 
@@ -46,7 +46,6 @@ _ADDED_TO: Final = (*APPEND_ONLY, "repair")
 #: What somebody removes rows from: what was done with, a row at a time.
 _CLEANED: Final = (
     "alert",
-    "dead_letter",
     "discrepancy",
     "parked_task",
     "posting",

@@ -77,6 +77,9 @@ stripe_increment: Final = Table(
     instant("lease_until", nullable=True, comment="until when the pusher that is sending it is taken to live"),
     instant("checked_at", nullable=True, comment="when its minute was last read from Stripe's summaries"),
     instant("confirmed_at", nullable=True, comment="when Stripe's own summary showed it"),
+    instant(
+        "carries_from", nullable=True, comment="the first hour before its period of which it carries what returned"
+    ),
     UniqueConstraint("customer_id", "event_name", "event_at"),
     CheckConstraint(f"units > 0 AND units <= {UNITS_MAX}", name="units"),
     CheckConstraint("period_start < period_end", name="period"),
@@ -97,9 +100,13 @@ stripe_increment: Final = Table(
     ),
     Index("stripe_increment_open_idx", "increment_id", postgresql_where=text("state NOT IN ('sent', 'confirmed')")),
     Index(None, "client_id", "period_start"),
+    Index(
+        "stripe_increment_carries_idx", "client_id", "carries_from", postgresql_where=text("carries_from IS NOT NULL")
+    ),
 )
 
 #: Which part of which rollup row an increment carries: credits from (exclusive) and up to a running total of the row.
+#: What was used is a running total from 0 up, what corrections returned is another one, from 0 down.
 stripe_increment_part: Final = Table(
     "stripe_increment_part",
     METADATA,
@@ -107,8 +114,11 @@ stripe_increment_part: Final = Table(
     Column("sku", Text, primary_key=True),
     Column("hour", DateTime(timezone=True), primary_key=True),
     amount("credits_from"),
-    amount("credits_to"),
-    CheckConstraint("credits_from >= 0 AND credits_to > credits_from", name="credits"),
+    Column("credits_to", BigInteger, primary_key=True, autoincrement=False),
+    CheckConstraint(
+        "credits_from >= 0 AND credits_to > credits_from OR credits_from <= 0 AND credits_to < credits_from",
+        name="credits",
+    ),
 )
 stripe_attempt: Final = Table(
     "stripe_attempt",

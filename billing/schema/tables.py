@@ -33,7 +33,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from billing.schema.columns import METADATA, NOW, amount, instant, words
 
 #: Tables that nobody may change, only add to (L7).
-APPEND_ONLY: Final = ("price", "ledger_entry", "usage_history")
+APPEND_ONLY: Final = ("price", "ledger_entry", "usage_history", "usage_correction")
 
 client: Final = Table(
     "client",
@@ -191,7 +191,23 @@ usage_rollup: Final = Table(
         server_default=text("0"),
         comment="the part of credits that increments for the payment provider already carry",
     ),
-    Index("usage_rollup_unplanned_idx", "client_id", "sku", "hour", postgresql_where=text("credits > planned")),
+    amount(
+        "returned",
+        server_default=text("0"),
+        comment="what corrections returned; credits are what is left after it",
+    ),
+    amount(
+        "returned_planned",
+        server_default=text("0"),
+        comment="the part of returned that increments carry; planned is after it",
+    ),
+    Index(
+        "usage_rollup_unplanned_idx",
+        "client_id",
+        "sku",
+        "hour",
+        postgresql_where=text("credits <> planned OR returned <> returned_planned"),
+    ),
 )
 
 grant_spent: Final = Table(

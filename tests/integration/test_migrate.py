@@ -82,6 +82,7 @@ def test_given_an_empty_database_when_migrated_then_every_step_is_named_and_a_se
         "0014_usage_modes",
         "0015_dead_letter_states",
         "0016_archive",
+        "0017_usage_corrections",
     ]
     assert first[: len(steps)] == steps
     assert schema.current(empty) == schema.head() == steps[-1]

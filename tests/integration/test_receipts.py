@@ -217,8 +217,9 @@ def test_a_line_says_its_price_its_payers_and_what_it_corrects(
     assert (correction.quantity, correction.credits_per_unit, correction.credits) == (-1, 5, -5)
     assert dict(correction.grants) == {4: -5}
     assert correction.corrected == f"{charged.run_id}/0"
-    # The increment carried 15; of these the correction takes 5 back.
-    assert [part.credits for part in (*line.reported, *correction.reported)] == [15, -5]
+    # The increment carried 15; of the correction Stripe knows nothing yet.
+    assert [part.credits for part in (*line.reported, *correction.reported)] == [15]
+    assert (line.unreported, correction.unreported) == (0, -5)
 
 
 def test_a_receipt_without_usage_is_a_receipt(settings: Settings, clients: Callable[..., None], tmp_path: Path) -> None:

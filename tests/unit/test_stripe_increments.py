@@ -56,6 +56,51 @@ def test_every_credit_is_in_exactly_one_increment(found: list[Unplanned]) -> Non
     assert Counter((draft.client_id, draft.period) for draft in made) == fewest
 
 
+@st.composite
+def corrected_rows(draw: st.DrawFn) -> Unplanned:
+    """Draw a row of which corrections returned something, or not, which increments carry in part."""
+    used, returned = draw(st.integers(0, 60)), draw(st.integers(0, 60))
+    used_planned, returned_planned = draw(st.integers(0, used)), draw(st.integers(0, returned))
+    client_id = draw(st.sampled_from(["a", "b"]))
+    return Unplanned(
+        client_id=client_id,
+        customer_id=f"cus_{client_id}",
+        sku=draw(st.sampled_from(["page", "search"])),
+        hour=START + draw(st.integers(0, 100)) * HOUR,
+        credits=used - returned,
+        planned=used_planned - returned_planned,
+        returned=returned,
+        returned_planned=returned_planned,
+    )
+
+
+@given(st.lists(corrected_rows(), max_size=12, unique_by=lambda row: (row.client_id, row.sku, row.hour)))
+def test_what_was_returned_makes_increments_smaller_and_is_carried_until_one_is_above_0(found: list[Unplanned]) -> None:
+    """L8: whole rows are planned, or wait; what waits at the end of a client's rows is not above 0."""
+    made = drafts(found)
+
+    used = {(row.client_id, row.sku, row.hour): row.planned + row.returned_planned for row in found}
+    returned = {(row.client_id, row.sku, row.hour): -row.returned_planned for row in found}
+    for draft in made:
+        assert 0 < draft.units <= UNITS_MAX
+        earlier = [part for part in draft.parts if part.hour < draft.period.start]
+        assert sum(part.units for part in earlier) <= 0
+        assert draft.carries_from == min((part.hour for part in earlier), default=None)
+        for part in draft.parts:
+            assert part.hour < draft.period.end
+            totals = used if part.units > 0 else returned
+            assert totals[draft.client_id, part.sku, part.hour] == part.credits_from
+            totals[draft.client_id, part.sku, part.hour] = part.credits_to
+    waiting: Counter[str] = Counter()
+    for row in found:
+        key = row.client_id, row.sku, row.hour
+        planned = (used[key], -returned[key])
+        if planned != (row.credits + row.returned, row.returned):
+            assert planned == (row.planned + row.returned_planned, row.returned_planned)
+            waiting[row.client_id] += row.units
+    assert all(units <= 0 for units in waiting.values())
+
+
 WRITTEN = Written(
     client_id="acme",
     customer_id="cus_1",

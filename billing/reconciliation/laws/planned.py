@@ -1,7 +1,8 @@
 """L8 within PostgreSQL: every planned credit is in exactly one increment, and nothing else is.
 
-The parts of a rollup row lie end to end from 0 to what is planned of it; an increment's parts add up to its units and
-lie in its period; planned or not, the credits are those of the log.
+The parts of a rollup row lie end to end from 0 to what is planned of it, those of what corrections returned below 0; an
+increment's parts add up to its units and lie in its period, or were carried into it; planned or not, the credits are
+those of the log.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def _said(row: PlannedRow, rows: int) -> str:
     found = f"{row.sku} in the hour {row.hour:%Y-%m-%d %H:%M}: "
     if row.planned is None or row.credits is None:
         found += f"increments carry {row.parts:,}, usage_rollup has no such row"
-    elif row.planned > row.credits:
+    elif row.beyond:
         found += f"{row.planned:,} of {row.credits:,} credits are planned"
     elif row.planned != row.parts:
         found += f"{row.planned:,} are planned, increments carry {row.parts:,}"

@@ -19,7 +19,7 @@ def differences(log: LogFacts) -> Iterator[Discrepancy]:
         found = (
             f"{first.sku} in the hour {first.hour:%Y-%m-%d %H:%M}: the log has {_said(first.logged_credits)} credits "
             f"for {_said(first.logged_quantity)}, usage_rollup {_said(first.rolled_credits)} for "
-            f"{_said(first.rolled_quantity)}" + such_rows(len(rows))
+            f"{_said(first.rolled_quantity)}" + _returned(first) + such_rows(len(rows))
         )
         yield Discrepancy(law=Law.SUMS.value, client_id=log.client_id, found=found, rows=rows)
     for grant_id in sorted(log.grants.keys() | log.spent.keys()):
@@ -46,6 +46,13 @@ def _row(client_id: str, row: RollupRow) -> dict[str, object]:
         "log": [row.logged_credits, row.logged_quantity],
         "usage_rollup": [row.rolled_credits, row.rolled_quantity],
     }
+
+
+def _returned(row: RollupRow) -> str:
+    """Say what the two books have of corrections, where that differs."""
+    if (row.logged_returned or 0) == (row.rolled_returned or 0):
+        return ""
+    return f", of corrections {_said(row.logged_returned)} and {_said(row.rolled_returned)} returned"
 
 
 def _line(line: UnpaidLine) -> dict[str, object]:

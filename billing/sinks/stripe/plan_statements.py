@@ -15,12 +15,14 @@ SELECT set_config('lock_timeout', '15s', true), pg_try_advisory_xact_lock({int(G
 
 #: Lock what is unplanned of the next linked clients, in key order: the order in which consumers write these rows.
 LOCK_UNPLANNED: Final = text("""
-SELECT rollup.client_id, link.customer_id, rollup.sku, rollup.hour, rollup.credits, rollup.planned
+SELECT rollup.client_id, link.customer_id, rollup.sku, rollup.hour, rollup.credits, rollup.planned,
+       rollup.returned, rollup.returned_planned
 FROM usage_rollup AS rollup JOIN stripe_customer AS link ON link.client_id = rollup.client_id
-WHERE rollup.credits > rollup.planned AND rollup.client_id IN (
+WHERE (rollup.credits <> rollup.planned OR rollup.returned <> rollup.returned_planned) AND rollup.client_id IN (
     SELECT client_id FROM stripe_customer AS linked
     WHERE client_id > :after AND EXISTS (
-        SELECT FROM usage_rollup AS used WHERE used.client_id = linked.client_id AND used.credits > used.planned
+        SELECT FROM usage_rollup AS used WHERE used.client_id = linked.client_id
+           AND (used.credits <> used.planned OR used.returned <> used.returned_planned)
     )
     ORDER BY client_id LIMIT :clients
 )
@@ -42,8 +44,9 @@ CROSS JOIN LATERAL (
 
 #: The rows are locked, so what was read is what they are.
 ADVANCE_PLANNED: Final = text("""
-UPDATE usage_rollup AS rollup SET planned = advanced.planned
-FROM unnest(CAST(:clients AS text[]), CAST(:skus AS text[]), CAST(:hours AS timestamptz[]), CAST(:planned AS bigint[]))
-     AS advanced (client_id, sku, hour, planned)
+UPDATE usage_rollup AS rollup
+SET planned = rollup.planned + advanced.units, returned_planned = rollup.returned_planned + advanced.returned
+FROM unnest(CAST(:clients AS text[]), CAST(:skus AS text[]), CAST(:hours AS timestamptz[]), CAST(:units AS bigint[]),
+            CAST(:returned AS bigint[])) AS advanced (client_id, sku, hour, units, returned)
 WHERE rollup.client_id = advanced.client_id AND rollup.sku = advanced.sku AND rollup.hour = advanced.hour
 """)

@@ -7,7 +7,7 @@ pass over a row that commits late. It refuses to change what was planned: what c
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -157,14 +157,17 @@ def _write(connection: Connection, planned: Sequence[_Planned]) -> None:
             for part in one.draft.parts
         ],
     )
-    upto: dict[tuple[str, str, datetime], int] = {}
+    units: Counter[tuple[str, str, datetime]] = Counter()
+    returned: Counter[tuple[str, str, datetime]] = Counter()
     for one in planned:
         for part in one.draft.parts:
             key = one.draft.client_id, part.sku, part.hour
-            upto[key] = max(part.credits_to, upto.get(key, 0))
-    columns = list(zip(*upto, strict=True))
+            units[key] += part.units
+            returned[key] += max(0, -part.units)
+    columns = list(zip(*units, strict=True))
     advanced = {"clients": list(columns[0]), "skus": list(columns[1]), "hours": list(columns[2])}
-    connection.execute(sql.ADVANCE_PLANNED, {**advanced, "planned": list(upto.values())})
+    sums = {"units": list(units.values()), "returned": [returned[key] for key in units]}
+    connection.execute(sql.ADVANCE_PLANNED, {**advanced, **sums})
 
 
 def _row(one: _Planned) -> dict[str, object]:
@@ -182,6 +185,7 @@ def _row(one: _Planned) -> dict[str, object]:
         "planned_at": written.planned_at,
         "state": "quarantined" if one.reason else "pending",
         "reason": one.reason,
+        "carries_from": one.draft.carries_from,
     }
 
 

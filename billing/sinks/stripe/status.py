@@ -29,7 +29,7 @@ class StateSum:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Waiting:
-    """Credits that no increment carries, with the first of the clients that used them."""
+    """Credits that no increment carries, with the first of the clients that used them, or had them returned."""
 
     credits: int
     clients: int
@@ -51,12 +51,14 @@ class Concern:
 class SyncStatus:
     """The states in the order of their life, then what is not in any increment.
 
+    `carried`: corrections returned more than was used since; what a client uses next is reported less by as much.
     `concerned` increments are for a person to look at; `concerns` are the first of them.
     """
 
     states: tuple[StateSum, ...]
     unplanned: Waiting
     unlinked: Waiting
+    carried: Waiting
     concerned: int
     concerns: tuple[Concern, ...]
 
@@ -71,18 +73,18 @@ SELECT state, count(*) AS increments, sum(units)::bigint AS units, count(DISTINC
 FROM stripe_increment GROUP BY state
 """)
 
-#: What no increment carries, by whether its client is linked.
+#: What no increment carries, by whether its client is linked, and whether more of it was returned than used.
 _WAITING: Final = text(f"""
 WITH waiting AS (
     SELECT rollup.client_id, link.client_id IS NOT NULL AS linked,
            sum(rollup.credits - rollup.planned)::bigint AS credits
     FROM usage_rollup AS rollup LEFT JOIN stripe_customer AS link ON link.client_id = rollup.client_id
-    WHERE rollup.credits > rollup.planned
+    WHERE rollup.credits <> rollup.planned OR rollup.returned <> rollup.returned_planned
     GROUP BY rollup.client_id, link.client_id
 )
-SELECT linked, sum(credits)::bigint AS credits, count(*) AS clients,
+SELECT linked, credits < 0 AS carried, abs(sum(credits))::bigint AS credits, count(*) AS clients,
        (array_agg(client_id ORDER BY client_id))[1:{NAMES}] AS names
-FROM waiting GROUP BY linked
+FROM waiting WHERE credits <> 0 AND (linked OR credits > 0) GROUP BY 1, 2
 """)  # noqa: S608 - a constant number
 
 #: What a person should look at. What Stripe drops after it has answered 200 shows in no answer, only in no summary.
@@ -108,15 +110,16 @@ ORDER BY increment_id LIMIT :names
 def read_status(connection: Connection, now: datetime) -> SyncStatus:
     """Read how the report stands."""
     found = {row["state"]: StateSum(**row) for row in connection.execute(_STATES).mappings()}
-    waiting = {row.linked: row for row in connection.execute(_WAITING)}
+    waiting = {(row.linked, row.carried): row for row in connection.execute(_WAITING)}
     given = {"patience": _PATIENCE, "long_ago": now - _PATIENCE, "names": NAMES}
     concerns = [dict(row) for row in connection.execute(_CONCERNS, given).mappings()]
     # One number, in each of the rows.
     concerned = [row.pop("concerned") for row in concerns]
     return SyncStatus(
         states=tuple(found.get(state, StateSum(state=state)) for state in STATES),
-        unplanned=_waiting(waiting.get(True)),
-        unlinked=_waiting(waiting.get(False)),
+        unplanned=_waiting(waiting.get((True, False))),
+        unlinked=_waiting(waiting.get((False, False))),
+        carried=_waiting(waiting.get((True, True))),
         concerned=max(concerned, default=0),
         concerns=tuple(Concern(**row) for row in concerns),
     )
