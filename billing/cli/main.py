@@ -30,7 +30,7 @@ COMMANDS: Final = {
     "balance": "billing.cli.money:balance",
     "quote": "billing.cli.quote:quote",
     "dry-run": "billing.cli.dry_runs:dry_run",
-    "usage": "billing.cli.money:usage",
+    "usage": "billing.cli.usage:usage",
     "parked": "billing.cli.parked:parked",
     "alerts": "billing.cli.alerts:alerts",
     "reconcile": "billing.cli.reconcile:reconcile",

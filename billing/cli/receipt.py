@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -15,9 +14,9 @@ import click
 from billing import admin
 from billing.admin.receipt_line import ReceiptLine
 from billing.admin.receipts import OpenReceipt
-from billing.cli.amount import INSTANT
 from billing.cli.context import settings
 from billing.cli.output import json_option, table
+from billing.cli.selecting import selecting
 from billing.core.errors import InvalidValue
 
 #: L9: lines that a table shows. It is for eyes, and is laid out in memory.
@@ -31,8 +30,7 @@ _COLUMNS: Final = (
 
 @click.command(epilog="Example: billing receipt acme --from 2026-11-01 --output acme.html")
 @click.argument("client_id")
-@click.option("--from", "start", type=INSTANT, default=None, help="The first instant (default: of the month).")
-@click.option("--to", "end", type=INSTANT, default=None, help="The instant after the last (default: of the month).")
+@selecting
 @click.option(
     "--format", "form", type=click.Choice(_FORMATS), default=None, help="Default: table, or by the name of the file."
 )
@@ -43,23 +41,26 @@ def receipt(
     client_id: str,
     start: datetime | None,
     end: datetime | None,
+    correlation_id: str | None,
+    root_id: str | None,
     form: str | None,
     output: Path | None,
     as_json: bool,
 ) -> None:
     """Show what a client paid for, line by line: each task, its price, who paid, and its report to Stripe.
 
-    Without --from and --to it is the current month, in UTC.
+    Without --from and --to it is the current month, in UTC; of one task or workflow, the days on which it ran.
     """
     form = _chosen(form, output, as_json=as_json)
+    named = {"correlation_id": correlation_id, "root_id": root_id}
     from billing.receipts import writing  # noqa: PLC0415 - the template engine is slow to import
 
     if output is not None:
-        written = writing.write(settings(), client_id, output, form, start, end)
+        written = writing.write(settings(), client_id, output, form, start, end, **named)
         sums = {"path": str(written.path), "lines": written.lines, "credits": written.credits}
         click.echo(json.dumps(sums) if as_json else f"{output}: {written.lines:,} lines, {written.credits:,} credits")
         return
-    with admin.open_receipt(settings(), client_id, start, end) as opened:
+    with admin.open_receipt(settings(), client_id, start, end, **named) as opened:
         if form == "table":
             _print(opened)
         else:
@@ -92,7 +93,7 @@ def _print(opened: OpenReceipt) -> None:
     for _ in counted:
         pass
     summary = tally.summary()
-    title = f"{wording.printable(head.client_id)}: {wording.moment(head.start)} up to {wording.moment(head.end)} (UTC)"
+    title = wording.title(head.client_id, head.start, head.end, head.correlation_id, head.root_id)
     table(title, _COLUMNS, map(_row, shown), numbers=3)
 
     def subtotals(name: str, sums: list[Sum]) -> None:
@@ -101,13 +102,17 @@ def _print(opened: OpenReceipt) -> None:
             table(None, (name, "lines", "quantity", "credits"), rows, numbers=3)
 
     subtotals("SKU", [*summary.by_sku])
+    subtotals("day", [*summary.by_day])
     subtotals("paid by", [*summary.by_grant])
     subtotals("Stripe", [*summary.by_increment, *([summary.unreported] if summary.unreported.rows else [])])
     total = summary.total
     if len(shown) < total.rows:
-        span = f"--from {head.start.isoformat()} --to {head.end.isoformat()}"
-        everything = f"billing receipt {shlex.quote(head.client_id)} {span} --format csv"
-        click.echo(f"{len(shown):,} of {total.rows:,} lines shown; all: {everything}")
+        click.echo(f"{len(shown):,} of {total.rows:,} lines shown; all: {wording.everything(head)}")
+    for counted, what in ((summary.corrections, "corrections"), (summary.dry_runs, "dry runs, not charged")):
+        if counted.rows:
+            click.echo(
+                f"of them {what}: {counted.rows:,} lines, {counted.quantity:,} units, {counted.credits:,} credits"
+            )
     click.echo(f"{total.rows:,} lines, {total.quantity:,} units, {total.credits:,} credits in all")
 
 

@@ -72,10 +72,14 @@ def write(
     form: str,
     start: datetime | None = None,
     end: datetime | None = None,
+    *,
+    correlation_id: str | None = None,
+    root_id: str | None = None,
 ) -> Receipt:
     """Write a client's receipt in one of `FORMS`."""
     place = Path(path)
-    with admin.open_receipt(settings, client_id, start, end) as opened, whole_file(place) as file:
+    named = {"correlation_id": correlation_id, "root_id": root_id}
+    with admin.open_receipt(settings, client_id, start, end, **named) as opened, whole_file(place) as file:
         tally = Tally()
         with contextlib.closing(_chunks(opened, form, tally)) as chunks:
             file.writelines(chunks)

@@ -80,6 +80,7 @@ def test_given_an_empty_database_when_migrated_then_every_step_is_named_and_a_se
         "0012_posting_facts",
         "0013_parked_tasks",
         "0014_usage_modes",
+        "0018_usage_root_index",
     ]
     assert schema.current(empty) == schema.head() == first[13]
     assert schema.migrate(empty) == []
