@@ -55,7 +55,7 @@ def title(
 def everything(head: ReceiptHead) -> str:
     """Return the command that writes every line of a receipt, as CSV."""
     named = "".join(
-        f" {option} {shlex.quote(name)}"
+        f" {option}={shlex.quote(name)}"
         for option, name in (("--correlation", head.correlation_id), ("--root", head.root_id))
         if name is not None
     )
