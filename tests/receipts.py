@@ -1,4 +1,4 @@
-"""What the tests of receipts share: a line, an invented month, and a planner that marks the tables as one for Stripe."""
+"""What the tests of receipts share: a line, an invented month, a planner that marks the tables as that for Stripe."""
 
 from __future__ import annotations
 
