@@ -83,8 +83,8 @@ def month(*, days: int = 21, most: int = 14) -> list[ReceiptLine]:
             reported=(),
         )
     )
-    free = {"credits": 0, "credits_per_unit": None, "grants": {}, "reported": (), "mode": "dry_run"}
-    lines.append(dataclasses.replace(tried, run_id=uuid.UUID(int=2, version=4), **free))
+    free = dataclasses.replace(tried, credits=0, credits_per_unit=None, grants={}, reported=(), mode="dry_run")
+    lines.append(dataclasses.replace(free, run_id=uuid.UUID(int=2, version=4)))
     return sorted(lines, key=lambda line: line.occurred_at)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -16,8 +17,10 @@ from billing.admin.receipt_line import ReceiptLine
 from billing.admin.receipts import OpenReceipt
 from billing.cli.context import settings
 from billing.cli.output import json_option, table
+from billing.cli.progress import Tell, into_a_file, progress
 from billing.cli.selecting import selecting
 from billing.core.errors import InvalidValue
+from billing.fulfillment.selection import Selection
 
 #: L9: lines that a table shows. It is for eyes, and is laid out in memory.
 SHOWN_MAX: Final = 1_000
@@ -52,19 +55,31 @@ def receipt(
     Without --from and --to it is the current month, in UTC; of one task or workflow, the days on which it ran.
     """
     form = _chosen(form, output, as_json=as_json)
-    named = {"correlation_id": correlation_id, "root_id": root_id}
+    of = Selection(start=start, end=end, correlation_id=correlation_id, root_id=root_id)
     from billing.receipts import writing  # noqa: PLC0415 - the template engine is slow to import
 
     if output is not None:
-        written = writing.write(settings(), client_id, output, form, start, end, **named)
+        with progress(wanted=not as_json) as tell:
+            written = writing.write(settings(), client_id, output, form, of, tell=_told(tell))
         sums = {"path": str(written.path), "lines": written.lines, "credits": written.credits}
         click.echo(json.dumps(sums) if as_json else f"{output}: {written.lines:,} lines, {written.credits:,} credits")
         return
+    # What is printed while it is read shares the terminal with nothing; a table is printed at the end.
+    shown = not as_json and (form == "table" or into_a_file())
+    named = {"correlation_id": correlation_id, "root_id": root_id}
     with admin.open_receipt(settings(), client_id, start, end, **named) as opened:
         if form == "table":
-            _print(opened)
-        else:
-            writing.stream(opened, form, sys.stdout.buffer)
+            _print(opened, wanted=shown)
+            return
+        with progress(wanted=shown) as tell:
+            writing.stream(writing.telling(opened, _told(tell)), form, sys.stdout.buffer)
+
+
+def _told(tell: Tell | None) -> Callable[[int, datetime], None] | None:
+    """Return what says how far a receipt is."""
+    if tell is None:
+        return None
+    return lambda lines, until: tell(f"{lines:,} lines, up to {until:%Y-%m-%d}")
 
 
 def _chosen(form: str | None, output: Path | None, *, as_json: bool) -> str:
@@ -83,15 +98,16 @@ def _chosen(form: str | None, output: Path | None, *, as_json: bool) -> str:
     return form
 
 
-def _print(opened: OpenReceipt) -> None:
-    from billing.receipts import wording  # noqa: PLC0415 - see above
+def _print(opened: OpenReceipt, *, wanted: bool) -> None:
+    from billing.receipts import wording, writing  # noqa: PLC0415 - see above
     from billing.receipts.summary import Sum, Tally  # noqa: PLC0415
 
     head, tally = opened.head, Tally()
-    counted = tally.counting(opened.lines)
-    shown = list(itertools.islice(counted, SHOWN_MAX))
-    for _ in counted:
-        pass
+    with progress(wanted=wanted) as tell:
+        counted = tally.counting(writing.telling(opened, _told(tell)).lines)
+        shown = list(itertools.islice(counted, SHOWN_MAX))
+        for _ in counted:
+            pass
     summary = tally.summary()
     title = wording.title(head.client_id, head.start, head.end, head.correlation_id, head.root_id)
     table(title, _COLUMNS, map(_row, shown), numbers=3)
@@ -108,11 +124,9 @@ def _print(opened: OpenReceipt) -> None:
     total = summary.total
     if len(shown) < total.rows:
         click.echo(f"{len(shown):,} of {total.rows:,} lines shown; all: {wording.everything(head)}")
-    for counted, what in ((summary.corrections, "corrections"), (summary.dry_runs, "dry runs, not charged")):
-        if counted.rows:
-            click.echo(
-                f"of them {what}: {counted.rows:,} lines, {counted.quantity:,} units, {counted.credits:,} credits"
-            )
+    for apart, what in ((summary.corrections, "corrections"), (summary.dry_runs, "dry runs, not charged")):
+        if apart.rows:
+            click.echo(f"{what}: {apart.rows:,} lines, {apart.quantity:,} units, {apart.credits:,} credits")
     click.echo(f"{total.rows:,} lines, {total.quantity:,} units, {total.credits:,} credits in all")
 
 
