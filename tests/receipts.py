@@ -1,10 +1,11 @@
-"""What the tests of receipts share: a line, and a planner that does to the tables what the report to Stripe does."""
+"""What the tests of receipts share: a line, an invented month, a planner that marks the tables as that for Stripe."""
 
 from __future__ import annotations
 
 import dataclasses
+import random
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -38,6 +39,54 @@ LINE = ReceiptLine(
 FREE = dataclasses.replace(
     LINE, line=1, sku="kib", quantity=0, unit="KiB", credits_per_unit=None, credits=0, grants={}, reported=()
 )
+
+#: What the invented client buys: SKU, unit, credits per unit.
+_SOLD = (("page-capture", "page", 5), ("premium-search", "search", 25), ("storage-gib", "GiB", 2))
+
+
+def month(*, days: int = 21, most: int = 14) -> list[ReceiptLine]:
+    """Invent the lines of a month: the same each time, with a correction, a late line, a dry run and debt."""
+    seeded = random.Random(4)
+    lines = []
+    for day in range(days):
+        for number in range(seeded.randint(2, most)):
+            sku, unit, price = seeded.choice(_SOLD)
+            quantity = seeded.randint(1, 9)
+            lines.append(
+                dataclasses.replace(
+                    LINE,
+                    run_id=uuid.UUID(int=seeded.getrandbits(128), version=4),
+                    correlation_id=str(uuid.UUID(int=seeded.getrandbits(128), version=4)),
+                    task=f"shop.tasks.{sku.split('-')[0]}",
+                    sku=sku,
+                    unit=unit,
+                    quantity=quantity,
+                    credits_per_unit=price,
+                    credits=quantity * price,
+                    grants={12: quantity * price - 2, 0: 2} if number == 3 else {12: quantity * price},
+                    occurred_at=HEAD.start + timedelta(days=day, hours=8, minutes=7 * number),
+                    late=number == 5,
+                    reported=(Reported(increment_id=1 + day // 7, state="confirmed", credits=quantity * price),),
+                )
+            )
+    wrong, tried = lines[2], lines[3]
+    lines.append(
+        dataclasses.replace(
+            wrong,
+            run_id=uuid.UUID(int=1, version=4),
+            quantity=-1,
+            credits=-wrong.credits // wrong.quantity,
+            grants={12: -wrong.credits // wrong.quantity},
+            corrects=wrong.run_id,
+            corrects_line=wrong.line,
+            occurred_at=HEAD.start + timedelta(days=days, hours=9),
+            reported=(),
+        )
+    )
+    free = dataclasses.replace(tried, credits=0, credits_per_unit=None, grants={}, reported=(), mode="dry_run")
+    lines.append(dataclasses.replace(free, run_id=uuid.UUID(int=2, version=4)))
+    return sorted(lines, key=lambda line: line.occurred_at)
+
 
 _PLANNED = """
     SELECT sku, hour, planned, credits FROM usage_rollup WHERE client_id = %s AND credits > planned ORDER BY sku, hour

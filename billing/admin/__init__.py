@@ -39,6 +39,7 @@ from billing.admin.stripe import (
 )
 from billing.admin.top_ups import TopUp, answer_top_up, remove_top_up, set_top_up, top_up
 from billing.admin.usage_adjustments import adjust_usage
+from billing.admin.usage_sums import UsageSums, usage_by, usage_total
 from billing.ledger.grant_terms import Terms, check_terms
 from billing.task.quoting import Quote
 
@@ -54,6 +55,7 @@ __all__ = [
     "Replay",
     "Terms",
     "TopUp",
+    "UsageSums",
     "Webhook",
     "add_allowance",
     "add_client",
@@ -108,6 +110,8 @@ __all__ = [
     "sync_status",
     "top_up",
     "usage",
+    "usage_by",
+    "usage_total",
     "usage_totals",
     "void",
     "webhook",

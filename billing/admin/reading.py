@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from billing.admin.access import runtime_for
+from billing.admin.spans import checked
 from billing.catalog import clients as catalog
 from billing.connections import postgres
 from billing.core.errors import Recovering
 from billing.core.settings import Settings
 from billing.credits.values import Balance
 from billing.fulfillment.reading import Place, UsageRow, UsageSum, usage_page, usage_sums
+from billing.fulfillment.selection import EVERYTHING, Selection
 
 
 def balance(settings: Settings, client_id: str) -> Balance:
@@ -25,12 +27,20 @@ def balance(settings: Settings, client_id: str) -> Balance:
     return found
 
 
-def usage(settings: Settings, client_id: str, *, limit: int = 100, before: Place | None = None) -> Sequence[UsageRow]:
+def usage(
+    settings: Settings,
+    client_id: str,
+    *,
+    limit: int = 100,
+    before: Place | None = None,
+    of: Selection = EVERYTHING,
+) -> Sequence[UsageRow]:
     """Return at most `limit` rows of a client's usage history, newest first, beginning before a place."""
+    checked(of)
     runtime = runtime_for(settings)
     with postgres.reaching(settings), runtime.engine.connect() as connection:
         catalog.get_client(connection, client_id)
-        return usage_page(connection, client_id, limit=limit, before=before)
+        return usage_page(connection, client_id, limit=limit, before=before, of=of)
 
 
 def all_usage(settings: Settings, client_id: str) -> Iterator[UsageRow]:

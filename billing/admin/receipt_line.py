@@ -19,6 +19,9 @@ class ReceiptHead:
     start: datetime
     end: datetime
     read_at: datetime
+    #: The one task, the one workflow whose lines it has; None: all of the client's.
+    correlation_id: str | None = None
+    root_id: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,20 +17,17 @@ from sqlalchemy import Connection, Row, text
 from billing.admin.access import runtime_for
 from billing.admin.receipt_line import ReceiptHead, ReceiptLine
 from billing.admin.receipt_parts import Part, Parts
+from billing.admin.spans import INSTANT, bounded, span
 from billing.catalog.clients import get_client
 from billing.catalog.prices import load_price_book
 from billing.connections import postgres
-from billing.core.errors import InvalidValue
 from billing.core.settings import Settings
 from billing.events.usage_event import DRY_RUN
+from billing.fulfillment.selection import Selection
 
 #: Rows fetched at once from the database (L9).
 FETCH_ROWS: Final = 1_000
-#: Earlier and later than any usage; within, every computation with days and months has a result.
-_EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
-_LATEST: Final = datetime(3000, 1, 1, tzinfo=UTC)
 _DAY: Final = timedelta(days=1)
-_INSTANT: Final = timedelta(microseconds=1)
 
 #: When a client next used anything.
 _NEXT_USE: Final = text("""
@@ -38,10 +35,17 @@ SELECT min(occurred_at) FROM usage_ever
 WHERE client_id = :client_id AND occurred_at >= :start AND occurred_at < :end
 """)
 
+#: When a task or workflow first and last used anything. Its rows are few, and are found first, by its id: to the
+#: planner, the way through all of the client's usage in the order of time would look shorter.
+_NAMED_USE: Final = """
+WITH named AS MATERIALIZED (SELECT occurred_at FROM usage_ever WHERE client_id = :client_id AND {condition})
+SELECT min(occurred_at) AS first, max(occurred_at) AS last FROM named
+"""
+
 #: The lines of a client in order of time, each with the running total that it brought its rollup row to: what was used
 #: has one, what corrections returned another. The total is taken over whole hours, since a rollup row is an hour, also
-#: where the receipt begins or ends within one.
-_LINES: Final = text("""
+#: where the receipt begins or ends within one, or has but one task of it.
+_LINES: Final = """
 SELECT run_id, line, correlation_id, task, sku, quantity, credits, grants, price_version, late, occurred_at, corrects,
        corrects_line, mode, hour, total
 FROM (
@@ -54,9 +58,9 @@ FROM (
           AND occurred_at < date_trunc('hour', CAST(:last AS timestamptz), 'UTC') + interval '1 hour'
     ) AS used
 ) AS placed
-WHERE occurred_at >= :start AND occurred_at <= :last
+WHERE occurred_at >= :start AND occurred_at <= :last AND {named}
 ORDER BY occurred_at, run_id, line
-""")
+"""
 
 #: The parts of a client's rollup rows that increments carry: those of the rows' period, and what a later one carried.
 _PARTS: Final = text("""
@@ -81,79 +85,112 @@ class OpenReceipt:
 
 
 def receipt(
-    settings: Settings, client_id: str, start: datetime | None = None, end: datetime | None = None
+    settings: Settings,
+    client_id: str,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    *,
+    correlation_id: str | None = None,
+    root_id: str | None = None,
 ) -> Iterator[ReceiptLine]:
     """Yield the lines of a receipt in order of time; see `open_receipt`."""
-    with open_receipt(settings, client_id, start, end) as opened:
+    with open_receipt(settings, client_id, start, end, correlation_id=correlation_id, root_id=root_id) as opened:
         yield from opened.lines
 
 
 @contextlib.contextmanager
 def open_receipt(
-    settings: Settings, client_id: str, start: datetime | None = None, end: datetime | None = None
+    settings: Settings,
+    client_id: str,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    *,
+    correlation_id: str | None = None,
+    root_id: str | None = None,
 ) -> Iterator[OpenReceipt]:
     """Within, the lines of a client from `start` up to, not including, `end` can be read.
 
     Without `start` it is the beginning of the UTC month that `end` closes, or of the current one; without `end`, the
-    month of `start` ends it. Raises `UnknownClient`, and `InvalidValue` for a span that is none.
+    month of `start` ends it. `correlation_id` leaves the lines of one task, `root_id` those of a workflow: the task
+    with this id and all that it started; then, without both, it is the days on which it ran. Raises `UnknownClient`,
+    and `InvalidValue` for a span that is none.
     """
     runtime = runtime_for(settings)
     now = runtime.clock.now()
-    start, end = span(start, end, now)
+    of = bounded(Selection(start=start, end=end, correlation_id=correlation_id, root_id=root_id), now)
     engine = runtime.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
     with postgres.reaching(settings), engine.connect() as connection:
         known = get_client(connection, client_id)
-        head = ReceiptHead(client_id=known.client_id, start=start, end=end, read_at=now)
+        start, end = (of.start, of.end) if of.start and of.end else _days(connection, known.client_id, of, now)
+        of = dataclasses.replace(of, start=start, end=end)
+        head = ReceiptHead(
+            client_id=known.client_id, start=start, end=end, read_at=now, correlation_id=correlation_id, root_id=root_id
+        )
         # Closed before its connection is: a cursor that is left open would be closed on whoever has it next.
-        with contextlib.closing(_read(connection, head)) as lines:
+        with contextlib.closing(_read(connection, head, of)) as lines:
             yield OpenReceipt(head=head, lines=lines)
 
 
-def span(start: datetime | None, end: datetime | None, now: datetime) -> tuple[datetime, datetime]:
-    """Return the span of a receipt in UTC. Raises `InvalidValue` for one without a zone, empty or out of range."""
-    for field, instant in (("from", start), ("to", end)):
-        if instant is not None and instant.tzinfo is None:
-            raise InvalidValue(field, instant.isoformat(), "must have a time zone, as 2026-11-21T08:00:00Z")
-        if instant is not None and not _EARLIEST <= instant <= _LATEST:
-            rule = f"must be from {_EARLIEST:%Y-%m-%d} to {_LATEST:%Y-%m-%d}"
-            raise InvalidValue(field, instant.isoformat(), rule)
-    if start is None:
-        start = _month((end or now + _INSTANT) - _INSTANT)
-    if end is None:
-        # Any month has at least 28 days and at most 31.
-        end = _month(_month(start) + 32 * _DAY)
-    if start >= end:
-        raise InvalidValue("from", start.isoformat(), f"must be before {end.isoformat()}, the end of the receipt")
-    return start.astimezone(UTC), end.astimezone(UTC)
+def _days(connection: Connection, client_id: str, of: Selection, now: datetime) -> tuple[datetime, datetime]:
+    """Return the UTC days on which a task or workflow ran, as far as they are not given; this month, if it has not."""
+    first, last = _named_use(connection, client_id, of)
+    if first is None or last is None:
+        return span(of.start, of.end, now)
+    return of.start or _midnight(first), of.end or _midnight(last) + _DAY
 
 
-def _month(instant: datetime) -> datetime:
-    return instant.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+def _named_use(connection: Connection, client_id: str, of: Selection) -> tuple[datetime | None, datetime | None]:
+    statement = text(_NAMED_USE.format(condition=of.condition()))
+    first, last = connection.execute(statement, {"client_id": client_id, **of.values()}).one()
+    return first, last
 
 
-def _read(connection: Connection, head: ReceiptHead) -> Generator[ReceiptLine]:
+def _midnight(instant: datetime) -> datetime:
+    return instant.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _read(connection: Connection, head: ReceiptHead, of: Selection) -> Generator[ReceiptLine]:
     # The unit of a SKU is the same at all its prices.
     units = {price.sku: price.unit for price in load_price_book(connection).prices()}
     start = head.start
-    while start < head.end:
+    while start < head.end and (used := _next_use(connection, head, of, start)) is not None:
+        yield from _read_day(connection, head.client_id, *used, of, units)
+        start = _midnight(used[0]) + _DAY
+
+
+def _next_use(
+    connection: Connection, head: ReceiptHead, of: Selection, start: datetime
+) -> tuple[datetime, datetime] | None:
+    """Return from which to which instant of one UTC day there is something to read, both included; None: no more."""
+    if of.by_name:
+        first, _ = _named_use(connection, head.client_id, dataclasses.replace(of, start=start))
+    else:
         wanted = {"client_id": head.client_id, "start": start, "end": head.end}
-        next_use = connection.execute(_NEXT_USE, wanted).scalar_one()
-        if next_use is None:
-            return
-        first = next_use.astimezone(UTC)
-        start = first.replace(hour=0, minute=0, second=0, microsecond=0) + _DAY
-        yield from _read_day(connection, head.client_id, first, min(start, head.end) - _INSTANT, units)
+        first = connection.execute(_NEXT_USE, wanted).scalar_one()
+    if first is None:
+        return None
+    end = min(_midnight(first) + _DAY, head.end)
+    # One task or workflow is read no further than it ran: the rest of the day is other usage.
+    within = dataclasses.replace(of, start=start, end=end)
+    last = _named_use(connection, head.client_id, within)[1] if of.by_name else None
+    return first.astimezone(UTC), last or end - INSTANT
 
 
 def _read_day(
-    connection: Connection, client_id: str, first: datetime, last: datetime, units: Mapping[str, str]
+    connection: Connection,
+    client_id: str,
+    first: datetime,
+    last: datetime,
+    of: Selection,
+    units: Mapping[str, str],
 ) -> Iterator[ReceiptLine]:
     """Yield the lines from an instant to another of the same UTC day, both included."""
-    wanted = {"client_id": client_id, "start": first, "last": last}
+    wanted = {**of.values(), "client_id": client_id, "start": first, "last": last}
     streamed = {"yield_per": FETCH_ROWS}
     with contextlib.closing(connection.execute(_PARTS, wanted, execution_options=streamed)) as found:
         parts = Parts(Part(**row._mapping) for row in found)  # noqa: SLF001 - SQLAlchemy's documented way
-    with contextlib.closing(connection.execute(_LINES, wanted, execution_options=streamed)) as rows:
+    lines = text(_LINES.format(named=of.named()))
+    with contextlib.closing(connection.execute(lines, wanted, execution_options=streamed)) as rows:
         for row in rows:
             yield _line(row, parts, units)
 

@@ -1,4 +1,4 @@
-"""`billing client add|list|show|link|webhook`; the commands that change one are in changes.py."""
+"""`billing client add|list|show|link|webhook|export`; the commands that change one are in changes.py."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from billing import admin
 from billing.admin import ClientView
 from billing.cli.changes import close, overdraft, resume, suspend
 from billing.cli.context import settings
+from billing.cli.exports import export
 from billing.cli.output import emit_json, json_option, table
 from billing.cli.webhooks import webhook
 from billing.credits.values import Balance
@@ -23,6 +24,7 @@ def client() -> None:
 
 
 client.add_command(webhook)
+client.add_command(export)
 for command in (suspend, resume, close, overdraft):
     client.add_command(command)
 

@@ -30,7 +30,7 @@ COMMANDS: Final = {
     "balance": "billing.cli.money:balance",
     "quote": "billing.cli.quote:quote",
     "dry-run": "billing.cli.dry_runs:dry_run",
-    "usage": "billing.cli.money:usage",
+    "usage": "billing.cli.usage:usage",
     "partitions": "billing.cli.partitions:partitions",
     "parked": "billing.cli.parked:parked",
     "dead-letters": "billing.cli.dead_letters:dead_letters",

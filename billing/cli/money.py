@@ -1,4 +1,4 @@
-"""`billing grant`, `billing void`, `billing balance`, `billing usage`."""
+"""`billing grant`, `billing void`, `billing balance`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from billing.cli.changes import applied_text, print_change
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option, table
 from billing.credits.terms import ClientTerms
-from billing.fulfillment.reading import UsageRow
 from billing.ledger.grants import GrantRow
 
 
@@ -95,27 +94,3 @@ def _print_past(found: PastBalance, *, as_json: bool) -> None:
     columns = ("client", "at (UTC)", "granted", "spent", "expired", "voided", "left")
     row = (found.client_id, found.at, found.granted, found.spent, found.expired, found.voided, found.left)
     table(None, columns, [row], numbers=5)
-
-
-@click.command(epilog="Example: billing usage acme --limit 10")
-@click.argument("client_id")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Rows to show.")
-@json_option
-def usage(client_id: str, limit: int, as_json: bool) -> None:  # noqa: FBT001
-    """Show a client's usage history, the newest row first, and what all of it adds up to."""
-    found = settings()
-    rows = admin.usage(found, client_id, limit=limit)
-    totals = admin.usage_totals(found, [client_id])
-    spent, count = (totals[0].spent, totals[0].rows) if totals else (0, 0)
-    if as_json:
-        emit_json({"rows": rows, "total": {"rows": count, "credits": spent}})
-        return
-    columns = ("occurred at (UTC)", "correlation id", "SKU", "quantity", "credits")
-    lines = [(row.occurred_at, row.correlation_id, _sold(row), row.quantity, row.credits) for row in rows]
-    table(None, columns, lines, numbers=2)
-    click.echo(f"{len(rows):,} of {count:,} rows shown; {spent:,} credits in all")
-
-
-def _sold(row: UsageRow) -> str:
-    """Return a row's SKU, with a mark where its run was outside the ceiling."""
-    return row.sku if row.mode is None else f"{row.sku} ({row.mode.replace('_', ' ')})"

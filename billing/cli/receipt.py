@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import shlex
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -15,10 +15,12 @@ import click
 from billing import admin
 from billing.admin.receipt_line import ReceiptLine
 from billing.admin.receipts import OpenReceipt
-from billing.cli.amount import INSTANT
 from billing.cli.context import settings
 from billing.cli.output import json_option, table
+from billing.cli.progress import Tell, into_a_file, progress
+from billing.cli.selecting import selecting
 from billing.core.errors import InvalidValue
+from billing.fulfillment.selection import Selection
 
 #: L9: lines that a table shows. It is for eyes, and is laid out in memory.
 SHOWN_MAX: Final = 1_000
@@ -31,8 +33,7 @@ _COLUMNS: Final = (
 
 @click.command(epilog="Example: billing receipt acme --from 2026-11-01 --output acme.html")
 @click.argument("client_id")
-@click.option("--from", "start", type=INSTANT, default=None, help="The first instant (default: of the month).")
-@click.option("--to", "end", type=INSTANT, default=None, help="The instant after the last (default: of the month).")
+@selecting
 @click.option(
     "--format", "form", type=click.Choice(_FORMATS), default=None, help="Default: table, or by the name of the file."
 )
@@ -43,27 +44,42 @@ def receipt(
     client_id: str,
     start: datetime | None,
     end: datetime | None,
+    correlation_id: str | None,
+    root_id: str | None,
     form: str | None,
     output: Path | None,
     as_json: bool,
 ) -> None:
     """Show what a client paid for, line by line: each task, its price, who paid, and its report to Stripe.
 
-    Without --from and --to it is the current month, in UTC.
+    Without --from and --to it is the current month, in UTC; of one task or workflow, the days on which it ran.
     """
     form = _chosen(form, output, as_json=as_json)
+    of = Selection(start=start, end=end, correlation_id=correlation_id, root_id=root_id)
     from billing.receipts import writing  # noqa: PLC0415 - the template engine is slow to import
 
     if output is not None:
-        written = writing.write(settings(), client_id, output, form, start, end)
+        with progress(wanted=not as_json) as tell:
+            written = writing.write(settings(), client_id, output, form, of, tell=_told(tell))
         sums = {"path": str(written.path), "lines": written.lines, "credits": written.credits}
         click.echo(json.dumps(sums) if as_json else f"{output}: {written.lines:,} lines, {written.credits:,} credits")
         return
-    with admin.open_receipt(settings(), client_id, start, end) as opened:
+    # What is printed while it is read shares the terminal with nothing; a table is printed at the end.
+    shown = not as_json and (form == "table" or into_a_file())
+    named = {"correlation_id": correlation_id, "root_id": root_id}
+    with admin.open_receipt(settings(), client_id, start, end, **named) as opened:
         if form == "table":
-            _print(opened)
-        else:
-            writing.stream(opened, form, sys.stdout.buffer)
+            _print(opened, wanted=shown)
+            return
+        with progress(wanted=shown) as tell:
+            writing.stream(writing.telling(opened, _told(tell)), form, sys.stdout.buffer)
+
+
+def _told(tell: Tell | None) -> Callable[[int, datetime], None] | None:
+    """Return what says how far a receipt is."""
+    if tell is None:
+        return None
+    return lambda lines, until: tell(f"{lines:,} lines, up to {until:%Y-%m-%d}")
 
 
 def _chosen(form: str | None, output: Path | None, *, as_json: bool) -> str:
@@ -82,17 +98,18 @@ def _chosen(form: str | None, output: Path | None, *, as_json: bool) -> str:
     return form
 
 
-def _print(opened: OpenReceipt) -> None:
-    from billing.receipts import wording  # noqa: PLC0415 - see above
+def _print(opened: OpenReceipt, *, wanted: bool) -> None:
+    from billing.receipts import wording, writing  # noqa: PLC0415 - see above
     from billing.receipts.summary import Sum, Tally  # noqa: PLC0415
 
     head, tally = opened.head, Tally()
-    counted = tally.counting(opened.lines)
-    shown = list(itertools.islice(counted, SHOWN_MAX))
-    for _ in counted:
-        pass
+    with progress(wanted=wanted) as tell:
+        counted = tally.counting(writing.telling(opened, _told(tell)).lines)
+        shown = list(itertools.islice(counted, SHOWN_MAX))
+        for _ in counted:
+            pass
     summary = tally.summary()
-    title = f"{wording.printable(head.client_id)}: {wording.moment(head.start)} up to {wording.moment(head.end)} (UTC)"
+    title = wording.title(head.client_id, head.start, head.end, head.correlation_id, head.root_id)
     table(title, _COLUMNS, map(_row, shown), numbers=3)
 
     def subtotals(name: str, sums: list[Sum]) -> None:
@@ -101,13 +118,15 @@ def _print(opened: OpenReceipt) -> None:
             table(None, (name, "lines", "quantity", "credits"), rows, numbers=3)
 
     subtotals("SKU", [*summary.by_sku])
+    subtotals("day", [*summary.by_day])
     subtotals("paid by", [*summary.by_grant])
     subtotals("Stripe", [*summary.by_increment, *([summary.unreported] if summary.unreported.rows else [])])
     total = summary.total
     if len(shown) < total.rows:
-        span = f"--from {head.start.isoformat()} --to {head.end.isoformat()}"
-        everything = f"billing receipt {shlex.quote(head.client_id)} {span} --format csv"
-        click.echo(f"{len(shown):,} of {total.rows:,} lines shown; all: {everything}")
+        click.echo(f"{len(shown):,} of {total.rows:,} lines shown; all: {wording.everything(head)}")
+    for apart, what in ((summary.corrections, "corrections"), (summary.dry_runs, "dry runs, not charged")):
+        if apart.rows:
+            click.echo(f"{what}: {apart.rows:,} lines, {apart.quantity:,} units, {apart.credits:,} credits")
     click.echo(f"{total.rows:,} lines, {total.quantity:,} units, {total.credits:,} credits in all")
 
 

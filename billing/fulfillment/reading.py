@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, func, select, tuple_
+from sqlalchemy import Connection, Row, func, select, text, tuple_
 
 from billing.core.errors import InvalidValue
+from billing.fulfillment.selection import EVERYTHING, Selection
 from billing.schema.ever import usage_ever
 
 #: L9: rows that one page holds at most.
@@ -74,18 +75,23 @@ class UsageSum:
 
 
 def usage_page(
-    connection: Connection, client_id: str, *, limit: int = 100, before: Place | None = None
+    connection: Connection,
+    client_id: str,
+    *,
+    limit: int = 100,
+    before: Place | None = None,
+    of: Selection = EVERYTHING,
 ) -> Sequence[UsageRow]:
     """Return at most `limit` rows of a client, newest first, beginning before a place."""
     if not 1 <= limit <= PAGE_MAX:
         raise InvalidValue("limit", limit, f"must be from 1 to {PAGE_MAX}")
-    page = select(*_COLUMNS).where(usage_ever.c.client_id == client_id)
+    page = select(*_COLUMNS).where(usage_ever.c.client_id == client_id, text(of.condition()))
     if before is not None:
         # The first condition says the same as the second does of the time alone; it is what the index can use.
         page = page.where(usage_ever.c.occurred_at <= before.occurred_at)
         page = page.where(tuple_(*_ORDER) < tuple_(before.occurred_at, before.run_id, before.line))
     page = page.order_by(*(column.desc() for column in _ORDER)).limit(limit)
-    return [_row(row) for row in connection.execute(page)]
+    return [_row(row) for row in connection.execute(page, of.values())]
 
 
 def usage_sums(connection: Connection, client_ids: Sequence[str] | None = None) -> Sequence[UsageSum]:

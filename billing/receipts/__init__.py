@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from billing.receipts.export import Export, write_export
 from billing.receipts.writing import Receipt, write_csv, write_html, write_json
 
-__all__ = ["Receipt", "write_csv", "write_html", "write_json"]
+__all__ = ["Export", "Receipt", "write_csv", "write_export", "write_html", "write_json"]

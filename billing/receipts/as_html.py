@@ -1,33 +1,47 @@
 """A receipt as one HTML file: no script, nothing from elsewhere; readable on a phone, printable, every text escaped.
 
-The subtotals stand first and are known last: the lines wait in the spool. Pure but for that.
+Subtotals and charts stand first and are known last: the lines wait in the spool. A page that a browser can open has
+a bound on its lines; the sums are of all lines, and the page says what it leaves out. Pure but for the spool.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import IO, Final
 
 import jinja2
 
 from billing.admin.receipt_line import ReceiptHead, ReceiptLine
-from billing.receipts import wording
+from billing.receipts import charts, wording
 from billing.receipts.summary import Sum, Tally
 
+#: L9: lines on one page, which a phone still opens (about 10 MB). CSV and JSON have them all.
+LINES_MAX: Final = 10_000
 _COPIED: Final = 65_536
 #: Pieces of the template that are joined before they are written.
 _JOINED: Final = 256
 
 
 def chunks(head: ReceiptHead, lines: Iterable[ReceiptLine], tally: Tally, spool: IO[str]) -> Iterator[str]:
-    """Yield the document: head and subtotals, then the lines."""
+    """Yield the document: head, charts and subtotals, then the lines."""
     made = _environment()
-    listed = made.get_template("lines.html.jinja").stream(lines=tally.counting(lines))
+    counted = tally.counting(lines)
+    listed = made.get_template("lines.html.jinja").stream(lines=itertools.islice(counted, LINES_MAX))
     listed.enable_buffering(_JOINED)
     spool.writelines(listed)
+    for _ in counted:  # what is beyond the bound is in the sums
+        pass
     summary = tally.summary()
-    yield made.get_template("head.html.jinja").render(head=head, summary=summary)
+    yield made.get_template("head.html.jinja").render(
+        head=head,
+        summary=summary,
+        lines_max=LINES_MAX,
+        time_chart=charts.over_time(head, summary),
+        sku_chart=charts.by_sku(summary),
+        size=charts.SIZE,
+    )
     spool.seek(0)
     while copied := spool.read(_COPIED):
         yield copied
@@ -51,6 +65,7 @@ def _environment() -> jinja2.Environment:
         day=wording.day,
         moment=wording.moment,
         payer=wording.payer,
+        everything=wording.everything,
         number="{:,}".format,
         labelled=_labelled,
     )

@@ -19,6 +19,8 @@ def chunks(head: ReceiptHead, lines: Iterable[ReceiptLine], tally: Tally, spool:
         "from": iso(head.start),
         "to": iso(head.end),
         "read_at": iso(head.read_at),
+        "correlation_id": head.correlation_id,
+        "root_id": head.root_id,
     }
     yield json.dumps(start)[:-1] + ', "lines": ['
     between = "\n"
@@ -54,4 +56,7 @@ def of_line(line: ReceiptLine) -> dict[str, Any]:
 
 def of_summary(summary: Summary) -> dict[str, Any]:
     """Return the subtotals as JSON has them."""
-    return dataclasses.asdict(summary)
+    found = dataclasses.asdict(summary)
+    for counted in found["by_day"]:
+        counted["day"] = counted["day"].isoformat()
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import stat
 import tempfile
@@ -20,6 +21,19 @@ def whole_file(path: Path) -> Iterator[IO[str]]:
     Only its owner may read the file. Raises `InvalidValue` where no file can be: also for a directory or a device,
     which a rename would replace.
     """
+    with whole_binary_file(path) as file:
+        written = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=False)
+        try:
+            yield written
+        finally:
+            # Its text goes into the file, which is closed where it was opened; an error leaves it without.
+            with contextlib.suppress(ValueError):
+                written.detach()
+
+
+@contextlib.contextmanager
+def whole_binary_file(path: Path) -> Iterator[IO[bytes]]:
+    """Within, bytes can be written that become the file at the end; else as `whole_file`."""
     if "\0" in str(path):
         raise InvalidValue("output", str(path), "must be the name of a file")
     target = Path(os.path.realpath(path))
@@ -28,7 +42,7 @@ def whole_file(path: Path) -> Iterator[IO[str]]:
         _refuse_other_kinds(path, target)
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name[:64]}.", dir=target.parent)
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+        with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

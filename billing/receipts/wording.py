@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from billing.receipts.summary import GrantSum, IncrementSum, SkuSum, Sum
+from billing.admin.receipt_line import ReceiptHead
+from billing.receipts.summary import DaySum, GrantSum, IncrementSum, SkuSum, Sum
 
 
 def printable(text: str) -> str:
@@ -37,6 +39,30 @@ def moment(instant: datetime) -> str:
     return day(at) if (at.hour, at.minute, at.second, at.microsecond) == (0, 0, 0, 0) else f"{day(at)}, {clock(at)}"
 
 
+def title(
+    client_id: str, start: datetime | None, end: datetime | None, correlation_id: str | None, root_id: str | None
+) -> str:
+    """Return whose usage it is, of which task or workflow, and from when to when."""
+    named = "".join(
+        f", {word} {printable(name)}" for word, name in (("task", correlation_id), ("workflow", root_id)) if name
+    )
+    if start is None and end is None:
+        return f"{printable(client_id)}{named}"
+    begin = "" if start is None else f"{moment(start)} "
+    return f"{printable(client_id)}{named}: {begin}up to {'now' if end is None else moment(end)} (UTC)"
+
+
+def everything(head: ReceiptHead) -> str:
+    """Return the command that writes every line of a receipt, as CSV."""
+    named = "".join(
+        f" {option}={shlex.quote(name)}"
+        for option, name in (("--correlation", head.correlation_id), ("--root", head.root_id))
+        if name is not None
+    )
+    span = f"--from {head.start.isoformat()} --to {head.end.isoformat()}"
+    return f"billing receipt {shlex.quote(head.client_id)} {span}{named} --format csv"
+
+
 def payers(grants: Mapping[int, int]) -> str:
     """Return who paid how much, as `grant 12: 30, debt: 15`."""
     return ", ".join(f"{payer(grant)}: {credits_:,}" for grant, credits_ in grants.items())
@@ -52,6 +78,8 @@ def label(counted: Sum) -> str:
     match counted:
         case SkuSum(sku=sku, unit=unit):
             return f"{printable(sku)} ({printable(unit)})" if unit else printable(sku)
+        case DaySum(day=at):
+            return f"{at.day} {at:%B %Y}"
         case GrantSum(grant=grant):
             return payer(grant)
         case IncrementSum(increment_id=number, state=state):

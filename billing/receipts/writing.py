@@ -6,17 +6,24 @@ import contextlib
 import dataclasses
 import os
 import tempfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, Final
 
 from billing import admin
+from billing.admin.receipt_line import ReceiptLine
 from billing.admin.receipts import OpenReceipt
 from billing.core.settings import Settings
+from billing.fulfillment.selection import Selection
 from billing.receipts.files import whole_file
 from billing.receipts.forms import FORMS
 from billing.receipts.summary import Tally
+
+#: Is told the number of lines read so far, and the time of the last.
+Tell = Callable[[int, datetime], None]
+#: Lines between two words on how far it is.
+_TOLD: Final = 1_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +47,7 @@ def write_html(
     The file is there whole or not at all; its folder is made. Raises `UnknownClient`, `InvalidValue` for a span that
     is none or a place that cannot be written, and `Unreachable`.
     """
-    return write(settings, client_id, path, "html", start, end)
+    return write(settings, client_id, path, "html", Selection(start=start, end=end))
 
 
 def write_csv(
@@ -51,7 +58,7 @@ def write_csv(
     end: datetime | None = None,
 ) -> Receipt:
     """Write a client's receipt as CSV, one row per line; else as `write_html`."""
-    return write(settings, client_id, path, "csv", start, end)
+    return write(settings, client_id, path, "csv", Selection(start=start, end=end))
 
 
 def write_json(
@@ -62,7 +69,7 @@ def write_json(
     end: datetime | None = None,
 ) -> Receipt:
     """Write a client's receipt as one JSON document; else as `write_html`."""
-    return write(settings, client_id, path, "json", start, end)
+    return write(settings, client_id, path, "json", Selection(start=start, end=end))
 
 
 def write(
@@ -70,14 +77,16 @@ def write(
     client_id: str,
     path: str | os.PathLike[str],
     form: str,
-    start: datetime | None = None,
-    end: datetime | None = None,
+    of: Selection,
+    *,
+    tell: Tell | None = None,
 ) -> Receipt:
-    """Write a client's receipt in one of `FORMS`."""
+    """Write a client's receipt in one of `FORMS`; see `telling`."""
     place = Path(path)
-    with admin.open_receipt(settings, client_id, start, end) as opened, whole_file(place) as file:
+    named = {"correlation_id": of.correlation_id, "root_id": of.root_id}
+    with admin.open_receipt(settings, client_id, of.start, of.end, **named) as opened, whole_file(place) as file:
         tally = Tally()
-        with contextlib.closing(_chunks(opened, form, tally)) as chunks:
+        with contextlib.closing(_chunks(telling(opened, tell), form, tally)) as chunks:
             file.writelines(chunks)
     total = tally.summary().total
     return Receipt(path=place, lines=total.rows, credits=total.credits)
@@ -88,6 +97,20 @@ def stream(opened: OpenReceipt, form: str, output: BinaryIO) -> None:
     with contextlib.closing(_chunks(opened, form, Tally())) as chunks:
         output.writelines(chunk.encode() for chunk in chunks)
     output.flush()
+
+
+def telling(opened: OpenReceipt, tell: Tell | None) -> OpenReceipt:
+    """Return a receipt that tells, at times, how many lines were read and up to when."""
+    if tell is None:
+        return opened
+
+    def lines() -> Iterator[ReceiptLine]:
+        for count, line in enumerate(opened.lines, 1):
+            if count % _TOLD == 0:
+                tell(count, line.occurred_at)
+            yield line
+
+    return dataclasses.replace(opened, lines=lines())
 
 
 def _chunks(opened: OpenReceipt, form: str, tally: Tally) -> Generator[str]:

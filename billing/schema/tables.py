@@ -175,6 +175,8 @@ usage_history: Final = Table(
     CheckConstraint("corrects IS NOT NULL OR (quantity >= 0 AND credits >= 0)", name="amounts"),
     Index(None, "client_id", "occurred_at"),
     Index(None, "correlation_id"),
+    # The other rows of a root are those of its own task: they are found by their correlation id.
+    Index("usage_history_root_id_idx", "root_id", postgresql_where=text("root_id <> correlation_id")),
     postgresql_partition_by="RANGE (run_id)",
 )
 

@@ -68,7 +68,7 @@ def test_refused_corrections_are_one_line_and_change_nothing(shop: Terminal, run
         ((f"{run}:1", "--credits", "-1", *WHY), ("line", "1", "has the lines 0 to 0")),
         (
             (str(uuid.UUID(int=7)), "--credits", "-1", *WHY),
-            ("run_id", "is not in the usage history", "nor in its archive"),
+            ("run_id", "is not in the usage history, nor in"),
         ),
         (("acme", "--credits", "-1", *WHY), ("run_id", "'acme'", "must be a run id")),
         ((str(run), "--credits", "-1", "--reason", ""), ("reason", "''", "must be 1 to 500")),

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from billing.admin.receipts import span
+from billing.admin.spans import span
 from billing.core.errors import InvalidValue
 
 NOW = datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC)
