@@ -5,24 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import httpx
 import psycopg
 import pytest
 
 from billing.fulfillment.consumer import Consumer
 from billing.observability.consumer_metrics import MetricsServer
 from tests.integration.consuming import events, prepare, running, send, until_rows, usage_log
+from tests.integration.scraping import scrape
 from tests.proxy import in_front_of
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
-
-
-def scrape(url: str) -> dict[str, float]:
-    """Return what a scrape says, by name, without the prefix that all names have."""
-    lines = httpx.get(url, timeout=60).text.splitlines()
-    found = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
-    return {name.removeprefix("billing_consumer_"): float(value) for name, value in found.items()}
 
 
 @contextmanager

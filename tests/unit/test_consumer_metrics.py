@@ -70,10 +70,10 @@ def test_every_name_says_noun_and_unit_and_no_label_names_anybody() -> None:
 
 def test_they_are_served_on_loopback_and_no_longer_once_closed() -> None:
     server = MetricsServer("127.0.0.1:0", seen)
-    assert "\nbilling_consumer_hand_events 1.0\n" in httpx.get(server.url, timeout=60).text
+    assert "\nbilling_consumer_hand_events 1.0\n" in httpx.get(server.url, timeout=60, trust_env=False).text
     server.close()
     with pytest.raises(httpx.ConnectError):
-        httpx.get(server.url, timeout=60)
+        httpx.get(server.url, timeout=60, trust_env=False)
 
 
 def test_an_address_that_is_taken_or_not_ours_is_refused_in_one_line() -> None:
