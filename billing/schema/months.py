@@ -16,7 +16,7 @@ from typing import Final
 
 from billing.core.clock import from_milliseconds
 from billing.core.errors import InvalidValue
-from billing.core.ids import milliseconds_of
+from billing.core.ids import LEGACY_MILLISECONDS, milliseconds_of
 
 #: How far ahead a month that is missing counts: run ids further ahead than 31 days are refused by the log.
 MISSING_AHEAD: Final = timedelta(days=35)
@@ -57,13 +57,13 @@ class Partition:
 
     @property
     def start(self) -> datetime | None:
-        """When the first run ids in it were made."""
-        return None if self.first_id is None else from_milliseconds(milliseconds_of(self.first_id))
+        """When the first run ids in it were made; None: it has no beginning, or no time at all."""
+        return _instant(self.first_id)
 
     @property
     def end(self) -> datetime | None:
         """Until when, not included."""
-        return None if self.end_id is None else from_milliseconds(milliseconds_of(self.end_id))
+        return _instant(self.end_id)
 
 
 class Places:
@@ -121,6 +121,13 @@ def check_age(month: datetime, now: datetime) -> None:
     if now < leaves:
         rule = f"may be detached from {leaves:%Y-%m-%d} on: {AGE_MIN.days} days after its end, when no new event is its"
         raise InvalidValue("month", f"{month:%Y-%m}", rule)
+
+
+def _instant(run_id: uuid.UUID | None) -> datetime | None:
+    """Return the instant of a run id; the time bits of a legacy one are all ones, and none."""
+    if run_id is None or milliseconds_of(run_id) == LEGACY_MILLISECONDS:
+        return None
+    return from_milliseconds(milliseconds_of(run_id))
 
 
 def _no_month(text: str) -> datetime:

@@ -23,14 +23,21 @@ _USED: Final = text("""
 SELECT FROM pg_class CROSS JOIN LATERAL aclexplode(relacl) AS given
 WHERE oid = 'usage_history'::regclass AND grantee = (SELECT oid FROM pg_roles WHERE rolname = :role)
 """)
+_OWNER: Final = text("""
+SELECT current_user AS login, rolname AS owner, pg_has_role(relowner, 'USAGE') AS is_owner
+FROM pg_class JOIN pg_roles ON pg_roles.oid = relowner WHERE pg_class.oid = 'usage_history'::regclass
+""")
 _PLACE: Final = text("SELECT current_database() AS database, current_schema() AS home")
 
 
 def make_roles(connection: Connection) -> list[str]:
     """Make the group roles that are missing, and give all of them what is theirs; return those made.
 
-    Raises `Fatal` where this login may not make a role: somebody who may has to make it first.
+    Raises `Fatal` where this login is not the owner, and where it may not make a role: somebody who may has to make it.
     """
+    owner = connection.execute(_OWNER).one()
+    if not owner.is_owner:
+        raise Fatal(f"--roles: {owner.login!r}: must be the owner of the tables, {owner.owner!r}")
     made = []
     for role in ROLES:
         if connection.execute(_EXISTS, {"role": role}).first() is None:
@@ -42,6 +49,8 @@ def make_roles(connection: Connection) -> list[str]:
 
 def renew_roles(connection: Connection) -> None:
     """Give what is theirs to the group roles that this database knows: a migration may have made tables."""
+    if not connection.execute(_OWNER).one().is_owner:
+        return  # there was nothing to migrate; PostgreSQL would only warn
     for role in ROLES:
         if connection.execute(_USED, {"role": role}).first() is not None:
             _give(connection, role)

@@ -22,10 +22,12 @@ from billing.fulfillment.delivery import Marker, Poison
 from billing.schema import METADATA, privileges, roles
 from billing.schema.migrate import migrate
 from billing.schema.privileges import CONSUMER, FLEET, READER
+from tests.fleet.harness import Fleet
 from tests.integration.archiving import archive
 from tests.integration.logins import login
 from tests.terminal import Terminal
 from tests.usage_events import delivered, paid_line, usage_event
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -163,7 +165,9 @@ def test_given_a_fleets_login_when_commands_and_loops_run_then_all_do_and_the_lo
             answer = shop.type(*command, BILLING_DATABASE_URL=url)
             assert answer.code == 0, (command, answer)
         shop.type("partitions", "detach", "2020-01", BILLING_DATABASE_URL=url).refused(2, "2020-01", "in neither place")
-        shop.type("migrate", "--roles", BILLING_DATABASE_URL=url).refused(1, "permission denied", "postgresql.md")
+        shop.type("migrate", "--roles", BILLING_DATABASE_URL=url).refused(
+            1, "--roles", "must be the owner of the tables"
+        )
         refuses(settings, *FORBIDDEN)
 
 
@@ -201,3 +205,26 @@ def test_given_roles_when_a_later_migration_runs_then_theirs_is_renewed_where_th
     session.execute(f"GRANT DELETE ON alert TO {READER}".encode())
     assert migrate(database) == []
     assert session.execute(may, [READER, READER]).fetchone() == (True, False)
+
+
+def test_given_a_fleets_login_when_its_processes_work_then_every_task_is_charged_and_nothing_is_denied(
+    fleet: Fleet,
+) -> None:
+    """A worker and a fulfillment worker with its short loops; the tables are the owner's, who is not among them."""
+    migrate(fleet.settings, with_roles=True)
+    with login(fleet.settings, "IN ROLE", FLEET) as settings:
+        fleet._environment["BILLING_DATABASE_URL"] = settings.database_url
+        fleet.consumer(wait=False)
+        fleet.worker(children=1)
+        fleet.client("acme", 30)
+        for result in [fleet.send("ok", "acme") for _ in range(3)]:
+            result.get(timeout=120)
+        wait_until(lambda: len(fleet.rows("acme")) == 3, "three rows in the history")
+        wait_until(lambda: admin.alerts(fleet.settings), "an alert in the table")
+        admin.grant(fleet.settings, "acme", 10, key="second")
+        fleet.send("ok", "acme").get(timeout=120)
+        wait_until(lambda: len(fleet.rows("acme")) == 4, "four rows in the history")
+        fleet.stop()
+    logs = "".join(path.read_text(errors="replace") for path in fleet.directory.glob("*.log"))
+    assert "permission denied" not in logs
+    assert "must be owner" not in logs
