@@ -28,6 +28,7 @@ EXPORTED: Final[Mapping[str, str]] = {
     "client_change": "what was changed by hand: voids, adjustments, states, overdraft limits",
     "ledger_entry": "the ledger: grants, expiries, voids, adjustments",
     "usage_history": "every line of every run, corrections among them",
+    "usage_correction": "why lines of it were corrected, and by how much",
     "usage_rollup": "usage added up per SKU and hour",
     "grant_spent": "usage added up per grant; grant 0 is debt",
     "posting": "what its bucket in Redis was told beyond what it settled itself",
@@ -63,19 +64,14 @@ _SECRET: Final = {"webhook": ("secret",), "repair": ("made_by",)}
 #: What belongs to the client by another row → how.
 _BY_INCREMENT: Final = "increment_id IN (SELECT increment_id FROM stripe_increment WHERE client_id = :client_id)"
 _OF_ANOTHER: Final = {"stripe_increment_part": _BY_INCREMENT, "stripe_attempt": _BY_INCREMENT}
+#: With the months that are in the archive.
+_FROM: Final = {"usage_history": "usage_ever"}
 #: In the order of time, which its index has; all else is in the order of its key.
 _ORDER: Final = {"usage_history": "occurred_at, run_id, line"}
 
 _ROWS: Final = """
 SELECT (to_jsonb(kept) - CAST(:secret AS text[]))::text FROM {table} AS kept WHERE {mine} ORDER BY {order}
 """
-
-#: The months of the history that are out of service.
-_ARCHIVED: Final = text("""
-SELECT relname, quote_ident(nspname) || '.' || quote_ident(relname)
-FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-WHERE nspname = 'archive' AND relkind = 'r' AND relname ~ '^usage_history_' ORDER BY relname
-""")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,17 +106,14 @@ def open_export(settings: Settings, client_id: str) -> Iterator[OpenExport]:
 
 def _parts(connection: Connection, client_id: str) -> Generator[ExportPart]:
     for name, what in EXPORTED.items():
-        with contextlib.closing(_rows(connection, name, name, client_id)) as rows:
+        with contextlib.closing(_rows(connection, name, client_id)) as rows:
             yield ExportPart(name=name, what=what, rows=rows)
-    for name, table in connection.execute(_ARCHIVED).all():
-        what = f"{EXPORTED['usage_history']}: a month that is out of service"
-        with contextlib.closing(_rows(connection, "usage_history", table, client_id)) as rows:
-            yield ExportPart(name=f"archive/{name}", what=what, rows=rows)
 
 
-def _rows(connection: Connection, name: str, table: str, client_id: str) -> Generator[str]:
+def _rows(connection: Connection, name: str, client_id: str) -> Generator[str]:
     order = _ORDER.get(name) or ", ".join(column.name for column in METADATA.tables[name].primary_key)
-    statement = text(_ROWS.format(table=table, mine=_OF_ANOTHER.get(name, "client_id = :client_id"), order=order))
+    mine = _OF_ANOTHER.get(name, "client_id = :client_id")
+    statement = text(_ROWS.format(table=_FROM.get(name, name), mine=mine, order=order))
     values = {"client_id": client_id, "secret": list(_SECRET.get(name, ()))}
     with contextlib.closing(connection.execute(statement, values, execution_options={"yield_per": FETCH_ROWS})) as rows:
         for row in rows:

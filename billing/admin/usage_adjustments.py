@@ -19,7 +19,7 @@ from billing.core.errors import InvalidValue, Retryable
 from billing.core.settings import Settings
 from billing.fulfillment import adjustments
 from billing.fulfillment.adjustments import Adjustment
-from billing.fulfillment.usage_log import LogUnready
+from billing.fulfillment.log import LogUnready
 from billing.ledger import locks
 from billing.recovery.postings import apply_to
 

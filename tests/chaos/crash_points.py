@@ -13,7 +13,7 @@ _BUCKETS: Final = "billing.credits.buckets:Buckets"
 _PUBLISH: Final = "amqp.channel:Channel.basic_publish"
 _CONFIRMS: Final = "billing.events.confirms:ConfirmingChannel"
 _INTAKE: Final = "billing.fulfillment.intake:Intake"
-_LOG: Final = "billing.fulfillment.usage_log:UsageLog"
+_LOG: Final = "billing.fulfillment.postgres_log:PostgresUsageLog"
 _SQL: Final = "billing.fulfillment.log_statements:"
 _STOPS: Final = "consumer that stops"
 _CUT_OFF: Final = "consumer that is cut off"
@@ -87,7 +87,14 @@ AFTER_A_COMMIT: Final = (
 RABBITMQ: Final = (
     _at("relay", "node killed, messages unconfirmed", "after", _PUBLISH, 8, "rabbitmq"),
     _at("relay", "node killed, messages confirmed", "before", f"{_BUCKETS}.forget", 2, "rabbitmq"),
-    _at("consumer", "node killed, delivered and not acked", "after", "billing.fulfillment.batch:Batch.add", 15, "rabbitmq"),
+    _at(
+        "consumer",
+        "node killed, delivered and not acked",
+        "after",
+        "billing.fulfillment.batch:Batch.add",
+        15,
+        "rabbitmq",
+    ),
     _at("consumer", "node killed, half of an ack received", "halfway", f"{_INTAKE}.ack", 2, "rabbitmq"),
 )
 

@@ -31,7 +31,8 @@ from billing.fulfillment import consumer
 from billing.fulfillment.consumer import Bounds, Consumer
 from billing.fulfillment.delivery import Delivered
 from billing.fulfillment.drain import drain
-from billing.fulfillment.usage_log import BatchReport, UsageLog
+from billing.fulfillment.log import BatchReport
+from billing.fulfillment.postgres_log import PostgresUsageLog
 from billing.integration import services
 from billing.recovery.postings import apply_postings
 from billing.task.attachment import attachment_of
@@ -207,7 +208,7 @@ def _commit_unheard(original: Callable[..., Any], args: Sequence[Any], end: Call
 #: What can be done by half.
 HALFWAY: Final[Mapping[str, Callable[[Callable[..., Any], Sequence[Any], Callable[[], None]], None]]] = {
     "billing.fulfillment.intake:Intake.ack": _send_half,
-    "billing.fulfillment.usage_log:UsageLog._write": _commit_unheard,
+    "billing.fulfillment.postgres_log:PostgresUsageLog._write": _commit_unheard,
 }
 
 
@@ -252,7 +253,7 @@ def _stopped_consumer(runtime: Runtime) -> None:
     stopped.run(Bounds(seconds=SECONDS))
 
 
-class _Hanging(UsageLog):
+class _Hanging(PostgresUsageLog):
     """A usage log whose second write gets no answer."""
 
     batches = 0

@@ -18,7 +18,7 @@ from billing.embedded.stack import Stack
 from billing.schema.migrate import migrate
 from tests.chaos.crash_points import ITSELF, POINTS, SERVERS
 from tests.chaos.crashing import SKU, Point, start
-from tests.chaos.stream import BATCH, CLIENTS, GRANTED, PRICE, Stream, until
+from tests.chaos.stream import BATCH, CLIENTS, GRANTED, PRICE, Stream
 from tests.integration.recovering import Business
 
 pytestmark = [pytest.mark.integration]

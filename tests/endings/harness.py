@@ -102,7 +102,7 @@ class _Matrix:
         sending = threading.Lock()
         self._fleet, self._place, self._say = fleet, place, say
         self._books = Books(fleet, monitor)
-        self._scenes = [Scene(fleet, place, cell, monitor, sending, leases=leases) for cell in cells]
+        self._scenes = [Scene(fleet, place, cell, sending, leases=leases) for cell in cells]
         self._driven: dict[str, Looked] = {}
         self._failed: dict[str, str] = {}
 

@@ -14,7 +14,6 @@ import psycopg
 from billing.embedded.process import Child
 from tests.endings.cell import Cell, Looked
 from tests.endings.combination import Combination
-from tests.endings.monitor import Monitor
 from tests.endings.worker_options import CONFIGURATION
 from tests.fleet.harness import Fleet
 from tests.fleet.tasks import noted
@@ -29,16 +28,14 @@ _STOP_SECONDS: Final = 20.0
 class Scene:
     """One cell in one place."""
 
-    def __init__(
-        self, fleet: Fleet, place: Combination, cell: Cell, monitor: Monitor, sending: threading.Lock, *, leases: int
-    ) -> None:
+    def __init__(self, fleet: Fleet, place: Combination, cell: Cell, sending: threading.Lock, *, leases: int) -> None:
         self.fleet = fleet
         self.place = place
         self.cell = cell
         #: How many leases a long run must outlive.
         self.leases = leases
         self.settled = threading.Event()
-        self._monitor, self._sending = monitor, sending
+        self._sending = sending
         self._kept: list[Any] = []
         self._workers: list[Child] = []
         self._proxies = contextlib.ExitStack()
@@ -147,10 +144,6 @@ class Scene:
     def wait_logged(self, worker: Child, text: str) -> None:
         """Wait until a worker has written a text to its log."""
         self.wait(lambda: text in worker.log.read_text(errors="replace"), f"{worker.name} says {text!r}")
-
-    def wait_shown(self, task_id: str, state: str) -> None:
-        """Wait until Flower shows a task in a state."""
-        self.wait(lambda: self._monitor.state_of(task_id) == state, f"Flower shows {state}")
 
     def wait_spent(self, credits_: int) -> None:
         """Wait until the client has spent so much."""

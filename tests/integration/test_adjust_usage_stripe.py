@@ -10,12 +10,12 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy
-from billing.fulfillment.usage_log import UsageLog
 
 from billing import admin
 from billing.admin.receipt_line import ReceiptLine
 from billing.core.clock import to_milliseconds
 from billing.core.settings import Settings
+from billing.fulfillment.log import UsageLog
 from billing.reconciliation.reading import invoice_facts, log_facts
 from billing.sinks.stripe.links import link
 from billing.sinks.stripe.planner import Planner

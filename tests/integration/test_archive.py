@@ -11,13 +11,14 @@ from typing import Any
 
 import psycopg
 import pytest
-from billing.fulfillment.usage_log import BatchReport, LogUnready, UsageLog
 from psycopg.errors import RestrictViolation
 
 from billing import admin
 from billing.core.clock import to_milliseconds
 from billing.core.settings import Settings
 from billing.events.direct import DIRECT_EPOCH
+from billing.fulfillment.log import BatchReport, LogUnready, UsageLog
+from billing.fulfillment.postgres_log import PostgresUsageLog
 from tests.integration.archiving import Calendar, archive, place_of
 from tests.usage_events import delivered, paid_line, usage_event
 
@@ -150,7 +151,7 @@ def test_given_a_month_in_neither_place_when_a_batch_names_it_then_all_of_it_wai
 
 
 def test_given_an_archive_when_ordinary_batches_are_written_then_no_statement_more_is_sent(
-    settings: Settings, log: UsageLog, now: datetime, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, log: PostgresUsageLog, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also for duplicates, direct events and second settlements: the archive is looked into for its own months only."""
     sent: list[str] = []

@@ -14,13 +14,13 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy
-from billing.fulfillment.usage_log import BatchReport, LogUnready, UsageLog
 
 from billing import admin
 from billing.connections import postgres
 from billing.core.clock import to_milliseconds
 from billing.core.errors import InvalidValue
 from billing.core.settings import Settings
+from billing.fulfillment.log import BatchReport, LogUnready, UsageLog
 from billing.schema.archiving import InUse
 from tests.integration.archiving import archive, place_of
 from tests.receipts import plan

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import stat
 import zipfile
 from pathlib import Path
@@ -11,14 +12,14 @@ from typing import Any
 
 import psycopg
 import pytest
-from billing.fulfillment.usage_log import UsageLog
 from psycopg import sql
 
 from billing import admin
 from billing.admin.exports import EXPORTED, LEFT_OUT
 from billing.connections import postgres
 from billing.core.settings import Settings
-from billing.receipts import files, write_export
+from billing.fulfillment.postgres_log import PostgresUsageLog
+from billing.receipts import write_export
 from tests.receipts import plan
 from tests.terminal import Terminal
 from tests.usage_events import delivered, paid_line, usage_event
@@ -47,7 +48,7 @@ def known(shop: Terminal) -> Terminal:
     """Open a terminal on the clients acme and bolt, both with usage, a webhook, an increment, and repairs."""
     settings = Settings(database_url=shop.environment["BILLING_DATABASE_URL"])
     assert shop.type("client", "add", "bolt").code == 0
-    log = UsageLog(lambda: postgres.connect(settings), shards=settings.shards)
+    log = PostgresUsageLog(lambda: postgres.connect(settings), shards=settings.shards)
     line = paid_line("page", 3, [(1, 10), (0, 5)])
     log.write([delivered(usage_event(client, lines=[line])) for client in ("acme", "bolt") for _ in range(3)])
     log.close()
@@ -64,7 +65,8 @@ def known(shop: Terminal) -> Terminal:
             )
             session.execute(
                 "INSERT INTO parked_task (run_id, client_id, task, task_id, sku, credits, available, body,"
-                " content_type, content_encoding, headers, properties, exchange, routing_key, times, parked_at, expires_at)"
+                " content_type, content_encoding, headers, properties, exchange, routing_key, times, parked_at,"
+                " expires_at)"
                 " VALUES (gen_random_uuid(), %s, 't', 'i', 'page', 1, 0, '\\x5b5d', 'application/json', 'utf-8', '{}',"
                 " '{}', '', 'q', 1, now(), now())",
                 [client],
@@ -137,20 +139,20 @@ def test_an_export_has_all_of_one_client_and_nothing_of_another(known: Terminal,
 
 
 def test_a_month_out_of_service_is_exported_too(known: Terminal, tmp_path: Path) -> None:
-    """Given the month of all usage detached into the archive, then its lines are in a file of its own."""
+    """Given the month of all usage detached into the archive, then its lines are exported as ever."""
     settings = Settings(database_url=known.environment["BILLING_DATABASE_URL"])
     with psycopg.connect(settings.database_url, autocommit=True) as session:
         (partition,) = session.execute("SELECT DISTINCT tableoid::regclass::text FROM usage_history").fetchone() or (
             "",
         )
-        session.execute("CREATE SCHEMA IF NOT EXISTS archive")
-        session.execute(f"ALTER TABLE usage_history DETACH PARTITION {partition}".encode())
-        session.execute(f"ALTER TABLE {partition} SET SCHEMA archive".encode())
+        session.execute("SELECT billing_bound_usage_month(%s)", [partition])
+        session.execute(f"ALTER TABLE {partition} VALIDATE CONSTRAINT billing_month".encode())
+        session.execute("SELECT billing_detach_usage_month(%s)", [partition])
+        assert session.execute("SELECT count(*) FROM usage_history").fetchone() == (0,)
     write_export(settings, "acme", tmp_path / "acme.zip")
     admin.close(settings)
     found = read(tmp_path / "acme.zip")
-    assert found["usage_history.jsonl"] == []
-    assert [row["client_id"] for row in found[f"archive/{partition}.jsonl"]] == ["acme"] * 3
+    assert [row["client_id"] for row in found["usage_history.jsonl"]] == ["acme"] * 3
 
 
 def test_an_export_that_breaks_off_leaves_what_was_there(
@@ -167,7 +169,7 @@ def test_an_export_that_breaks_off_leaves_what_was_there(
         message = "the disk is full"
         raise OSError(message)
 
-    monkeypatch.setattr(files.os, "fsync", breaks_off)
+    monkeypatch.setattr(os, "fsync", breaks_off)
     with pytest.raises(Exception, match="the disk is full"):
         write_export(settings, "acme", path)
     admin.close(settings)
@@ -178,7 +180,7 @@ def test_an_export_that_breaks_off_leaves_what_was_there(
 def test_an_export_is_of_one_instant_and_says_how_far_it_is(known: Terminal, tmp_path: Path) -> None:
     """Given usage that comes while it is written, then none of it is there; a thousand rows are told."""
     settings = Settings(database_url=known.environment["BILLING_DATABASE_URL"])
-    log = UsageLog(lambda: postgres.connect(settings), shards=settings.shards)
+    log = PostgresUsageLog(lambda: postgres.connect(settings), shards=settings.shards)
     log.write([delivered(usage_event("acme")) for _ in range(2_000)])
     told: list[int] = []
 

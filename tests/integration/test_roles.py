@@ -9,7 +9,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from billing.fulfillment.usage_log import BatchReport, UsageLog
 from psycopg.errors import InsufficientPrivilege
 
 from billing import admin
@@ -19,6 +18,8 @@ from billing.core.errors import Fatal, NotAllowed
 from billing.core.settings import Settings
 from billing.events.direct import DIRECT_EPOCH
 from billing.fulfillment.delivery import Marker, Poison
+from billing.fulfillment.log import BatchReport, UsageLog
+from billing.fulfillment.postgres_log import PostgresUsageLog
 from billing.schema import METADATA, privileges, roles
 from billing.schema.migrate import migrate
 from billing.schema.privileges import CONSUMER, FLEET, READER
@@ -97,7 +98,7 @@ def test_given_a_consumer_when_it_writes_every_kind_of_message_then_all_is_writt
     ]
     batch.append(delivered(Poison(reason="no event"), b"{"))
     with login(with_roles, "IN ROLE", CONSUMER) as settings:
-        log = UsageLog(lambda: postgres.connect(settings), shards=settings.shards)
+        log = PostgresUsageLog(lambda: postgres.connect(settings), shards=settings.shards)
         report = log.write(batch)
         again = log.write(batch)
         log.close()

@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 import psycopg
 import pytest
-from billing.fulfillment.usage_log import UsageLog
 
 from billing import admin
 from billing.connections import postgres
@@ -19,6 +18,8 @@ from billing.core.clock import to_milliseconds
 from billing.core.errors import InvalidValue, UnknownClient
 from billing.core.settings import Settings
 from billing.events.usage_event import UsageEvent
+from billing.fulfillment.log import UsageLog
+from billing.fulfillment.postgres_log import PostgresUsageLog
 from billing.fulfillment.selection import Selection
 from tests.receipts import plan
 from tests.terminal import Terminal
@@ -197,7 +198,7 @@ def test_an_ordinary_task_is_not_in_the_index_of_roots(
 def test_the_command_adds_up_and_lists(shop: Terminal) -> None:
     """Given the command, then it prints the sums as a table and as JSON, says its span, and what it leaves out."""
     settings = Settings(database_url=shop.environment["BILLING_DATABASE_URL"])
-    log = UsageLog(lambda: postgres.connect(settings), shards=settings.shards)
+    log = PostgresUsageLog(lambda: postgres.connect(settings), shards=settings.shards)
     log.write([delivered(made) for made in some_usage()])
     log.close()
     span = ("--from", "2026-10-01", "--to", "2026-11-01")
