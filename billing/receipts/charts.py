@@ -71,6 +71,8 @@ def over_time(head: ReceiptHead, summary: Summary) -> TimeChart | None:
     sums = dict.fromkeys(names, 0)
     for counted in summary.by_day:
         sums[_name(counted.day, unit)] += counted.credits
+    if not any(sums.values()):
+        return None  # each bar's charges were all returned
     highest, lowest = max(0, *sums.values()), min(0, *sums.values())
     range_ = highest - lowest
     zero = highest * SIZE // range_

@@ -237,3 +237,22 @@ def test_a_midnight_is_a_day_and_another_instant_has_its_time() -> None:
     text = written("html", [], start=datetime(2026, 11, 1, 7, 30, tzinfo=UTC))
     assert "1 November 2026, 07:30:00</time>" in text
     assert "1 December 2026</time>" in text
+
+
+def test_given_months_of_which_all_was_returned_then_the_page_has_no_chart_and_all_its_lines() -> None:
+    """Given charges that corrections returned on later days, each month's bar is of 0: the page has none."""
+    charged = [dataclasses.replace(LINE, occurred_at=datetime(2026, month, 3, tzinfo=UTC)) for month in (1, 6)]
+    returned = [
+        dataclasses.replace(
+            line,
+            occurred_at=line.occurred_at + timedelta(days=2),
+            credits=-line.credits,
+            grants={grant: -part for grant, part in line.grants.items()},
+            corrects=line.run_id,
+            corrects_line=line.line,
+        )
+        for line in charged
+    ]
+    lines = sorted([*charged, *returned], key=lambda line: line.occurred_at)
+    span = {"start": datetime(2026, 1, 1, tzinfo=UTC), "end": datetime(2027, 1, 1, tzinfo=UTC)}
+    assert len(Page(written("html", lines, **span)).cells["Task"]) == 4
