@@ -24,11 +24,16 @@ from billing.schema.months import Partition, check_age, missing_months, name_of,
 from billing.schema.partitions import make_partitions
 from billing.task.runtime import Runtime
 
-#: What is on its way and says something of usage before the month's end, by name: the first of each kind.
+#: What is on its way and says something of usage before the month's end, by name: the first of each kind. What
+#: corrections returned beyond what was used is on its way to nowhere: it waits for later usage, which may never come.
 _UNFINISHED: Final = text("""
 (SELECT 'is used by client ' || client_id || ' for credits that no increment carries yet (see: billing sync plan)'
- FROM usage_rollup JOIN stripe_customer USING (client_id)
- WHERE (credits <> planned OR returned <> returned_planned) AND hour < :end LIMIT 1)
+ FROM (SELECT client_id, sum(sum(credits - planned)) OVER (PARTITION BY client_id ORDER BY period) AS unplanned
+       FROM usage_rollup JOIN stripe_customer USING (client_id)
+            CROSS JOIN LATERAL date_trunc('month', hour, 'UTC') AS period
+       WHERE (credits <> planned OR returned <> returned_planned) AND hour < :end
+       GROUP BY client_id, period) AS carried
+ WHERE unplanned > 0 LIMIT 1)
 UNION ALL
 (SELECT 'is carried by increment ' || increment_id || ', which is ' || state || ' (see: billing sync status)'
  FROM stripe_increment WHERE state IN ('pending', 'sending', 'sent', 'ambiguous') AND period_start < :end LIMIT 1)

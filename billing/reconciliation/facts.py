@@ -97,6 +97,8 @@ class LogFacts:
     """What the usage history has of a client, and what was derived from it in the same transactions.
 
     `unpaid` counts all lines whose grants did not pay what they cost; `unpaid_lines` are the first of them.
+    `corrections` are the first runs of which the log and `usage_correction` say different things, or that are corrected
+    by more than they were charged.
     """
 
     client_id: str
@@ -111,6 +113,7 @@ class LogFacts:
     broken_runs: tuple[BrokenRun, ...] = ()
     unpaid: int = 0
     unpaid_lines: tuple[UnpaidLine, ...] = ()
+    corrections: tuple[uuid.UUID, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

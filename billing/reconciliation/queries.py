@@ -81,6 +81,30 @@ SELECT client_id, count(*) AS lines,
 FROM paid WHERE credits <> paid GROUP BY client_id
 """
 
+#: Each client's compensating rows that `usage_correction` does not say the same of, either way, and lines that were
+#: corrected by more than they were charged: the bound of the next correction is what that table says. At most `:most`.
+LOG_CORRECTIONS: Final = """
+WITH logged AS (
+    SELECT client_id, run_id, corrects, corrects_line, credits, grants
+    FROM usage_ever WHERE client_id = ANY(:ids) AND (corrects IS NOT NULL OR credits < 0)
+), kept AS (
+    SELECT client_id, run_id, corrects, corrects_line, credits, grants FROM usage_correction WHERE client_id = ANY(:ids)
+), differing AS (
+    SELECT client_id, run_id
+    FROM logged FULL JOIN kept USING (client_id, run_id)
+    WHERE (logged.corrects, logged.corrects_line, logged.credits, logged.grants)
+          IS DISTINCT FROM (kept.corrects, kept.corrects_line, kept.credits, kept.grants)
+    UNION
+    SELECT client_id, corrects
+    FROM (SELECT client_id, corrects, corrects_line, sum(credits) AS credits FROM logged GROUP BY 1, 2, 3) AS net
+    WHERE corrects IS NOT NULL AND NOT EXISTS (
+        SELECT FROM usage_ever AS line WHERE line.run_id = net.corrects AND line.line = net.corrects_line
+           AND line.client_id = net.client_id AND line.corrects IS NULL AND abs(net.credits) <= line.credits)
+)
+SELECT client_id, (array_agg(run_id::text ORDER BY run_id))[1:CAST(:most AS integer)] AS corrections
+FROM differing GROUP BY client_id
+"""
+
 #: Each client's runs, rows and credits, and in `broken` (at most `:most` per client) its runs that are not one
 #: settlement with lines from 0 on. Lines are compared per client: a run under two clients would need two lines 0,
 #: which the key (run_id, line) does not let in, so that one of the two is broken here.

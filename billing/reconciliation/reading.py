@@ -110,6 +110,7 @@ def log_facts(connection: Connection, ids: Sequence[str]) -> dict[str, LogFacts]
     rollups = {row.client_id: row for row in _rows(connection, queries.LOG_ROLLUPS, ids)}
     runs = {row.client_id: row for row in _rows(connection, queries.LOG_RUNS, ids, most=ROWS_MAX)}
     unpaid = {row.client_id: row for row in _rows(connection, queries.LOG_UNPAID, ids, most=ROWS_MAX)}
+    corrected = {row.client_id: row for row in _rows(connection, queries.LOG_CORRECTIONS, ids, most=ROWS_MAX)}
     found = {}
     for client_id in ids:
         run, rolled, lines = runs.get(client_id), rollups.get(client_id), unpaid.get(client_id)
@@ -126,6 +127,9 @@ def log_facts(connection: Connection, ids: Sequence[str]) -> dict[str, LogFacts]
             broken_runs=tuple(_broken(*fields) for fields in (run and run.broken) or ()),
             unpaid=lines.lines if lines else 0,
             unpaid_lines=tuple(_unpaid(*fields) for fields in (lines and lines.unpaid) or ()),
+            corrections=tuple(uuid.UUID(run) for run in corrected[client_id].corrections)
+            if client_id in corrected
+            else (),
         )
     return found
 

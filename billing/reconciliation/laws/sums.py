@@ -1,4 +1,4 @@
-"""The log and what was added up from it in the same transactions: rollups by SKU and hour, sums by grant.
+"""The log and what was written with it in the same transactions: rollups by SKU and hour, sums by grant, corrections.
 
 All of it is of one snapshot, so that there is no moment at which it may differ.
 """
@@ -35,6 +35,11 @@ def differences(log: LogFacts) -> Iterator[Discrepancy]:
         found += f"; {log.unpaid:,} such lines" if log.unpaid > 1 else ""
         lines = tuple(map(_line, log.unpaid_lines))
         yield Discrepancy(law=Law.SUMS.value, client_id=log.client_id, found=found, rows=lines)
+    if log.corrections:
+        first, more = log.corrections[0], such_rows(len(log.corrections))
+        found = f"run {first}: the log and usage_correction differ on its correction, or it exceeds the line{more}"
+        runs = tuple({"table": "usage_correction", "run_id": str(run)} for run in log.corrections)
+        yield Discrepancy(law=Law.SUMS.value, client_id=log.client_id, found=found, rows=runs)
 
 
 def _row(client_id: str, row: RollupRow) -> dict[str, object]:
