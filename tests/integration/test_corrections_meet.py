@@ -192,8 +192,10 @@ def test_given_consumers_replays_moves_and_rebuilds_at_once_when_lines_are_corre
         once += [pool.submit(adjust_thrice, business, event) for event in events]
         replays = [pool.submit(admin.replay_dead_letters, settings, [letter]) for letter in refused]
         try:
-            for each in (*once, *replays):
+            for each in once:
                 each.result()
+            for replay in replays:
+                replay.result()
         finally:
             done.set()
         for loop in beside:

@@ -42,10 +42,10 @@ def test_given_a_database_of_an_older_version_with_data_when_migrated_then_nothi
     database: Settings, home: str
 ) -> None:
     """What was planned stays planned, letters are open, and the books hold before and after a month has moved."""
-    with psycopg.connect(database.database_url, autocommit=True) as connection:
-        connection.execute("DROP SCHEMA public, archive CASCADE")
-        connection.execute(f"CREATE SCHEMA {home}".encode())
-        connection.execute(
+    with psycopg.connect(database.database_url, autocommit=True) as session:
+        session.execute("DROP SCHEMA public, archive CASCADE")
+        session.execute(f"CREATE SCHEMA {home}".encode())
+        session.execute(
             b"DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = "
             + home.encode()
             + b"', current_database()); END $$"

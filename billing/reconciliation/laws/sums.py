@@ -36,8 +36,9 @@ def differences(log: LogFacts) -> Iterator[Discrepancy]:
         lines = tuple(map(_line, log.unpaid_lines))
         yield Discrepancy(law=Law.SUMS.value, client_id=log.client_id, found=found, rows=lines)
     if log.corrections:
-        first, more = log.corrections[0], such_rows(len(log.corrections))
-        found = f"run {first}: the log and usage_correction differ on its correction, or it exceeds the line{more}"
+        more = such_rows(len(log.corrections))
+        said = "the log and usage_correction differ on its correction, or it exceeds the line"
+        found = f"run {log.corrections[0]}: {said}{more}"
         runs = tuple({"table": "usage_correction", "run_id": str(run)} for run in log.corrections)
         yield Discrepancy(law=Law.SUMS.value, client_id=log.client_id, found=found, rows=runs)
 
