@@ -1,7 +1,8 @@
 """Reads a receipt: every usage line of a client in a span of time, with the increments that reported it to Stripe.
 
-One read-only snapshot, so that all lines are of one instant; one UTC day after the other, so that a client-month of
-any size needs little memory here and a small sort there. The index (client_id, occurred_at) finds each day.
+One read-only snapshot, so that all lines are of one instant; some UTC days after the other, as many as have a few
+thousand lines, so that a client-month of any size needs little memory here and a small sort there, and one of few lines
+few statements: each is planned over every month of the history. The index (client_id, occurred_at) finds the days.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ _EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(3000, 1, 1, tzinfo=UTC)
 _DAY: Final = timedelta(days=1)
 _INSTANT: Final = timedelta(microseconds=1)
+#: Lines that one statement should read, and the days that it reads at most: use may rise from one day to the next (L9).
+LINES_WANTED: Final = 5_000
+DAYS_MAX: Final = 8
 
 #: When a client next used anything.
 _NEXT_USE: Final = text("""
@@ -128,21 +132,32 @@ def _month(instant: datetime) -> datetime:
 def _read(connection: Connection, head: ReceiptHead) -> Generator[ReceiptLine]:
     # The unit of a SKU is the same at all its prices.
     units = {price.sku: price.unit for price in load_price_book(connection).prices()}
-    start = head.start
+    start, days = head.start, 1
     while start < head.end:
         wanted = {"client_id": head.client_id, "start": start, "end": head.end}
         next_use = connection.execute(_NEXT_USE, wanted).scalar_one()
         if next_use is None:
             return
         first = next_use.astimezone(UTC)
-        start = first.replace(hour=0, minute=0, second=0, microsecond=0) + _DAY
-        yield from _read_day(connection, head.client_id, first, min(start, head.end) - _INSTANT, units)
+        start = first.replace(hour=0, minute=0, second=0, microsecond=0) + days * _DAY
+        count = 0
+        for line in _read_days(connection, head.client_id, first, min(start, head.end) - _INSTANT, units):
+            count += 1
+            yield line
+        days = days_after(days, count)
 
 
-def _read_day(
+def days_after(days: int, lines: int) -> int:
+    """Return how many days the next statement reads, after one that found `lines` in `days`."""
+    if lines > LINES_WANTED:
+        return max(1, days // 2)
+    return min(2 * days, DAYS_MAX) if 2 * lines <= LINES_WANTED else days
+
+
+def _read_days(
     connection: Connection, client_id: str, first: datetime, last: datetime, units: Mapping[str, str]
 ) -> Iterator[ReceiptLine]:
-    """Yield the lines from an instant to another of the same UTC day, both included."""
+    """Yield the lines from an instant to another, both included; the second one ends a UTC day, or the receipt."""
     wanted = {"client_id": client_id, "start": first, "last": last}
     streamed = {"yield_per": FETCH_ROWS}
     with contextlib.closing(connection.execute(_PARTS, wanted, execution_options=streamed)) as found:

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Computed,
     DateTime,
     ForeignKey,
     Identity,
@@ -191,7 +192,15 @@ usage_rollup: Final = Table(
         server_default=text("0"),
         comment="the part of credits that increments for the payment provider already carry",
     ),
-    Index("usage_rollup_unplanned_idx", "client_id", "sku", "hour", postgresql_where=text("credits > planned")),
+    Column(
+        "unplanned",
+        Boolean,
+        Computed("credits <> planned", persisted=True),
+        nullable=False,
+        comment="there is something that no increment carries yet",
+    ),
+    # A column that changes with every batch may not be named here: each update would write to every index.
+    Index("usage_rollup_unplanned_idx", "client_id", "sku", "hour", postgresql_where=text("unplanned")),
 )
 
 grant_spent: Final = Table(

@@ -65,7 +65,7 @@ def test_given_an_empty_database_when_migrated_then_every_step_is_named_and_a_se
 ) -> None:
     assert schema.current(empty) is None
     first = schema.migrate(empty)
-    assert first[:14] == [
+    assert first[:15] == [
         "0001_catalog_and_ledger",
         "0002_usage_history",
         "0003_sums_and_operations",
@@ -80,8 +80,9 @@ def test_given_an_empty_database_when_migrated_then_every_step_is_named_and_a_se
         "0012_posting_facts",
         "0013_parked_tasks",
         "0014_usage_modes",
+        "0019_unplanned_rollups",
     ]
-    assert schema.current(empty) == schema.head() == first[13]
+    assert schema.current(empty) == schema.head() == first[14]
     assert schema.migrate(empty) == []
 
 
