@@ -17,7 +17,7 @@ import pytest
 import sqlalchemy
 from psycopg import sql
 
-from benchmarks.history import History, make_history, writers
+from benchmarks.history import READER, READER_RUNS, History, make_history, writers
 from billing import admin
 from billing.connections import postgres
 from billing.core.clock import SystemClock
@@ -108,6 +108,26 @@ def _nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 def _reads(sent: Sequence[Sent]) -> list[Sent]:
     return [one for one in sent if one.statement.strip().startswith(READS) and "FROM pg_" not in one.statement]
+
+
+def test_given_a_made_history_then_it_is_one_that_billing_could_have_written(history: History) -> None:
+    """Its ids are UUIDv7 of their time, its sums are those of its rows, and the reader's month is whole."""
+    with psycopg.connect(history.settings.database_url) as session:
+        rows = session.execute(
+            "SELECT count(*), count(DISTINCT client_id) > 50, count(*) FILTER (WHERE substr(run_id::text, 15, 1) <> '7'"
+            " OR substr(run_id::text, 20, 1) <> '8' OR run_id < billing_run_id_bound(submitted_at - interval '1 ms')"
+            " OR run_id > billing_run_id_bound(submitted_at + interval '1 ms')) FROM usage_history"
+        ).fetchone()
+        sums = session.execute(
+            "SELECT (SELECT sum(credits) FROM usage_history), (SELECT sum(credits) FROM usage_rollup),"
+            " (SELECT sum(credits) FROM grant_spent), (SELECT count(*) FROM usage_rollup WHERE unplanned)"
+        ).fetchone()
+    assert rows == (history.rows, True, 0)
+    assert sums is not None
+    assert sums[0] == sums[1] == sums[2]
+    assert sums[3] == 0
+    month = [line.run_id for line in admin.receipt(history.settings, READER, history.month, history.month_end)]
+    assert len(set(month)) == len(month) == READER_RUNS
 
 
 def _receipt(history: History) -> object:
