@@ -46,7 +46,7 @@ operations: .venv/.installed ## Compare buckets with their twin over random oper
 simulate: .venv/.installed ## Run a simulated fleet with every fault (SEED= STEPS=100000 RUNS=1); a failing seed is named
 	@exec $(BIN)/python -m tests.simulation --steps $(or $(STEPS),100000) --runs $(or $(RUNS),1) $(if $(SEED),--seed $(SEED))
 
-bench: .venv/.installed rabbitmq ## Measure, as ratios to plain Celery, Redis and PostgreSQL
+bench: .venv/.installed rabbitmq ## Measure, as ratios to plain Celery, Redis and PostgreSQL (ARGS=log: the fulfillment log)
 	@exec $(BIN)/python -m benchmarks $(ARGS)
 
 reconciler: .venv/.installed servers ## Find one credit among 10,000 clients beside a fleet at work, and say how fast

@@ -28,7 +28,7 @@ from billing.task.runtime import Runtime
 _UNFINISHED: Final = text("""
 (SELECT 'is used by client ' || client_id || ' for credits that no increment carries yet (see: billing sync plan)'
  FROM usage_rollup JOIN stripe_customer USING (client_id)
- WHERE (credits <> planned OR returned <> returned_planned) AND hour < :end LIMIT 1)
+ WHERE unplanned AND hour < :end LIMIT 1)
 UNION ALL
 (SELECT 'is carried by increment ' || increment_id || ', which is ' || state || ' (see: billing sync status)'
  FROM stripe_increment WHERE state IN ('pending', 'sending', 'sent', 'ambiguous') AND period_start < :end LIMIT 1)

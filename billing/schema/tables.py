@@ -14,6 +14,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Computed,
     DateTime,
     ForeignKey,
     Identity,
@@ -203,13 +204,15 @@ usage_rollup: Final = Table(
         server_default=text("0"),
         comment="the part of returned that increments carry; planned is after it",
     ),
-    Index(
-        "usage_rollup_unplanned_idx",
-        "client_id",
-        "sku",
-        "hour",
-        postgresql_where=text("credits <> planned OR returned <> returned_planned"),
+    Column(
+        "unplanned",
+        Boolean,
+        Computed("credits <> planned OR returned <> returned_planned", persisted=True),
+        nullable=False,
+        comment="there is something that no increment carries yet",
     ),
+    # A column that changes with every batch may not be named here: each update would write to every index.
+    Index("usage_rollup_unplanned_idx", "client_id", "sku", "hour", postgresql_where=text("unplanned")),
 )
 
 grant_spent: Final = Table(
