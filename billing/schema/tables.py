@@ -206,7 +206,7 @@ usage_rollup: Final = Table(
         "client_id",
         "sku",
         "hour",
-        postgresql_where=text("credits <> planned OR returned <> returned_planned"),
+        postgresql_where=text("credits > planned OR returned > returned_planned"),
     ),
 )
 
