@@ -43,7 +43,8 @@ WHERE client_id = :client_id AND occurred_at >= :start AND occurred_at < :end
 #: where the receipt begins or ends within one.
 _LINES: Final = text("""
 SELECT run_id, line, correlation_id, task, sku, quantity, credits, grants, price_version, late, occurred_at, corrects,
-       corrects_line, mode, hour, total
+       corrects_line, mode, hour, total, CASE WHEN corrects IS NOT NULL THEN
+           (SELECT reason FROM usage_correction AS made WHERE made.run_id = placed.run_id) END AS reason
 FROM (
     SELECT *, sum(credits) OVER (
         PARTITION BY sku, hour, credits < 0 ORDER BY recorded_at, run_id, line ROWS UNBOUNDED PRECEDING
@@ -180,6 +181,7 @@ def _line(row: Row[*tuple[Any, ...]], parts: Parts, units: Mapping[str, str]) ->
         late=row.late,
         corrects=row.corrects,
         corrects_line=row.corrects_line,
+        reason=row.reason or "",
         mode=row.mode,
         reported=parts.carrying(row.sku, row.hour, row.credits, row.total),
     )
