@@ -51,7 +51,8 @@ SELECT min(occurred_at) AS first, max(occurred_at) AS last FROM named
 #: where the receipt begins or ends within one, or has but one task of it.
 _LINES: Final = """
 SELECT run_id, line, correlation_id, task, sku, quantity, credits, grants, price_version, late, occurred_at, corrects,
-       corrects_line, mode, hour, total
+       corrects_line, mode, hour, total, CASE WHEN corrects IS NOT NULL THEN
+           (SELECT reason FROM usage_correction AS made WHERE made.run_id = placed.run_id) END AS reason
 FROM (
     SELECT *, sum(credits) OVER (
         PARTITION BY sku, hour, credits < 0 ORDER BY recorded_at, run_id, line ROWS UNBOUNDED PRECEDING
@@ -232,6 +233,7 @@ def _line(row: Row[*tuple[Any, ...]], parts: Parts, units: Mapping[str, str]) ->
         late=row.late,
         corrects=row.corrects,
         corrects_line=row.corrects_line,
+        reason=row.reason or "",
         mode=row.mode,
         reported=parts.carrying(row.sku, row.hour, row.credits, row.total),
     )

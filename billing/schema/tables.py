@@ -207,7 +207,7 @@ usage_rollup: Final = Table(
     Column(
         "unplanned",
         Boolean,
-        Computed("credits <> planned OR returned <> returned_planned", persisted=True),
+        Computed("credits > planned OR returned > returned_planned", persisted=True),
         nullable=False,
         comment="there is something that no increment carries yet",
     ),

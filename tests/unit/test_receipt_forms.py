@@ -170,6 +170,7 @@ def test_csv_has_a_row_for_each_line_and_nothing_else() -> None:
         "task": "worker_tasks.capture.capture_page", "sku": "page-capture", "quantity": "9", "unit": "page",
         "price_version": "4", "credits_per_unit": "5", "credits": "45", "grants": "12:30 15:10 0:5",
         "occurred_at": "2026-11-21T08:00:00.250Z", "late": "no", "mode": "", "corrects": "",
+        "reason": "",
         "increments": "7:confirmed:40", "not_reported": "5",
     }  # fmt: skip
     assert (rows[1]["credits_per_unit"], rows[1]["grants"], rows[1]["increments"]) == ("", "", "")
@@ -196,8 +197,11 @@ def test_json_is_one_document_with_head_lines_and_subtotals(count: int) -> None:
 
 def test_json_says_of_a_line_what_the_history_does() -> None:
     corrected = uuid.uuid4()
-    line = dataclasses.replace(LINE, corrects=corrected, corrects_line=3, late=True)
+    line = dataclasses.replace(LINE, corrects=corrected, corrects_line=3, reason="=1+1 <b>", late=True)
+    assert rows_of(written("csv", [line]))[0]["reason"] == "'=1+1 <b>"
+    assert f"{corrected}/3</a>: =1+1 &lt;b&gt;</small>" in written("html", [line])
     (found,) = json.loads(written("json", [line]))["lines"]
+    assert found["reason"] == "=1+1 <b>"
     assert found["grants"] == [{"grant": 12, "credits": 30}, {"grant": 15, "credits": 10}, {"grant": 0, "credits": 5}]
     assert found["increments"] == [{"increment_id": 7, "state": "confirmed", "credits": 40}]
     assert (found["not_reported"], found["late"], found["corrects"]) == (5, True, f"{corrected}/3")

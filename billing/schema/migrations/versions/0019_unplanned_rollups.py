@@ -18,7 +18,7 @@ down_revision = "0018_usage_root_index"
 _UNPLANNED: Final = """
 ALTER TABLE usage_rollup SET (fillfactor = 90);
 ALTER TABLE usage_rollup ADD COLUMN unplanned boolean NOT NULL
-    GENERATED ALWAYS AS (credits <> planned OR returned <> returned_planned) STORED;
+    GENERATED ALWAYS AS (credits > planned OR returned > returned_planned) STORED;
 COMMENT ON COLUMN usage_rollup.unplanned IS 'there is something that no increment carries yet';
 DROP INDEX usage_rollup_unplanned_idx;
 CREATE INDEX usage_rollup_unplanned_idx ON usage_rollup (client_id, sku, hour) WHERE unplanned;
