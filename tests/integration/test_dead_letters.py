@@ -22,11 +22,15 @@ from billing.events.marker import encode_marker
 from billing.events.usage_event import DRY_RUN
 from billing.fulfillment.letter import ReplayedLetter
 from billing.reconciliation.reconcile import reconcile
+from billing.reconciliation.repair.repair import plan_repair, repair
 from billing.recovery.postings import apply_postings
 from tests.integration.consuming import check_laws, execute, query, rows, usage_log
+from tests.integration.granting import balance_of, grant
 from tests.integration.lettering import body_of, charge, kept, refuse, states
+from tests.integration.posting import SHARD, settled, sums
 from tests.integration.recovering import Business
 from tests.usage_events import delivered, usage_event
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -254,6 +258,32 @@ def test_given_a_letter_that_was_decided_when_its_bytes_are_refused_again_then_t
     assert admin.dead_letters(settings).letters == []
     assert admin.replay_dead_letters(settings).outcomes == {}
     assert rows(settings) == 1
+
+
+def test_given_a_letter_that_the_bucket_has_paid_when_discarded_then_a_repair_gives_it_back_and_after_a_replay_takes_it(
+    business: Business,
+) -> None:
+    """L2: until its event is a row, what the bucket paid is a difference; a repair follows what was decided."""
+    runtime = business.runtime
+    runtime.settings = dataclasses.replace(business.settings, reconcile_wait_seconds=1.0)
+    grant(business, 100, "k")
+    [letter_id] = refuse(business.settings, settled(business, 40, "a"))
+    [entry] = runtime.buckets.outbox(SHARD, older_than_ms=0, count=10)
+    runtime.buckets.forget([(SHARD, entry.entry_id)])  # its publish was confirmed
+
+    def agree() -> bool:
+        repair(runtime, plan_repair(runtime, stripe=False), made_by="tester@here")
+        apply_postings(runtime)
+        return reconcile(runtime, stripe=False, record=False).ok
+
+    admin.discard_dead_letters(business.settings, [letter_id], reason="the work was never done")
+    assert sums(balance_of(business)) == (60, 0, 40, 0)
+    with business.consuming():  # what proves that nothing is on its way
+        wait_until(agree, "the books agree")
+        assert sums(balance_of(business)) == (100, 0, 0, 0)
+        admin.replay_dead_letters(business.settings, [letter_id], discarded=True)
+        wait_until(agree, "the books agree again")
+    assert sums(balance_of(business)) == (60, 0, 40, 0)
 
 
 @pytest.mark.parametrize(

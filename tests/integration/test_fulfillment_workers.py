@@ -55,7 +55,7 @@ def committed(url: str) -> int:
 def test_each_worker_serves_its_queues_and_a_standby_gets_nothing_until_one_of_them_is_dead_or_stopped(
     fleet: Fleet,
 ) -> None:
-    """L3: two workers share the queues and a third stands by; SIGKILL, and a stop amid a write, lose and double nothing.
+    """L3: two workers share the queues, a third stands by; SIGKILL, or a stop amid a write, lose and double nothing.
 
     One address serves one worker: another one on it ends with one line.
     """
