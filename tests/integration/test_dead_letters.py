@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psycopg
@@ -20,7 +23,10 @@ from billing.core.errors import InvalidValue
 from billing.core.settings import Settings
 from billing.events.marker import encode_marker
 from billing.events.usage_event import DRY_RUN
+from billing.fulfillment.delivery import Delivered
 from billing.fulfillment.letter import ReplayedLetter
+from billing.fulfillment.replaying import ReplayLog
+from billing.fulfillment.usage_log import BatchReport
 from billing.reconciliation.reconcile import reconcile
 from billing.reconciliation.repair.repair import plan_repair, repair
 from billing.recovery.postings import apply_postings
@@ -188,6 +194,44 @@ def test_given_replays_at_once_beside_a_consumer_that_gets_the_same_events_then_
     assert {state for state, _ in states(settings).values()} == {"replayed"}
     check_laws(settings, [(event.client_id, body_of(event)) for event in events])
     admin.close(settings)
+
+
+class Slow(ReplayLog):
+    """A replay that waits for the test before it commits."""
+
+    began = threading.Event()
+    go = threading.Event()
+
+    def _write(self, cursor: Any, batch: Sequence[Delivered]) -> BatchReport:
+        report = super()._write(cursor, batch)
+        self.began.set()
+        assert self.go.wait(120)
+        return report
+
+
+def test_given_a_replay_and_a_consumer_with_direct_events_of_one_client_then_a_grant_is_not_promised_twice(
+    business: Business, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client has one writer: the consumer's batch waits for the replay's commit, and sees what that has taken."""
+    settings = business.settings
+    grant(business, 10, "k")
+    refuse(settings, body_of(charge("acme", 10)))
+    monkeypatch.setattr(importlib.import_module("billing.admin.dead_letters"), "ReplayLog", Slow)
+    log = usage_log(settings)
+
+    with ThreadPoolExecutor(2) as pool:
+        replaying = pool.submit(admin.replay_dead_letters, settings)
+        assert Slow.began.wait(120)
+        consuming = pool.submit(log.write, [delivered(charge("acme", 10))])
+        waiting = """SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database
+                     WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted"""
+        wait_until(lambda: consuming.done() or query(settings, waiting) == [(1,)], "the consumer waits")
+        Slow.go.set()
+        assert replaying.result().outcomes == {"written": 1}
+        assert consuming.result().events == 1
+    log.close()
+
+    assert sorted(query(settings, "SELECT grant_id, credits FROM grant_spent")) == [(0, 10), (1, 10)]
 
 
 def test_given_two_copies_of_a_run_a_marker_and_a_dry_run_when_replayed_then_each_letter_says_what_became_of_it(
