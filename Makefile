@@ -2,7 +2,7 @@
 # can be had without a question. PYTHON=… chooses the interpreter.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test lint matrix endings loss kills operations simulate bench reconciler lock clean rabbitmq servers
+.PHONY: help demo up test lint matrix endings loss kills operations simulate bench reconciler pictures lock clean rabbitmq servers
 
 export PYTHON
 BIN := .venv/bin
@@ -52,6 +52,9 @@ bench: .venv/.installed rabbitmq ## Measure, as ratios to plain Celery, Redis an
 reconciler: .venv/.installed servers ## Find one credit among 10,000 clients beside a fleet at work, and say how fast
 	@RECONCILER_CLIENTS=10000 exec $(BIN)/python -m pytest -s -o timeout=3600 tests/integration/test_reconciler_load.py $(ARGS)
 
+pictures: .venv/.installed servers ## Make the pictures of the documentation anew (docs/receipt.png)
+	@exec $(BIN)/python -m tests.receipt_picture
+
 lock: .venv/.installed ## Write the locked requirements anew (ARGS=--upgrade for newer versions)
 	tools/lock $(ARGS)
 
@@ -63,7 +66,7 @@ rabbitmq:
 	@tools/install-servers rabbitmq-server
 
 servers:
-	@tools/install-servers rabbitmq-server redis-server
+	@tools/install-servers rabbitmq-server redis-server chromium
 
 .venv/.installed: requirements/celery-5.7.txt $(SETUP)
 	@tools/install-environment .venv $<
