@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import stat
 import zipfile
 from pathlib import Path
@@ -18,7 +19,7 @@ from billing.admin.exports import EXPORTED, LEFT_OUT
 from billing.connections import postgres
 from billing.core.settings import Settings
 from billing.fulfillment.usage_log import UsageLog
-from billing.receipts import files, write_export
+from billing.receipts import write_export
 from tests.receipts import plan
 from tests.terminal import Terminal
 from tests.usage_events import delivered, paid_line, usage_event
@@ -168,7 +169,7 @@ def test_an_export_that_breaks_off_leaves_what_was_there(
         message = "the disk is full"
         raise OSError(message)
 
-    monkeypatch.setattr(files.os, "fsync", breaks_off)
+    monkeypatch.setattr(os, "fsync", breaks_off)
     with pytest.raises(Exception, match="the disk is full"):
         write_export(settings, "acme", path)
     admin.close(settings)
