@@ -2,7 +2,8 @@
 # can be had without a question. PYTHON=… chooses the interpreter.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test lint matrix endings loss kills operations simulate bench reconciler postgres15 lock clean rabbitmq servers
+.PHONY: help demo up test lint matrix endings loss kills operations simulate bench reconciler postgres15 pictures lock clean rabbitmq \
+	servers
 
 export PYTHON
 BIN := .venv/bin
@@ -57,6 +58,9 @@ postgres15: .venv/.installed servers ## Run every test of the tables, the log an
 		tests/integration -k "migrate or partitions or archive or usage or ledger or posting or receipt or reconcil \
 		or stripe or parked or allowance or roles or balance" $(ARGS)
 
+pictures: .venv/.installed servers ## Make the pictures of the documentation anew (docs/receipt.png)
+	@exec $(BIN)/python -m tests.receipt_picture
+
 lock: .venv/.installed ## Write the locked requirements anew (ARGS=--upgrade for newer versions)
 	tools/lock $(ARGS)
 
@@ -68,7 +72,7 @@ rabbitmq:
 	@tools/install-servers rabbitmq-server
 
 servers:
-	@tools/install-servers rabbitmq-server redis-server postgresql
+	@tools/install-servers rabbitmq-server redis-server postgresql chromium
 
 .venv/.installed: requirements/celery-5.7.txt $(SETUP)
 	@tools/install-environment .venv $<

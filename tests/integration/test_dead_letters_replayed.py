@@ -22,8 +22,8 @@ from billing.events.marker import encode_marker
 from billing.events.usage_event import DRY_RUN
 from billing.fulfillment.delivery import Delivered
 from billing.fulfillment.letter import ReplayedLetter
+from billing.fulfillment.log import BatchReport
 from billing.fulfillment.replaying import ReplayLog
-from billing.fulfillment.usage_log import BatchReport
 from billing.reconciliation.reconcile import reconcile
 from billing.recovery.postings import apply_postings
 from tests.integration.consuming import check_laws, execute, query, rows, usage_log
