@@ -16,6 +16,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.context import ForkServerContext
 from typing import Any, Final, Literal
 
 import celery
@@ -73,12 +74,30 @@ class Point:
         return f"{self.process}: {self.name}".replace(" ", "-")
 
 
+def context() -> ForkServerContext:
+    """Return what forks processes that have imported this."""
+    found = multiprocessing.get_context("forkserver")
+    found.set_forkserver_preload([__name__])
+    return found
+
+
+def die_with_the_test() -> None:
+    """Have this process end when the test's own process has ended, however it did."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    sentinel = parent.sentinel
+
+    def wait() -> None:
+        multiprocessing.connection.wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def start(settings: Settings, process: str, point: Point | None = None) -> Doomed:
     """Start the process of a point, or one that is not to die."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    ours, theirs = context.Pipe()
-    child = context.Process(target=_live, args=(settings, process, point, theirs), daemon=True)
+    ours, theirs = context().Pipe()
+    child = context().Process(target=_live, args=(settings, process, point, theirs), daemon=True)
     child.start()
     theirs.close()
     return Doomed(child, ours)
@@ -94,7 +113,6 @@ class Doomed:
         """Wait for the end; minus the signal's number if one ended it."""
         self._child.join(SECONDS)
         code: int | None = self._child.exitcode
-        self.kill()
         return code
 
     def halted(self) -> int:
@@ -115,20 +133,13 @@ class Doomed:
 
 
 def _live(settings: Settings, process: str, point: Point | None, line: multiprocessing.connection.Connection) -> None:
-    threading.Thread(target=_die_with_the_test, daemon=True).start()
+    die_with_the_test()
     if point is not None:
-        publisher.WINDOW, consumer.GIVE_BACK_SECONDS = WINDOW, GIVE_BACK_SECONDS  # type: ignore[misc]
+        setattr(publisher, "WINDOW", WINDOW)  # noqa: B010 - replaced in this process only
         _arm(point, line)
     runtime = Runtime(lambda: settings)
     PROCESSES[process](runtime)
     runtime.close()
-
-
-def _die_with_the_test() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    multiprocessing.connection.wait([parent.sentinel])
-    os._exit(1)
 
 
 def _arm(point: Point, line: multiprocessing.connection.Connection) -> None:
@@ -180,13 +191,13 @@ def _backend_of(this: object) -> int:
 def _send_half(original: Callable[..., Any], args: Sequence[Any], end: Callable[[], None]) -> None:
     """Send half of an ack's bytes."""
     transport = args[0]._channel.connection.transport
-    write = transport.write
+    write = transport._write  # of the frame writer, which keeps `write` itself
 
     def write_half(data: bytes) -> None:
         write(bytes(data)[: len(data) // 2])
         end()
 
-    transport.write = write_half
+    transport._write = write_half
     original(*args)
 
 
@@ -267,6 +278,7 @@ class _Hanging(UsageLog):
 
 def _cut_off_consumer(runtime: Runtime) -> None:
     """Consume, and find that the database does not answer."""
+    setattr(consumer, "GIVE_BACK_SECONDS", GIVE_BACK_SECONDS)  # noqa: B010 - replaced in this process only
     log = _Hanging(lambda: psycopg.connect(runtime.settings.database_url), shards=runtime.settings.shards)
     Consumer(runtime.settings, log, queues=[0]).run(Bounds(seconds=SECONDS))
 

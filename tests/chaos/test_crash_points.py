@@ -5,9 +5,11 @@ Each point of `tests.chaos.crash_points` is a real process, or a real server, ki
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psycopg
 import pytest
@@ -17,7 +19,8 @@ from billing.core.settings import Settings
 from billing.embedded.stack import Stack
 from billing.schema.migrate import migrate
 from tests.chaos.crash_points import ITSELF, POINTS, SERVERS
-from tests.chaos.crashing import SKU, Point, start
+from tests.chaos.crashing import SKU, Doomed, Point, start
+from tests.chaos.restarts import RESTART_SECONDS
 from tests.chaos.stream import BATCH, CLIENTS, GRANTED, PRICE, Stream, until
 from tests.integration.recovering import Business
 
@@ -80,14 +83,27 @@ def stream(business: Business, point: Point) -> Stream:
     return stream
 
 
+@contextmanager
+def doomed(business: Business, point: Point, *, spared: bool = False) -> Iterator[Doomed]:
+    """Start the process of a point; none is left behind. Its batches are full ones, however slowly messages come."""
+    settings = dataclasses.replace(business.settings, batch_age_seconds=60.0)
+    process = start(settings, point.process, None if spared else point)
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
 @pytest.mark.parametrize("point", ITSELF, ids=str)
 def test_given_a_process_that_dies_at_a_point_then_nothing_is_lost_and_nothing_twice(
     business: Business, stream: Stream, point: Point
 ) -> None:
     """L3: what was under way is done again, by whoever is started next, and counted once."""
-    assert start(business.settings, point.process, point).exit_code() == -signal.SIGKILL
+    with doomed(business, point) as process:
+        assert process.exit_code() == -signal.SIGKILL
     if point.process == "publisher":
-        assert start(business.settings, point.process).exit_code() == 0
+        with doomed(business, point, spared=True) as process:
+            assert process.exit_code() == 0
     stream.bring_home()
     stream.check()
 
@@ -97,20 +113,19 @@ def test_given_a_server_that_dies_at_a_point_then_nothing_is_lost_and_nothing_tw
     business: Business, stream: Stream, stack: Stack, point: Point
 ) -> None:
     """L3: RabbitMQ keeps what it has confirmed and not seen acked, PostgreSQL what it has committed."""
-    process = start(business.settings, point.process, point)
-    backend = process.halted()
-    if point.victim == "backend":
-        os.kill(backend, signal.SIGKILL)
-    else:
-        server = stack.rabbitmq if point.victim == "rabbitmq" else stack.postgres
-        assert server is not None
-        if point.when == "halfway" and point.victim == "postgres":
-            stream.wait_for_commit()
-        server.kill()
-        server.restart()
-    process.go_on()
-    stream.bring_home()
-    process.kill()
+    with doomed(business, point) as process:
+        backend = process.halted()
+        if point.victim == "backend":
+            os.kill(backend, signal.SIGKILL)
+        else:
+            server = stack.rabbitmq if point.victim == "rabbitmq" else stack.postgres
+            assert server is not None
+            if point.when == "halfway" and point.victim == "postgres":
+                stream.wait_for_second_batch()
+            server.kill()
+            server.restart(timeout_seconds=RESTART_SECONDS)
+        process.go_on()
+        stream.bring_home()
     stream.check()
 
 
