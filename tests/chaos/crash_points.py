@@ -87,7 +87,14 @@ AFTER_A_COMMIT: Final = (
 RABBITMQ: Final = (
     _at("relay", "node killed, messages unconfirmed", "after", _PUBLISH, 8, "rabbitmq"),
     _at("relay", "node killed, messages confirmed", "before", f"{_BUCKETS}.forget", 2, "rabbitmq"),
-    _at("consumer", "node killed, delivered and not acked", "after", "billing.fulfillment.batch:Batch.add", 15, "rabbitmq"),
+    _at(
+        "consumer",
+        "node killed, delivered and not acked",
+        "after",
+        "billing.fulfillment.batch:Batch.add",
+        15,
+        "rabbitmq",
+    ),
     _at("consumer", "node killed, half of an ack received", "halfway", f"{_INTAKE}.ack", 2, "rabbitmq"),
 )
 

@@ -1,4 +1,4 @@
-"""Consumers in processes of their own, and whoever kills one of them, RabbitMQ or PostgreSQL while events are delivered.
+"""Consumers in processes of their own, and whoever kills one of them, RabbitMQ or PostgreSQL during deliveries.
 
 Two consumers have half of the queues each; a standby has all, and takes over what is free.
 """
@@ -9,13 +9,14 @@ import collections
 import queue
 import threading
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from billing.core.settings import Settings
 from billing.embedded.stack import Stack
 from billing.integration.services import make_consumer
 from billing.task.runtime import Runtime
 from tests.chaos.crashing import context, die_with_the_test
+from tests.hanging import kill_node
 
 QUEUES: Final = 4
 #: The queues of each consumer.
@@ -36,7 +37,7 @@ class Restarts:
         self._error: BaseException | None = None
         self.killed: collections.Counter[str] = collections.Counter()
 
-    def __enter__(self) -> Restarts:
+    def __enter__(self) -> Self:
         """Start the consumers."""
         for name in CONSUMERS:
             self._start(name)
@@ -79,15 +80,23 @@ class Restarts:
             _end(self._consumers[victim])
             self._start(victim)
             return
-        server = self._stack.rabbitmq if victim == "rabbitmq" else self._stack.postgres
-        assert server is not None
-        server.kill()
-        server.restart(timeout_seconds=RESTART_SECONDS)
+        kill_and_restart(self._stack, victim)
 
     def _start(self, name: str) -> None:
         consumer = context().Process(target=_consume, args=(self._settings, CONSUMERS[name]), daemon=True)
         consumer.start()
         self._consumers[name] = consumer
+
+
+def kill_and_restart(stack: Stack, name: str) -> None:
+    """SIGKILL `rabbitmq` or `postgres`, and start it again."""
+    if name == "postgres":
+        stack.postgres.kill()
+        stack.postgres.restart(timeout_seconds=RESTART_SECONDS)
+        return
+    assert stack.rabbitmq is not None
+    kill_node(stack.rabbitmq)
+    stack.rabbitmq.restart(timeout_seconds=RESTART_SECONDS)
 
 
 def _consume(settings: Settings, queues: Sequence[int]) -> None:

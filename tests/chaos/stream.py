@@ -12,7 +12,6 @@ from typing import Final
 
 import msgspec
 import redis
-
 from sqlalchemy.exc import OperationalError
 
 from billing.alerts.announcing import Announcer
@@ -22,13 +21,13 @@ from billing.core.settings import Settings
 from billing.credits.keys import shard_keys
 from billing.credits.values import SettleOutcome
 from billing.events.direct import encode_direct
-from billing.events.marker import encode_marker
 from billing.events.links import Outgoing
+from billing.events.marker import encode_marker
 from billing.events.usage_event import UsageLine, decode_head, encode_fragment
 from billing.integration.services import make_consumer, make_relay
 from billing.ledger import postings
-from billing.recovery.postings import apply_postings
 from billing.reconciliation.reconcile import reconcile
+from billing.recovery.postings import apply_postings
 from billing.task.outside import Order
 from billing.task.runtime import Runtime
 from tests.amqp import waiting
@@ -91,7 +90,11 @@ class Stream:
         """Settle four batches of runs, and leave their events in the outbox. One run is settled twice."""
         first = [self.settle(number) for number in range(BATCH)]
         again = self.settle(1, again=True)
-        self._batches = [first, [again], *([self.settle(10 * batch + number) for number in range(BATCH)] for batch in (1, 2, 3))]
+        self._batches = [
+            first,
+            [again],
+            *([self.settle(10 * batch + number) for number in range(BATCH)] for batch in (1, 2, 3)),
+        ]
         # What a client has left has fallen below a fifth, once.
         self.alerts = [(client_id, 20) for client_id in CLIENTS]
 
@@ -105,7 +108,17 @@ class Stream:
         rule = f"CHECK (correlation_id <> '{_REFUSED}')"
         execute(self._settings, f"ALTER TABLE usage_history ADD CONSTRAINT refusing {rule}")
         several = self.settle(40, 5, 6)
-        kinds = [second[0], second[1], second[1], first[3], several, *poison, direct, again, encode_marker(uuid.uuid4(), 0)]
+        kinds = [
+            second[0],
+            second[1],
+            second[1],
+            first[3],
+            several,
+            *poison,
+            direct,
+            again,
+            encode_marker(uuid.uuid4(), 0),
+        ]
         rest = [*third[:6], refused, *third[6:9], *fourth, *second[2:], third[9]]
         outgoing = [Outgoing(body=body, shard=0, entry_id=None) for body in (*first, *kinds, *rest)]
         self._runtime.publisher.publish_batch(0, outgoing)

@@ -20,8 +20,8 @@ from billing.embedded.stack import Stack
 from billing.schema.migrate import migrate
 from tests.chaos.crash_points import ITSELF, POINTS, SERVERS
 from tests.chaos.crashing import SKU, Doomed, Point, start
-from tests.chaos.restarts import RESTART_SECONDS
-from tests.chaos.stream import BATCH, CLIENTS, GRANTED, PRICE, Stream, until
+from tests.chaos.restarts import kill_and_restart
+from tests.chaos.stream import BATCH, CLIENTS, GRANTED, PRICE, Stream
 from tests.integration.recovering import Business
 
 pytestmark = [pytest.mark.integration]
@@ -118,12 +118,9 @@ def test_given_a_server_that_dies_at_a_point_then_nothing_is_lost_and_nothing_tw
         if point.victim == "backend":
             os.kill(backend, signal.SIGKILL)
         else:
-            server = stack.rabbitmq if point.victim == "rabbitmq" else stack.postgres
-            assert server is not None
             if point.when == "halfway" and point.victim == "postgres":
                 stream.wait_for_second_batch()
-            server.kill()
-            server.restart(timeout_seconds=RESTART_SECONDS)
+            kill_and_restart(stack, point.victim)
         process.go_on()
         stream.bring_home()
     stream.check()

@@ -55,9 +55,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(2 *
 @pytest.fixture
 def settings(database_url: str, broker_url: str) -> Settings:
     """Return the settings of a database with the clients, and production's batches."""
-    made = Settings(
-        database_url=database_url, broker_url=broker_url, usage_queues=QUEUES, publish_timeout_seconds=10.0
-    )
+    made = Settings(database_url=database_url, broker_url=broker_url, usage_queues=QUEUES, publish_timeout_seconds=10.0)
     migrate(made)
     engine = postgres.engine(made)
     with engine.begin() as connection:

@@ -124,40 +124,34 @@ class Usage:
 
     def poison(self, kind: str, number: int) -> bytes:
         """Return a message that cannot be used, unlike every other."""
-        event = self.event(number)
-        event["correlation_id"] = f"poison-{number}"
-        line = event["lines"][0]
-        match kind:
-            case "no JSON":
-                return b"<usage number='%d'/>" % number
-            case "truncated":
-                return json.dumps(event).encode()[:-40]
-            case "no UTF-8":
-                return json.dumps(event).encode().replace(b"poison", b"pois\xff\xfe")
-            case "a lone surrogate":
-                event["task"] = "\ud800"
-            case "another version":
-                event["version"] = 9
-            case "a field of another type":
-                line["quantity"] = "many"
-            case "a missing field":
-                del event["settlement_id"]
-            case "negative credits":
-                line["credits"] = -5
-            case "credits above 2^53 - 1":
-                line["credits"] = line["grants"][0]["credits"] = 2**53
-            case "shares that do not add up":
-                line["credits"] += 1
-            case "a bad run id":
-                event["run_id"] = f"{number}-no-uuid"
-            case "an id from the far future":
-                ahead = self._at(number) + 400 * 24 * _HOUR
-                event["run_id"] = str(run_id(event["client_id"], "", nesting=0, nonce="", at_milliseconds=ahead))
-            case "a NUL character":
-                event["root_id"] = "nothing\x00"
-            case "an unknown client":
-                event["client_id"] = "stranger"
-        return json.dumps(event).encode()
+        event = self.event(number) | {"correlation_id": f"poison-{number}"}
+        line, far = event["lines"][0], self._at(number) + 400 * 24 * _HOUR
+        text = json.dumps(event).encode()
+        # What the whole message is, or what is changed in it; None: it is not there.
+        whole = {
+            "no JSON": b"<usage number='%d'/>" % number,
+            "truncated": text[:-40],
+            "no UTF-8": text.replace(b"poison", b"pois\xff\xfe"),
+        }
+        changed: dict[str, dict[str, Any]] = {
+            "a lone surrogate": {"task": "\ud800"},
+            "another version": {"version": 9},
+            "a field of another type": {"lines": [line | {"quantity": "many"}]},
+            "a missing field": {"settlement_id": None},
+            "negative credits": {"lines": [line | {"credits": -5}]},
+            "credits above 2^53 - 1": {"lines": [line | {"credits": 2**53}]},
+            "shares that do not add up": {"lines": [line | {"credits": line["credits"] + 1}]},
+            "a bad run id": {"run_id": f"{number}-no-uuid"},
+            "an id from the far future": {
+                "run_id": str(run_id(event["client_id"], "", nesting=0, nonce="", at_milliseconds=far))
+            },
+            "a NUL character": {"root_id": "nothing\x00"},
+            "an unknown client": {"client_id": "stranger"},
+        }
+        if kind in whole:
+            return whole[kind]
+        given = event | changed[kind]
+        return json.dumps({name: value for name, value in given.items() if value is not None}).encode()
 
     def _mixed(self, number: int) -> int:
         value = (number + self._seed) * 0x9E3779B97F4A7C15 & 2**64 - 1
@@ -208,11 +202,13 @@ class Books:
         self.poison[hashlib.sha256(body).digest()] = kind
 
 
-def portions(usage: Usage, books: Books, chance: random.Random, events: int, size: int) -> Iterator[list[tuple[str, bytes]]]:
+def portions(
+    usage: Usage, books: Books, chance: random.Random, events: int, size: int
+) -> Iterator[list[tuple[str, bytes]]]:
     """Yield (client, message) pairs of so many events in portions: each shuffled, with twins and poison in it.
 
-    A twin is of this portion, of a recent one, or of any: minutes or days ago. Another settlement of a run is in a later
-    portion than the first.
+    A twin is of this portion, of a recent one, or of any: minutes or days ago. Another settlement of a run is in a
+    later portion than the first.
     """
     kinds = list(POISON)
     for start in range(0, events, size):

@@ -1,7 +1,7 @@
 """RabbitMQ stopped, blocked, without its queue: work ends and is charged, events wait, all arrive, each once (L3, L9).
 
-The publisher's own bounds are `test_publisher.py`'s, the relay's `test_relay.py`'s: here billed work goes through all of
-it, as in a worker.
+The publisher's own bounds are `test_publisher.py`'s, the relay's `test_relay.py`'s: here billed work goes through all
+of it, as in a worker.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from billing.task.attachment import attachment_of
 from billing.task.lifecycle import Lifecycle
 from billing.task.outcome import Outcome
 from tests.amqp import channel_of
-from tests.hanging import hanging
+from tests.hanging import hanging, kill_node
 from tests.integration.consuming import query, rows
 from tests.integration.recovering import QUEUES, SHARDS, Business, business_on
 from tests.waiting import wait_until
@@ -40,7 +40,7 @@ _DISK: Final = 64_000_000
 @contextmanager
 def stopped(rabbitmq: RabbitMQ) -> Iterator[None]:
     """Have the node be gone."""
-    rabbitmq.kill()
+    kill_node(rabbitmq)
     yield
     rabbitmq.restart(timeout_seconds=300)
 
