@@ -31,7 +31,7 @@ from billing.recovery.postings import apply_postings
 from billing.task.outside import Order
 from billing.task.runtime import Runtime
 from tests.amqp import waiting
-from tests.chaos.crashing import BLOCKS, SKU
+from tests.chaos.processes import BLOCKS, SKU
 from tests.integration.consuming import execute, letters, query, rows, running
 from tests.integration.recovering import Business, a_settlement, the_run
 from tests.waiting import wait_until

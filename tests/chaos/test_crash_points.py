@@ -19,7 +19,8 @@ from billing.core.settings import Settings
 from billing.embedded.stack import Stack
 from billing.schema.migrate import migrate
 from tests.chaos.crash_points import ITSELF, POINTS, SERVERS
-from tests.chaos.crashing import SKU, Doomed, Point, start
+from tests.chaos.crashing import Doomed, Point, start
+from tests.chaos.processes import SKU
 from tests.chaos.restarts import kill_and_restart
 from tests.chaos.stream import BATCH, CLIENTS, GRANTED, PRICE, Stream
 from tests.integration.recovering import Business

@@ -157,6 +157,7 @@ def test_given_twins_poison_and_restarts_when_all_is_delivered_then_everything_a
     )
     assert sum(restarts.killed.values()) == RESTARTS
     assert {"rabbitmq", "postgres"} < set(restarts.killed)
+    assert kinds >= 10
 
 
 def wait_for_the_log(settings: Settings, feeder: Feeder) -> None:

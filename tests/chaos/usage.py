@@ -211,6 +211,8 @@ def portions(
     later portion than the first.
     """
     kinds = list(POISON)
+    # Among few events, too, there is most of the poison.
+    poison_share = max(POISON_SHARE, 2 * len(kinds) / events)
     for start in range(0, events, size):
         portion: list[tuple[str, bytes]] = []
         for number in range(start, min(start + size, events)):
@@ -223,7 +225,7 @@ def portions(
                 books.add_twin(twin, other=other)
                 settlement = "second" if other else "first"
                 portion.append((usage.client(twin), json.dumps(usage.event(twin, settlement)).encode()))
-            if chance.random() < POISON_SHARE:
+            if chance.random() < poison_share:
                 kind = kinds[len(books.poison) % len(kinds)]
                 body = usage.poison(kind, number)
                 books.add_poison(kind, body)
