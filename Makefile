@@ -2,8 +2,8 @@
 # can be had without a question. PYTHON=… chooses the interpreter.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test lint matrix endings loss kills operations simulate bench reconciler postgres15 pictures lock clean rabbitmq \
-	servers
+.PHONY: help demo up test lint matrix endings loss kills crashes deliveries operations simulate bench reconciler \
+	postgres15 pictures lock clean rabbitmq servers
 
 export PYTHON
 BIN := .venv/bin
@@ -39,6 +39,12 @@ loss: .venv/.installed servers ## Lose billing's Redis under 10,000 clients and 
 
 kills: .venv/.installed servers ## Kill a random worker or child each second under 10,000 tasks, and count every credit (SEED=)
 	@KILLS_SIZE=full KILLS_SEED=$(SEED) exec $(BIN)/python -m pytest -s tests/chaos/test_killed_processes.py $(ARGS)
+
+crashes: .venv/.installed servers ## Kill processes and servers at every named point between two steps, and count every credit
+	@CRASHES=all exec $(BIN)/python -m pytest tests/chaos/test_crash_points.py $(ARGS)
+
+deliveries: .venv/.installed servers ## Deliver 1,000,000 usage events with twins, poison and restarts, and count every one (EVENTS= SEED=)
+	@DELIVERIES_EVENTS=$(or $(EVENTS),1000000) DELIVERIES_SEED=$(SEED) exec $(BIN)/python -m pytest -s tests/chaos/test_deliveries.py $(ARGS)
 
 operations: .venv/.installed ## Compare buckets with their twin over random operations (OPERATIONS=1000000 SEED= PROCESSES=2, ARGS=--faults)
 	@exec $(BIN)/python -m tests.contract.walking --operations $(or $(OPERATIONS),1000000) \

@@ -192,8 +192,8 @@ class Slow(ReplayLog):
     began = threading.Event()
     go = threading.Event()
 
-    def _write(self, cursor: Any, batch: Sequence[Delivered]) -> BatchReport:
-        report = super()._write(cursor, batch)
+    def _write(self, cursor: Any, batch: Sequence[Delivered], *, look: bool) -> BatchReport:
+        report = super()._write(cursor, batch, look=look)
         self.began.set()
         assert self.go.wait(120)
         return report
