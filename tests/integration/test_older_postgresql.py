@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -91,7 +92,7 @@ def database_template(postgres_server: Postgres) -> str:
     return make_template(postgres_server)
 
 
-def test_the_server_is_not_that_of_the_other_tests(session: psycopg.Connection[object]) -> None:
+def test_the_server_is_not_that_of_the_other_tests(session: psycopg.Connection[Any]) -> None:
     """Given this module, then its tests speak to a server of before version 18."""
-    [(version,)] = session.execute("SELECT current_setting('server_version_num')::int / 10000").fetchall()  # type: ignore[misc]
+    [(version,)] = session.execute("SELECT current_setting('server_version_num')::int / 10000").fetchall()
     assert version in VERSIONS
