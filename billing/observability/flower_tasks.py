@@ -1,7 +1,8 @@
 """A task as Flower keeps it: with what was charged for it, and without its arguments and result.
 
 What is not kept cannot be shown, searched, or written to Flower's file: events lose it when they come in. `task-billed`
-adds its fields and leaves the state alone, whether it comes before or after the end of the task.
+adds its fields and leaves the state alone, whether it comes before or after the end of the task. A task that has ended
+stays ended, though the event of its last retry comes after.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from celery import states
 from celery.events.state import Task
 
 from billing.observability.task_event import (
@@ -60,6 +62,10 @@ class BilledTask(Task):
         given = fields or {}
         if f"task-{type_}" == TYPE:
             self.__dict__.update({name: given[name] for name in FIELDS if name in given})
+            return
+        if type_ == "retried" and self.state in states.READY_STATES:
+            # The worker that ran the earlier attempt may say so after another has ended the next one. Celery's own
+            # record would then show RETRY for ever.
             return
         super().event(type_, timestamp, local_received, without_contents(given))
 

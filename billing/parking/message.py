@@ -13,29 +13,17 @@ from typing import Any, Final
 
 from kombu.utils.json import dumps, loads
 
+from billing.events.task_message import WAY_HEADERS, TaskMessage
+
 #: A message that was handed over says how often its run had been parked by then.
 PARKED: Final = "billing_parked"
 
-#: What RabbitMQ writes, what would send the message to further queues once more, and what was true of the first
-#: delivery alone.
-_LEFT_OUT: Final = ("compression", "x-death", "x-delivery-count", "x-acquired-count", "CC", "BCC")
+#: What RabbitMQ writes, and what was true of the first delivery alone.
+_LEFT_OUT: Final = WAY_HEADERS | {"compression", "x-death"}
 _WAY_PREFIXES: Final = ("x-first-death-", "x-last-death-")
 #: Properties that are published again as they were.
 _PROPERTIES: Final = ("app_id", "correlation_id", "delivery_mode", "message_id", "priority", "reply_to", "type")
 _PERSISTENT: Final = 2
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Message:
-    """What is published: `body` in its own encoding, to `exchange` under `routing_key`."""
-
-    body: bytes
-    content_type: str
-    content_encoding: str
-    headers: Mapping[str, Any]
-    properties: Mapping[str, Any]
-    exchange: str
-    routing_key: str
 
 
 def kept_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,7 +51,7 @@ def expires_at(headers: Mapping[str, Any]) -> datetime | None:
     return said.replace(tzinfo=UTC) if said.tzinfo is None else said
 
 
-def handed_over(message: Message, times: int, now: datetime) -> Message:
+def handed_over(message: TaskMessage, times: int, now: datetime) -> TaskMessage:
     """Return the message that starts a task which was parked so many times."""
     properties = {"delivery_mode": _PERSISTENT, **message.properties}
     until = expires_at(message.headers)

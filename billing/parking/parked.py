@@ -9,7 +9,8 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from billing.parking.message import Message, from_text
+from billing.events.task_message import TaskMessage
+from billing.parking.message import from_text
 
 
 class ParkOutcome(Enum):
@@ -34,7 +35,7 @@ class Delivery:
     sku: str
     credits: int
     available: int
-    message: Message
+    message: TaskMessage
     #: How often the run had been parked when this message was published.
     times: int
 
@@ -57,9 +58,9 @@ class ParkedRow:
     ended_at: datetime | None
 
 
-def message_of(row: Mapping[str, Any]) -> Message:
+def message_of(row: Mapping[str, Any]) -> TaskMessage:
     """Return the message of a row."""
-    return Message(
+    return TaskMessage(
         body=bytes(row["body"]),
         content_type=row["content_type"],
         content_encoding=row["content_encoding"],

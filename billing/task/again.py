@@ -6,16 +6,14 @@ counts that the new ones replace, and what a queue wrote on the message or must 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from kombu import compression, serialization
+from kombu import compression
 
+from billing.events.task_message import WAY_HEADERS, TaskMessage, encode_body, serializer_of
 from billing.task.waits import Waits, without_waits
 
-#: What queues write (a count of returns), and what would send the message to further queues when its wait is over.
-_HEADERS_LEFT: Final = frozenset({"x-delivery-count", "x-acquired-count", "CC", "BCC"})
 #: Apart: headers and body. Left out: the time to live of the message, since RabbitMQ takes it off where a queue hands
 #: over (the header `expires` stays, and Celery keeps it), and the user who sent it, which RabbitMQ compares with us.
 _PROPERTIES_LEFT: Final = frozenset(
@@ -23,37 +21,21 @@ _PROPERTIES_LEFT: Final = frozenset(
 )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Again:
-    """A message to be published for the second time, and where it was published to first."""
-
-    exchange: str
-    routing_key: str
-    body: bytes
-    content_type: str
-    content_encoding: str
-    headers: dict[str, Any]
-    properties: dict[str, Any]
-
-
-def message_again(request: Any, args: Sequence[Any], kwargs: Mapping[str, Any], waits: Waits) -> Again | None:
+def message_again(request: Any, args: Sequence[Any], kwargs: Mapping[str, Any], waits: Waits) -> TaskMessage | None:
     """Return the message of a delivery, or None where it is not known: not from RabbitMQ, or of Celery's protocol 1."""
     properties, delivery_info = request.properties or {}, request.delivery_info or {}
     headers, routing_key = properties.get("application_headers") or {}, delivery_info.get("routing_key")
-    registry: Any = serialization.registry  # type: ignore[attr-defined]  # the stubs lack it
-    serializer = registry.type_to_name.get(properties.get("content_type"))
+    serializer = serializer_of(properties)
     if "task" not in headers or "id" not in headers or not routing_key or serializer is None:
         return None
-    kept = {name: value for name, value in without_waits(headers).items() if name not in _HEADERS_LEFT}
-    embedded = {name: getattr(request, name) for name in ("callbacks", "errbacks", "chain", "chord")}
-    content_type, encoding, body = registry.dumps((tuple(args), dict(kwargs), embedded), serializer=serializer)
-    raw = body.encode(encoding) if isinstance(body, str) else bytes(body)
+    kept = {name: value for name, value in without_waits(headers).items() if name not in WAY_HEADERS}
+    content_type, encoding, body = encode_body(request, args, kwargs, serializer)
     if "compression" in kept:
-        raw, _ = compression.compress(raw, kept["compression"])
-    return Again(
+        body, _ = compression.compress(body, kept["compression"])
+    return TaskMessage(
         exchange=delivery_info.get("exchange") or "",
         routing_key=routing_key,
-        body=raw,
+        body=body,
         content_type=content_type,
         content_encoding=encoding,
         headers=kept | {"eta": None} | waits.headers(),

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from celery.exceptions import Ignore
 from celery.utils.log import get_task_logger
-from kombu import serialization
 
 from billing.core.apart import call_apart
 from billing.core.errors import InsufficientCredits, Retryable, Unreachable
-from billing.parking.message import Message, kept_headers, kept_properties, parked_times
+from billing.events.task_message import TaskMessage, encode_body, serializer_of
+from billing.parking.message import kept_headers, kept_properties, parked_times
 from billing.parking.parked import Delivery, ParkOutcome
 from billing.task.headers import identify
 from billing.task.putting_off import put_off
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
 logger = get_task_logger(__name__)
 
-#: Writes that PostgreSQL has not answered, of one process: while there are so many, nothing is parked (L9).
+#: Writes of one process that PostgreSQL has not answered in time: while there are so many, no more are begun (L9).
 UNANSWERED_MAX: Final = 2
 #: The fields of Celery's own that are headers of a message.
 _FIELDS: Final = (
     *("shadow", "expires", "group", "group_index", "retries", "timelimit", "root_id", "parent_id", "argsrepr"),
     *("kwargsrepr", "origin", "ignore_result", "replaced_task_nesting", "stamped_headers", "stamps"),
 )
-_EMBEDDED: Final = ("callbacks", "errbacks", "chain", "chord")
 
 _unanswered: Final[list[threading.Event]] = []
+_lock: Final = threading.Lock()
 
 
 class Parked(Ignore):
@@ -85,12 +85,12 @@ def delivery_of(
     # What it waited for in the broker is over: once it is started, its waits are counted anew.
     came = without_waits(request.headers or {})
     headers = {**came, "lang": "py", **own, "task": task.name, "id": request.id}
-    embedded = {name: getattr(request, name) for name in _EMBEDDED}
-    encoded: Any = serialization.dumps((args, kwargs, embedded), serializer=_serializer(task, properties))
-    content_type, content_encoding, body = encoded
+    # Where the transport does not say how it was encoded, it is encoded as this task's messages are.
+    serializer = serializer_of(properties) or str(task.serializer or task.app.conf.task_serializer)
+    content_type, content_encoding, body = encode_body(request, args, kwargs, serializer)
     answers = {"correlation_id": request.correlation_id, "reply_to": request.reply_to}
-    message = Message(
-        body=body.encode() if isinstance(body, str) else body,
+    message = TaskMessage(
+        body=body,
         content_type=content_type,
         content_encoding=content_encoding,
         headers=kept_headers(headers),
@@ -111,18 +111,13 @@ def delivery_of(
     )
 
 
-def _serializer(task: BillableTask, properties: Mapping[str, Any]) -> str:
-    """Return how the message was encoded, where the transport says so, else how this task's messages are."""
-    registry: Any = serialization.registry  # type: ignore[attr-defined]  # the stubs lack it
-    name = registry.type_to_name.get(properties.get("content_type"))
-    return str(name or task.serializer or task.app.conf.task_serializer)
-
-
 def _park(runtime: Runtime, delivery: Delivery) -> ParkOutcome:
     """Write the row, or raise `Retryable`. A write that nobody waits for any more is not committed."""
     settings = runtime.settings
-    _unanswered[:] = [one for one in _unanswered if not one.is_set()]
-    if len(_unanswered) >= UNANSWERED_MAX:
+    with _lock:
+        _unanswered[:] = [one for one in _unanswered if not one.is_set()]
+        unanswered = len(_unanswered)
+    if unanswered >= UNANSWERED_MAX:
         raise Unreachable("parking waits for PostgreSQL, which has not answered")
     given_up = threading.Event()
 
@@ -146,4 +141,5 @@ def _park(runtime: Runtime, delivery: Delivery) -> ParkOutcome:
     finally:
         given_up.set()
         if not written.done():
-            _unanswered.append(answered)
+            with _lock:
+                _unanswered.append(answered)

@@ -13,13 +13,14 @@ from typing import Any, Final
 
 import celery
 
-from billing.connections import broker, task_broker
+from billing.connections import task_broker
 from billing.core.clock import Clock, SystemClock
 from billing.core.errors import Unreachable
 from billing.core.settings import Settings
-from billing.events.confirms import ConfirmingChannel, Unconfirmed, Unroutable
+from billing.events.confirms import Unconfirmed, Unroutable
+from billing.events.task_link import Refused, TaskLink
+from billing.events.task_message import TaskMessage
 from billing.events.topology import DELIVERY_LIMIT
-from billing.task.again import Again
 from billing.task.waits import queue_name
 
 logger = logging.getLogger(__name__)
@@ -29,10 +30,6 @@ PAUSE_SECONDS: Final = 1.0
 _ALL: Final = ""
 
 
-class _Refused(Unreachable):
-    """The broker is well, but does not take to one queue: its arguments are others, or it is not ours to use."""
-
-
 class WaitQueues:
     """What publishes to the wait queues, one per process. Threads may share it; make it after a fork."""
 
@@ -40,26 +37,28 @@ class WaitQueues:
         self._settings = settings
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
-        self._link: _Link | None = None
+        self._link: TaskLink | None = None
+        #: The wait queues that this link has declared.
+        self._declared: set[str] = set()
         #: By the name of a queue, until when it is not tried, and why.
         self._pauses: dict[str, tuple[float, str]] = {}
 
-    def publish(self, app: celery.Celery, again: Again, milliseconds: int) -> None:
+    def publish(self, app: celery.Celery, message: TaskMessage, milliseconds: int) -> None:
         """Have a message wait for so long on the app's broker, or raise `Unreachable` when that is not confirmed."""
         seconds = self._settings.publish_timeout_seconds
         if not self._lock.acquire(timeout=seconds):
             raise Unreachable(f"another delivery of this process has been put off for {seconds:g} s")
         try:
-            name = queue_name(again.exchange, again.routing_key, milliseconds)
+            name = queue_name(message.exchange, message.routing_key, milliseconds)
             now = self._clock.monotonic()
             self._pauses = {paused: pause for paused, pause in self._pauses.items() if now < pause[0]}
             for paused in (_ALL, name):
                 if paused in self._pauses:
                     raise Unreachable(self._pauses[paused][1])
             try:
-                self._publish(app, again, milliseconds)
+                self._publish(app, message, milliseconds)
             except Unreachable as error:
-                paused = name if isinstance(error, _Refused | Unroutable) else _ALL
+                paused = name if isinstance(error, Refused | Unroutable) else _ALL
                 self._pauses[paused] = (self._clock.monotonic() + PAUSE_SECONDS, str(error))
                 raise
         finally:
@@ -70,106 +69,64 @@ class WaitQueues:
         with self._lock:
             self._throw_away()
 
-    def _publish(self, app: celery.Celery, again: Again, milliseconds: int) -> None:
+    def _publish(self, app: celery.Celery, message: TaskMessage, milliseconds: int) -> None:
         reused = self._link is not None
         try:
-            self._try(app, again, milliseconds)
+            self._try(app, message, milliseconds)
         except Unreachable as error:
             # A queue that was deleted is declared anew, over a new connection as after any error; and a connection
             # that broke while it was idle says so at once. What was not confirmed in time may be in a queue.
             if not reused or (isinstance(error, Unconfirmed) and not isinstance(error, Unroutable)):
                 raise
-            self._try(app, again, milliseconds)
+            self._try(app, message, milliseconds)
 
-    def _try(self, app: celery.Celery, again: Again, milliseconds: int) -> None:
+    def _try(self, app: celery.Celery, message: TaskMessage, milliseconds: int) -> None:
         try:
-            url = task_broker.url_of(app)
-            if self._link is None or self._link.url != url:
+            if self._link is None or self._link.url != task_broker.url_of(app):
                 self._throw_away()
-                self._link = _Link(app, url, self._settings)
+                self._link = TaskLink(app, self._settings)
                 self._link.open()
-            self._link.publish(again, milliseconds)
+            self._publish_over(self._link, message, milliseconds)
         except BaseException:
-            # Also where a soft time limit came upon this: confirms are unread, so the channel must not be used again.
+            # Also where a soft time limit came upon this: confirms are unread, so the channel must not be used message.
             self._throw_away()
             raise
 
     def _throw_away(self) -> None:
-        link, self._link = self._link, None
+        link, self._link, self._declared = self._link, None, set()
         if link is not None:
             link.throw_away()
 
+    def _publish_over(self, link: TaskLink, message: TaskMessage, milliseconds: int) -> None:
+        name = queue_name(message.exchange, message.routing_key, milliseconds)
+        try:
+            if name not in self._declared:
+                link.declare(lambda channel: _declare(channel, name, message.exchange, milliseconds))
+                self._declared.add(name)
+            link.publish(message, exchange=name)
+        except Refused as error:
+            reason = f"queue {name!r} is refused ({error})"
+            raise Refused(reason) from error
 
-class _Link:
-    """A connection to the broker of the app's tasks, its channel in confirm mode, and what was declared over it."""
 
-    def __init__(self, app: celery.Celery, url: str, settings: Settings) -> None:
-        self.url = url
-        self._settings = task_broker.settings_for(app, settings)
-        self._connection = task_broker.connection(app, self._settings, self._on_blocked)
-        self._channel: Any = None
-        self._confirming: ConfirmingChannel | None = None
-        self._declared: set[str] = set()
+def _declare(channel: Any, name: str, exchange: str, milliseconds: int) -> None:
+    """Declare an exchange that takes every routing key, and its queue; what is there is left as it is.
 
-    def open(self) -> None:
-        """Connect, trying each server once. Raises `Unreachable`."""
-        with broker.reaching(self._settings, self._connection):
-            task_broker.open_any(self._settings, self._connection)
-            self._channel = self._connection.channel()
-            self._confirming = ConfirmingChannel(self._channel)
-
-    def publish(self, again: Again, milliseconds: int) -> None:
-        """Publish and wait for the confirm. Raises `Unreachable`."""
-        if self._confirming is None:
-            message = "a link publishes only once it is open"
-            raise Unreachable(message)
-        name = queue_name(again.exchange, again.routing_key, milliseconds)
-        properties = dict(again.properties)
-        message = self._channel.prepare_message(
-            again.body,
-            priority=properties.pop("priority", None),
-            content_type=again.content_type,
-            content_encoding=again.content_encoding,
-            headers=again.headers,
-            properties=properties,
-        )
-        with broker.reaching(self._settings, self._connection):
-            try:
-                if name not in self._declared:
-                    self._declare(name, again.exchange, milliseconds)
-                    self._declared.add(name)
-                self._confirming.publish([message], name, again.routing_key, self._settings.publish_timeout_seconds)
-            except self._connection.channel_errors as error:
-                reason = f"queue {name!r} is refused ({type(error).__name__}: {error})"
-                raise _Refused(reason) from error
-
-    def throw_away(self) -> None:
-        """Close the sockets without waiting for the server."""
-        broker.throw_away(self._settings, self._connection)
-
-    def _declare(self, name: str, exchange: str, milliseconds: int) -> None:
-        """Declare an exchange that takes every routing key, and its queue; what is there is left as it is.
-
-        The routing key stays the message's own, by which RabbitMQ hands it back. All three are durable and replicated:
-        RabbitMQ 4 knows no others. The delivery limit is written out: its own would drop deliveries.
-        """
-        channel = self._channel
-        channel.exchange_declare(name, "fanout", durable=True, auto_delete=False)
-        channel.queue_declare(
-            name,
-            durable=True,
-            auto_delete=False,
-            arguments={
-                "x-queue-type": "quorum",
-                "x-message-ttl": milliseconds,
-                "x-dead-letter-exchange": exchange,
-                "x-dead-letter-strategy": "at-least-once",
-                "x-overflow": "reject-publish",
-                "x-delivery-limit": DELIVERY_LIMIT,
-            },
-        )
-        channel.queue_bind(name, name, "")
-
-    def _on_blocked(self, reason: str) -> None:
-        if self._confirming is not None:
-            self._confirming.blocked(reason)
+    The routing key stays the message's own, by which RabbitMQ hands it back. All three are durable and replicated:
+    RabbitMQ 4 knows no others. The delivery limit is written out: its own would drop deliveries.
+    """
+    channel.exchange_declare(name, "fanout", durable=True, auto_delete=False)
+    channel.queue_declare(
+        name,
+        durable=True,
+        auto_delete=False,
+        arguments={
+            "x-queue-type": "quorum",
+            "x-message-ttl": milliseconds,
+            "x-dead-letter-exchange": exchange,
+            "x-dead-letter-strategy": "at-least-once",
+            "x-overflow": "reject-publish",
+            "x-delivery-limit": DELIVERY_LIMIT,
+        },
+    )
+    channel.queue_bind(name, name, "")

@@ -106,6 +106,8 @@ class Cell:
     core: bool = False
     #: What else was measured of it, and is good to know.
     remark: str = ""
+    #: Pools whose workers may lose the events of this ending, with the connection that they would go over.
+    loses_events: Sequence[Pool] = ()
     #: Is of the part that `make test` runs.
     quick: bool = False
 
@@ -120,6 +122,10 @@ class Cell:
     def runs_in(self, place: Combination) -> bool:
         """Whether it runs there."""
         return self.is_planned(place) and place.pool not in self.unfit
+
+    def may_lose_events_in(self, place: Combination) -> bool:
+        """Whether Flower may go on showing an earlier state there."""
+        return place.loses_events or place.pool in self.loses_events
 
 
 NO_CHILDREN: Final = "a run has no process of its own"

@@ -176,7 +176,7 @@ class _Matrix:
             for name in ("rows", "caller")
             if getattr(seen, name) != getattr(expect, name)
         ]
-        earlier = _EARLIER if self._place.loses_events else frozenset()
+        earlier = _EARLIER if cell.may_lose_events_in(self._place) else frozenset()
         if seen.flower != expect.flower and not {*seen.flower.split(", ")} <= {expect.flower} | earlier:
             problems.append(f"flower: {seen.flower!r} instead of {expect.flower!r}")
         if seen.hold not in EITHER.get(expect.hold, (expect.hold,)):

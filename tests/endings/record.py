@@ -65,7 +65,7 @@ def _hold(place: Combination, outcome: Outcome) -> str:
 
 
 def _flower(place: Combination, outcome: Outcome) -> str:
-    if place.loses_events and not outcome.problems:
-        # A lost event is said of the place, in the document's introduction, and not of this cell.
+    if outcome.cell.may_lose_events_in(place) and not outcome.problems:
+        # A lost event is said of the place, in the document's introduction, or in the cell's remark.
         return outcome.cell.expected_in(place).flower
     return outcome.seen.flower if outcome.seen else ""

@@ -19,9 +19,10 @@ from billing.core.errors import Unreachable
 from billing.core.settings import Settings
 from billing.embedded.rabbitmq import RabbitMQ
 from billing.embedded.stack import Stack
+from billing.events.task_message import TaskMessage
 from billing.parking import starting
 from billing.parking.handing_over import HandingOver
-from billing.parking.message import PARKED, Message
+from billing.parking.message import PARKED
 from billing.parking.parked import Delivery, ParkOutcome
 from billing.parking.starting import Starter
 from billing.parking.storing import note_begun, park
@@ -33,7 +34,7 @@ from tests.proxy import in_front_of
 pytestmark = pytest.mark.integration
 
 QUEUE, MISSING = "tasks", "missing"
-MESSAGE = Message(
+MESSAGE = TaskMessage(
     body=b'[["acme"], {}, {}]',
     content_type="application/json",
     content_encoding="utf-8",

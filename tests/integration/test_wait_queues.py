@@ -15,8 +15,9 @@ import pytest
 from billing.core.errors import Unreachable
 from billing.core.settings import Settings
 from billing.embedded.rabbitmq import RabbitMQ
-from billing.task.again import Again
-from billing.task.wait_queues import PAUSE_SECONDS, WaitQueues, _Link
+from billing.events.task_message import TaskMessage
+from billing.task import wait_queues
+from billing.task.wait_queues import PAUSE_SECONDS, WaitQueues
 from tests.amqp import MovedClock
 from tests.proxy import in_front_of
 from tests.waiting import LIMIT_SECONDS, wait_until
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.integration
 
 #: Far above any bound of a publish here, and far below a wait without end.
 BOUND_SECONDS = 60.0
-AGAIN = Again(
+AGAIN = TaskMessage(
     exchange="",
     routing_key="tasks",
     body=b"[[], {}, {}]",
@@ -83,7 +84,7 @@ def taken(channel: Any, count: int, queue: str = "tasks") -> list[Any]:
 
 def test_a_message_comes_back_to_its_exchange_under_its_own_routing_key_as_it_was(broker_url: str) -> None:
     """Given messages of the default exchange and of a topic, then each is back in its queue alone, with all it had."""
-    topic = dataclasses.replace(AGAIN, exchange="work", routing_key="eu.slow", headers=AGAIN.headers | {"id": "two"})
+    topic = dataclasses.replace(AGAIN, exchange="work", routing_key="eu.slow", headers={**AGAIN.headers, "id": "two"})
     with app_on(broker_url, confirm_publish=True) as app, queues() as waits, channel(broker_url) as seen:
         seen.exchange_declare("work", "topic", durable=True, auto_delete=False)
         for name, pattern in (("slow", "*.slow"), ("fast", "*.fast")):
@@ -109,13 +110,13 @@ def test_queues_are_declared_once_per_connection_and_again_when_they_were_delete
 ) -> None:
     """Given a deleted queue, or exchange, then the message that finds it missing waits in a new one, once."""
     declared: list[str] = []
-    declare = _Link._declare
+    declare = wait_queues._declare
 
-    def noted(self: _Link, name: str, exchange: str, milliseconds: int) -> None:
+    def noted(channel: Any, name: str, exchange: str, milliseconds: int) -> None:
         declared.append(name)
-        declare(self, name, exchange, milliseconds)
+        declare(channel, name, exchange, milliseconds)
 
-    monkeypatch.setattr(_Link, "_declare", noted)
+    monkeypatch.setattr(wait_queues, "_declare", noted)
     name = "billing.wait.queue.tasks.60000"
     with app_on(broker_url) as app, queues() as waits, channel(broker_url) as seen:
         for _ in range(50):

@@ -17,7 +17,7 @@ from celery.exceptions import TaskRevokedError
 from billing import InsufficientCredits
 from billing.core.ids import run_id
 from billing.core.shards import shard_of
-from billing.task.again import Again
+from billing.events.task_message import TaskMessage
 from billing.task.wait_queues import WaitQueues
 from billing.task.waits import queue_name
 from tests.fleet import admissions
@@ -173,7 +173,7 @@ def test_a_message_that_expired_while_it_waited_is_revoked_when_it_returns(fleet
     result = task(fleet, "patient", "elm", expires=3_600, queue="nobody").apply_async()
     signals.before_task_publish.disconnect(keep)
     past = (datetime.now(UTC) - timedelta(seconds=1)).isoformat()
-    again = Again(
+    again = TaskMessage(
         exchange="",
         routing_key="tasks",
         body=json.dumps(sent["body"]).encode(),

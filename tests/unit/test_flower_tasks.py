@@ -44,6 +44,16 @@ def test_in_every_order_the_state_is_that_of_celery_alone(end: str) -> None:
             assert (task.args, task.kwargs, task.result) == (None, None, None)
 
 
+@pytest.mark.parametrize("end", ["succeeded", "failed", "revoked"])
+def test_the_event_of_a_retry_that_comes_after_the_end_changes_nothing(end: str) -> None:
+    """Two workers' events have no order among each other: the earlier attempt's may be the last to come."""
+    events = [("task-received", {"name": "ok"}), ("task-started", {}), (f"task-{end}", {})]
+    task = state_after(*events, ("task-retried", {"exception": "Retry()"}))
+
+    assert task.state == state_after(*events).state
+    assert task.exception is None
+
+
 def test_a_repeat_without_an_amount_keeps_the_amount() -> None:
     """A redelivery of a charged run does not know what it cost."""
     task = state_after(("task-billed", BILLED), ("task-billed", {"billing_outcome": "charged"}))

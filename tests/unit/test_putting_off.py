@@ -16,7 +16,7 @@ from billing import BillableTask
 from billing.core.clock import to_milliseconds
 from billing.core.errors import InsufficientCredits, Recovering, Unreachable
 from billing.core.settings import Settings
-from billing.task.again import Again
+from billing.events.task_message import TaskMessage
 from billing.task.exhausted import answer_exhausted
 from billing.task.putting_off import GIVE_BACK_SECONDS, forget_waits, put_off
 from billing.task.runtime import Runtime
@@ -34,14 +34,14 @@ class Services:
     settings: Settings
     clock: MovedClock = dataclasses.field(default_factory=MovedClock)
     error: Exception | None = None
-    published: list[tuple[Again, int]] = dataclasses.field(default_factory=list)
+    published: list[tuple[TaskMessage, int]] = dataclasses.field(default_factory=list)
 
     @property
     def wait_queues(self) -> Services:
         """Itself."""
         return self
 
-    def publish(self, app: celery.Celery, again: Again, milliseconds: int) -> None:
+    def publish(self, app: celery.Celery, again: TaskMessage, milliseconds: int) -> None:
         """Keep the message."""
         assert app is not None
         if self.error is not None:

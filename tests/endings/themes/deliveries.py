@@ -97,7 +97,11 @@ THEME: Final = Theme(
             ending="redelivered while the first run still lives; both succeed",
             drive=redelivered_while_it_runs,
             expect=Expected(),
-            remark="Celery 5.6 on prefork starts the second when the first has ended",
+            remark=(
+                "Celery 5.6 on prefork starts the second when the first has ended; on threads the events of both ends "
+                "may be lost, and Flower then goes on showing STARTED"
+            ),
+            loses_events=("threads",),
             unfit=_ONE_AT_A_TIME,
             alone=True,
         ),
