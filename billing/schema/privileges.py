@@ -37,7 +37,7 @@ _CONSUMER: Final[Mapping[str, str]] = {
     "settlement_returned": "SELECT, INSERT",
     "shard_rebuild": "SELECT, INSERT, UPDATE",
     "recovery_marker": "SELECT, INSERT",
-    "dead_letter": "SELECT (letter_id, digest, refusals), INSERT, UPDATE (refusals, refused_at, reason)",
+    "dead_letter": "SELECT (letter_id, digest, refusals, reason), INSERT, UPDATE (refusals, refused_at, reason)",
     "fleet": "SELECT",
 }
 
