@@ -2,7 +2,8 @@
 # can be had without a question. PYTHON=… chooses the interpreter.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test lint matrix endings loss kills operations simulate bench reconciler postgres15 lock clean rabbitmq servers
+.PHONY: help demo up test lint matrix endings loss kills crashes deliveries operations simulate bench reconciler \
+	postgres15 pictures lock clean rabbitmq servers
 
 export PYTHON
 BIN := .venv/bin
@@ -39,6 +40,12 @@ loss: .venv/.installed servers ## Lose billing's Redis under 10,000 clients and 
 kills: .venv/.installed servers ## Kill a random worker or child each second under 10,000 tasks, and count every credit (SEED=)
 	@KILLS_SIZE=full KILLS_SEED=$(SEED) exec $(BIN)/python -m pytest -s tests/chaos/test_killed_processes.py $(ARGS)
 
+crashes: .venv/.installed servers ## Kill processes and servers at every named point between two steps, and count every credit
+	@CRASHES=all exec $(BIN)/python -m pytest tests/chaos/test_crash_points.py $(ARGS)
+
+deliveries: .venv/.installed servers ## Deliver 1,000,000 usage events with twins, poison and restarts, and count every one (EVENTS= SEED=)
+	@DELIVERIES_EVENTS=$(or $(EVENTS),1000000) DELIVERIES_SEED=$(SEED) exec $(BIN)/python -m pytest -s tests/chaos/test_deliveries.py $(ARGS)
+
 operations: .venv/.installed ## Compare buckets with their twin over random operations (OPERATIONS=1000000 SEED= PROCESSES=2, ARGS=--faults)
 	@exec $(BIN)/python -m tests.contract.walking --operations $(or $(OPERATIONS),1000000) \
 		--processes $(or $(PROCESSES),2) $(if $(SEED),--seed $(SEED)) $(ARGS)
@@ -46,7 +53,7 @@ operations: .venv/.installed ## Compare buckets with their twin over random oper
 simulate: .venv/.installed ## Run a simulated fleet with every fault (SEED= STEPS=100000 RUNS=1); a failing seed is named
 	@exec $(BIN)/python -m tests.simulation --steps $(or $(STEPS),100000) --runs $(or $(RUNS),1) $(if $(SEED),--seed $(SEED))
 
-bench: .venv/.installed rabbitmq ## Measure, as ratios to plain Celery, Redis and PostgreSQL
+bench: .venv/.installed rabbitmq ## Measure, as ratios to plain Celery, Redis and PostgreSQL (ARGS=log: the fulfillment log)
 	@exec $(BIN)/python -m benchmarks $(ARGS)
 
 reconciler: .venv/.installed servers ## Find one credit among 10,000 clients beside a fleet at work, and say how fast
@@ -56,6 +63,9 @@ postgres15: .venv/.installed servers ## Run every test of the tables, the log an
 	@BILLING_EMBEDDED_POSTGRES=$(or $(POSTGRES),/usr/lib/postgresql/15/bin) exec $(BIN)/python -m pytest \
 		tests/integration -k "migrate or partitions or archive or usage or ledger or posting or receipt or reconcil \
 		or stripe or parked or allowance or roles or balance" $(ARGS)
+
+pictures: .venv/.installed servers ## Make the pictures of the documentation anew (docs/receipt.png)
+	@exec $(BIN)/python -m tests.receipt_picture
 
 lock: .venv/.installed ## Write the locked requirements anew (ARGS=--upgrade for newer versions)
 	tools/lock $(ARGS)
@@ -68,7 +78,7 @@ rabbitmq:
 	@tools/install-servers rabbitmq-server
 
 servers:
-	@tools/install-servers rabbitmq-server redis-server postgresql
+	@tools/install-servers rabbitmq-server redis-server postgresql chromium
 
 .venv/.installed: requirements/celery-5.7.txt $(SETUP)
 	@tools/install-environment .venv $<

@@ -33,10 +33,12 @@ GROUPS: Final = {
     "growth": "benchmarks.growth",
     "tasks": "benchmarks.tasks",
 }
+#: A name for several: what concerns the fulfillment log.
+TOGETHER: Final = {"log": ("usage-log", "consumer", "consumer-memory", "growth")}
 
 
 @click.command()
-@click.argument("groups", nargs=-1, type=click.Choice(list(GROUPS)))
+@click.argument("groups", nargs=-1, type=click.Choice([*GROUPS, *TOGETHER]))
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
@@ -52,7 +54,7 @@ def main(groups: Sequence[str], output: Path) -> None:
     measured: dict[str, Sequence[Row]] = {}
     with Servers(quick=quick) as servers:
         console.print(f"servers: {', '.join(server.name for server in servers.servers)}")
-        for group in groups or GROUPS:
+        for group in chosen(groups):
             started = datetime.now(UTC)
             try:
                 measured[group] = importlib.import_module(GROUPS[group]).rows(servers)
@@ -67,6 +69,12 @@ def main(groups: Sequence[str], output: Path) -> None:
             servers.empty()
     publish(measured, output=output, quick=quick)
     raise SystemExit(int(failed))
+
+
+def chosen(asked: Sequence[str]) -> list[str]:
+    """Return the groups that were asked for, each once, in the order in which they run; all of them without any."""
+    wanted = {group for name in asked for group in TOGETHER.get(name, (name,))}
+    return [group for group in GROUPS if not asked or group in wanted]
 
 
 def publish(measured: dict[str, Sequence[Row]], *, output: Path, quick: bool) -> None:

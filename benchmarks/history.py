@@ -49,17 +49,18 @@ INSERT INTO stripe_customer (client_id, customer_id) SELECT client_id, 'cus_' ||
 #: The runs from `first` up to, not including, `last`, which lie evenly between two instants (in ms), among the
 #: reader's of the same time. The bits of a hash stand for chance, so that a history is the same each time.
 _HISTORY: Final = """
-WITH bulk AS (
+WITH given AS (
+    SELECT %(first)s::bigint AS first, %(last)s::bigint AS last, %(start)s::bigint AS start_ms,
+           (%(end)s - %(start)s)::bigint AS span_ms, %(runs)s::bigint AS runs
+), bulk AS (
     SELECT 'client-' || floor(%(clients)s * power(chance, 3))::int AS client_id, run / 8 AS workflow, run,
-           (number %% 20 = 19)::int AS line,
-           %(start)s + (%(end)s - %(start)s) * (run / 8 * 8 - %(first)s) / (%(last)s - %(first)s) AS at_ms
-    FROM generate_series(%(first)s::bigint, %(last)s - 1) AS number,
+           (number %% 20 = 19)::int AS line, start_ms + span_ms * (run / 8 * 8 - first) / (last - first) AS at_ms
+    FROM given CROSS JOIN generate_series(first, last - 1) AS number,
          LATERAL (SELECT number - (number %% 20 = 19)::int AS run) AS of_run,
          LATERAL (SELECT (hashint8extended(run / 8, 7) & 4294967295) / 4294967296.0::float8 AS chance) AS of_workflow
 ), reader AS (
-    SELECT %(reader)s, run / 8 AS workflow, run, 0 AS line,
-           %(start)s + (%(end)s - %(start)s) * (run / 8 * 8 - %(first)s) / %(runs)s AS at_ms
-    FROM generate_series(%(first)s::bigint, %(first)s + %(runs)s - 1) AS run
+    SELECT %(reader)s, run / 8 AS workflow, run, 0 AS line, start_ms + span_ms * (run / 8 * 8 - first) / runs AS at_ms
+    FROM given CROSS JOIN generate_series(first, first + runs - 1) AS run
 ), made AS (
     SELECT *, md5(client_id || ' ' || run) AS digest, hashint8extended(run, 11) & 65535 AS dice FROM (
         SELECT * FROM bulk UNION ALL SELECT * FROM reader
@@ -90,10 +91,11 @@ SELECT client_id, sku, date_trunc('hour', occurred_at, 'UTC') AS hour, sum(credi
 FROM usage_history GROUP BY 1, 2, 3 ORDER BY hour, client_id, sku
 """
 
+#: Each client has one grant.
 _SPENT: Final = """
 INSERT INTO grant_spent (client_id, grant_id, credits)
-SELECT client_id, grant_id, sum(usage_history.credits)
-FROM usage_history JOIN credit_grant USING (client_id) GROUP BY 1, 2
+SELECT client_id, grant_id, sum(usage_rollup.credits)
+FROM usage_rollup JOIN credit_grant USING (client_id) GROUP BY 1, 2
 """
 
 

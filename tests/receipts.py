@@ -11,6 +11,9 @@ from typing import Any
 import psycopg
 
 from billing.admin.receipt_line import ReceiptHead, ReceiptLine, Reported
+from billing.core.clock import to_milliseconds
+from billing.events.usage_event import UsageEvent
+from tests.usage_events import paid_line, usage_event
 
 HEAD = ReceiptHead(
     client_id="acme",
@@ -117,3 +120,10 @@ def plan(session: psycopg.Connection[Any], client_id: str, *, state: str = "pend
             session.execute(_PART, [row[0], sku, hour, planned, credits_])
             session.execute(_ADVANCE, [credits_, client_id, sku, hour])
         return int(row[0])
+
+
+def event(at: datetime, shares: list[tuple[int, int]] | None = None, *, sku: str = "page", **given: Any) -> UsageEvent:
+    """Make an event of one line that ended at an instant."""
+    milliseconds = to_milliseconds(at)
+    line = paid_line(sku, 1, [(1, 10)] if shares is None else shares)
+    return usage_event(lines=[line], occurred_at=milliseconds, at_milliseconds=milliseconds, **given)

@@ -28,12 +28,12 @@ from billing.task.runtime import Runtime
 #: corrections returned beyond what was used is on its way to nowhere: it waits for later usage, which may never come.
 _UNFINISHED: Final = text("""
 (SELECT 'is used by client ' || client_id || ' for credits that no increment carries yet (see: billing sync plan)'
- FROM (SELECT client_id, sum(sum(credits - planned)) OVER (PARTITION BY client_id ORDER BY period) AS unplanned
+ FROM (SELECT client_id, sum(sum(credits - planned)) OVER (PARTITION BY client_id ORDER BY period) AS net
        FROM usage_rollup JOIN stripe_customer USING (client_id)
             CROSS JOIN LATERAL date_trunc('month', hour, 'UTC') AS period
-       WHERE (credits <> planned OR returned <> returned_planned) AND hour < :end
+       WHERE unplanned AND hour < :end
        GROUP BY client_id, period) AS carried
- WHERE unplanned > 0 LIMIT 1)
+ WHERE net > 0 LIMIT 1)
 UNION ALL
 (SELECT 'is carried by increment ' || increment_id || ', which is ' || state || ' (see: billing sync status)'
  FROM stripe_increment WHERE state IN ('pending', 'sending', 'sent', 'ambiguous') AND period_start < :end LIMIT 1)

@@ -56,6 +56,8 @@ class ReceiptLine:
     late: bool
     corrects: uuid.UUID | None
     corrects_line: int | None
+    #: Why it was corrected, of a line that corrects another one.
+    reason: str = ""
     #: Why the run was outside the ceiling: `dry_run`, `meter_only`; None: it was not.
     mode: str | None = None
     reported: tuple[Reported, ...]

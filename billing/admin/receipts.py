@@ -1,7 +1,8 @@
 """Reads a receipt: every usage line of a client in a span of time, with the increments that reported it to Stripe.
 
-One read-only snapshot, so that all lines are of one instant; one UTC day after the other, so that a client-month of
-any size needs little memory here and a small sort there. The index (client_id, occurred_at) finds each day.
+One read-only snapshot, so that all lines are of one instant; some UTC days after the other, as many as have a few
+thousand lines, so that a client-month of any size needs little memory here and a small sort there, and one of few lines
+few statements: each is planned over every month of the history. The index (client_id, occurred_at) finds the days.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from billing.fulfillment.selection import Selection
 #: Rows fetched at once from the database (L9).
 FETCH_ROWS: Final = 1_000
 _DAY: Final = timedelta(days=1)
+#: Lines that one statement should read, and the days that it reads at most: use may rise from one day to the next (L9).
+LINES_WANTED: Final = 5_000
+DAYS_MAX: Final = 8
 
 #: When a client next used anything.
 _NEXT_USE: Final = text("""
@@ -47,7 +51,8 @@ SELECT min(occurred_at) AS first, max(occurred_at) AS last FROM named
 #: where the receipt begins or ends within one, or has but one task of it.
 _LINES: Final = """
 SELECT run_id, line, correlation_id, task, sku, quantity, credits, grants, price_version, late, occurred_at, corrects,
-       corrects_line, mode, hour, total
+       corrects_line, mode, hour, total, CASE WHEN corrects IS NOT NULL THEN
+           (SELECT reason FROM usage_correction AS made WHERE made.run_id = placed.run_id) END AS reason
 FROM (
     SELECT *, sum(credits) OVER (
         PARTITION BY sku, hour, credits < 0 ORDER BY recorded_at, run_id, line ROWS UNBOUNDED PRECEDING
@@ -152,16 +157,27 @@ def _midnight(instant: datetime) -> datetime:
 def _read(connection: Connection, head: ReceiptHead, of: Selection) -> Generator[ReceiptLine]:
     # The unit of a SKU is the same at all its prices.
     units = {price.sku: price.unit for price in load_price_book(connection).prices()}
-    start = head.start
-    while start < head.end and (used := _next_use(connection, head, of, start)) is not None:
-        yield from _read_day(connection, head.client_id, *used, of, units)
-        start = _midnight(used[0]) + _DAY
+    start, days = head.start, 1
+    while start < head.end and (used := _next_use(connection, head, of, start, days)) is not None:
+        count = 0
+        for line in _read_days(connection, head.client_id, *used, of, units):
+            count += 1
+            yield line
+        start = _midnight(used[0]) + days * _DAY
+        days = days_after(days, count)
+
+
+def days_after(days: int, lines: int) -> int:
+    """Return how many days the next statement reads, after one that found `lines` in `days`."""
+    if lines > LINES_WANTED:
+        return max(1, days // 2)
+    return min(2 * days, DAYS_MAX) if 2 * lines <= LINES_WANTED else days
 
 
 def _next_use(
-    connection: Connection, head: ReceiptHead, of: Selection, start: datetime
+    connection: Connection, head: ReceiptHead, of: Selection, start: datetime, days: int
 ) -> tuple[datetime, datetime] | None:
-    """Return from which to which instant of one UTC day there is something to read, both included; None: no more."""
+    """Return from which to which instant the next days of use are to be read, both included; None: no more."""
     if of.by_name:
         first, _ = _named_use(connection, head.client_id, dataclasses.replace(of, start=start))
     else:
@@ -169,14 +185,14 @@ def _next_use(
         first = connection.execute(_NEXT_USE, wanted).scalar_one()
     if first is None:
         return None
-    end = min(_midnight(first) + _DAY, head.end)
-    # One task or workflow is read no further than it ran: the rest of the day is other usage.
+    end = min(_midnight(first) + days * _DAY, head.end)
+    # One task or workflow is read no further than it ran: the rest of the days is other usage.
     within = dataclasses.replace(of, start=start, end=end)
     last = _named_use(connection, head.client_id, within)[1] if of.by_name else None
     return first.astimezone(UTC), last or end - INSTANT
 
 
-def _read_day(
+def _read_days(
     connection: Connection,
     client_id: str,
     first: datetime,
@@ -184,7 +200,7 @@ def _read_day(
     of: Selection,
     units: Mapping[str, str],
 ) -> Iterator[ReceiptLine]:
-    """Yield the lines from an instant to another of the same UTC day, both included."""
+    """Yield the lines from an instant to another, both included; the second one ends a UTC day, or the receipt."""
     wanted = {**of.values(), "client_id": client_id, "start": first, "last": last}
     streamed = {"yield_per": FETCH_ROWS}
     with contextlib.closing(connection.execute(_PARTS, wanted, execution_options=streamed)) as found:
@@ -217,6 +233,7 @@ def _line(row: Row[*tuple[Any, ...]], parts: Parts, units: Mapping[str, str]) ->
         late=row.late,
         corrects=row.corrects,
         corrects_line=row.corrects_line,
+        reason=row.reason or "",
         mode=row.mode,
         reported=parts.carrying(row.sku, row.hour, row.credits, row.total),
     )

@@ -111,7 +111,8 @@ def replay(letter_ids: tuple[int, ...], all_: bool, reason: str, discarded: bool
         emit_json(done)
     else:
         counted = ", ".join(f"{count:,} {name}" for name, count in done.outcomes.items())
-        click.echo(f"replayed: {counted}" if counted else "no dead letters to replay")
+        total = sum(done.outcomes.values())
+        click.echo(f"{total:,} dead letters: {counted}" if total else "no dead letters to replay")
     if done.refused:
         click.get_current_context().exit(1)
 

@@ -135,7 +135,7 @@ def _row(line: ReceiptLine) -> tuple[object, ...]:
 
     task = wording.printable(line.task) + line.marks
     if line.corrected:
-        task += f" corrects {line.corrected}"
+        task += f" corrects {line.corrected}" + (f": {wording.printable(line.reason)}" if line.reason else "")
     quantity = f"{line.quantity:,} {wording.printable(line.unit)}".rstrip()
     price = (
         f"v{line.price_version}"

@@ -88,7 +88,8 @@ def _sums(found: UsageSums, *, as_json: bool) -> None:
         ("lines", "of dry runs", "quantity", "of dry runs", "credits") if dry else ("lines", "quantity", "credits")
     )
     rows = [(_called(found, group), *_numbers(group, dry=dry)) for group in found.groups]
-    table(_title(found), (_HEADINGS[found.by], *numbers), rows, numbers=len(numbers))
+    click.echo(_title(found))  # above the table, which would fold it to its own width
+    table(None, (_HEADINGS[found.by], *numbers), rows, numbers=len(numbers))
     if len(found.groups) < found.group_count:
         click.echo(f"{len(found.groups):,} of {found.group_count:,} groups shown; the sums below are of all")
     total = found.total

@@ -2,8 +2,9 @@
 
 A client's shard decides its queue and each queue has a single active consumer, so that one client's events have one
 order and one writer. It refuses to lose: the delivery limit is written out (a count rises with every disconnect, and
-RabbitMQ 4's default of 20 would drop good events in a long outage; -1 loses messages on 3.10), and there is no
-dead-letter exchange, since what cannot be used goes to the table `dead_letter` with its reason.
+RabbitMQ 4's default of 20 would drop good events in a long outage; -1 loses messages on 3.10), a queue to which a
+policy gives a length refuses events and keeps what it has, and there is no dead-letter exchange, since what cannot be
+used goes to the table `dead_letter` with its reason.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ _QUORUM: Final = {
     "x-queue-type": "quorum",
     "x-single-active-consumer": True,
     "x-delivery-limit": DELIVERY_LIMIT,
+    "x-overflow": "reject-publish",
 }
 
 

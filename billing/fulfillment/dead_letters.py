@@ -16,7 +16,7 @@ import sqlalchemy
 from sqlalchemy import func, select
 
 from billing.fulfillment.delivery import Delivered
-from billing.schema.tables import dead_letter
+from billing.schema.dead_letters import dead_letter
 
 #: L9: characters of a reason that are kept.
 _REASON_LENGTH_MAX: Final = 1_000

@@ -183,7 +183,7 @@ _MONTHS_AHEAD: Final = """
 #: Partitions without the three triggers that refuse UPDATE, DELETE and TRUNCATE.
 _UNGUARDED: Final = """
     SELECT count(*) FROM pg_inherits
-     WHERE inhparent = 'usage_history'::regclass
+     WHERE inhparent IN ('usage_history'::regclass, 'archive.usage_history'::regclass)
        AND (SELECT coalesce(bit_or(tgtype::int), 0) & 56 FROM pg_trigger
              WHERE tgrelid = inhrelid AND tgenabled = 'A' AND NOT tgisinternal) <> 56
 """

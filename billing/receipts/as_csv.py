@@ -18,7 +18,8 @@ from billing.receipts.wording import iso
 
 COLUMNS: Final = (
     "run_id", "line", "correlation_id", "task", "sku", "quantity", "unit", "price_version", "credits_per_unit",
-    "credits", "grants", "occurred_at", "late", "mode", "corrects", "increments", "not_reported",
+    "credits", "grants", "occurred_at", "late", "mode", "corrects", "reason", "increments",
+    "not_reported",
 )  # fmt: skip
 #: What spreadsheets take for the beginning of a formula, also in their wide forms, directly or after what they strip.
 _FORMULA: Final = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -58,6 +59,7 @@ def cells(line: ReceiptLine) -> tuple[Cell, ...]:
         "yes" if line.late else "no",
         line.mode or "",
         line.corrected,
+        safe(line.reason),
         " ".join(f"{part.increment_id}:{part.state}:{part.credits}" for part in line.reported),
         line.unreported,
     )

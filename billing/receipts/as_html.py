@@ -28,7 +28,7 @@ def chunks(head: ReceiptHead, lines: Iterable[ReceiptLine], tally: Tally, spool:
     """Yield the document: head, charts and subtotals, then the lines."""
     made = _environment()
     counted = tally.counting(lines)
-    listed = made.get_template("lines.html.jinja").stream(lines=itertools.islice(counted, LINES_MAX))
+    listed = made.get_template("lines.html.jinja").stream(lines=_linked(itertools.islice(counted, LINES_MAX)))
     listed.enable_buffering(_JOINED)
     spool.writelines(listed)
     for _ in counted:  # what is beyond the bound is in the sums
@@ -46,6 +46,15 @@ def chunks(head: ReceiptHead, lines: Iterable[ReceiptLine], tally: Tally, spool:
     while copied := spool.read(_COPIED):
         yield copied
     yield made.get_template("foot.html.jinja").render(head=head, summary=summary)
+
+
+def _linked(lines: Iterable[ReceiptLine]) -> Iterator[tuple[ReceiptLine, bool]]:
+    """Yield lines, each with whether the line that it corrects stands before it on the page, and can be led to."""
+    shown: set[int] = set()
+    for line in lines:
+        # Hashes: ten thousand names would be most of what a page takes. At worst a link leads nowhere.
+        shown.add(hash((line.run_id, line.line)))
+        yield line, line.corrects is not None and hash((line.corrects, line.corrects_line)) in shown
 
 
 @functools.cache

@@ -48,6 +48,7 @@ def of_line(line: ReceiptLine) -> dict[str, Any]:
         "late": line.late,
         "mode": line.mode,
         "corrects": line.corrected or None,
+        "reason": line.reason or None,
         "increments": [dataclasses.asdict(part) for part in line.reported],
         "not_reported": line.unreported,
         "reporting": line.reporting,

@@ -17,7 +17,7 @@ from billing.receipts.summary import Summary
 
 #: The height of a chart, and the length of the longest bar of a list, on its own grid.
 SIZE: Final = 1_000
-#: L9: bars of days at most; a longer time has bars of months, then of years.
+#: L9: bars of days, then of months at most; a longer time has bars of years, of which a receipt has 1,000 at most.
 BARS_MAX: Final = 93
 #: L9: SKUs with a bar of their own at most.
 SKUS_MAX: Final = 12

@@ -1,6 +1,16 @@
 """The tables of PostgreSQL, and how a database comes to have them. `METADATA` knows every table."""
 
-from billing.schema import allowances, corrections, operations, parked, stripe, tables, top_ups
+from billing.schema import allowances, corrections, dead_letters, operations, parked, stripe, tables, top_ups
 from billing.schema.columns import METADATA
 
-__all__ = ["METADATA", "allowances", "corrections", "operations", "parked", "stripe", "tables", "top_ups"]
+__all__ = [
+    "METADATA",
+    "allowances",
+    "corrections",
+    "dead_letters",
+    "operations",
+    "parked",
+    "stripe",
+    "tables",
+    "top_ups",
+]

@@ -14,12 +14,12 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Computed,
     DateTime,
     ForeignKey,
     Identity,
     Index,
     Integer,
-    LargeBinary,
     SmallInteger,
     Table,
     Text,
@@ -203,13 +203,15 @@ usage_rollup: Final = Table(
         server_default=text("0"),
         comment="the part of returned that increments carry; planned is after it",
     ),
-    Index(
-        "usage_rollup_unplanned_idx",
-        "client_id",
-        "sku",
-        "hour",
-        postgresql_where=text("credits <> planned OR returned <> returned_planned"),
+    Column(
+        "unplanned",
+        Boolean,
+        Computed("credits > planned OR returned > returned_planned", persisted=True),
+        nullable=False,
+        comment="there is something that no increment carries yet",
     ),
+    # A column that changes with every batch may not be named here: each update would write to every index.
+    Index("usage_rollup_unplanned_idx", "client_id", "sku", "hour", postgresql_where=text("unplanned")),
 )
 
 grant_spent: Final = Table(
@@ -256,37 +258,6 @@ settlement_returned: Final = Table(
     words("client_id"),
     instant("returned_at", default=NOW),
     comment="what a bucket took a second time for a run, and was told to give back, once",
-)
-
-dead_letter: Final = Table(
-    "dead_letter",
-    METADATA,
-    Column("letter_id", BigInteger, Identity(always=True), primary_key=True),
-    Column(
-        "digest",
-        LargeBinary,
-        nullable=False,
-        unique=True,
-        comment="SHA-256 of the body: a message that is delivered again is kept once",
-    ),
-    Column("body", LargeBinary, nullable=False),
-    words("reason", comment="why it was refused, as was said last"),
-    words("queue"),
-    instant("received_at", default=NOW, comment="when it was refused first"),
-    Column(
-        "refusals",
-        Integer,
-        nullable=False,
-        server_default=text("1"),
-        comment="how often it was refused, by consumers and by replays",
-    ),
-    instant("refused_at", default=NOW, comment="when it was refused last"),
-    words("state", server_default="open"),
-    instant("ended_at", nullable=True, comment="when it was replayed or discarded; null: it is open"),
-    words("remark", server_default="", comment="replayed: what became of it; discarded: why"),
-    CheckConstraint("state IN ('open', 'replayed', 'discarded')", name="state"),
-    CheckConstraint("(state = 'open') = (ended_at IS NULL)", name="ended"),
-    Index("dead_letter_open_idx", "letter_id", postgresql_where=text("state = 'open'")),
 )
 
 shard_rebuild: Final = Table(

@@ -108,3 +108,5 @@ POSTGRES: Final = (
 ITSELF: Final = (*PUBLISHER, *RELAY, *CONSUMER, *AFTER_A_COMMIT)
 SERVERS: Final = (*RABBITMQ, *POSTGRES)
 POINTS: Final = (*ITSELF, *SERVERS)
+#: What the suite has time for: every second process, one death of each server in the middle of its work.
+IN_SUITE: Final = (*ITSELF[::2], RABBITMQ[2], POSTGRES[1])

@@ -16,39 +16,18 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.context import ForkServerContext
 from typing import Any, Final, Literal
 
-import celery
 import psycopg
 
-import billing
-from billing.alerts.announcing import Announcer
-from billing.alerts.recording import record_and_announce
-from billing.core.errors import AlreadyCharged
 from billing.core.settings import Settings
 from billing.events import publisher
-from billing.fulfillment import consumer
-from billing.fulfillment.consumer import Bounds, Consumer
-from billing.fulfillment.delivery import Delivered
-from billing.fulfillment.drain import drain
-from billing.fulfillment.log import BatchReport
-from billing.fulfillment.postgres_log import PostgresUsageLog
-from billing.integration import services
-from billing.recovery.postings import apply_postings
-from billing.task.attachment import attachment_of
 from billing.task.runtime import Runtime
+from tests.chaos.processes import PROCESSES, SECONDS
 
-#: Bounds a child that never comes to its point.
-SECONDS: Final = 300.0
-#: The blocks that a publisher bills, by the client that pays.
-BLOCKS: Final = tuple((("acme", "brook")[number % 2], f"block-{number}") for number in range(12))
-SKU: Final = "page"
 #: Messages that wait for their confirms together: few, so that a few make several windows.
 WINDOW: Final = 8
-#: A consumer that is cut off gives its batch back soon.
-GIVE_BACK_SECONDS: Final = 0.2
-#: The batch at which a consumer is told to stop, or whose write hangs.
-TURNING_BATCH: Final = 2
 
 Victim = Literal["itself", "rabbitmq", "postgres", "backend"]
 When = Literal["before", "after", "halfway"]
@@ -74,12 +53,30 @@ class Point:
         return f"{self.process}: {self.name}".replace(" ", "-")
 
 
+def context() -> ForkServerContext:
+    """Return what forks processes that have imported this."""
+    found = multiprocessing.get_context("forkserver")
+    found.set_forkserver_preload([__name__])
+    return found
+
+
+def die_with_the_test() -> None:
+    """Have this process end when the test's own process has ended, however it did."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    sentinel = parent.sentinel
+
+    def wait() -> None:
+        multiprocessing.connection.wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def start(settings: Settings, process: str, point: Point | None = None) -> Doomed:
     """Start the process of a point, or one that is not to die."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    ours, theirs = context.Pipe()
-    child = context.Process(target=_live, args=(settings, process, point, theirs), daemon=True)
+    ours, theirs = context().Pipe()
+    child = context().Process(target=_live, args=(settings, process, point, theirs), daemon=True)
     child.start()
     theirs.close()
     return Doomed(child, ours)
@@ -95,7 +92,6 @@ class Doomed:
         """Wait for the end; minus the signal's number if one ended it."""
         self._child.join(SECONDS)
         code: int | None = self._child.exitcode
-        self.kill()
         return code
 
     def halted(self) -> int:
@@ -116,20 +112,13 @@ class Doomed:
 
 
 def _live(settings: Settings, process: str, point: Point | None, line: multiprocessing.connection.Connection) -> None:
-    threading.Thread(target=_die_with_the_test, daemon=True).start()
+    die_with_the_test()
     if point is not None:
-        publisher.WINDOW, consumer.GIVE_BACK_SECONDS = WINDOW, GIVE_BACK_SECONDS  # type: ignore[misc]
+        setattr(publisher, "WINDOW", WINDOW)  # noqa: B010 - replaced in this process only
         _arm(point, line)
     runtime = Runtime(lambda: settings)
     PROCESSES[process](runtime)
     runtime.close()
-
-
-def _die_with_the_test() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    multiprocessing.connection.wait([parent.sentinel])
-    os._exit(1)
 
 
 def _arm(point: Point, line: multiprocessing.connection.Connection) -> None:
@@ -181,13 +170,13 @@ def _backend_of(this: object) -> int:
 def _send_half(original: Callable[..., Any], args: Sequence[Any], end: Callable[[], None]) -> None:
     """Send half of an ack's bytes."""
     transport = args[0]._channel.connection.transport
-    write = transport.write
+    write = transport._write  # of the frame writer, which keeps `write` itself
 
     def write_half(data: bytes) -> None:
         write(bytes(data)[: len(data) // 2])
         end()
 
-    transport.write = write_half
+    transport._write = write_half
     original(*args)
 
 
@@ -209,86 +198,4 @@ def _commit_unheard(original: Callable[..., Any], args: Sequence[Any], end: Call
 HALFWAY: Final[Mapping[str, Callable[[Callable[..., Any], Sequence[Any], Callable[[], None]], None]]] = {
     "billing.fulfillment.intake:Intake.ack": _send_half,
     "billing.fulfillment.postgres_log:PostgresUsageLog._write": _commit_unheard,
-}
-
-
-def _publisher(runtime: Runtime) -> None:
-    """Bill blocks, as a web view or a worker does; a block that was charged before is not run again."""
-    app = celery.Celery("crashing", set_as_current=False)
-    app.conf.update({f"billing_{name}": value for name, value in dataclasses.asdict(runtime.settings).items() if value})
-    billing.setup(app)
-    for client_id, key in BLOCKS:
-        try:
-            with billing.reserve(client_id, SKU, app=app, key=key):
-                pass
-        except AlreadyCharged:
-            continue
-    attachment_of(app).lifecycle.close()
-    attachment_of(app).runtime.close()
-
-
-def _relay(runtime: Runtime) -> None:
-    services.make_relay(runtime).sweep()
-
-
-def _consumer(runtime: Runtime) -> None:
-    services.make_consumer(runtime, [0]).run(Bounds(seconds=SECONDS))
-
-
-def _drain(runtime: Runtime) -> None:
-    drain(runtime.settings, services.make_usage_log(runtime), seconds=SECONDS, batches=100, idle_seconds=SECONDS)
-
-
-def _stopped_consumer(runtime: Runtime) -> None:
-    """Consume, and be told to stop while the second batch is written."""
-    batches = 0
-
-    def stop(_: object) -> None:
-        nonlocal batches
-        batches += 1
-        if batches == TURNING_BATCH:
-            stopped.stop()
-
-    stopped = Consumer(runtime.settings, services.make_usage_log(runtime), queues=[0], after_commit=stop)
-    stopped.run(Bounds(seconds=SECONDS))
-
-
-class _Hanging(PostgresUsageLog):
-    """A usage log whose second write gets no answer."""
-
-    batches = 0
-
-    def write(self, batch: Sequence[Delivered]) -> BatchReport:
-        """Write, or hang."""
-        self.batches += 1
-        if self.batches == TURNING_BATCH:
-            threading.Event().wait(SECONDS)
-        return super().write(batch)
-
-
-def _cut_off_consumer(runtime: Runtime) -> None:
-    """Consume, and find that the database does not answer."""
-    log = _Hanging(lambda: psycopg.connect(runtime.settings.database_url), shards=runtime.settings.shards)
-    Consumer(runtime.settings, log, queues=[0]).run(Bounds(seconds=SECONDS))
-
-
-def _postings(runtime: Runtime) -> None:
-    apply_postings(runtime)
-
-
-def _alerts(runtime: Runtime) -> None:
-    announcer = Announcer(runtime)
-    record_and_announce(runtime, announcer)
-    announcer.finish()
-
-
-PROCESSES: Final[Mapping[str, Callable[[Runtime], None]]] = {
-    "publisher": _publisher,
-    "relay": _relay,
-    "consumer": _consumer,
-    "consumer that stops": _stopped_consumer,
-    "consumer that is cut off": _cut_off_consumer,
-    "drain": _drain,
-    "postings": _postings,
-    "alerts": _alerts,
 }

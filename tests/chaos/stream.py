@@ -31,8 +31,8 @@ from billing.recovery.postings import apply_postings
 from billing.task.outside import Order
 from billing.task.runtime import Runtime
 from tests.amqp import waiting
-from tests.chaos.crashing import BLOCKS, SKU
-from tests.integration.consuming import execute, letters, query, running
+from tests.chaos.processes import BLOCKS, SKU
+from tests.integration.consuming import execute, letters, query, rows, running
 from tests.integration.recovering import Business, a_settlement, the_run
 from tests.waiting import wait_until
 
@@ -129,6 +129,10 @@ class Stream:
         """Have the log take what is in the queue."""
         with running(make_consumer(self._runtime, [0])):
             self._wait_for_the_log()
+
+    def wait_for_second_batch(self) -> None:
+        """Wait until the second batch is committed, seen from outside."""
+        until(lambda: rows(self._settings) > BATCH, "the second batch is committed")
 
     def bring_home(self) -> None:
         """Run everything as ever, until nothing is under way any more."""

@@ -141,3 +141,10 @@ def make_log(database: Settings) -> Iterator[Callable[[], UsageLog]]:
 def log(make_log: Callable[[], UsageLog]) -> UsageLog:
     """Make a usage log."""
     return make_log()
+
+
+@pytest.fixture
+def settings(database: Settings) -> Iterator[Settings]:
+    """Give the settings of this test's database; what was connected is closed."""
+    yield database
+    admin.close(database)

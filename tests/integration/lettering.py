@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from billing import admin
 from billing.core.settings import Settings
 from billing.events.usage_event import UsageEvent
 from billing.fulfillment.delivery import Delivered, Poison
@@ -41,3 +42,8 @@ def states(settings: Settings) -> dict[int, tuple[str, int]]:
 def kept(settings: Settings) -> list[tuple[Any, ...]]:
     """Return what may never change of letters."""
     return query(settings, "SELECT letter_id, digest, body, queue, received_at FROM dead_letter ORDER BY letter_id")
+
+
+def outcomes(replay: admin.Replay) -> list[tuple[int, str]]:
+    """Return what became of each letter."""
+    return [(letter.letter_id, letter.outcome) for letter in replay.letters]

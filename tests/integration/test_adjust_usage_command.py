@@ -46,7 +46,8 @@ def test_a_correction_is_told_in_one_line_and_the_balance_has_it(shop: Terminal,
     assert (balance["available"], balance["spent"]) == (70, 30)
     receipt = shop.type("receipt", "acme", "--json").json()
     assert [line["credits"] for line in receipt["lines"][-2:]] == [-15, 5]
-    assert receipt["lines"][-1]["corrects"] == f"{run}/0"
+    assert [line["corrects"] for line in receipt["lines"][-2:]] == [f"{run}/0"] * 2
+    assert receipt["lines"][-1]["reason"] == "the page was empty"
 
 
 def test_what_redis_cannot_take_now_is_written_and_said(shop: Terminal, run: uuid.UUID) -> None:

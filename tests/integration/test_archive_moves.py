@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -112,6 +114,45 @@ def test_given_a_reader_that_stays_when_a_month_is_moved_then_it_gives_up_soon_a
             attach(settings, used)
         assert place_of(session, used) == [("archive", "archive")]
     assert attach(settings, used).place == "history"
+
+
+def test_given_a_consumer_and_a_reader_at_work_when_a_month_is_moved_to_and_fro_then_neither_sees_it(
+    settings: Settings, session: Session, make_log: Callable[[], UsageLog], engine: sqlalchemy.Engine, used: datetime
+) -> None:
+    """L3: whatever moves between a batch's statements, its runs are in exactly one place; so they are for a sum."""
+    runs = [usage_event(at_milliseconds=to_milliseconds(used)) for _ in range(20)]
+    batch = [delivered(event) for event in runs]
+    early = to_milliseconds(used - timedelta(days=400))
+    make_log().write(batch)
+    ended = threading.Event()
+    reports: list[BatchReport] = []
+    sums: list[int] = []
+
+    def consume() -> None:
+        log = make_log()
+        while not ended.is_set():
+            reports.append(log.write([*batch, delivered(usage_event(at_milliseconds=early))]))
+
+    def read() -> None:
+        found = sqlalchemy.text("SELECT count(*) FROM usage_ever WHERE run_id = ANY(:runs)")
+        while not ended.is_set():
+            with engine.connect() as connection:
+                sums.append(connection.execute(found, {"runs": [event.run_id for event in runs]}).scalar_one())
+
+    with ThreadPoolExecutor(2) as pool:
+        working = [pool.submit(consume), pool.submit(read)]
+        try:
+            for move, place in [(archive, "archive"), (attach, "history")] * 4:
+                count = len(reports)
+                assert move(settings, used).place == place
+                wait_until(lambda count=count: len(reports) > count + 1, what="batches in between")  # type: ignore[misc]
+        finally:
+            ended.set()
+        for one in working:
+            one.result()
+    assert {(report.events, report.duplicates, report.dead_letters) for report in reports} == {(1, 20, 0)}
+    assert set(sums) == {20}
+    assert session.execute("SELECT count(*) FROM usage_ever").fetchone() == (21 + len(reports),)
 
 
 def test_given_bounds_that_were_validated_when_a_month_is_moved_then_no_row_of_it_is_read(

@@ -65,8 +65,8 @@ def known(shop: Terminal) -> Terminal:
             )
             session.execute(
                 "INSERT INTO parked_task (run_id, client_id, task, task_id, sku, credits, available, body,"
-                " content_type, content_encoding, headers, properties, exchange, routing_key, times, parked_at,"
-                " expires_at)"
+                " content_type, content_encoding,"
+                " headers, properties, exchange, routing_key, times, parked_at, expires_at)"
                 " VALUES (gen_random_uuid(), %s, 't', 'i', 'page', 1, 0, '\\x5b5d', 'application/json', 'utf-8', '{}',"
                 " '{}', '', 'q', 1, now(), now())",
                 [client],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from pathlib import Path
@@ -21,8 +22,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 def start(fleet: Fleet, name: str, option: str, address: str = "0") -> Child:
-    """Start a fulfillment worker of some queues that serves its metrics."""
-    return fleet.start(name, pool="solo", options=(option,), environment={"BILLING_METRICS_ADDRESS": address})
+    """Start a fulfillment worker of some queues that serves its metrics, and takes few refusals in a row."""
+    environment = {"BILLING_METRICS_ADDRESS": address, "BILLING_DEAD_LETTER_RUN_MAX": "20"}
+    return fleet.start(name, pool="solo", options=(option,), environment=environment)
 
 
 def metrics_of(child: Child) -> str:
@@ -55,9 +57,10 @@ def committed(url: str) -> int:
 def test_each_worker_serves_its_queues_and_a_standby_gets_nothing_until_one_of_them_is_dead_or_stopped(
     fleet: Fleet,
 ) -> None:
-    """L3: two workers share the queues and a third stands by; SIGKILL, and a stop amid a write, lose and double nothing.
+    """L3: two workers share the queues, a third stands by; SIGKILL, or a stop amid a write, lose and double nothing.
 
-    One address serves one worker: another one on it ends with one line.
+    One address serves one worker: another one on it ends with one line. And so does the last one of them, with an exit
+    code, when nothing but poison comes.
     """
     clients: dict[int, str] = {}
     for number in range(100):
@@ -68,7 +71,8 @@ def test_each_worker_serves_its_queues_and_a_standby_gets_nothing_until_one_of_t
         admin.add_client(fleet.settings, client_id)
     workers = [start(fleet, "first", "--fulfillment=0,1"), start(fleet, "second", "--fulfillment=2,3")]
     first, second = map(metrics_of, workers)
-    standby = metrics_of(start(fleet, "standby", "--fulfillment"))
+    last = start(fleet, "standby", "--fulfillment")
+    standby = metrics_of(last)
     taken = start(fleet, "taken", "--fulfillment", first.split("/")[2])
 
     send(fleet, clients, 5)
@@ -103,3 +107,10 @@ def test_each_worker_serves_its_queues_and_a_standby_gets_nothing_until_one_of_t
     assert dict(found) == {client_id: 20 if queue == 2 else 15 for queue, client_id in clients.items()}
     for client_id, rows in found:
         wait_until(lambda: fleet.balance(client_id).spent == 10 * rows, "its bucket knows")  # noqa: B023 - called here
+
+    for number in range(20):
+        fleet.runtime.publisher.publish(0, b"junk %d" % number, shard=0, entry_id=None)
+    assert last.wait(120) == os.EX_SOFTWARE
+    said = last.log.read_text(errors="replace")
+    assert said.count("billing: the consumer stops: billing_dead_letter_run_max: 20 events in a row") == 1
+    assert "what is not written stays in its queue (see: billing dead-letters list)" in said

@@ -12,7 +12,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from billing.embedded.postgres import BINARIES_VARIABLE, Postgres
+from billing.core.errors import InvalidValue
+from billing.embedded.postgres import BINARIES_VARIABLE, Postgres, binaries
 from tests.conftest import missing
 from tests.integration.conftest import make_template
 from tests.integration.test_archive import (
@@ -70,12 +71,12 @@ __all__ = [
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """Run the oldest PostgreSQL that the system's packages have, in place of the session's."""
     found = [Path(f"/usr/lib/postgresql/{version}/bin") for version in VERSIONS]
-    binaries = next((path for path in found if (path / "postgres").is_file()), None)
-    if binaries is None:
+    there = next((path for path in found if (path / "postgres").is_file()), None)
+    if there is None:
         missing("PostgreSQL 15 to 17: not installed (Debian: postgresql-15), so that only version 18 is tested")
     server = Postgres(tmp_path_factory.mktemp("older") / "postgres", fast=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(BINARIES_VARIABLE, str(binaries))
+        patch.setenv(BINARIES_VARIABLE, str(there))
         server.start()
     yield server
     server.stop()
@@ -92,3 +93,13 @@ def test_the_server_is_not_that_of_the_other_tests(session: psycopg.Connection[A
     """Given this module, then its tests speak to a server of before version 18."""
     [(version,)] = session.execute("SELECT current_setting('server_version_num')::int / 10000").fetchall()
     assert version in VERSIONS
+
+
+def test_given_a_directory_without_the_programs_when_asked_for_then_it_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(BINARIES_VARIABLE, str(tmp_path))
+    with pytest.raises(
+        InvalidValue, match=rf"^{BINARIES_VARIABLE}: .*: must be a directory with the programs postgres"
+    ):
+        binaries()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import random
-import tracemalloc
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,10 +18,9 @@ from billing import admin, receipts
 from billing.core.clock import from_milliseconds, to_milliseconds
 from billing.core.errors import InvalidValue, UnknownClient
 from billing.core.settings import Settings
-from billing.events.usage_event import UsageEvent
 from billing.fulfillment.log import UsageLog
 from billing.receipts.summary import Tally
-from tests.receipts import plan
+from tests.receipts import event, plan
 from tests.usage_events import delivered, paid_line, usage_event
 
 pytestmark = pytest.mark.integration
@@ -32,20 +29,6 @@ HOUR = datetime(2026, 10, 20, 14, tzinfo=UTC)
 MONTH = (datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC))
 #: Between two lines: a second, so that 3,600 fill an hour.
 STEP = timedelta(seconds=1)
-
-
-@pytest.fixture
-def settings(database: Settings) -> Iterator[Settings]:
-    """Give the settings of this test's database; what was connected is closed."""
-    yield database
-    admin.close(database)
-
-
-def event(at: datetime, shares: list[tuple[int, int]] | None = None, *, sku: str = "page", **given: Any) -> UsageEvent:
-    """Make an event of one line that ended at an instant."""
-    milliseconds = to_milliseconds(at)
-    line = paid_line(sku, 1, [(1, 10)] if shares is None else shares)
-    return usage_event(lines=[line], occurred_at=milliseconds, at_milliseconds=milliseconds, **given)
 
 
 def totals(session: psycopg.Connection[Any], statement: str) -> list[tuple[Any, ...]]:
@@ -254,51 +237,3 @@ def test_lines_are_of_one_instant(
     assert [line.occurred_at.day for line in (first, *rest)] == [20, 21, 22]
     assert {line.reporting for line in rest} == {"not yet reported"}
     assert len(list(admin.receipt(settings, "acme", *MONTH))) == 4
-
-
-def test_a_receipt_that_is_left_half_read_leaves_its_connection_clean(
-    settings: Settings, log: UsageLog, clients: Callable[..., None]
-) -> None:
-    """Given a reader who stops after one line, then the next receipts over the same connection are whole."""
-    clients("acme")
-    log.write([delivered(event(HOUR + number * STEP)) for number in range(2_500)])
-    for _ in range(5):
-        with admin.open_receipt(settings, "acme", *MONTH) as opened:
-            next(opened.lines)
-        lines = admin.receipt(settings, "acme", *MONTH)
-        next(lines)
-        lines.close()  # type: ignore[attr-defined]
-    assert sum(1 for _ in admin.receipt(settings, "acme", *MONTH)) == 2_500
-
-
-@pytest.mark.slow
-def test_a_large_receipt_takes_little_memory(
-    settings: Settings, session: psycopg.Connection[Any], log: UsageLog, clients: Callable[..., None], tmp_path: Path
-) -> None:
-    """Given 50,000 lines of 30 days, then each form is written whole with a peak of less than 3 MB."""
-    clients("acme")
-    step = timedelta(days=30) / 50_000
-    for first in range(0, 50_000, 5_000):
-        log.write([delivered(event(MONTH[0] + number * step)) for number in range(first, first + 5_000)])
-        plan(session, "acme", number=first // 5_000)
-    # What is imported and compiled once is no part of it.
-    receipts.write_html(settings, "acme", tmp_path / "warm.html", MONTH[0], MONTH[0] + STEP)
-
-    for name, write, share in (
-        ("csv", receipts.write_csv, 1),
-        ("html", receipts.write_html, 5),
-        ("json", receipts.write_json, 5),
-    ):
-        # Watching memory is slow: a form that does not stream would hold megabytes after a fifth already.
-        tracemalloc.start()
-        written = write(settings, "acme", tmp_path / name, MONTH[0], MONTH[0] + 50_000 // share * step)
-        _, peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        assert (written.lines, written.credits) == (50_000 // share, 500_000 // share)
-        assert peak < 3 * 2**20, (name, peak)
-        assert (tmp_path / name).stat().st_size > 4 * 2**20
-    with (tmp_path / "csv").open(encoding="utf-8", newline="") as file:
-        assert sum(int(row["credits"]) for row in csv.DictReader(file)) == 500_000
-    document = json.loads((tmp_path / "json").read_text())
-    assert document["subtotals"]["total"] == {"rows": 10_000, "quantity": 10_000, "credits": 100_000}
-    assert [s["credits"] for s in document["subtotals"]["by_increment"]] == [50_000] * 2

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from contextlib import closing
+from urllib.parse import urlsplit
 
 import amqp
 import kombu
 import pytest
 
 from billing.connections import broker
+from billing.core.errors import Unreachable
+from billing.embedded.rabbitmq import RabbitMQ
 from billing.events import topology
+from billing.events.publisher import Publisher
 from billing.fulfillment.batch import Received
 from billing.fulfillment.intake import Intake
 from tests.amqp import channel_of, messages, settings_for, waiting
@@ -58,6 +62,31 @@ def test_given_two_consumers_of_a_queue_then_only_one_receives_until_it_is_gone(
         assert received["second"] == []
         first.close()
         wait_until(lambda: pulled(second) == 20, "the second one gets what was not acked")
+
+
+def test_given_a_policy_that_limits_queues_then_what_is_too_much_is_refused_and_nothing_dropped(
+    broker_url: str, rabbitmq: RabbitMQ
+) -> None:
+    """By itself RabbitMQ would drop the oldest events, which it has confirmed: what it refuses stays in the outbox."""
+    settings = settings_for(broker_url)
+    publisher = Publisher(settings)
+    publisher.publish(0, b"0", shard=0, entry_id=None)
+    host = urlsplit(broker_url).path.removeprefix("/")
+    limit = f'<<"{host}">>, <<"short">>, <<".*">>, [{{<<"max-length">>, 3}}], 0, <<"queues">>, <<"test">>'
+    rabbitmq._call(f"ok = rabbit_policy:set({limit})")
+    confirmed = [b"0"]
+
+    def is_refused() -> bool:
+        try:
+            publisher.publish(0, b"%d" % len(confirmed), shard=0, entry_id=None)
+        except Unreachable:
+            return True
+        confirmed.append(b"%d" % len(confirmed))
+        return False
+
+    wait_until(is_refused, "the queue is full")
+    publisher.close()
+    assert [bytes(message.body) for message in messages(settings, 0)][: len(confirmed)] == confirmed
 
 
 def test_given_thirty_disconnects_then_no_message_is_dropped(broker_url: str) -> None:

@@ -125,6 +125,7 @@ def consumer_role(session: Session) -> Iterator[str]:
     )
     session.execute(f"GRANT SELECT, INSERT, UPDATE ON usage_rollup, grant_spent, shard_rebuild, posting TO {role}")
     session.execute(f"GRANT SELECT, UPDATE (epoch) ON client TO {role}")
+    session.execute(f"GRANT UPDATE (reason, refusals, refused_at) ON dead_letter TO {role}")
     session.execute(f"GRANT SELECT ON credit_grant, ledger_entry TO {role}")
     yield role
     session.execute(f"DROP OWNED BY {role}")

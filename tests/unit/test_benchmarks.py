@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks import plot, report, tasks
-from benchmarks.__main__ import GROUPS, publish
+from benchmarks import consumer_memory, plot, report, tasks
+from benchmarks.__main__ import GROUPS, TOGETHER, chosen, publish
 from benchmarks.fleet import PROGRESS, Progress
 from benchmarks.rows import Row
 from benchmarks.workers import Burst, wait_until
@@ -157,3 +157,16 @@ def test_given_a_condition_that_never_holds_when_waited_for_then_the_wait_is_bou
 
 def test_given_the_groups_then_each_has_a_module_of_its_own() -> None:
     assert len(set(GROUPS.values())) == len(GROUPS)
+
+
+def test_given_a_name_for_several_groups_when_chosen_then_each_runs_once_in_its_order() -> None:
+    assert chosen([]) == list(GROUPS)
+    assert chosen(["log"]) == ["usage-log", "consumer", "consumer-memory", "growth"]
+    assert chosen(["growth", "log", "import"]) == ["import", *TOGETHER["log"]]
+
+
+def test_given_memory_after_each_slice_then_the_most_and_what_the_last_nine_tenths_added_are_told_apart() -> None:
+    resident = [50 * 2**20, *([60 * 2**20] * 8), 90 * 2**20, 70 * 2**20]
+    most, added = consumer_memory.rows_of(resident, 1_000)
+    assert (most.value, most.met) == (90.0, True)
+    assert (added.value, added.met) == (10.0, False)

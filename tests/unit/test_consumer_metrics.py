@@ -14,6 +14,7 @@ from billing.core.errors import InvalidValue
 from billing.core.settings import load
 from billing.fulfillment.pressure import WRITE_SECONDS_BOUNDS, Pressure, WriteTimes
 from billing.observability.consumer_metrics import ConsumerMetrics, MetricsServer
+from tests.documents import DOCS
 
 
 def seen() -> Pressure:
@@ -41,8 +42,10 @@ def seen() -> Pressure:
 def test_every_name_says_noun_and_unit_and_no_label_names_anybody() -> None:
     """The contract of names: `billing_<noun>_<unit>[_total]`; a label per client would be a series per client."""
     found = {}
+    page = (DOCS / "dead-letters.md").read_text("utf-8")
     for metric in ConsumerMetrics(seen).collect():
         assert metric.documentation
+        assert f"`{metric.name.removeprefix('billing_consumer_')}" in page
         for sample in metric.samples:
             assert re.fullmatch(
                 r"billing_consumer_[a-z_]+_(events|seconds|rows|letters|queues|failures)(_[a-z]+)?", sample.name

@@ -43,7 +43,7 @@ def test_a_run_id_belongs_to_the_partition_whose_bounds_it_lies_in() -> None:
     def of(at_milliseconds: int | None) -> str | None:
         made = run_id("acme", "task", nesting=0, nonce="", at_milliseconds=at_milliseconds)
         found = places.of(made)
-        return found and found.month
+        return None if found is None else found.month
 
     at = to_milliseconds(FIRST)
     assert [of(0), of(at - 1), of(at), of(None)] == ["early", "early", "2026-09", "legacy"]

@@ -8,6 +8,7 @@ import html
 import html.parser
 import io
 import json
+import shlex
 import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, timezone
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from billing.admin.receipt_line import ReceiptLine, Reported
+from billing.receipts import as_html
 from billing.receipts.as_csv import COLUMNS, safe
 from billing.receipts.forms import FORMS
 from billing.receipts.summary import Tally
@@ -111,6 +113,31 @@ def test_html_is_one_file_that_asks_for_nothing() -> None:
     assert "@import" not in text
 
 
+def test_a_correction_leads_to_its_line_only_where_that_is_on_the_page() -> None:
+    """Given a correction of a line of an earlier month, then it is named, and no link leads nowhere."""
+    correction = dataclasses.replace(LINE, line=1, corrects=uuid.UUID(int=7), corrects_line=2)
+    page = Page(written("html", [LINE, correction]))
+    assert "a" not in page.elements
+    assert f"corrects {uuid.UUID(int=7)}/2" in page.cells["Task"][1]
+
+
+def test_a_page_has_a_bound_and_says_what_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given more lines than a page takes, then it shows the first, sums of all, and the command that has all."""
+    monkeypatch.setattr(as_html, "LINES_MAX", 3)
+    lines = [dataclasses.replace(LINE, line=number) for number in range(5)]
+    text = written("html", lines, client_id="a'b", root_id="-flow")
+    page = Page(text)
+    assert page.cells["Credits"] == ["45"] * 3
+    assert "<strong>225</strong> credits" in text
+    assert "The first 3 of 5 lines are below; every sum above" in " ".join(text.split())
+    command = html.unescape(text.partition("CSV or JSON: <code>")[2].partition("</code>")[0])
+    assert shlex.split(command) == [
+        "billing", "receipt", "a'b", "--from", "2026-11-01T00:00:00+00:00", "--to", "2026-12-01T00:00:00+00:00",
+        "--root=-flow", "--format", "csv",
+    ]  # fmt: skip
+    assert "are below" not in written("html", lines[:3])
+
+
 def test_html_shows_lines_and_subtotals() -> None:
     """Given lines, then each cell says what the line does, and the sums stand before the lines."""
     late = dataclasses.replace(FREE, late=True, occurred_at=LINE.occurred_at + timedelta(days=1))
@@ -170,6 +197,7 @@ def test_csv_has_a_row_for_each_line_and_nothing_else() -> None:
         "task": "worker_tasks.capture.capture_page", "sku": "page-capture", "quantity": "9", "unit": "page",
         "price_version": "4", "credits_per_unit": "5", "credits": "45", "grants": "12:30 15:10 0:5",
         "occurred_at": "2026-11-21T08:00:00.250Z", "late": "no", "mode": "", "corrects": "",
+        "reason": "",
         "increments": "7:confirmed:40", "not_reported": "5",
     }  # fmt: skip
     assert (rows[1]["credits_per_unit"], rows[1]["grants"], rows[1]["increments"]) == ("", "", "")
@@ -196,8 +224,11 @@ def test_json_is_one_document_with_head_lines_and_subtotals(count: int) -> None:
 
 def test_json_says_of_a_line_what_the_history_does() -> None:
     corrected = uuid.uuid4()
-    line = dataclasses.replace(LINE, corrects=corrected, corrects_line=3, late=True)
+    line = dataclasses.replace(LINE, corrects=corrected, corrects_line=3, reason="=1+1 <b>", late=True)
+    assert rows_of(written("csv", [line]))[0]["reason"] == "'=1+1 <b>"
+    assert f"{corrected}/3</a>: =1+1 &lt;b&gt;</small>" in written("html", [line])
     (found,) = json.loads(written("json", [line]))["lines"]
+    assert found["reason"] == "=1+1 <b>"
     assert found["grants"] == [{"grant": 12, "credits": 30}, {"grant": 15, "credits": 10}, {"grant": 0, "credits": 5}]
     assert found["increments"] == [{"increment_id": 7, "state": "confirmed", "credits": 40}]
     assert (found["not_reported"], found["late"], found["corrects"]) == (5, True, f"{corrected}/3")
@@ -231,6 +262,25 @@ def test_subtotals_count_each_line_where_it_belongs() -> None:
     ]  # fmt: skip
     assert (found.unreported.rows, found.unreported.credits) == (1, 5)
     assert (found.total.rows, found.total.quantity, found.total.credits) == (3, 12, 51)
+
+
+def test_days_corrections_and_dry_runs_have_sums_of_their_own() -> None:
+    """Given lines of two days, one that corrects and one of a dry run, then each is counted, and is in the total."""
+    back = dataclasses.replace(
+        LINE, credits=-5, quantity=0, grants={12: -5}, corrects=LINE.run_id, corrects_line=0,
+        occurred_at=LINE.occurred_at + timedelta(days=1), reported=(),
+    )  # fmt: skip
+    dry = dataclasses.replace(FREE, quantity=4, mode="dry_run")
+    found = json.loads(written("json", [LINE, dry, back]))["subtotals"]
+    assert [(day["day"], day["rows"], day["credits"]) for day in found["by_day"]] == [
+        ("2026-11-21", 2, 45), ("2026-11-22", 1, -5)
+    ]  # fmt: skip
+    assert found["corrections"] == {"rows": 1, "quantity": 0, "credits": -5}
+    assert found["dry_runs"] == {"rows": 1, "quantity": 4, "credits": 0}
+    assert found["total"] == {"rows": 3, "quantity": 13, "credits": 40}
+    text = written("html", [LINE, dry, back])
+    assert "1 correction (-5 credits)" in text
+    assert "1 line of dry runs (not charged)" in text
 
 
 def test_a_midnight_is_a_day_and_another_instant_has_its_time() -> None:

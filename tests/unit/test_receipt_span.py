@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
+from billing.admin.receipts import DAYS_MAX, LINES_WANTED, days_after
 from billing.admin.spans import span
 from billing.core.errors import InvalidValue
 
@@ -56,3 +57,10 @@ def test_a_span_that_is_none_is_refused(start: str | None, end: str | None, mess
 def test_an_instant_needs_a_zone() -> None:
     with pytest.raises(InvalidValue, match=r"^to: '2026-01-01T00:00:00': must have a time zone"):
         span(None, datetime(2026, 1, 1), NOW)  # noqa: DTZ001 - the point of the test
+
+
+def test_a_statement_reads_more_days_while_they_are_few_lines_and_fewer_at_once_when_they_are_many() -> None:
+    days = [1]
+    for lines in (30, 60, 120, 240, LINES_WANTED, LINES_WANTED + 1, LINES_WANTED + 1, 10**6, 10**6, 10):
+        days.append(days_after(days[-1], lines))
+    assert days == [1, 2, 4, 8, DAYS_MAX, 8, 4, 2, 1, 1, 2]

@@ -18,11 +18,10 @@ LOCK_UNPLANNED: Final = text("""
 SELECT rollup.client_id, link.customer_id, rollup.sku, rollup.hour, rollup.credits, rollup.planned,
        rollup.returned, rollup.returned_planned
 FROM usage_rollup AS rollup JOIN stripe_customer AS link ON link.client_id = rollup.client_id
-WHERE (rollup.credits <> rollup.planned OR rollup.returned <> rollup.returned_planned) AND rollup.client_id IN (
+WHERE rollup.unplanned AND rollup.client_id IN (
     SELECT client_id FROM stripe_customer AS linked
     WHERE client_id > :after AND EXISTS (
-        SELECT FROM usage_rollup AS used WHERE used.client_id = linked.client_id
-           AND (used.credits <> used.planned OR used.returned <> used.returned_planned)
+        SELECT FROM usage_rollup AS used WHERE used.client_id = linked.client_id AND used.unplanned
     )
     ORDER BY client_id LIMIT :clients
 )

@@ -79,7 +79,7 @@ WITH waiting AS (
     SELECT rollup.client_id, link.client_id IS NOT NULL AS linked,
            sum(rollup.credits - rollup.planned)::bigint AS credits
     FROM usage_rollup AS rollup LEFT JOIN stripe_customer AS link ON link.client_id = rollup.client_id
-    WHERE rollup.credits <> rollup.planned OR rollup.returned <> rollup.returned_planned
+    WHERE rollup.unplanned
     GROUP BY rollup.client_id, link.client_id
 )
 SELECT linked, credits < 0 AS carried, abs(sum(credits))::bigint AS credits, count(*) AS clients,

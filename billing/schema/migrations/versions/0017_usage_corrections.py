@@ -40,7 +40,7 @@ COMMENT ON COLUMN usage_rollup.returned IS 'what corrections returned; credits a
 COMMENT ON COLUMN usage_rollup.returned_planned IS 'the part of returned that increments carry; planned is after it';
 DROP INDEX usage_rollup_unplanned_idx;
 CREATE INDEX usage_rollup_unplanned_idx ON usage_rollup (client_id, sku, hour)
-    WHERE credits <> planned OR returned <> returned_planned;
+    WHERE credits > planned OR returned > returned_planned;
 """
 
 #: An increment may carry of one row what was used and what was returned: one of them ends above 0, the other below. And
