@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from billing.admin.spans import span
+from billing.admin.spans import bounded, checked, span
 from billing.core.errors import InvalidValue
+from billing.fulfillment.selection import Selection
 
 NOW = datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC)
 
@@ -56,3 +57,14 @@ def test_a_span_that_is_none_is_refused(start: str | None, end: str | None, mess
 def test_an_instant_needs_a_zone() -> None:
     with pytest.raises(InvalidValue, match=r"^to: '2026-01-01T00:00:00': must have a time zone"):
         span(None, datetime(2026, 1, 1), NOW)  # noqa: DTZ001 - the point of the test
+
+
+@pytest.mark.parametrize("wrong", ["a\udcff", "a\0", "x" * 1_025])
+def test_an_id_that_the_log_cannot_have_is_refused(wrong: str) -> None:
+    """A byte that is no UTF-8 comes from a terminal as half a surrogate pair, which no database takes."""
+    for name, of in (("correlation_id", Selection(correlation_id=wrong)), ("root_id", Selection(root_id=wrong))):
+        message = rf"^{name}: .*: must be at most 1024 characters of UTF-8 without NUL"
+        with pytest.raises(InvalidValue, match=message):
+            bounded(of, NOW)
+        with pytest.raises(InvalidValue, match=message):
+            checked(of)
