@@ -1,6 +1,6 @@
 """Spans of time that usage is asked for: from an instant up to, not including, another; a UTC month unless told. Pure.
 
-Refuses what has no zone, is out of range, or ends before it begins.
+Refuses what has no zone, is out of range, or ends before it begins, and ids that no task can have.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from billing.core.errors import InvalidValue
+from billing.core.limits import TEXT_LENGTH_MAX
 from billing.fulfillment.selection import Selection
 
 #: Earlier and later than any usage; within, every computation with days and months has a result.
@@ -37,7 +38,11 @@ def span(start: datetime | None, end: datetime | None, now: datetime) -> tuple[d
 
 
 def bounded(of: Selection, now: datetime) -> Selection:
-    """Return a selection with a span: that of `span`, unless a task or a workflow is asked for, whenever it ran."""
+    """Return a selection with a span: that of `span`, unless a task or a workflow is asked for, whenever it ran.
+
+    Raises `InvalidValue` as `checked` does.
+    """
+    _check_ids(of)
     if of.by_name and (of.start is None or of.end is None):
         return checked(of)
     start, end = span(of.start, of.end, now)
@@ -45,11 +50,28 @@ def bounded(of: Selection, now: datetime) -> Selection:
 
 
 def checked(of: Selection) -> Selection:
-    """Return a selection as it is, open where no instant is given. Raises `InvalidValue` as `span` does."""
+    """Return a selection as it is, open where no instant is given.
+
+    Raises `InvalidValue` as `span` does, and for an id that the log cannot have.
+    """
+    _check_ids(of)
     _check(of.start, of.end)
     if of.start is not None and of.end is not None:
         span(of.start, of.end, of.start)
     return of
+
+
+def _check_ids(of: Selection) -> None:
+    for field, value in (("correlation_id", of.correlation_id), ("root_id", of.root_id)):
+        # What the log takes. Half a surrogate pair stands for a byte that a terminal gave and that is no UTF-8.
+        if value is not None and (
+            len(value) > TEXT_LENGTH_MAX or "\0" in value or any(_is_surrogate(character) for character in value)
+        ):
+            raise InvalidValue(field, value[:80], f"must be at most {TEXT_LENGTH_MAX} characters of UTF-8 without NUL")
+
+
+def _is_surrogate(character: str) -> bool:
+    return "\ud800" <= character <= "\udfff"
 
 
 def _check(start: datetime | None, end: datetime | None) -> None:

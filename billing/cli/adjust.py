@@ -53,7 +53,8 @@ def adjust_credits(client_id: str, amount: int, key: str | None, reason: str, as
 def adjust_usage(run: str, credits_: int, reason: str, key: str | None, again: bool, as_json: bool) -> None:  # noqa: FBT001 - click gives options by name
     """Correct what a run was charged: a row that names it is added, and its grants are paid back, or pay.
 
-    All corrections of a line together return at most what it was charged, and charge at most as much once more.
+    All corrections of a line together return at most what it was charged, and charge at most as much once more. RUN_ID
+    and LINE are in `billing usage CLIENT --json`, and in receipts as JSON and CSV.
     """
     found, applied = admin.adjust_usage(settings(), run, credits_, reason=reason, key=key, again=again)
     if as_json:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from billing.core.credits import parse_amount
+from billing.core.credits import CREDITS_MAX, check_amount, parse_amount
 from billing.core.errors import InvalidValue
 
 
@@ -32,9 +32,13 @@ class SignedAmount(click.ParamType[Any]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ARG002 - click's
         """Read the number, or raise `InvalidValue`."""
         text = str(value)
-        below = text.startswith("-")
-        amount = parse_amount(_name(param), text[1:] if text.startswith(("-", "+")) else text)
-        return -amount if below else amount
+        try:
+            number = int(text[1:] if text.startswith(("-", "+")) else text)
+        except ValueError:
+            rule = f"must be a whole number from 1 to {CREDITS_MAX}, or the same below 0"
+            raise InvalidValue(_name(param), text, rule) from None
+        amount = check_amount(_name(param), number)
+        return -amount if text.startswith("-") else amount
 
 
 class Instant(click.ParamType[Any]):

@@ -61,8 +61,10 @@ def _list(client_id: str, of: Selection, limit: int, *, as_json: bool) -> None:
     if as_json:
         emit_json({"rows": rows, "total": {"rows": total.rows, "credits": total.credits}})
         return
+    from billing.receipts.wording import printable  # noqa: PLC0415 - brings what only people need
+
     columns = ("occurred at (UTC)", "correlation id", "SKU", "quantity", "credits")
-    lines = [(row.occurred_at, row.correlation_id, _sold(row), row.quantity, row.credits) for row in rows]
+    lines = [(row.occurred_at, printable(row.correlation_id), _sold(row), row.quantity, row.credits) for row in rows]
     table(None, columns, lines, numbers=2)
     click.echo(f"{len(rows):,} of {total.rows:,} rows shown; {total.credits:,} credits in all")
 

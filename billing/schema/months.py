@@ -24,7 +24,8 @@ MISSING_AHEAD: Final = timedelta(days=35)
 AGE_MIN: Final = timedelta(days=90)
 PREFIX: Final = "usage_history_"
 
-_MONTH: Final = re.compile(r"(\d{4})-(\d{2})")
+#: Of the years in which a span of usage may lie: every computation with such a month has a result.
+_MONTH: Final = re.compile(r"(2\d{3})-(\d{2})", re.ASCII)
 _MONTH_NAME: Final = re.compile(rf"{PREFIX}\d{{4}}_\d{{2}}")
 
 
@@ -131,5 +132,5 @@ def _instant(run_id: uuid.UUID | None) -> datetime | None:
 
 
 def _no_month(text: str) -> datetime:
-    rule = "must be a month, as 2026-03 (the ends, early and legacy, are permanent)"
+    rule = "must be a month, as 2026-03, of the years 2000 to 2999 (the ends, early and legacy, are permanent)"
     raise InvalidValue("month", text, rule)

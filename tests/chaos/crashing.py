@@ -15,7 +15,7 @@ import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from multiprocessing.context import ForkServerContext
 from typing import Any, Final, Literal
 
@@ -147,7 +147,7 @@ def _arm(point: Point, line: multiprocessing.connection.Connection) -> None:
         if is_due and point.when == "before":
             end(args[0])
         if is_due and point.when == "halfway":
-            HALFWAY[point.where](original, args, lambda: end(args[0]))
+            HALFWAY[point.where](lambda: original(*args, **named), args[0], lambda: end(args[0]))
         result = original(*args, **named)
         if is_due and point.when == "after":
             end(args[0])
@@ -167,9 +167,9 @@ def _backend_of(this: object) -> int:
     return connection.info.backend_pid if isinstance(connection, psycopg.Connection) else 0
 
 
-def _send_half(original: Callable[..., Any], args: Sequence[Any], end: Callable[[], None]) -> None:
+def _send_half(call: Callable[[], Any], intake: Any, end: Callable[[], None]) -> None:
     """Send half of an ack's bytes."""
-    transport = args[0]._channel.connection.transport
+    transport = intake._channel.connection.transport
     write = transport._write  # of the frame writer, which keeps `write` itself
 
     def write_half(data: bytes) -> None:
@@ -177,13 +177,12 @@ def _send_half(original: Callable[..., Any], args: Sequence[Any], end: Callable[
         end()
 
     transport._write = write_half
-    original(*args)
+    call()
 
 
-def _commit_unheard(original: Callable[..., Any], args: Sequence[Any], end: Callable[[], None]) -> None:
+def _commit_unheard(call: Callable[[], Any], log: Any, end: Callable[[], None]) -> None:
     """Have the batch committed, and do not hear the answer."""
-    log = args[0]
-    report = original(*args)
+    report = call()
     assert report.events, "a batch without rows cannot be seen from outside"
     connection = log._connection
     connection.pgconn.send_query(b"COMMIT")
@@ -195,7 +194,7 @@ def _commit_unheard(original: Callable[..., Any], args: Sequence[Any], end: Call
 
 
 #: What can be done by half.
-HALFWAY: Final[Mapping[str, Callable[[Callable[..., Any], Sequence[Any], Callable[[], None]], None]]] = {
+HALFWAY: Final[Mapping[str, Callable[[Callable[[], Any], Any, Callable[[], None]], None]]] = {
     "billing.fulfillment.intake:Intake.ack": _send_half,
     "billing.fulfillment.postgres_log:PostgresUsageLog._write": _commit_unheard,
 }

@@ -63,7 +63,7 @@ def test_refused_corrections_are_one_line_and_change_nothing(shop: Terminal, run
     refused: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
         ((str(run), "--credits", "0", *WHY), ("--credits", "0", "must be from 1")),
         ((str(run), "--credits", f"-{2**53}", *WHY), ("--credits", str(2**53), "must be from 1")),
-        ((str(run), "--credits", "-1.5", *WHY), ("--credits", "'1.5'", "whole number")),
+        ((str(run), "--credits", "-1.5", *WHY), ("--credits", "'-1.5'", "whole number", "or the same below 0")),
         ((str(run), "--credits", "-41", *WHY), ("credits", "-41", "must be at least -40")),
         ((str(run), "--credits", "41", *WHY), ("credits", "41", "must be at most 40")),
         ((f"{run}:1", "--credits", "-1", *WHY), ("line", "1", "has the lines 0 to 0")),

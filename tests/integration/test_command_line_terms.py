@@ -22,7 +22,7 @@ REFUSED = [
     (("void", "99"), ("grant_id", "99", "is not a known grant")),
     (("void", "one"), ("grant_id", "'one'", "whole number")),
     (("adjust", "credits", "acme", "0"), ("amount", "0", "must be from 1")),
-    (("adjust", "credits", "acme", "-1.5"), ("amount", "'1.5'", "whole number")),
+    (("adjust", "credits", "acme", "-1.5"), ("amount", "'-1.5'", "whole number")),
     (("adjust", "credits", "acme", f"-{TOO_MUCH}"), ("amount", TOO_MUCH, "must be from 1")),
     (("adjust", "credits", "nobody", "-5"), ("client_id", "'nobody'", "known client")),
     (("client", "suspend", "nobody"), ("client_id", "'nobody'", "known client")),

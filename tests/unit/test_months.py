@@ -82,7 +82,21 @@ def test_a_month_may_leave_ninety_days_after_its_end() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "2026", "2026-13", "2026-00", "0000-01", "2026-9", "early", "legacy", "2026-09-01"]
+    "text",
+    [
+        "",
+        "2026",
+        "2026-13",
+        "2026-00",
+        "0000-01",
+        "2026-9",
+        "early",
+        "legacy",
+        "2026-09-01",
+        "9999-12",
+        "1999-12",
+        "2\u066026-09",
+    ],
 )
 def test_what_is_no_month_is_refused(text: str) -> None:
     """Given a text that names no month, then field, value and rule are named."""
@@ -93,5 +107,6 @@ def test_what_is_no_month_is_refused(text: str) -> None:
 def test_a_month_is_read_and_followed() -> None:
     """Given a month's text, then it is its first instant; December is followed by January."""
     assert parse_month(" 2026-12 ") == datetime(2026, 12, 1, tzinfo=UTC)
+    assert following(parse_month("2999-12")) == datetime(3000, 1, 1, tzinfo=UTC)
     assert following(parse_month("2026-12")) == datetime(2027, 1, 1, tzinfo=UTC)
     assert name_of(parse_month("2026-03")) == "usage_history_2026_03"

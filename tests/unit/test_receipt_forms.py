@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from billing.admin.receipt_line import ReceiptLine, Reported
+from billing.admin.receipt_line import ReceiptLine
 from billing.receipts import as_html
 from billing.receipts.as_csv import COLUMNS, safe
 from billing.receipts.forms import FORMS
@@ -233,54 +233,6 @@ def test_json_says_of_a_line_what_the_history_does() -> None:
     assert found["increments"] == [{"increment_id": 7, "state": "confirmed", "credits": 40}]
     assert (found["not_reported"], found["late"], found["corrects"]) == (5, True, f"{corrected}/3")
     assert found["occurred_at"] == "2026-11-21T08:00:00.250Z"
-
-
-def test_subtotals_count_each_line_where_it_belongs() -> None:
-    """Given lines of two SKUs, three payers and two increments, then every sum is exact."""
-    second = dataclasses.replace(
-        LINE,
-        sku="kib",
-        unit="KiB",
-        quantity=3,
-        credits=6,
-        grants={12: 6},
-        reported=(
-            Reported(increment_id=7, state="confirmed", credits=4),
-            Reported(increment_id=8, state="pending", credits=2),
-        ),
-    )
-    tally = Tally()
-    for line in (LINE, second, FREE):
-        tally.add(line)
-    found = tally.summary()
-    assert [(s.sku, s.unit, s.rows, s.quantity, s.credits) for s in found.by_sku] == [
-        ("kib", "KiB", 2, 3, 6), ("page-capture", "page", 1, 9, 45)
-    ]  # fmt: skip
-    assert [(s.grant, s.rows, s.credits) for s in found.by_grant] == [(12, 2, 36), (15, 1, 10), (0, 1, 5)]
-    assert [(s.increment_id, s.state, s.rows, s.credits) for s in found.by_increment] == [
-        (7, "confirmed", 2, 44), (8, "pending", 1, 2)
-    ]  # fmt: skip
-    assert (found.unreported.rows, found.unreported.credits) == (1, 5)
-    assert (found.total.rows, found.total.quantity, found.total.credits) == (3, 12, 51)
-
-
-def test_days_corrections_and_dry_runs_have_sums_of_their_own() -> None:
-    """Given lines of two days, one that corrects and one of a dry run, then each is counted, and is in the total."""
-    back = dataclasses.replace(
-        LINE, credits=-5, quantity=0, grants={12: -5}, corrects=LINE.run_id, corrects_line=0,
-        occurred_at=LINE.occurred_at + timedelta(days=1), reported=(),
-    )  # fmt: skip
-    dry = dataclasses.replace(FREE, quantity=4, mode="dry_run")
-    found = json.loads(written("json", [LINE, dry, back]))["subtotals"]
-    assert [(day["day"], day["rows"], day["credits"]) for day in found["by_day"]] == [
-        ("2026-11-21", 2, 45), ("2026-11-22", 1, -5)
-    ]  # fmt: skip
-    assert found["corrections"] == {"rows": 1, "quantity": 0, "credits": -5}
-    assert found["dry_runs"] == {"rows": 1, "quantity": 4, "credits": 0}
-    assert found["total"] == {"rows": 3, "quantity": 13, "credits": 40}
-    text = written("html", [LINE, dry, back])
-    assert "1 correction (-5 credits)" in text
-    assert "1 line of dry runs (not charged)" in text
 
 
 def test_a_midnight_is_a_day_and_another_instant_has_its_time() -> None:

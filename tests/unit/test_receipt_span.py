@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from billing.admin.receipts import DAYS_MAX, LINES_WANTED, days_after
-from billing.admin.spans import span
+from billing.admin.spans import bounded, checked, span
 from billing.core.errors import InvalidValue
+from billing.fulfillment.selection import Selection
 
 NOW = datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC)
 
@@ -64,3 +65,14 @@ def test_a_statement_reads_more_days_while_they_are_few_lines_and_fewer_at_once_
     for lines in (30, 60, 120, 240, LINES_WANTED, LINES_WANTED + 1, LINES_WANTED + 1, 10**6, 10**6, 10):
         days.append(days_after(days[-1], lines))
     assert days == [1, 2, 4, 8, DAYS_MAX, 8, 4, 2, 1, 1, 2]
+
+
+@pytest.mark.parametrize("wrong", ["a\udcff", "a\0", "x" * 1_025])
+def test_an_id_that_the_log_cannot_have_is_refused(wrong: str) -> None:
+    """A byte that is no UTF-8 comes from a terminal as half a surrogate pair, which no database takes."""
+    for name, of in (("correlation_id", Selection(correlation_id=wrong)), ("root_id", Selection(root_id=wrong))):
+        message = rf"^{name}: .*: must be at most 1024 characters of UTF-8 without NUL"
+        with pytest.raises(InvalidValue, match=message):
+            bounded(of, NOW)
+        with pytest.raises(InvalidValue, match=message):
+            checked(of)
