@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import random
 import uuid
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +15,8 @@ import psycopg
 from billing.admin.receipt_line import ReceiptHead, ReceiptLine, Reported
 from billing.core.clock import to_milliseconds
 from billing.events.usage_event import UsageEvent
+from billing.receipts.forms import FORMS
+from billing.receipts.summary import Tally
 from tests.usage_events import paid_line, usage_event
 
 HEAD = ReceiptHead(
@@ -127,3 +131,8 @@ def event(at: datetime, shares: list[tuple[int, int]] | None = None, *, sku: str
     milliseconds = to_milliseconds(at)
     line = paid_line(sku, 1, [(1, 10)] if shares is None else shares)
     return usage_event(lines=[line], occurred_at=milliseconds, at_milliseconds=milliseconds, **given)
+
+
+def written(form: str, lines: Iterable[ReceiptLine], **changes: Any) -> str:
+    """Return a receipt in some form."""
+    return "".join(FORMS[form](dataclasses.replace(HEAD, **changes), lines, Tally(), io.StringIO(newline="")))

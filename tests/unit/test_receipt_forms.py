@@ -10,18 +10,13 @@ import io
 import json
 import shlex
 import uuid
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
 
 import pytest
 
-from billing.admin.receipt_line import ReceiptLine
 from billing.receipts import as_html
 from billing.receipts.as_csv import COLUMNS, safe
-from billing.receipts.forms import FORMS
-from billing.receipts.summary import Tally
-from tests.receipts import FREE, HEAD, LINE
+from tests.receipts import FREE, LINE, written
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -36,11 +31,6 @@ HOSTILE = (
     "\\u0022 \\",
     "é 😀",
 )
-
-
-def written(form: str, lines: Iterable[ReceiptLine], **changes: Any) -> str:
-    """Return a receipt in some form."""
-    return "".join(FORMS[form](dataclasses.replace(HEAD, **changes), lines, Tally(), io.StringIO(newline="")))
 
 
 class Page(html.parser.HTMLParser):
@@ -226,7 +216,7 @@ def test_json_says_of_a_line_what_the_history_does() -> None:
     corrected = uuid.uuid4()
     line = dataclasses.replace(LINE, corrects=corrected, corrects_line=3, reason="=1+1 <b>", late=True)
     assert rows_of(written("csv", [line]))[0]["reason"] == "'=1+1 <b>"
-    assert f"{corrected}/3</a>: =1+1 &lt;b&gt;</small>" in written("html", [line])
+    assert f"{corrected}/3: =1+1 &lt;b&gt;</small>" in written("html", [line])
     (found,) = json.loads(written("json", [line]))["lines"]
     assert found["reason"] == "=1+1 <b>"
     assert found["grants"] == [{"grant": 12, "credits": 30}, {"grant": 15, "credits": 10}, {"grant": 0, "credits": 5}]

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from billing.admin.receipt_line import Reported
 from billing.receipts.summary import Tally
-from tests.receipts import FREE, LINE
+from tests.receipts import FREE, LINE, written
 
 
 def test_subtotals_count_each_line_where_it_belongs() -> None:
