@@ -36,7 +36,8 @@ _UNFINISHED: Final = text("""
  WHERE net > 0 LIMIT 1)
 UNION ALL
 (SELECT 'is carried by increment ' || increment_id || ', which is ' || state || ' (see: billing sync status)'
- FROM stripe_increment WHERE state IN ('pending', 'sending', 'sent', 'ambiguous') AND period_start < :end LIMIT 1)
+ FROM stripe_increment
+ WHERE state IN ('pending', 'sending', 'sent', 'ambiguous') AND coalesce(carries_from, period_start) < :end LIMIT 1)
 UNION ALL
 (SELECT 'has the run of parked task ' || parked_id || ', which waits still (see: billing parked list)'
  FROM parked_task WHERE state = 'waiting' AND run_id >= :first_id AND run_id < :end_id LIMIT 1)
