@@ -41,7 +41,7 @@ def dead_letters() -> None:
 @click.option("--reason", default="", help="Only those with this text in their reason.")
 @click.option("--queue", default="", help="Only those of this usage queue.")
 @click.option("--before", type=CREDITS, default=None, help="Go on before this id: older ones.")
-@click.option("--limit", type=click.IntRange(1, 1_000), default=50, show_default=True, help="Letters to show.")
+@click.option("--limit", type=CREDITS, default=50, show_default=True, help="At most 1,000.")
 @json_option
 def list_(
     state: str,

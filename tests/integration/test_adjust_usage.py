@@ -145,7 +145,7 @@ def test_what_breaks_a_rule_is_refused_with_field_value_and_rule_and_changes_not
     before = query(business.settings, "SELECT * FROM usage_history ORDER BY run_id")
     unknown = uuid.uuid4()
     refused: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
-        ((unknown, -1), {}, rf"^run_id: '{unknown}': is not in the usage history; if it is old, its month may be arch"),
+        ((unknown, -1), {}, rf"^run_id: '{unknown}': is not in the usage history, nor in its archive"),
         (("run", -1), {}, r"^run_id: 'run': must be a run id"),
         ((f"{run}:0", -1), {"line": 0}, r"^run_id: .*: must be a run id"),
         ((f"{run}:3", -1), {}, rf"^line: 3: run {run} has the lines 0 to 0"),
