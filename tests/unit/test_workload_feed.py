@@ -60,7 +60,7 @@ class Fleet:
 
     def __init__(self) -> None:
         self.app = celery.Celery(broker="memory://", backend="cache+memory://", set_as_current=False)
-        self.app.task(name=ROW_TASK)(self._row)
+        self.app.task(name=ROW_TASK, shared=False)(self._row)
         self.identity = Identity(digest=uuid.uuid4().hex, started_at=NOW)
         self.clock = Time()
         self.log = Log(self.clock)
