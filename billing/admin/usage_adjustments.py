@@ -10,7 +10,6 @@ import re
 import uuid
 from typing import Final
 
-import psycopg
 import sqlalchemy
 
 from billing.admin.access import runtime_for
@@ -20,6 +19,7 @@ from billing.core.settings import Settings
 from billing.fulfillment import adjustments
 from billing.fulfillment.adjustments import Adjustment
 from billing.fulfillment.log import LogUnready
+from billing.fulfillment.postgres_log import has_no_month
 from billing.ledger import locks
 from billing.recovery.postings import apply_to
 
@@ -57,7 +57,7 @@ def adjust_usage(
         ):
             found, _ = adjustments.adjust(connection, run_id, number, credits_, reason=reason, key=once, again=again)
     except sqlalchemy.exc.IntegrityError as error:
-        if isinstance(error.orig, psycopg.errors.CheckViolation) and error.orig.diag.constraint_name is None:
+        if has_no_month(error.orig):
             message = "usage_history: has no partition for the present month (see: billing partitions)"
             raise LogUnready(message) from error
         raise

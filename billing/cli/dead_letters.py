@@ -15,6 +15,7 @@ from billing.cli.amount import CREDITS, NEGATIVE_NUMBERS
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option, table
 from billing.core.errors import InvalidValue
+from billing.core.printable import printable
 from billing.fulfillment.letter import DeadLetter, OpenedLetter, Outcome, ReplayedLetter, State
 
 _COLUMNS: Final = ("id", "state", "refused (UTC)", "queue", "reason", "times", "bytes")
@@ -190,10 +191,7 @@ def _print_letter(found: OpenedLetter) -> None:
 
 def harmless(text: str) -> str:
     """Return a text that no terminal takes for a command: what cannot be printed is escaped as in Python."""
-    return "".join(
-        character if character.isprintable() or character == "\n" else character.encode("unicode_escape").decode()
-        for character in text
-    )
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def _when(instant: datetime) -> str:

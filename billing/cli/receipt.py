@@ -20,6 +20,7 @@ from billing.cli.output import json_option, table
 from billing.cli.progress import Tell, into_a_file, progress
 from billing.cli.selecting import selecting
 from billing.core.errors import InvalidValue
+from billing.core.printable import printable
 from billing.fulfillment.selection import Selection
 
 #: L9: lines that a table shows. It is for eyes, and is laid out in memory.
@@ -133,10 +134,10 @@ def _print(opened: OpenReceipt, *, wanted: bool) -> None:
 def _row(line: ReceiptLine) -> tuple[object, ...]:
     from billing.receipts import wording  # noqa: PLC0415 - see above
 
-    task = wording.printable(line.task) + line.marks
+    task = printable(line.task) + line.marks
     if line.corrected:
-        task += f" corrects {line.corrected}" + (f": {wording.printable(line.reason)}" if line.reason else "")
-    quantity = f"{line.quantity:,} {wording.printable(line.unit)}".rstrip()
+        task += f" corrects {line.corrected}" + (f": {printable(line.reason)}" if line.reason else "")
+    quantity = f"{line.quantity:,} {printable(line.unit)}".rstrip()
     price = (
         f"v{line.price_version}"
         if line.credits_per_unit is None
@@ -144,6 +145,6 @@ def _row(line: ReceiptLine) -> tuple[object, ...]:
     )
     who = wording.payers(line.grants)
     return (
-        line.occurred_at, wording.printable(line.correlation_id), task, line.sku, who, line.reporting, quantity, price,
+        line.occurred_at, printable(line.correlation_id), task, line.sku, who, line.reporting, quantity, price,
         line.credits,
     )  # fmt: skip

@@ -13,6 +13,7 @@ from billing.admin.usage_sums import GROUPS_MAX, UsageSums
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option, table
 from billing.cli.selecting import selecting
+from billing.core.printable import printable
 from billing.fulfillment.groups import KEYS, Group
 from billing.fulfillment.reading import UsageRow
 from billing.fulfillment.selection import Selection
@@ -61,8 +62,6 @@ def _list(client_id: str, of: Selection, limit: int, *, as_json: bool) -> None:
     if as_json:
         emit_json({"rows": rows, "total": {"rows": total.rows, "credits": total.credits}})
         return
-    from billing.receipts.wording import printable  # noqa: PLC0415 - brings what only people need
-
     columns = ("occurred at (UTC)", "correlation id", "SKU", "quantity", "credits")
     lines = [(row.occurred_at, printable(row.correlation_id), _sold(row), row.quantity, row.credits) for row in rows]
     table(None, columns, lines, numbers=2)
@@ -115,14 +114,12 @@ def _numbers(group: Group, *, dry: bool) -> tuple[int, ...]:
 def _called(found: UsageSums, group: Group) -> str:
     if isinstance(group.name, datetime):
         return f"{group.name.astimezone(UTC):{'%Y-%m-%d' if found.by == 'day' else '%Y-%m-%d %H:%M'}}"
-    from billing.receipts.wording import printable  # noqa: PLC0415 - brings what only people need
-
     unit = found.units.get(group.name, "") if found.by == "sku" else ""
     return printable(f"{group.name} ({unit})" if unit else group.name)
 
 
 def _title(found: UsageSums) -> str:
-    from billing.receipts.wording import title  # noqa: PLC0415 - see above
+    from billing.receipts.wording import title  # noqa: PLC0415 - brings what only people need
 
     of = found.of
     return title(found.client_id, of.start, of.end, of.correlation_id, of.root_id)

@@ -13,7 +13,7 @@ from billing.connections import libpq
 from billing.connections.libpq import connect
 from billing.core.settings import Settings
 
-__all__ = ["STATEMENT_SECONDS_MAX", "connect", "engine", "reaching"]
+__all__ = ["STATEMENT_SECONDS_MAX", "connect", "engine", "is_locked", "reaching"]
 
 #: How long the server works on one statement of the engine, waiting for locks included (L9). The log's writer has no
 #: such bound: a batch that was given up half way would only be written again.
@@ -35,6 +35,11 @@ def engine(settings: Settings, *, pool_size: int = 2) -> sqlalchemy.Engine:
             "options": f"-c timezone=UTC -c statement_timeout={STATEMENT_SECONDS_MAX * 1_000}",
         },
     )
+
+
+def is_locked(error: sqlalchemy.exc.DBAPIError) -> bool:
+    """Whether a statement was given up because somebody else has a lock, and not for what it says."""
+    return isinstance(error.orig, psycopg.errors.LockNotAvailable | psycopg.errors.DeadlockDetected)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import ARRAY, BigInteger, bindparam, text
+from sqlalchemy import BigInteger, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from billing.schema.advisory import Guard
@@ -58,14 +58,6 @@ VALUES (:client_id, :sku, timestamptz 'epoch' + :hour_ms * interval '1 milliseco
 ON CONFLICT (client_id, sku, hour) DO UPDATE
 SET credits = rollup.credits + excluded.credits, returned = rollup.returned + excluded.returned
 """).bindparams(bindparam("hour_ms", type_=BigInteger))
-
-#: In key order.
-ADD_SPENT: Final = text("""
-INSERT INTO grant_spent AS spent (client_id, grant_id, credits)
-SELECT CAST(:client_id AS text), grant_id, credits FROM unnest(:grants, :credits) AS share (grant_id, credits)
-ORDER BY grant_id
-ON CONFLICT (client_id, grant_id) DO UPDATE SET credits = spent.credits + excluded.credits
-""").bindparams(bindparam("grants", type_=ARRAY(BigInteger)), bindparam("credits", type_=ARRAY(BigInteger)))
 
 ADD_CORRECTION: Final = text("""
 INSERT INTO usage_correction (run_id, client_id, key, corrects, corrects_line, credits, grants, reason, created_at)

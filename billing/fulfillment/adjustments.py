@@ -23,11 +23,11 @@ from billing.core.ids import run_id as make_run_id
 from billing.events.usage_event import DRY_RUN, PaidLine
 from billing.fulfillment import adjustment_statements as sql
 from billing.fulfillment import log_statements
-from billing.fulfillment.allotment import GrantLeft, pay
+from billing.fulfillment.allotment import pay
 from billing.fulfillment.compensation import Correction, check_bound, check_credits, returned, shares_of
+from billing.fulfillment.doubts import grants_left
 from billing.ledger import locks, postings
 from billing.ledger.bounds import check_charge
-from billing.ledger.grant_terms import bucket_terms
 from billing.ledger.keys import check_key
 
 REASON_LENGTH_MAX: Final = 500
@@ -138,16 +138,7 @@ def _of_key(connection: Connection, original: Row[*tuple[Any, ...]], key: str, a
 def _charged(connection: Connection, original: Row[*tuple[Any, ...]], amount: int, now_ms: int) -> dict[int, int]:
     """Return who pays what a line is charged more: the client's grants in burn order as of now, then debt."""
     rows = connection.exec_driver_sql(log_statements.READ_GRANTS_LEFT, ([original.client_id],))
-    books = [
-        GrantLeft(
-            grant_id=row.grant_id,
-            credits=row.credits_left,
-            terms=bucket_terms(
-                priority=row.priority, expires_at=row.expires_at, skus=row.skus, voided_at=row.voided_at
-            ),
-        )
-        for row in rows
-    ]
+    books = grants_left(rows)[original.client_id]
     line = PaidLine(sku=original.sku, quantity=0, credits=amount, grants=())
     return {share.grant: share.credits for share in pay(line, books, now_ms).grants}
 
@@ -180,8 +171,9 @@ def _write(
     }
     connection.execute(sql.ADD_ROW, values)
     connection.execute(sql.ADD_ROLLUP, values)
-    sums: dict[str, object] = {"grants": list(shares), "credits": list(shares.values())}
-    connection.execute(sql.ADD_SPENT, {"client_id": original.client_id, **sums})
+    grants = sorted(shares)
+    sums = ([original.client_id] * len(grants), grants, [shares[grant] for grant in grants])
+    connection.exec_driver_sql(log_statements.ADD_SPENT, sums)
     postings.add(connection, original.client_id, now.epoch, shares)
     return _adjustment(connection.execute(sql.ADD_CORRECTION, values).one())
 

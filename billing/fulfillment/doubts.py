@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -34,14 +34,20 @@ def allot_direct(cursor: Cursor, sorting: Sorting, archived: Collection[uuid.UUI
     cursor.execute(log_statements.READ_SETTLEMENTS, [list(first)], prepare=True)
     there = {run_id for run_id, _, _ in cursor.fetchall()}.union(archived)
     cursor.execute(log_statements.READ_GRANTS_LEFT, [sorted({event.client_id for event in direct})])
-    books: dict[str, list[GrantLeft]] = collections.defaultdict(list)
-    for client_id, grant_id, priority, expires_at, skus, voided_at, left in cursor.fetchall():
-        terms = bucket_terms(priority=priority, expires_at=expires_at, skus=skus, voided_at=voided_at)
-        books[client_id].append(GrantLeft(grant_id=grant_id, credits=left, terms=terms))
+    books = grants_left(cursor.fetchall())
     new = [event for event in first.values() if event.run_id not in there]
     allotment.use(books, (event for event in new if event.epoch != DIRECT_EPOCH))
     paid = {id(event): allotment.allot(event, books[event.client_id]) for event in new if event.epoch == DIRECT_EPOCH}
     sorting.events = [(message, paid.get(id(event), event)) for message, event in sorting.events]
+
+
+def grants_left(rows: Iterable[Sequence[Any]]) -> dict[str, list[GrantLeft]]:
+    """Return what `READ_GRANTS_LEFT` answered, by client, in burn order; a client without any has an empty list."""
+    books: dict[str, list[GrantLeft]] = collections.defaultdict(list)
+    for client_id, grant_id, priority, expires_at, skus, voided_at, left in rows:
+        terms = bucket_terms(priority=priority, expires_at=expires_at, skus=skus, voided_at=voided_at)
+        books[client_id].append(GrantLeft(grant_id=grant_id, credits=left, terms=terms))
+    return books
 
 
 def post(cursor: Cursor, found: Consequences, epochs: Mapping[str, int]) -> tuple[str, ...]:

@@ -26,11 +26,11 @@ _NEWEST: Final = 2**63 - 1
 def page(
     connection: Connection,
     *,
-    state: State | None = "open",
-    reason: str = "",
-    queue: str = "",
-    before: int | None = None,
-    limit: int = 50,
+    state: State | None,
+    reason: str,
+    queue: str,
+    before: int | None,
+    limit: int,
 ) -> LetterPage:
     """Return the newest letters in a state (None: in any) whose reason has a text in it, older than a letter."""
     if state is not None and state not in STATES:

@@ -47,7 +47,7 @@ class PostgresUsageLog:
             report = self._transact(connection, batch)
         except (psycopg.DataError, psycopg.IntegrityError, UnicodeEncodeError) as error:
             self._roll_back(connection)
-            if _has_no_month(error):
+            if has_no_month(error):
                 message = f"usage_history: {_line(error)} (see: billing partitions)"
                 raise LogUnready(message) from error
             message = f"usage_history: {_line(error)}"
@@ -71,7 +71,7 @@ class PostgresUsageLog:
             with connection.cursor() as cursor:
                 report = self._write(cursor, batch, look=False)
         except psycopg.errors.CheckViolation as error:
-            if not _has_no_month(error):
+            if not has_no_month(error):
                 raise
             connection.rollback()
             with connection.cursor() as cursor:
@@ -188,7 +188,7 @@ def _insert(cursor: Cursor, first: dict[uuid.UUID, UsageEvent]) -> list[UsageEve
     return [first[row[0]] for row in cursor.fetchall()]
 
 
-def _has_no_month(error: psycopg.Error | UnicodeEncodeError) -> bool:
+def has_no_month(error: BaseException | None) -> bool:
     """Whether a row found no partition: of PostgreSQL's violations it is the one that names no constraint."""
     return isinstance(error, psycopg.errors.CheckViolation) and error.diag.constraint_name is None
 

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-import psycopg
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.exc import OperationalError
 
+from billing.connections import postgres
 from billing.core.errors import Retryable
 from billing.schema.advisory import Guard
 
@@ -31,7 +31,7 @@ def waiting_briefly(connection: Connection, seconds: int = 2) -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
-        if isinstance(error.orig, psycopg.errors.LockNotAvailable | psycopg.errors.DeadlockDetected):
+        if postgres.is_locked(error):
             raise Locked("somebody else has locked it") from error
         raise
 

@@ -14,6 +14,7 @@ from typing import IO, Final
 import jinja2
 
 from billing.admin.receipt_line import ReceiptHead, ReceiptLine
+from billing.core.printable import printable
 from billing.receipts import charts, wording
 from billing.receipts.summary import Sum, Tally
 
@@ -68,7 +69,7 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     made.filters.update(
-        printable=wording.printable,
+        printable=printable,
         iso=wording.iso,
         clock=wording.clock,
         day=wording.day,

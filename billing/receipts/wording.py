@@ -7,14 +7,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from billing.admin.receipt_line import ReceiptHead
+from billing.core.printable import printable
 from billing.receipts.summary import DaySum, GrantSum, IncrementSum, SkuSum, Sum
-
-
-def printable(text: str) -> str:
-    """Return text from outside with what does not print, or prints backwards, written as an escape."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def iso(instant: datetime) -> str:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
-import psycopg
 from sqlalchemy import Connection, Engine, TextClause, text
 from sqlalchemy.exc import OperationalError
 
+from billing.connections import postgres
 from billing.core.errors import Retryable
 from billing.schema.months import Partition
 
@@ -105,7 +105,7 @@ def _step(engine: Engine, month: Partition, statement: TextClause) -> None:
             connection.execute(_SETTINGS, limits)
             connection.execute(statement, {"name": month.name})
     except OperationalError as error:
-        if isinstance(error.orig, psycopg.errors.LockNotAvailable | psycopg.errors.DeadlockDetected):
+        if postgres.is_locked(error):
             message = f"month: '{month.month}': usage_history is in use: nothing was moved, run it again"
             raise InUse(message) from error
         raise
