@@ -34,7 +34,7 @@ from billing.fulfillment.delivery import Delivered
 from billing.fulfillment.postgres_log import PostgresUsageLog
 from billing.receipts.writing import write_html
 from billing.schema.migrate import migrate
-from billing.sinks.stripe.planner import Planner
+from billing.sinks.sync.planner import Planner
 
 ROWS: Final = 10_000_000
 ROWS_QUICK: Final = 1_000_000

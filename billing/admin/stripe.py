@@ -11,13 +11,13 @@ from billing.connections import postgres
 from billing.core.identifiers import check_client_id
 from billing.core.settings import Settings
 from billing.sinks.stripe import links
-from billing.sinks.stripe.status import SyncStatus, read_status
+from billing.sinks.sync.status import SyncStatus, read_status
 
 if TYPE_CHECKING:  # the SDK takes a quarter of a second to import: only what calls Stripe does so
-    from billing.sinks.stripe.confirmer import ConfirmReport
     from billing.sinks.stripe.gateway import Meter
-    from billing.sinks.stripe.planner import PlanReport
-    from billing.sinks.stripe.pusher import PushReport
+    from billing.sinks.sync.confirmer import ConfirmReport
+    from billing.sinks.sync.planner import PlanReport
+    from billing.sinks.sync.pusher import PushReport
 
 
 def link_client(settings: Settings, client_id: str, customer_id: str) -> bool:

@@ -7,7 +7,7 @@ import click
 from billing import admin
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option, table
-from billing.sinks.stripe.status import SyncStatus, Waiting
+from billing.sinks.sync.status import SyncStatus, Waiting
 
 
 @click.group(epilog="Example: billing sync plan && billing sync push && billing sync status")

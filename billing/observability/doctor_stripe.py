@@ -10,7 +10,7 @@ from billing.core.errors import BillingError, Unreachable
 from billing.core.settings import without_password
 from billing.observability.finding import Finding, fail, ok, warn
 from billing.sinks.stripe.keys import KeyKind, key_kind
-from billing.sinks.stripe.status import SyncStatus, Waiting, read_status
+from billing.sinks.sync.status import SyncStatus, Waiting, read_status
 from billing.task.runtime import Runtime
 
 _PART: Final = "Stripe"
@@ -38,7 +38,7 @@ def _meter(runtime: Runtime) -> Iterator[Finding]:
         yield ok(_PART, f"no key: reports go to the stand-in at {without_password(settings.stripe_sandbox_url)}")
     try:
         with Gateway(settings) as gateway:
-            found = gateway.meter()
+            found = gateway.meter(settings.stripe_meter)
     except Unreachable as error:
         # Who has no key may not want Stripe at all.
         verdict = warn if kind is KeyKind.STAND_IN else fail

@@ -22,7 +22,7 @@ from billing.reconciliation.reading import snapshot
 from billing.reconciliation.report import Law
 from billing.reconciliation.tally import Tally
 from billing.sinks.stripe.keys import key_kind
-from billing.sinks.stripe.periods import period_of
+from billing.sinks.sync.periods import period_of
 from billing.task.runtime import Runtime
 
 #: How long Stripe's summaries may lag behind its events. Stripe names no number; meters are documented as processed
@@ -37,7 +37,7 @@ UNANSWERED_MAX: Final = 3
 class Totals(Protocol):
     """Where a customer's total comes from: Stripe's gateway."""
 
-    def total(self, customer_id: str, start: datetime, end: datetime) -> int:
+    def total(self, customer_id: str, event_name: str, start: datetime, end: datetime) -> int:
         """Return the units that Stripe shows for a customer from one minute up to another."""
         ...
 
@@ -73,7 +73,9 @@ class Periods:
     def _compare(self, period: PeriodFacts) -> None:
         if self._silent is None:
             try:
-                total = self._gateway().total(period.customer_id, period.period_start, period.period_end)
+                total = self._gateway().total(
+                    period.customer_id, period.event_name, period.period_start, period.period_end
+                )
             except Rejected as error:
                 # One customer that Stripe does not know leaves the others to be asked for (L10).
                 self._tally.found([stripe.refused(period, str(error))])

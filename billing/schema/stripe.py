@@ -10,6 +10,7 @@ from typing import Final
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -22,28 +23,36 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 from billing.schema.columns import METADATA, NOW, amount, instant, words
 
 #: The states of an increment. Their order of life: `billing.sinks.stripe`.
-STATES: Final = ("pending", "sending", "sent", "confirmed", "ambiguous", "rejected", "quarantined")
+STATES: Final = ("pending", "sending", "sent", "confirmed", "ambiguous", "rejected", "quarantined", "written_off")
 
 #: Whole numbers of more than 15 digits are refused by Stripe (meter_event_value_too_many_digits).
 UNITS_MAX: Final = 10**15 - 1
 
-#: The columns that an increment's identifier covers.
-WRITE_ONCE: Final = (
-    "increment_id",
-    "client_id",
-    "customer_id",
-    "event_name",
-    "period_start",
-    "period_end",
-    "units",
-    "generation",
-    "event_at",
-    "identifier",
-    "planned_at",
+#: What no generation of an increment changes, and what only another generation does, under another identifier.
+WRITE_ONCE: Final = ("increment_id", "client_id", "event_name", "units", "credits_per_unit", "planned_at")
+OF_GENERATION: Final = ("generation", "kind", "customer_id", "period_start", "period_end", "event_at", "identifier")
+
+#: Meters whose unit is not one credit, or that do not count every SKU. Written once: another unit is another meter.
+meter: Final = Table(
+    "meter",
+    METADATA,
+    Column("event_name", Text, primary_key=True),
+    words("unit", server_default=""),
+    Column("credits_per_unit", BigInteger, nullable=False, server_default=text("1")),
+    instant("created_at", default=NOW),
+    CheckConstraint("credits_per_unit > 0", name="credits_per_unit"),
+)
+sku_meter: Final = Table(
+    "sku_meter",
+    METADATA,
+    Column("sku", Text, primary_key=True),
+    Column("event_name", Text, ForeignKey("meter.event_name"), nullable=False),
+    instant("created_at", default=NOW),
 )
 
 stripe_customer: Final = Table(
@@ -77,12 +86,19 @@ stripe_increment: Final = Table(
     instant("lease_until", nullable=True, comment="until when the pusher that is sending it is taken to live"),
     instant("checked_at", nullable=True, comment="when its minute was last read from Stripe's summaries"),
     instant("confirmed_at", nullable=True, comment="when Stripe's own summary showed it"),
+    instant("carries_from", nullable=True, comment="the first hour before its period of which it carries anything"),
+    words("kind", server_default="meter_event"),
+    Column("credits_per_unit", BigInteger, nullable=False, server_default=text("1")),
     instant(
-        "carries_from", nullable=True, comment="the first hour before its period of which it carries what returned"
+        "closes_at", nullable=True, comment="no attempt begins from then on: the invoice of its period may be final"
     ),
+    instant("absent_since", nullable=True, comment="since when every look at its minute has found nothing"),
+    Column("absence_checks", Integer, nullable=False, server_default=text("0")),
     UniqueConstraint("customer_id", "event_name", "event_at"),
     CheckConstraint(f"units > 0 AND units <= {UNITS_MAX}", name="units"),
     CheckConstraint("period_start < period_end", name="period"),
+    CheckConstraint("kind IN ('meter_event', 'invoice_item')", name="kind"),
+    CheckConstraint("credits_per_unit > 0", name="credits_per_unit"),
     CheckConstraint(f"state IN ({', '.join(repr(state) for state in STATES)})", name="state"),
     CheckConstraint("length(identifier) <= 100", name="identifier"),
     Index(
@@ -98,8 +114,13 @@ stripe_increment: Final = Table(
         "increment_id",
         postgresql_where=text("state IN ('sent', 'ambiguous', 'quarantined')"),
     ),
-    Index("stripe_increment_open_idx", "increment_id", postgresql_where=text("state NOT IN ('sent', 'confirmed')")),
+    Index(
+        "stripe_increment_open_idx",
+        "increment_id",
+        postgresql_where=text("state NOT IN ('sent', 'confirmed', 'written_off')"),
+    ),
     Index(None, "client_id", "period_start"),
+    Index("stripe_increment_place_idx", "customer_id", "event_name", "period_start"),
     Index(
         "stripe_increment_carries_idx", "client_id", "carries_from", postgresql_where=text("carries_from IS NOT NULL")
     ),
@@ -132,4 +153,81 @@ stripe_attempt: Final = Table(
     Column("http_status", Integer),
     Column("request_id", Text),
     words("reason", server_default=""),
+)
+stripe_generation: Final = Table(
+    "stripe_generation",
+    METADATA,
+    Column("increment_id", BigInteger, ForeignKey("stripe_increment.increment_id"), primary_key=True),
+    Column("generation", Integer, primary_key=True),
+    words("identifier", unique=True),
+    words("kind"),
+    words("customer_id"),
+    instant("period_start"),
+    instant("period_end"),
+    instant("event_at"),
+    Column("reason", Text, nullable=False, comment="why the one before was given up; empty for the first"),
+    instant("made_at", default=NOW),
+)
+
+#: Billing periods as Stripe has them, and when each customer's were read.
+stripe_period: Final = Table(
+    "stripe_period",
+    METADATA,
+    Column("customer_id", Text, primary_key=True),
+    Column("event_name", Text, primary_key=True),
+    Column("period_start", DateTime(timezone=True), primary_key=True),
+    instant("period_end"),
+    instant("closes_at", nullable=True, comment="from when on its invoice may be final; null: not known to close"),
+    words("subscription_id", server_default=""),
+    Column(
+        "ended",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="the subscription ends with this period: there is no next invoice",
+    ),
+    instant("read_at"),
+    CheckConstraint("period_start < period_end", name="period"),
+)
+stripe_period_read: Final = Table(
+    "stripe_period_read",
+    METADATA,
+    Column("customer_id", Text, primary_key=True),
+    instant("read_at"),
+    Column("reason", Text, nullable=False, server_default="", comment="why no period is known, if none is"),
+)
+
+#: What Stripe reported of calls that it had answered with 200, and what a person said of an increment.
+stripe_error_report: Final = Table(
+    "stripe_error_report",
+    METADATA,
+    Column("event_id", Text, primary_key=True),
+    words("event_name"),
+    words("code"),
+    Column("count", Integer, nullable=False),
+    instant("window_start"),
+    instant("window_end"),
+    Column("samples", JSONB, nullable=False, comment="idempotency keys of some of the calls that it is about"),
+    Column("increments", JSONB, nullable=False, comment="the increments whose attempts these keys are"),
+    instant("noted_at", default=NOW),
+    Index("stripe_error_report_window_idx", "event_name", "window_end"),
+)
+stripe_resolution: Final = Table(
+    "stripe_resolution",
+    METADATA,
+    Column("increment_id", BigInteger, ForeignKey("stripe_increment.increment_id"), primary_key=True),
+    Column("generation", Integer, primary_key=True),
+    Column("resolved_as", Text, primary_key=True),
+    Column("was", Text, nullable=False, comment="the state in which the person found it"),
+    words("reason"),
+    instant("resolved_at", default=NOW),
+    CheckConstraint("resolved_as IN ('confirmed', 'resend', 'write-off')", name="resolved_as"),
+)
+
+#: The rate that all pushers of a fleet share.
+stripe_budget: Final = Table(
+    "stripe_budget",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    instant("free_at", comment="when the next call may begin: every call that is taken moves it on"),
 )

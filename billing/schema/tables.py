@@ -33,7 +33,17 @@ from sqlalchemy.dialects.postgresql import JSONB
 from billing.schema.columns import METADATA, NOW, amount, instant, words
 
 #: Tables that nobody may change, only add to (L7).
-APPEND_ONLY: Final = ("price", "ledger_entry", "usage_history", "usage_correction")
+APPEND_ONLY: Final = (
+    "price",
+    "ledger_entry",
+    "usage_history",
+    "usage_correction",
+    "meter",
+    "sku_meter",
+    "stripe_generation",
+    "stripe_error_report",
+    "stripe_resolution",
+)
 
 client: Final = Table(
     "client",

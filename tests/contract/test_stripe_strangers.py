@@ -52,10 +52,10 @@ def stranger(body: str) -> Iterator[Gateway]:
 
 
 CALLS: list[Callable[[Gateway], object]] = [
-    lambda gateway: gateway.check(),
+    lambda gateway: gateway.check("billing_credits"),
     lambda gateway: gateway.setup(),
     lambda gateway: gateway.create_customer("acme"),
-    lambda gateway: gateway.total("cus_1", NOON, NOON.replace(hour=13)),
+    lambda gateway: gateway.total("cus_1", "billing_credits", NOON, NOON.replace(hour=13)),
 ]
 
 

@@ -16,7 +16,7 @@ from billing.core.settings import Settings
 from billing.sinks.sink import Payload, Reply
 from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.keys import KeyKind
-from billing.sinks.stripe.pusher import Pusher
+from billing.sinks.sync.pusher import Pusher
 from tests.integration.syncing import TestClock
 
 

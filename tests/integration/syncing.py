@@ -12,13 +12,13 @@ import sqlalchemy
 
 from billing.catalog.clients import add_client
 from billing.core.settings import Settings
-from billing.sinks.stripe.confirmer import Confirmer
 from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.keys import KeyKind
 from billing.sinks.stripe.links import link
-from billing.sinks.stripe.planner import ROWS, Planner
-from billing.sinks.stripe.pusher import Pusher
 from billing.sinks.stripe.sandbox.control import SandboxControl
+from billing.sinks.sync.confirmer import Confirmer
+from billing.sinks.sync.planner import ROWS, Planner
+from billing.sinks.sync.pusher import Pusher
 
 METER = "billing_credits"
 NOON = datetime(2026, 3, 20, 12, 0, tzinfo=UTC)

@@ -27,7 +27,7 @@ from billing.fulfillment.postgres_log import PostgresUsageLog
 from billing.fulfillment.reading import usage_sums
 from billing.reconciliation.reading import invoice_facts, log_facts
 from billing.recovery.facts import logged_runs
-from billing.sinks.stripe.planner import Planner
+from billing.sinks.sync.planner import Planner
 from billing.task.charged import is_charged, told_charges
 from tests.usage_events import delivered, usage_event
 from tests.waiting import wait_until

@@ -159,11 +159,11 @@ def test_given_an_increment_that_is_sent_meanwhile_when_reconciled_then_it_is_no
     class Meanwhile:
         """Has the increment sent while Stripe is asked."""
 
-        def total(self, customer_id: str, start: datetime, end: datetime) -> int:
+        def total(self, customer_id: str, event_name: str, start: datetime, end: datetime) -> int:
             """Return the total after the increment has gone."""
             _send(books, gateway, 42)
             books.sql("UPDATE stripe_increment SET state = 'sent', last_attempt_at = now()")
-            return gateway.total(customer_id, start, end)
+            return gateway.total(customer_id, event_name, start, end)
 
     report = books.reconcile(stripe=True, totals=Meanwhile())
 

@@ -8,8 +8,8 @@ import pytest
 import sqlalchemy
 
 from billing.core.settings import Settings
-from billing.sinks.stripe.pusher import LEASE
 from billing.sinks.stripe.sandbox.control import SandboxControl
+from billing.sinks.sync.protocol import LEASE
 from tests.integration.syncing import METER, NOON, Syncing, at_noon
 
 pytestmark = pytest.mark.integration

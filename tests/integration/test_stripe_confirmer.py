@@ -10,10 +10,10 @@ import stripe
 
 from billing.core.errors import Unreachable
 from billing.core.settings import Settings
-from billing.sinks.stripe.planner import Planner
-from billing.sinks.stripe.push_statements import FIND_UNCONFIRMED
 from billing.sinks.stripe.sandbox.control import SandboxControl
-from billing.sinks.stripe.status import read_status
+from billing.sinks.sync.planner import Planner
+from billing.sinks.sync.push_statements import FIND_UNCONFIRMED
+from billing.sinks.sync.status import read_status
 from tests.integration.syncing import METER, NOON, Syncing, at_noon, open_session
 
 pytestmark = pytest.mark.integration
@@ -44,7 +44,7 @@ def test_given_what_was_sent_when_its_own_minute_shows_its_units_then_it_is_conf
     assert syncing.confirmer().confirm().checked == 0
     with syncing.gateway() as gateway:
         start = NOON.replace(day=1, hour=0)
-        assert gateway.total(made, start, start + timedelta(days=31)) == 7
+        assert gateway.total(made, METER, start, start + timedelta(days=31)) == 7
 
 
 def test_given_a_quarantined_increment_when_the_summary_shows_it_then_the_doubt_is_over(

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.schema.stripe import UNITS_MAX, WRITE_ONCE
-from billing.sinks.stripe.increments import Unplanned, Written, drafts, identifier
-from billing.sinks.stripe.periods import AGE_MAX, Period, free_minutes, is_too_old, latest_minute, period_of
+from billing.schema.stripe import OF_GENERATION, UNITS_MAX, WRITE_ONCE
+from billing.sinks.sync.drafts import Unplanned, Written, drafts, identifier
+from billing.sinks.sync.periods import AGE_MAX, Period, free_minutes, is_too_old, latest_minute, period_of
 
 HOUR = timedelta(hours=1)
 START = datetime(2026, 2, 27, tzinfo=UTC)
@@ -140,7 +140,7 @@ def test_the_identifier_covers_every_column_that_is_written_once() -> None:
     """Given the columns that the database protects, then each is covered, or is a name of the increment itself."""
     covered = {field.name for field in dataclasses.fields(Written)} - {"period"} | {"period_start", "period_end"}
 
-    assert covered == set(WRITE_ONCE) - {"increment_id", "identifier"}
+    assert covered | {"credits_per_unit", "kind"} == {*WRITE_ONCE, *OF_GENERATION} - {"increment_id", "identifier"}
 
 
 @pytest.mark.parametrize(

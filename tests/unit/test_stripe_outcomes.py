@@ -11,7 +11,8 @@ from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError
 
 from billing.sinks.sink import Answer
 from billing.sinks.stripe.answers import of_error
-from billing.sinks.stripe.outcomes import State, state_after
+from billing.sinks.sync.increment import State
+from billing.sinks.sync.protocol import state_after
 
 IDENTIFIER = "b1-abc"
 SAYS_DUPLICATE = f"An event already exists with identifier {IDENTIFIER}."

@@ -9,8 +9,8 @@ import pytest
 
 from billing.core.errors import Unreachable
 from billing.sinks.stripe import scheduled, sync
-from billing.sinks.stripe.confirmer import ConfirmReport
-from billing.sinks.stripe.pusher import PushReport
+from billing.sinks.sync.confirmer import ConfirmReport
+from billing.sinks.sync.pusher import PushReport
 
 RUNTIME: Any = None
 

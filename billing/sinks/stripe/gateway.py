@@ -11,7 +11,7 @@ import itertools
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Self
 
 import requests
@@ -19,7 +19,7 @@ import stripe
 
 from billing.core.errors import BillingError, Fatal, InvalidValue, Rejected, Unreachable
 from billing.core.settings import Settings, without_password
-from billing.sinks.sink import Answer, Payload, Reply
+from billing.sinks.sink import Answer, ErrorReport, Payload, Reply
 from billing.sinks.stripe import answers
 from billing.sinks.stripe.keys import KeyKind, key_kind
 
@@ -70,7 +70,7 @@ class Gateway:
             max_network_retries=0,
             http_client=self._http,
         )
-        self._meter: Meter | None = None
+        self._meters: dict[str, Meter] = {}
         if _LOGGER.level == logging.NOTSET:
             # Three lines for each call are not what a worker's log is for.
             _LOGGER.setLevel(logging.WARNING)
@@ -98,24 +98,24 @@ class Gateway:
             return Reply(answer=Answer.UNKNOWN, http_status=200, request_id=request_id, reason=reason)
         return Reply(answer=Answer.TAKEN, http_status=200, request_id=request_id)
 
-    def meter(self) -> Meter | None:
-        """Return the active meter of `billing_stripe_meter`, or None. Raises `Fatal` if it would count wrongly."""
+    def meter(self, event_name: str) -> Meter | None:
+        """Return the active meter of an event name, or None. Raises `Fatal` if it would count wrongly."""
         with self._reaching():
             options: stripe.RequestOptions = {"max_network_retries": RETRIES}
             page = self._client.v1.billing.meters.list({"status": "active", "limit": _PAGE}, options)
             for found in itertools.islice(page.auto_paging_iter(), METERS_MAX):
-                if found.event_name == self.event_name:
+                if found.event_name == event_name:
                     _check(found)
                     return Meter(meter_id=found.id, event_name=found.event_name)
         return None
 
-    def check(self) -> None:
+    def check(self, event_name: str) -> None:
         """Raise `Fatal` unless the meter is there and counts as increments need it: active, raw, sum, our keys."""
-        self._known_meter()
+        self._known_meter(event_name)
 
     def setup(self) -> Meter:
         """Return the meter, made if there was none."""
-        found = self.meter()
+        found = self.meter(self.event_name)
         if found is not None:
             return found
         with self._reaching():
@@ -129,8 +129,8 @@ class Gateway:
                 },
                 {"max_network_retries": RETRIES},
             )
-            self._meter = Meter(meter_id=made.id, event_name=made.event_name, created=True)
-        return self._meter
+            self._meters[made.event_name] = Meter(meter_id=made.id, event_name=made.event_name, created=True)
+        return self._meters[self.event_name]
 
     def create_customer(self, client_id: str) -> str:
         """Make a customer for a client, for demos and tests; return its id. Refuses a live key."""
@@ -142,7 +142,20 @@ class Gateway:
             )
             return made.id
 
-    def total(self, customer_id: str, start: datetime, end: datetime) -> int:
+    def shown(self, payload: Payload) -> int:
+        """Return the units that the summary of an event's own minute shows."""
+        minute = payload.event_at.replace(second=0, microsecond=0)
+        return self.total(payload.customer_id, payload.event_name, minute, minute + timedelta(minutes=1))
+
+    def withdraw(self, payload: Payload, *, idempotency_key: str) -> Reply:
+        """Not here yet."""
+        raise NotImplementedError(payload.identifier + idempotency_key)
+
+    def error_reports(self, since: datetime) -> Iterator[ErrorReport]:
+        """Not here yet."""
+        raise NotImplementedError(since)
+
+    def total(self, customer_id: str, event_name: str, start: datetime, end: datetime) -> int:
         """Return the units that Stripe's summaries show for a customer in [start, end), whole minutes in UTC.
 
         Summaries are eventually consistent, with no bound that Stripe promises. Raises `Unreachable`, `Fatal`, and
@@ -153,7 +166,7 @@ class Gateway:
             raise InvalidValue("start, end", (start.isoformat(), end.isoformat()), "must be whole minutes, in order")
         with self._reaching():
             page = self._client.v1.billing.meters.event_summaries.list(
-                self._known_meter().meter_id,
+                self._known_meter(event_name).meter_id,
                 {"customer": customer_id, "start_time": first, "end_time": last, "limit": _PAGE},
                 {"max_network_retries": RETRIES},
             )
@@ -169,13 +182,13 @@ class Gateway:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _known_meter(self) -> Meter:
-        if self._meter is None:
-            self._meter = self.meter()
-        if self._meter is None:
+    def _known_meter(self, event_name: str) -> Meter:
+        known = self._meters.get(event_name) or self.meter(event_name)
+        if known is None:
             rule = "is no active meter at Stripe (see: billing stripe setup)"
-            raise Fatal(f"billing_stripe_meter: {self.event_name!r}: {rule}")
-        return self._meter
+            raise Fatal(f"billing_stripe_meter: {event_name!r}: {rule}")
+        self._meters[event_name] = known
+        return known
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:

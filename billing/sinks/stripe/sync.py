@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from billing.connections import postgres
-from billing.sinks.stripe.confirmer import Confirmer, ConfirmReport
 from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.keys import key_kind
-from billing.sinks.stripe.planner import Planner, PlanReport
-from billing.sinks.stripe.pusher import Pusher, PushReport
+from billing.sinks.sync.confirmer import Confirmer, ConfirmReport
+from billing.sinks.sync.planner import Planner, PlanReport
+from billing.sinks.sync.pusher import Pusher, PushReport
 from billing.task.runtime import Runtime
 
 

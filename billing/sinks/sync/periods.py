@@ -28,6 +28,30 @@ class Period:
         return f"{self.start:%Y-%m-%d} to {self.end:%Y-%m-%d}"
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class KnownPeriod:
+    """A billing period of one customer and meter, as the sink has it: `start` and `end` to the second.
+
+    Usage is known by the hour: an hour belongs to the period that starts in it. `closes_at` is when its invoice may be
+    final (None: it never is). After an `ended` period there is none: the subscription ends with it.
+    """
+
+    start: datetime
+    end: datetime
+    closes_at: datetime | None = None
+    ended: bool = False
+
+    @property
+    def usage_start(self) -> datetime:
+        """The first hour of usage that belongs to it."""
+        return self.start.replace(minute=0, second=0, microsecond=0)
+
+    @property
+    def usage_end(self) -> datetime:
+        """The first hour of usage that belongs to what follows."""
+        return self.end.replace(minute=0, second=0, microsecond=0)
+
+
 def period_of(hour: datetime) -> Period:
     """Return the billing period of an hour of usage: the UTC month that it lies in."""
     start = hour.replace(day=1, hour=0, minute=0, second=0, microsecond=0)

@@ -13,25 +13,24 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Engine
 
 from billing.core.clock import Clock
 from billing.core.errors import BillingError
-from billing.sinks.sink import Answer, Payload, Reply, Sink
-from billing.sinks.stripe import push_statements as sql
-from billing.sinks.stripe.course import BACKOFF_SECONDS, Course
+from billing.sinks.sink import Answer, MeterSink, Payload, Reply
 from billing.sinks.stripe.keys import KeyKind
-from billing.sinks.stripe.outcomes import AHEAD_MAX, RESEND_WITHIN, State, state_after
+from billing.sinks.sync import push_statements as sql
+from billing.sinks.sync.course import BACKOFF_SECONDS, Course
+from billing.sinks.sync.increment import State
+from billing.sinks.sync.protocol import AHEAD_MAX, LEASE, RESEND_WITHIN, state_after
 
 #: Calls at once. Each thread has a connection of its own to Stripe; it is the runtime's pool of database connections.
 THREADS: Final = 4
 #: Bound of one push (L9); what is left is for the next one.
 SECONDS: Final = 240.0
-#: Longer than one call can take: its bound on connecting, and on each wait for bytes.
-LEASE: Final = timedelta(seconds=120)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +66,7 @@ class Pusher:
         self,
         engine: Engine,
         clock: Clock,
-        open_sink: Callable[[], Sink],
+        open_sink: Callable[[], MeterSink],
         *,
         event_name: str,
         books: KeyKind,
@@ -89,7 +88,7 @@ class Pusher:
         sink = self._open_sink()
         try:
             # A wrong meter would refuse every increment for good, or count them wrongly: it is looked at first.
-            sink.check()
+            sink.check(self._event_name)
             where = sink.where
         except BillingError as error:
             if not lost and not old:
@@ -154,7 +153,7 @@ class Pusher:
                 raise
         return states
 
-    def _send(self, sink: Sink, row: Any, course: Course) -> State | None:
+    def _send(self, sink: MeterSink, row: Any, course: Course) -> State | None:
         """Send one increment; None if another pusher has it, or its customer."""
         payload = Payload(
             identifier=row.identifier,
@@ -193,7 +192,7 @@ class Pusher:
             return None
         return _Claim(until=now + LEASE, until_monotonic=until_monotonic, **found._mapping)  # noqa: SLF001 - SQLAlchemy's documented way
 
-    def _call(self, sink: Sink, payload: Payload, claim: _Claim) -> Reply:
+    def _call(self, sink: MeterSink, payload: Payload, claim: _Claim) -> Reply:
         # A machine that sleeps stops the monotonic clock, and a set-back clock hides a pause: either may tell.
         if self._clock.monotonic() >= claim.until_monotonic or self._clock.now() >= claim.until:
             # The process was paused: others may have taken the increment over, and Stripe may forget identifiers.

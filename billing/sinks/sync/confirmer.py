@@ -15,10 +15,10 @@ from sqlalchemy import Engine
 
 from billing.core.clock import Clock
 from billing.core.errors import Rejected, Unreachable
-from billing.sinks.sink import Sink
-from billing.sinks.stripe import push_statements as sql
+from billing.sinks.sink import MeterSink
 from billing.sinks.stripe.keys import KeyKind
-from billing.sinks.stripe.periods import MINUTE
+from billing.sinks.sync import push_statements as sql
+from billing.sinks.sync.periods import MINUTE
 
 #: Bounds of one run (L9). Stripe allows 25 summaries a second.
 MOST: Final = 500
@@ -40,7 +40,7 @@ class Confirmer:
     """Confirms increments of one meter that were sent to the books of one kind of key."""
 
     def __init__(
-        self, engine: Engine, clock: Clock, open_sink: Callable[[], Sink], *, event_name: str, books: KeyKind
+        self, engine: Engine, clock: Clock, open_sink: Callable[[], MeterSink], *, event_name: str, books: KeyKind
     ) -> None:
         self._engine, self._clock, self._open_sink = engine, clock, open_sink
         self._given = {"event_name": event_name, "books": books.value}
@@ -75,11 +75,11 @@ class Confirmer:
             raise unanswered[-1]
         return report
 
-    def _check(self, sink: Sink, row: Any) -> bool:
+    def _check(self, sink: MeterSink, row: Any) -> bool:
         minute = row.event_at - _HALF
         reason: str | None = None
         try:
-            shown = sink.total(row.customer_id, minute, minute + MINUTE)
+            shown = sink.total(row.customer_id, str(self._given["event_name"]), minute, minute + MINUTE)
         except Rejected as error:  # one customer that Stripe does not know keeps no other waiting (L10)
             shown, reason = 0, str(error)
         if shown > row.units:

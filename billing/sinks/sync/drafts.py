@@ -18,7 +18,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from billing.schema.stripe import UNITS_MAX
-from billing.sinks.stripe.periods import Period, period_of
+from billing.sinks.sync.increment import Increment
+from billing.sinks.sync.periods import Period, period_of
 
 #: Names the way in which identifiers are computed; another way needs another prefix.
 _PREFIX: Final = "b1-"
@@ -94,6 +95,14 @@ class Written:
     generation: int
     event_at: datetime
     planned_at: datetime
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Planned:
+    """A draft with its minute: the increment as it is written, which has no id yet (0)."""
+
+    draft: Draft
+    increment: Increment
 
 
 def drafts(rows: Iterable[Unplanned]) -> list[Draft]:

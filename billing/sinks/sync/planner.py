@@ -16,9 +16,9 @@ from sqlalchemy import Connection, Engine, insert
 
 from billing.core.clock import Clock
 from billing.schema.stripe import stripe_increment, stripe_increment_part
-from billing.sinks.stripe import plan_statements as sql
-from billing.sinks.stripe.increments import Draft, Unplanned, Written, drafts, identifier
-from billing.sinks.stripe.periods import AGE_MAX, free_minutes, is_too_old, latest_minute
+from billing.sinks.sync import plan_statements as sql
+from billing.sinks.sync.drafts import Draft, Unplanned, Written, drafts, identifier
+from billing.sinks.sync.periods import AGE_MAX, free_minutes, is_too_old, latest_minute
 
 #: Bounds of one transaction, which consumers of these clients wait for (L9).
 CLIENTS: Final = 200

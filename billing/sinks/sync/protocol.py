@@ -1,0 +1,252 @@
+"""The protocol: what may be done with an increment, and what becomes of it. Pure; every decision about money is here.
+
+| answer | no earlier call in doubt | an earlier call in doubt |
+|---|---|---|
+| taken, duplicate | sent | sent |
+| busy, unreached, forbidden (not executed) | pending | ambiguous |
+| refused | rejected | ambiguous: the earlier one may have been taken |
+| unknown (no answer, HTTP 500, the pusher died) | ambiguous | ambiguous |
+
+What is ambiguous is sent again under the same identifier, as long as the sink is sure to know it. After that only the
+sink's own sums decide: an increment's minute shows its units (confirmed), nothing for a day (the next generation, under
+another identifier), or something else (quarantined, for a person). On doubt a client is billed too little and a person
+is told, never twice (L8).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime, timedelta
+from typing import Final
+
+from billing.sinks.sink import Answer, Kind, Reply
+from billing.sinks.sync.increment import Increment, State
+
+#: Stripe knows an identifier for "at least 24 hours" after its receipt, which is never before the first attempt.
+RESEND_WITHIN: Final = timedelta(hours=23)
+#: A time on record that is further ahead than this is of a clock that was set back since: how long ago it was is not
+#: known. Together with `RESEND_WITHIN` less than Stripe's 24 hours, so that clocks of several machines may differ.
+AHEAD_MAX: Final = timedelta(minutes=30)
+#: Longer than one call can take: its bound on connecting, and on each wait for bytes.
+LEASE: Final = timedelta(seconds=120)
+#: For how long, and how often, an increment's minute must show nothing before it is taken to be absent. Stripe promises
+#: no bound for its summaries; a day is more than anybody has seen.
+ABSENT_FOR: Final = timedelta(hours=24)
+ABSENCE_CHECKS: Final = 2
+#: How long a sum may be refused before a person is to look at the increment.
+REFUSED_FOR: Final = timedelta(hours=48)
+#: Identifiers that one increment may be sent under (L9); what is absent after the last is quarantined.
+GENERATIONS_MAX: Final = 3
+
+_NOT_EXECUTED: Final = (Answer.BUSY, Answer.UNREACHED, Answer.FORBIDDEN)
+
+
+def state_after(answer: Answer, *, doubted: bool) -> State:
+    """Return the increment's state after an answer; `doubted`: what came of an earlier attempt is not known."""
+    if answer in (Answer.TAKEN, Answer.DUPLICATE):
+        return State.SENT
+    if doubted or answer is Answer.UNKNOWN:
+        return State.AMBIGUOUS
+    return State.PENDING if answer in _NOT_EXECUTED else State.REJECTED
+
+
+def is_closed(increment: Increment, now: datetime) -> bool:
+    """Whether the invoice of its period may be final, so that what is sent now is on none."""
+    return increment.closes_at is not None and now >= increment.closes_at
+
+
+def may_send(increment: Increment, *, books: str, now: datetime) -> bool:
+    """Whether a call may be made for it now, to the books of this kind of key."""
+    if increment.state not in (State.PENDING, State.AMBIGUOUS) or increment.event_at > now:
+        return False
+    if increment.sent_to not in (None, books) or is_closed(increment, now):
+        return False
+    first = increment.first_attempt_at
+    return first is None or now - RESEND_WITHIN < first <= now + AHEAD_MAX
+
+
+def claimed(increment: Increment, *, books: str, now: datetime) -> Increment | None:
+    """Return it as one that is being sent, or None when it may not be."""
+    if not may_send(increment, books=books, now=now):
+        return None
+    return dataclasses.replace(
+        increment,
+        state=State.SENDING,
+        attempts=increment.attempts + 1,
+        first_attempt_at=increment.first_attempt_at or now,
+        last_attempt_at=now,
+        lease_until=now + LEASE,
+        sent_to=books,
+        absent_since=None,
+        absence_checks=0,
+    )
+
+
+def is_lost(increment: Increment, now: datetime) -> bool:
+    """Whether who sends it died, or hung for longer than its lease.
+
+    A lease that ends later than any can is of a clock that was set back since.
+    """
+    lease = increment.lease_until
+    return increment.state is State.SENDING and (lease is None or lease < now or lease > now + AHEAD_MAX + LEASE)
+
+
+def lost(increment: Increment, now: datetime) -> Increment | None:
+    """Return it as one that may have arrived, or None when its pusher lives."""
+    if not is_lost(increment, now):
+        return None
+    reason = "the pusher that sent it ended before it had noted an answer"
+    return dataclasses.replace(increment, state=State.AMBIGUOUS, lease_until=None, reason=reason)
+
+
+def answered(increment: Increment, attempt: int, reply: Reply, *, doubted: bool) -> Increment | None:
+    """Return it after the answer to one of its attempts, or None when a later attempt has the say.
+
+    An attempt that was taken for lost meanwhile still says what it learned, and one that was given up says that the
+    sink has it.
+    """
+    state = state_after(reply.answer, doubted=doubted)
+    heard = increment.state in (State.SENDING, State.AMBIGUOUS)
+    heard = heard or (increment.state is State.QUARANTINED and state is State.SENT)
+    if increment.attempts != attempt or not heard:
+        return None
+    nothing = state is State.PENDING
+    return dataclasses.replace(
+        increment,
+        state=state,
+        lease_until=None,
+        # That a duplicate is there is no reason to look at it: its words are the attempt's.
+        reason="" if state is State.SENT else reply.reason,
+        first_attempt_at=None if nothing else increment.first_attempt_at,
+        sent_to=None if nothing else increment.sent_to,
+    )
+
+
+def may_check(increment: Increment, *, books: str) -> bool:
+    """Whether the sums of these books may prove something about it."""
+    if increment.first_attempt_at is None or increment.sent_to != books:
+        return False
+    return increment.state in (State.SENT, State.AMBIGUOUS, State.QUARANTINED)
+
+
+def checked(increment: Increment, shown: int, now: datetime) -> Increment | None:
+    """Return it after a look at the sink's sum of it alone."""
+    if increment.state not in (State.SENT, State.AMBIGUOUS, State.QUARANTINED):
+        return None
+    if shown == increment.units:
+        done = dataclasses.replace(increment, state=State.CONFIRMED, reason="", confirmed_at=now, checked_at=now)
+        return dataclasses.replace(done, absent_since=None, absence_checks=0)
+    if shown != 0:
+        reason = f"its own sum is {shown} at the sink, not its {increment.units} units"
+        odd = dataclasses.replace(increment, state=State.QUARANTINED, reason=reason, checked_at=now)
+        return dataclasses.replace(odd, absent_since=None, absence_checks=0)
+    latest = increment.last_attempt_at
+    if latest is not None and now < latest + LEASE:
+        return dataclasses.replace(increment, checked_at=now)  # the call may still be under way
+    seen = dataclasses.replace(
+        increment,
+        checked_at=now,
+        absent_since=increment.absent_since or now,
+        absence_checks=increment.absence_checks + 1,
+    )
+    if seen.state is State.SENT and is_absent(seen, now):
+        reason = "it was taken, and has not shown in the sink's sums for a day"
+        return dataclasses.replace(seen, state=State.AMBIGUOUS, reason=reason)
+    return seen
+
+
+def check_refused(increment: Increment, reason: str, now: datetime) -> Increment | None:
+    """Return it after a look that the sink refused, as of a customer that it does not know."""
+    if increment.state not in (State.SENT, State.AMBIGUOUS, State.QUARANTINED):
+        return None
+    since = increment.last_attempt_at or now
+    state = State.QUARANTINED if now - since > REFUSED_FOR else increment.state
+    found = dataclasses.replace(increment, state=state, reason=reason, checked_at=now)
+    return dataclasses.replace(found, absent_since=None, absence_checks=0)
+
+
+def is_absent(increment: Increment, now: datetime) -> bool:
+    """Whether it is taken not to have arrived: every look for a day has found nothing of it."""
+    since = increment.absent_since
+    return since is not None and increment.absence_checks >= ABSENCE_CHECKS and now - since >= ABSENT_FOR
+
+
+def counted_twice(increment: Increment, shown: int) -> bool:
+    """Whether the sum shows two generations of it: the sums were silent for longer than a day. The newer one goes."""
+    return increment.generation > 1 and increment.kind is Kind.METER_EVENT and shown == 2 * increment.units
+
+
+def reported(increment: Increment, code: str) -> Increment | None:
+    """Return it after the sink reported that what it took was dropped; what its sums have shown stays."""
+    if increment.state not in (State.SENDING, State.SENT, State.AMBIGUOUS, State.QUARANTINED):
+        return None
+    reason = f"it was taken, and dropped later: {code}"
+    return dataclasses.replace(increment, state=State.REJECTED, reason=reason, lease_until=None)
+
+
+def needs_reissue(increment: Increment, now: datetime) -> bool:
+    """Whether it cannot be sent as it is, though nothing of it has arrived: its period has closed, or it is absent."""
+    if increment.state is State.PENDING:
+        return is_closed(increment, now)
+    return increment.state is State.AMBIGUOUS and is_absent(increment, now)
+
+
+def reissued(  # noqa: PLR0913 - the payload, whole
+    increment: Increment,
+    *,
+    kind: Kind,
+    customer_id: str,
+    period_start: datetime,
+    period_end: datetime,
+    closes_at: datetime | None,
+    event_at: datetime,
+    carries_from: datetime | None,
+    identifier: str,
+    reason: str,
+) -> Increment:
+    """Return its next generation: the same units under another identifier. Where none may follow, it is quarantined."""
+    if increment.state is State.AMBIGUOUS and increment.generation >= GENERATIONS_MAX:
+        given_up = f"{reason}; it was sent under {increment.generation} identifiers"
+        return dataclasses.replace(increment, state=State.QUARANTINED, reason=given_up)
+    return dataclasses.replace(
+        increment,
+        generation=increment.generation + 1,
+        kind=kind,
+        customer_id=customer_id,
+        period_start=period_start,
+        period_end=period_end,
+        closes_at=closes_at,
+        event_at=event_at,
+        carries_from=carries_from,
+        identifier=identifier,
+        state=State.PENDING,
+        reason=reason,
+        first_attempt_at=None,
+        sent_to=None,
+        lease_until=None,
+        checked_at=None,
+        absent_since=None,
+        absence_checks=0,
+    )
+
+
+def written_off(increment: Increment, reason: str) -> Increment:
+    """Return it as never to be billed."""
+    return dataclasses.replace(increment, state=State.WRITTEN_OFF, reason=reason, lease_until=None)
+
+
+def may_resolve(increment: Increment) -> bool:
+    """Whether it is for a person to say what becomes of it."""
+    return increment.state in (State.REJECTED, State.QUARANTINED, State.AMBIGUOUS)
+
+
+def resolved_as_confirmed(increment: Increment, reason: str, now: datetime) -> Increment:
+    """Return it as what a person has seen at the sink."""
+    return dataclasses.replace(increment, state=State.CONFIRMED, reason=reason, confirmed_at=now, lease_until=None)
+
+
+def resolved_as_absent(increment: Increment, reason: str, now: datetime) -> Increment:
+    """Return it as what a person knows not to be there: the next plan makes its next generation."""
+    return dataclasses.replace(
+        increment, state=State.PENDING, reason=reason, closes_at=now, first_attempt_at=None, sent_to=None
+    )
