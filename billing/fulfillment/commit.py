@@ -8,11 +8,12 @@ raises `Stopped` when it is told to stop while it waits.
 
 from __future__ import annotations
 
+import collections
 import logging
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -44,6 +45,7 @@ class Written:
     rows: int
     duplicates: int
     dead_letters: int
+    refused_of: Mapping[str, int] = field(default_factory=dict)
 
     def __add__(self, other: Written) -> Written:
         return Written(
@@ -51,6 +53,7 @@ class Written:
             rows=self.rows + other.rows,
             duplicates=self.duplicates + other.duplicates,
             dead_letters=self.dead_letters + other.dead_letters,
+            refused_of=collections.Counter(self.refused_of) + collections.Counter(other.refused_of),
         )
 
 
@@ -90,6 +93,7 @@ class Commit:
                     rows=report.rows_inserted,
                     duplicates=report.duplicates,
                     dead_letters=report.dead_letters,
+                    refused_of=report.refused_of,
                 )
             if self._stop.wait(self._backoff.next_seconds()):
                 raise Stopped

@@ -9,6 +9,7 @@ that something other than the events must be wrong.
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import logging
 import math
 import threading
@@ -254,12 +255,13 @@ class Consumer:
             message = f"the log refuses even the dead letter of an event: {error}"
             raise Fatal(message) from error
         self.batches += 1
-        self.written += written
+        # Whose they were is for the caps: a sum of all clients would grow for ever.
+        self.written += dataclasses.replace(written, refused_of={})
         self._busy_at = time.monotonic()
         if writing.intake is not None:
             writing.intake.ack(writing.batch)
             self._reconnect.reset()
-        reason = self._refusals.note(writing.batch, written.dead_letters)
+        reason = self._refusals.note(writing.batch, written.dead_letters, written.refused_of)
         if reason is not None:
             raise Fatal(reason)
         return True

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from billing.core.errors import Rejected, Retryable
@@ -32,6 +32,8 @@ class BatchReport:
     dead_letters: int = 0
     markers: int = 0
     dropped: int = 0
+    #: Of how many dead letters it is known whose they are, by client that there is not.
+    refused_of: Mapping[str, int] = dataclasses.field(default_factory=dict)
     #: Shards whose buckets may differ from the log now; a rebuild of each was requested in the same transaction.
     rebuilds: tuple[int, ...] = ()
     #: Clients whose buckets are to be told something: their postings are of the same transaction.

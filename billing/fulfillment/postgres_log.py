@@ -126,6 +126,7 @@ class PostgresUsageLog:
             dead_letters=len(sorting.letters),
             markers=len(sorting.markers),
             dropped=sorting.dropped,
+            refused_of=dict(sorting.refused_of),
             rebuilds=rebuilds,
             postings=postings,
         )

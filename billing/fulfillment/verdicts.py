@@ -36,6 +36,8 @@ class Sorting:
     events: list[tuple[Delivered, UsageEvent]] = dataclasses.field(default_factory=list)
     markers: list[Marker] = dataclasses.field(default_factory=list)
     letters: list[tuple[Delivered, str]] = dataclasses.field(default_factory=list)
+    #: Whose events are among the letters, and how many: of poison nobody knows whose it was.
+    refused_of: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     #: Dry runs of clients that there are not: no history and no dead letter has them, their workers have counted them.
     dropped: int = 0
 
@@ -111,6 +113,7 @@ def refuse(sorting: Sorting, clients: Mapping[str, KnownClient], now_millisecond
             sorting.dropped += 1
         elif event.client_id not in clients:
             sorting.letters.append((message, f"client_id: {event.client_id!r}: is not a known client"))
+            sorting.refused_of[event.client_id] += 1
         elif latest < milliseconds_of(event.run_id) < LEGACY_MILLISECONDS:
             sorting.letters.append((message, f"run_id: '{event.run_id}': is more than 31 days ahead of now"))
         else:

@@ -28,7 +28,7 @@ def stopped_after(counted: Refusals, batches: list[list[Delivered]]) -> int | No
     for batch in batches:
         refused = batch.count(BAD)
         letters += refused
-        if counted.note(batch, refused) is not None:
+        if counted.note(batch, refused, {}) is not None:
             return letters
     return None
 
@@ -83,8 +83,30 @@ def test_given_a_good_event_then_the_run_begins_anew() -> None:
 def test_given_events_that_the_log_refused_then_a_batch_of_nothing_else_counts_as_a_run() -> None:
     """They are no poison when they come in; the log's own count says it."""
     counted = refusals(run_max=30)
-    assert counted.note([GOOD] * 20, 20) is None
-    reason = counted.note([GOOD] * 20, 20)
+    assert counted.note([GOOD] * 20, 20, {}) is None
+    reason = counted.note([GOOD] * 20, 20, {})
     assert reason is not None
     assert reason.startswith("billing_dead_letter_run_max: 40 events in a row were refused (at most 30): ")
     assert "what is not written stays in its queue" in reason
+
+
+@pytest.mark.parametrize("caps", [{"percent_max": 10}, {"run_max": 500}])
+@pytest.mark.parametrize(("clients", "stops"), [(1, False), (2, False), (3, True), (50, True)])
+def test_given_events_of_lost_clients_then_only_those_of_several_stop_it(
+    caps: dict[str, int],
+    clients: int,
+    stops: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """One client's refusals are half of what a cap allows at most, however many they are: others must not wait."""
+    counted = refusals(**caps)
+    each = {f"lost-{number}": 20 for number in range(clients)}
+    batch = [GOOD] * sum(each.values())
+    good = [] if "run_max" in caps else [GOOD]
+    reasons = [counted.note(batch + good, len(batch), each) for _ in range(200)]
+    assert any(reasons) == stops
+
+
+def test_given_a_lost_client_beside_poison_then_the_poison_counts_whole() -> None:
+    counted = refusals(percent_max=10)
+    assert counted.note([GOOD] * 1_000, 1_000, {"lost": 1_000}) is None
+    assert counted.note([GOOD] * 60, 60, {}) is not None

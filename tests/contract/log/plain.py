@@ -92,6 +92,7 @@ class PlainLog:
             dead_letters=len(sorting.letters),
             markers=len(sorting.markers),
             dropped=sorting.dropped,
+            refused_of=dict(sorting.refused_of),
         )
 
     def new(self, books: Books, sorting: Sorting) -> list[UsageEvent]:

@@ -19,8 +19,10 @@ def test_given_poison_and_an_unknown_client_when_written_then_they_are_kept_once
     stranger = delivered(usage_event("stranger"))
     poison = delivered(Poison(reason="body: \x00 is not JSON \ud800"), body=b"\x00\xff garbage")
     good = delivered(usage_event())
-    assert log.write([poison, good, stranger]) == BatchReport(events=1, rows_inserted=1, dead_letters=2)
-    assert log.write([poison, stranger, poison]) == BatchReport(dead_letters=3)
+    whose = {"stranger": 1}
+    report = log.write([poison, good, stranger])
+    assert report == BatchReport(events=1, rows_inserted=1, dead_letters=2, refused_of=whose)
+    assert log.write([poison, stranger, poison]) == BatchReport(dead_letters=3, refused_of=whose)
     assert len(store.letters()) == 2
     first, second = store.letters()
     assert (first.body, first.queue) == (b"\x00\xff garbage", QUEUE)
