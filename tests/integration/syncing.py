@@ -18,7 +18,7 @@ from billing.sinks.stripe.links import link
 from billing.sinks.stripe.sandbox.control import SandboxControl
 from billing.sinks.sync.confirmer import Confirmer
 from billing.sinks.sync.planner import ROWS, Planner, PlanRules
-from billing.sinks.sync.postgres_planning import PostgresPlanningLog
+from billing.sinks.sync.postgres_log import PostgresLog
 from billing.sinks.sync.pusher import Pusher
 
 METER = "billing_credits"
@@ -91,16 +91,16 @@ class Syncing:
 
     def planner(self, *, rows: int = ROWS, rules: PlanRules = CALENDAR) -> Planner:
         """Return a planner."""
-        return Planner(PostgresPlanningLog(self.engine), self.clock, rules, rows=rows)
+        return Planner(PostgresLog(self.engine), self.clock, rules, rows=rows)
 
     def pusher(self, open_sink: Callable[[], Any] | None = None, *, books: KeyKind = KeyKind.STAND_IN) -> Pusher:
         """Return a pusher, of the stand-in unless told otherwise."""
         sink = open_sink or self.gateway
-        return Pusher(self.engine, self.clock, sink, event_name=METER, books=books, backoff_seconds=0.001)
+        return Pusher(PostgresLog(self.engine), self.clock, sink, books=books.value, backoff_seconds=0.001)
 
     def confirmer(self, books: KeyKind = KeyKind.STAND_IN) -> Confirmer:
         """Return a confirmer."""
-        return Confirmer(self.engine, self.clock, self.gateway, event_name=METER, books=books)
+        return Confirmer(PostgresLog(self.engine), self.clock, self.gateway, books=books.value)
 
     def gateway(self) -> Gateway:
         """Return a gateway that waits as long as a busy machine may need."""
