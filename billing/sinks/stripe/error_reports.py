@@ -16,8 +16,8 @@ from billing.sinks.stripe.meters import Meters
 from billing.sinks.stripe.session import PAGE, Session
 
 TYPES: Final = ("v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found")
-#: Events of one reading (L9); what is left is for the next one, which begins where this one ended.
-EVENTS_MAX: Final = 1_000
+#: Events of one reading (L9). Stripe reports at most once in some ten seconds and meter.
+EVENTS_MAX: Final = 20_000
 
 
 def read(session: Session, meters: Meters, since: datetime) -> list[ErrorReport]:

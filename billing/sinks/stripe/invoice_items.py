@@ -7,6 +7,7 @@ attempts: Stripe repeats its first answer for a day, which is longer than anythi
 from __future__ import annotations
 
 import itertools
+from decimal import Decimal
 from typing import Any, Final
 
 from billing.core.errors import BillingError, Fatal, Rejected
@@ -50,9 +51,7 @@ def send(session: Session, meters: Meters, payload: Payload) -> Reply:
 def shown(session: Session, payload: Payload) -> int:
     """Return the units of the customer's items that carry the increment's identifier."""
     with session.reaching():
-        page = session.client.v1.invoice_items.list(
-            {"customer": payload.customer_id, "limit": PAGE}, session.reads()
-        )
+        page = session.client.v1.invoice_items.list({"customer": payload.customer_id, "limit": PAGE}, session.reads())
         found = itertools.islice(page.auto_paging_iter(), ITEMS_MAX)
         return sum(int(item.quantity) for item in found if _identifier(item) == payload.identifier)
 
@@ -65,7 +64,7 @@ def _params(payload: Payload, price: dict[str, Any]) -> Any:
         "customer": payload.customer_id,
         "currency": price["currency"],
         "quantity": payload.units,
-        "unit_amount_decimal": f"{price['unit_amount_decimal']:f}",
+        "unit_amount_decimal": f"{Decimal(price['unit_amount_decimal']):f}",
         "description": named + late,
         "metadata": {IDENTIFIER_KEY: payload.identifier},
     }
@@ -82,14 +81,12 @@ def _price(session: Session, meters: Meters, payload: Payload) -> dict[str, Any]
     meter_id = meters.known(payload.event_name).meter_id
     known = period_reader.of_customer(session, payload.customer_id)
     ids = subscriptions.billed(known, {meter_id: payload.event_name})
-    of_items = {
-        item["price"]["id"]: item["price"] for one in known for item in one["items"]["data"]
-    }
+    of_items = {item["price"]["id"]: item["price"] for one in known for item in one["items"]["data"]}
     prices = [of_items[one.price_id] for one in sorted(ids, key=lambda one: (not one.runs, -one.start.timestamp()))]
     if not prices:
         prices = active_prices(session, meter_id)
         if len(prices) != 1:
-            rule = f"has {len(prices)} prices, and {payload.customer_id} is subscribed to none: an invoice item needs one"
+            rule = f"has {len(prices)} prices, and {payload.customer_id} is subscribed to none of them"
             raise Rejected(f"meter {payload.event_name!r}: {rule}")
     price = prices[0]
     # A unit of these has no price of its own: what it costs depends on how many there are.

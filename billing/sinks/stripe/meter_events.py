@@ -1,4 +1,4 @@
-"""Meter events: an increment as Stripe counts it, read back from the summary of its own minute, taken back if need be."""
+"""Meter events: an increment as Stripe counts it, read back from the summary of its own minute, or taken back."""
 
 from __future__ import annotations
 
@@ -62,9 +62,7 @@ def shown(session: Session, meters: Meters, payload: Payload) -> int:
     return total(session, meters, payload.customer_id, payload.event_name, minute, minute + _MINUTE)
 
 
-def total(  # noqa: PLR0913 - whose, of what, from when to when
-    session: Session, meters: Meters, customer_id: str, event_name: str, start: datetime, end: datetime
-) -> int:
+def total(session: Session, meters: Meters, customer_id: str, event_name: str, start: datetime, end: datetime) -> int:
     """Return the units that Stripe's summaries show for a customer in [start, end), whole minutes in UTC.
 
     Summaries are eventually consistent, with no bound that Stripe promises. Raises `Unreachable`, `Fatal`, and

@@ -76,11 +76,9 @@ class Meters:
         return self._active[event_name]
 
     def _list(self, wanted: dict[str, str]) -> list[Any]:
+        params: Any = {**wanted, "limit": PAGE}
         with self._session.reaching():
-            page = self._session.client.v1.billing.meters.list(
-                {**wanted, "limit": PAGE},  # type: ignore[typeddict-item]
-                self._session.reads(),
-            )
+            page = self._session.client.v1.billing.meters.list(params, self._session.reads())
             return list(itertools.islice(page.auto_paging_iter(), METERS_MAX))
 
 

@@ -1,4 +1,4 @@
-"""Reads billing periods from Stripe: one call for each customer, one more where an invoice or the customer must be seen.
+"""Reads billing periods from Stripe: one call for a customer, another where an invoice or the customer must be seen.
 
 One customer's error keeps no other waiting (L10); when nobody answers, reading ends at once.
 """
@@ -27,7 +27,7 @@ UNANSWERED_MAX: Final = 5
 
 
 class StripePeriods:
-    """Billing periods as Stripe has them: a `PeriodSource`. `grace` is the account's, for invoices that do not say it."""
+    """Billing periods as Stripe has them: a `PeriodSource`. `grace` is the account's, where no invoice says it."""
 
     def __init__(
         self,

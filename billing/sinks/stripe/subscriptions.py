@@ -107,9 +107,7 @@ def _present(one: Billed, grace: timedelta) -> KnownPeriod:
         return KnownPeriod(start=one.start, end=one.end, closes_at=closes_at, subscription_id=one.subscription_id)
     end = min(one.end, one.ends_at)
     closes_at = end - CLOSES_BEFORE
-    return KnownPeriod(
-        start=one.start, end=end, closes_at=closes_at, ended=True, subscription_id=one.subscription_id
-    )
+    return KnownPeriod(start=one.start, end=end, closes_at=closes_at, ended=True, subscription_id=one.subscription_id)
 
 
 def _ended(one: Billed, invoice: Mapping[str, Any] | None, grace: timedelta) -> Iterator[KnownPeriod]:
@@ -119,9 +117,7 @@ def _ended(one: Billed, invoice: Mapping[str, Any] | None, grace: timedelta) -> 
         start, end = told
         over = one.status in _OVER and end >= min(one.end, one.ends_at or one.end)
         closes_at = _closes_at(invoice, end, grace=timedelta(0) if over else grace)
-        yield KnownPeriod(
-            start=start, end=end, closes_at=closes_at, ended=over, subscription_id=one.subscription_id
-        )
+        yield KnownPeriod(start=start, end=end, closes_at=closes_at, ended=over, subscription_id=one.subscription_id)
         if over:
             return
     if one.status in _OVER:
