@@ -56,7 +56,7 @@ SET generation = :generation, kind = :kind, customer_id = :customer_id, period_s
     period_end = :period_end, event_at = :event_at, identifier = :identifier, carries_from = :carries_from,
     closes_at = :closes_at, state = :state, reason = :reason, first_attempt_at = :first_attempt_at,
     sent_to = :sent_to, lease_until = :lease_until, checked_at = :checked_at, absent_since = :absent_since,
-    absence_checks = :absence_checks
+    absence_checks = :absence_checks, withdrawn_at = :withdrawn_at
 WHERE increment_id = :increment_id
 """)
 
