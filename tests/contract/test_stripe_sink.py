@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 import stripe
 
@@ -167,8 +170,8 @@ def test_another_transport_takes_the_sdks_requests(account: Account) -> None:
         name = "in-process"
 
         def request(
-            self, method: str, url: str, headers: object, post_data: object = None
-        ) -> tuple[str, int, dict[str, str]]:  # type: ignore[override]
+            self, method: str, url: str, headers: Any, post_data: Any = None, *, _usage: Any = None
+        ) -> tuple[str, int, Mapping[str, str]]:
             seen.append((method, url))
             return '{"error": {"message": "busy"}}', 429, {}
 

@@ -157,7 +157,7 @@ class IncrementLog(PlanningLog, Protocol):
     def doubted_by(self, increment_id: int) -> str | None:
         """Return the code of a report that leaves calls open (`afterwards.leaves_open`), one of which may be its own.
 
-        That is: a report about its meter, near whose window an attempt of it lies (`afterwards.is_near`).
+        That is: a report about its meter or about no known one, near whose window an attempt of it lies (`afterwards.is_near`).
         """
         ...
 

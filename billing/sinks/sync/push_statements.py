@@ -98,7 +98,7 @@ DOUBTED_BY: Final = text("""
 SELECT report.code
 FROM stripe_increment AS increment
 JOIN stripe_attempt AS attempt ON attempt.increment_id = increment.increment_id
-JOIN stripe_error_report AS report ON report.event_name = increment.event_name
+JOIN stripe_error_report AS report ON report.event_name IN (increment.event_name, '')
  AND report.window_end >= attempt.started_at - CAST(:margin AS interval)
  AND report.window_start <= coalesce(attempt.finished_at, attempt.started_at + CAST(:lease AS interval))
                             + CAST(:margin AS interval)
