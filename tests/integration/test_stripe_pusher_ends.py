@@ -235,7 +235,9 @@ def test_given_a_pusher_that_died_when_nobody_listens_then_the_push_says_both(sy
 
     report = syncing.pusher(lambda: Gateway(nowhere)).push(most=100)
 
-    assert (report.lost, report.stopped) == (1, "Stripe: 'http://127.0.0.1:1': does not answer")
+    assert report.lost == 1
+    assert report.stopped is not None
+    assert report.stopped.startswith("Stripe: 'http://127.0.0.1:1': does not answer")
 
 
 def _by(clock: TestClock, syncing: Syncing) -> Pusher:
