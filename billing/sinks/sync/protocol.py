@@ -19,7 +19,7 @@ import dataclasses
 from datetime import datetime, timedelta
 from typing import Final
 
-from billing.sinks.sink import Answer, Kind, Reply
+from billing.sinks.sink import Answer, Kind, Payload, Reply
 from billing.sinks.sync.increment import Increment, State
 
 #: Stripe knows an identifier for "at least 24 hours" after its receipt, which is never before the first attempt.
@@ -29,8 +29,8 @@ RESEND_WITHIN: Final = timedelta(hours=23)
 AHEAD_MAX: Final = timedelta(minutes=30)
 #: Longer than one call can take: its bound on connecting, and on each wait for bytes.
 LEASE: Final = timedelta(seconds=120)
-#: For how long, and how often, an increment's minute must show nothing before it is taken to be absent. Stripe promises
-#: no bound for its summaries; a day is more than anybody has seen.
+#: How far apart looks at an increment's minute must find nothing, and how many such looks, before it is taken to be
+#: absent. Stripe promises no bound for its summaries; a day is more than anybody has seen.
 ABSENT_FOR: Final = timedelta(hours=24)
 ABSENCE_CHECKS: Final = 2
 #: How long a sum may be refused before a person is to look at the increment.
@@ -129,9 +129,19 @@ def may_check(increment: Increment, *, books: str) -> bool:
     return increment.state in (State.SENT, State.AMBIGUOUS, State.QUARANTINED)
 
 
-def checked(increment: Increment, shown: int, now: datetime) -> Increment | None:
-    """Return it after a look at the sink's sum of it alone."""
-    if increment.state not in (State.SENT, State.AMBIGUOUS, State.QUARANTINED):
+def _says_nothing(increment: Increment, payload: Payload, now: datetime) -> bool:
+    """Whether a look at `now` is of no use: at another generation, or older than one that is noted already."""
+    if increment.state not in (State.SENT, State.AMBIGUOUS, State.QUARANTINED) or payload != increment.payload:
+        return True
+    return increment.checked_at is not None and now < increment.checked_at
+
+
+def checked(increment: Increment, shown: int, now: datetime, *, payload: Payload) -> Increment | None:
+    """Return it after a look at the sink's sum of `payload` alone, or None when the look says nothing of it.
+
+    `now` is when the look began, however late it is noted: what was sent after it cannot have shown.
+    """
+    if _says_nothing(increment, payload, now):
         return None
     if shown == increment.units:
         done = dataclasses.replace(increment, state=State.CONFIRMED, reason="", confirmed_at=now, checked_at=now)
@@ -143,21 +153,21 @@ def checked(increment: Increment, shown: int, now: datetime) -> Increment | None
     latest = increment.last_attempt_at
     if latest is not None and now < latest + LEASE:
         return dataclasses.replace(increment, checked_at=now)  # the call may still be under way
+    since = increment.absent_since or now
+    # A look proves no more than the one before it until a day has passed: what was sent may show late.
+    counts = not increment.absence_checks or now - since >= ABSENT_FOR
     seen = dataclasses.replace(
-        increment,
-        checked_at=now,
-        absent_since=increment.absent_since or now,
-        absence_checks=increment.absence_checks + 1,
+        increment, checked_at=now, absent_since=since, absence_checks=increment.absence_checks + counts
     )
-    if seen.state is State.SENT and is_absent(seen, now):
+    if seen.state is State.SENT and is_absent(seen):
         reason = "it was taken, and has not shown in the sink's sums for a day"
         return dataclasses.replace(seen, state=State.AMBIGUOUS, reason=reason)
     return seen
 
 
-def check_refused(increment: Increment, reason: str, now: datetime) -> Increment | None:
-    """Return it after a look that the sink refused, as of a customer that it does not know."""
-    if increment.state not in (State.SENT, State.AMBIGUOUS, State.QUARANTINED):
+def check_refused(increment: Increment, reason: str, now: datetime, *, payload: Payload) -> Increment | None:
+    """Return it after a look, begun at `now`, that the sink refused, as of a customer that it does not know."""
+    if _says_nothing(increment, payload, now):
         return None
     since = increment.last_attempt_at or now
     state = State.QUARANTINED if now - since > REFUSED_FOR else increment.state
@@ -165,10 +175,9 @@ def check_refused(increment: Increment, reason: str, now: datetime) -> Increment
     return dataclasses.replace(found, absent_since=None, absence_checks=0)
 
 
-def is_absent(increment: Increment, now: datetime) -> bool:
-    """Whether it is taken not to have arrived: every look for a day has found nothing of it."""
-    since = increment.absent_since
-    return since is not None and increment.absence_checks >= ABSENCE_CHECKS and now - since >= ABSENT_FOR
+def is_absent(increment: Increment) -> bool:
+    """Whether it is taken not to have arrived: a look, and another one a day later, and each between, found nothing."""
+    return increment.absence_checks >= ABSENCE_CHECKS
 
 
 def counted_twice(increment: Increment, shown: int) -> bool:
@@ -188,7 +197,7 @@ def needs_reissue(increment: Increment, now: datetime) -> bool:
     """Whether it cannot be sent as it is, though nothing of it has arrived: its period has closed, or it is absent."""
     if increment.state is State.PENDING:
         return is_closed(increment, now)
-    return increment.state is State.AMBIGUOUS and is_absent(increment, now)
+    return increment.state is State.AMBIGUOUS and is_absent(increment)
 
 
 def reissued(  # noqa: PLR0913 - the payload, whole
