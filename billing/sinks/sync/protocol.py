@@ -33,6 +33,8 @@ LEASE: Final = timedelta(seconds=120)
 #: absent. Stripe promises no bound for its summaries; a day is more than anybody has seen.
 ABSENT_FOR: Final = timedelta(hours=24)
 ABSENCE_CHECKS: Final = 2
+#: Stripe takes no event that is more than 35 days in the past; an hour less, so that clocks may differ.
+EVENT_AGE_MAX: Final = timedelta(days=35) - timedelta(hours=1)
 #: How long a sum may be refused before a person is to look at the increment.
 REFUSED_FOR: Final = timedelta(hours=48)
 #: Identifiers that one increment may be sent under (L9); what is absent after the last is quarantined.
@@ -55,11 +57,18 @@ def is_closed(increment: Increment, now: datetime) -> bool:
     return increment.closes_at is not None and now >= increment.closes_at
 
 
+def is_too_old(increment: Increment, now: datetime) -> bool:
+    """Whether the sink takes no event with its time any more."""
+    return increment.kind is Kind.METER_EVENT and now - increment.event_at >= EVENT_AGE_MAX
+
+
 def may_send(increment: Increment, *, books: str, now: datetime) -> bool:
     """Whether a call may be made for it now, to the books of this kind of key."""
     if increment.state not in (State.PENDING, State.AMBIGUOUS) or increment.event_at > now:
         return False
     if increment.sent_to not in (None, books) or is_closed(increment, now):
+        return False
+    if is_too_old(increment, now):
         return False
     first = increment.first_attempt_at
     return first is None or now - RESEND_WITHIN < first <= now + AHEAD_MAX
@@ -194,9 +203,9 @@ def reported(increment: Increment, code: str) -> Increment | None:
 
 
 def needs_reissue(increment: Increment, now: datetime) -> bool:
-    """Whether it cannot be sent as it is, though nothing of it has arrived: its period has closed, or it is absent."""
+    """Whether it cannot be sent as it is, though nothing of it has arrived: closed, too old, or absent."""
     if increment.state is State.PENDING:
-        return is_closed(increment, now)
+        return is_closed(increment, now) or is_too_old(increment, now)
     return increment.state is State.AMBIGUOUS and is_absent(increment)
 
 
