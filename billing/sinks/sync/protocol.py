@@ -194,12 +194,23 @@ def counted_twice(increment: Increment, shown: int) -> bool:
     return increment.generation > 1 and increment.kind is Kind.METER_EVENT and shown == 2 * increment.units
 
 
-def reported(increment: Increment, code: str) -> Increment | None:
-    """Return it after the sink reported that what it took was dropped; what its sums have shown stays."""
-    if increment.state not in (State.SENDING, State.SENT, State.AMBIGUOUS, State.QUARANTINED):
+def reported(increment: Increment, code: str, *, key: str) -> Increment | None:
+    """Return it after the sink reported that it dropped what it took under this idempotency key.
+
+    What its sums have shown stays, and a key of another generation says nothing. It is rejected only where the call was
+    the only one of its generation that may have arrived: otherwise its sums are to tell, or a person.
+    """
+    latest = key == increment.idempotency_key
+    if not latest and key not in (f"{increment.identifier}#{attempt}" for attempt in range(1, increment.attempts)):
         return None
-    reason = f"it was taken, and dropped later: {code}"
-    return dataclasses.replace(increment, state=State.REJECTED, reason=reason, lease_until=None)
+    heard = (State.SENT, State.AMBIGUOUS, State.QUARANTINED)
+    # A later call that is under way has the say.
+    if increment.state not in ((*heard, State.SENDING) if latest else heard):
+        return None
+    only = latest and increment.first_attempt_at == increment.last_attempt_at
+    state = State.REJECTED if only else State.QUARANTINED
+    reason = f"it was taken, and dropped later: {code}" + ("" if only else "; another call of it is not reported")
+    return dataclasses.replace(increment, state=state, reason=reason, lease_until=None)
 
 
 def needs_reissue(increment: Increment, now: datetime) -> bool:
