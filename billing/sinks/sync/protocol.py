@@ -264,8 +264,11 @@ def written_off(increment: Increment, reason: str) -> Increment:
     return dataclasses.replace(increment, state=State.WRITTEN_OFF, reason=reason, lease_until=None)
 
 
-def may_resolve(increment: Increment) -> bool:
-    """Whether it is for a person to say what becomes of it."""
+def may_resolve(increment: Increment, now: datetime) -> bool:
+    """Whether it is for a person to say what becomes of it: not while a call of it may still arrive."""
+    latest = increment.last_attempt_at
+    if latest is not None and now < latest + LEASE:
+        return False
     return increment.state in (State.REJECTED, State.QUARANTINED, State.AMBIGUOUS)
 
 
