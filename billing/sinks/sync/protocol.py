@@ -33,6 +33,9 @@ LEASE: Final = timedelta(seconds=120)
 #: absent. Stripe promises no bound for its summaries; a day is more than anybody has seen.
 ABSENT_FOR: Final = timedelta(hours=24)
 ABSENCE_CHECKS: Final = 2
+#: For how long after its latest attempt a later generation's sum is no proof yet: should sums be later than
+#: `ABSENT_FOR`, it may be an earlier generation's, and this one's is yet to show.
+SETTLED_AFTER: Final = timedelta(hours=48)
 #: Stripe takes no event that is more than 35 days in the past; an hour less, so that clocks may differ.
 EVENT_AGE_MAX: Final = timedelta(days=35) - timedelta(hours=1)
 #: How long a sum may be refused before a person is to look at the increment.
@@ -152,6 +155,11 @@ def checked(increment: Increment, shown: int, now: datetime, *, payload: Payload
     """
     if _says_nothing(increment, payload, now):
         return None
+    if shown == increment.units and not _is_settled(increment, now):
+        # Either is counted: it is not sent again, and is watched until a second one would have shown.
+        state = State.SENT if increment.state is State.AMBIGUOUS else increment.state
+        watched = dataclasses.replace(increment, state=state, checked_at=now)
+        return dataclasses.replace(watched, absent_since=None, absence_checks=0)
     if shown == increment.units:
         done = dataclasses.replace(increment, state=State.CONFIRMED, reason="", confirmed_at=now, checked_at=now)
         return dataclasses.replace(done, absent_since=None, absence_checks=0)
@@ -174,6 +182,16 @@ def checked(increment: Increment, shown: int, now: datetime, *, payload: Payload
     return seen
 
 
+def _may_show_twice(increment: Increment) -> bool:
+    """Whether an earlier generation of it may have been sent, and may show in the same sum."""
+    return increment.kind is Kind.METER_EVENT and increment.generation > 1 and increment.attempts > 1
+
+
+def _is_settled(increment: Increment, now: datetime) -> bool:
+    latest = increment.last_attempt_at
+    return not _may_show_twice(increment) or latest is None or now >= latest + SETTLED_AFTER
+
+
 def check_refused(increment: Increment, reason: str, now: datetime, *, payload: Payload) -> Increment | None:
     """Return it after a look, begun at `now`, that the sink refused, as of a customer that it does not know."""
     if _says_nothing(increment, payload, now):
@@ -191,7 +209,7 @@ def is_absent(increment: Increment) -> bool:
 
 def counted_twice(increment: Increment, shown: int) -> bool:
     """Whether the sum shows two generations of it: the sums were silent for longer than a day. The newer one goes."""
-    return increment.generation > 1 and increment.kind is Kind.METER_EVENT and shown == 2 * increment.units
+    return _may_show_twice(increment) and shown == 2 * increment.units
 
 
 def reported(increment: Increment, code: str, *, key: str) -> Increment | None:
