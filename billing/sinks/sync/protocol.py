@@ -155,18 +155,19 @@ def checked(increment: Increment, shown: int, now: datetime, *, payload: Payload
     """
     if _says_nothing(increment, payload, now):
         return None
-    if shown == increment.units and not _is_settled(increment, now):
-        # Either is counted: it is not sent again, and is watched until a second one would have shown.
-        state = State.SENT if increment.state is State.AMBIGUOUS else increment.state
-        watched = dataclasses.replace(increment, state=state, checked_at=now)
-        return dataclasses.replace(watched, absent_since=None, absence_checks=0)
-    if shown == increment.units:
-        done = dataclasses.replace(increment, state=State.CONFIRMED, reason="", confirmed_at=now, checked_at=now)
-        return dataclasses.replace(done, absent_since=None, absence_checks=0)
-    if shown != 0:
+    if shown == 0:
+        return _unseen(increment, now)
+    found = dataclasses.replace(increment, checked_at=now, absent_since=None, absence_checks=0)
+    if shown != increment.units:
         reason = f"its own sum is {shown} at the sink, not its {increment.units} units"
-        odd = dataclasses.replace(increment, state=State.QUARANTINED, reason=reason, checked_at=now)
-        return dataclasses.replace(odd, absent_since=None, absence_checks=0)
+        return dataclasses.replace(found, state=State.QUARANTINED, reason=reason)
+    if _is_settled(increment, now):
+        return dataclasses.replace(found, state=State.CONFIRMED, reason="", confirmed_at=now)
+    # Either is counted: it is not sent again, and is watched until a second one would have shown.
+    return dataclasses.replace(found, state=State.SENT) if found.state is State.AMBIGUOUS else found
+
+
+def _unseen(increment: Increment, now: datetime) -> Increment:
     latest = increment.last_attempt_at
     if latest is not None and now < latest + LEASE:
         return dataclasses.replace(increment, checked_at=now)  # the call may still be under way
