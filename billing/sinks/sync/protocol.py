@@ -22,8 +22,9 @@ from typing import Final
 from billing.sinks.sink import Answer, Kind, Payload, Reply
 from billing.sinks.sync.increment import Increment, State
 
-#: Stripe knows an identifier for "at least 24 hours" after its receipt, which is never before the first attempt.
-RESEND_WITHIN: Final = timedelta(hours=23)
+#: Stripe knows an identifier for "at least 24 hours" after its receipt, which is never before the first attempt. Half an
+#: hour more than what a clock that was set back by an hour, and a call that takes its time, need.
+RESEND_WITHIN: Final = timedelta(hours=22, minutes=30)
 #: A time on record that is further ahead than this is of a clock that was set back since: how long ago it was is not
 #: known. Together with `RESEND_WITHIN` less than Stripe's 24 hours, so that clocks of several machines may differ.
 AHEAD_MAX: Final = timedelta(minutes=30)
@@ -141,11 +142,9 @@ def may_check(increment: Increment, *, books: str) -> bool:
     return increment.state in (State.SENT, State.AMBIGUOUS, State.QUARANTINED)
 
 
-def _says_nothing(increment: Increment, payload: Payload, now: datetime) -> bool:
-    """Whether a look at `now` is of no use: at another generation, or older than one that is noted already."""
-    if increment.state not in (State.SENT, State.AMBIGUOUS, State.QUARANTINED) or payload != increment.payload:
-        return True
-    return increment.checked_at is not None and now < increment.checked_at
+def _says_nothing(increment: Increment, payload: Payload) -> bool:
+    """Whether a look is of no use: at another generation, or at what is decided."""
+    return increment.state not in (State.SENT, State.AMBIGUOUS, State.QUARANTINED) or payload != increment.payload
 
 
 def checked(increment: Increment, shown: int, now: datetime, *, payload: Payload) -> Increment | None:
@@ -153,7 +152,7 @@ def checked(increment: Increment, shown: int, now: datetime, *, payload: Payload
 
     `now` is when the look began, however late it is noted: what was sent after it cannot have shown.
     """
-    if _says_nothing(increment, payload, now):
+    if _says_nothing(increment, payload):
         return None
     if shown == 0:
         return _unseen(increment, now)
@@ -195,7 +194,7 @@ def _is_settled(increment: Increment, now: datetime) -> bool:
 
 def check_refused(increment: Increment, reason: str, now: datetime, *, payload: Payload) -> Increment | None:
     """Return it after a look, begun at `now`, that the sink refused, as of a customer that it does not know."""
-    if _says_nothing(increment, payload, now):
+    if _says_nothing(increment, payload):
         return None
     since = increment.last_attempt_at or now
     state = State.QUARANTINED if now - since > REFUSED_FOR else increment.state
