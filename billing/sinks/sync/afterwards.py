@@ -42,17 +42,10 @@ def doubts(report: ErrorReport, named: Collection[int], increment: Increment, at
 
 
 def named(increment: Increment, report: ErrorReport) -> Increment | None:
-    """Return it after a report that names a call of an increment; None when it says nothing of this generation.
-
-    Where a later call followed, what was dropped is not known to be all: its sums are to tell, or a person.
-    """
-    if increment.idempotency_key in report.samples:
-        return reported(increment, report.code)
-    earlier = (f"{increment.identifier}#{attempt}" for attempt in range(1, increment.attempts))
-    if increment.state is not State.SENT or not any(key in report.samples for key in earlier):
-        return None
-    reason = f"an earlier call was taken, and dropped later: {report.code}; the latest one is not reported"
-    return dataclasses.replace(increment, state=State.QUARANTINED, reason=reason)
+    """Return it after a report that names calls of an increment; None when it says nothing of this generation."""
+    of_latest = sorted(report.samples, key=lambda key: key != increment.idempotency_key)
+    found = (reported(increment, report.code, key=key) for key in of_latest)
+    return next((changed for changed in found if changed is not None), None)
 
 
 def withdrawing(increment: Increment, shown: int, now: datetime) -> Increment | None:

@@ -21,8 +21,8 @@ from billing.sinks.sync.log import IncrementLog, Open
 from billing.sinks.sync.meters import check_meters
 
 #: Bounds of one run (L9).
-MOST: Final = 500
-SECONDS: Final = 60.0
+MOST: Final = 4_000
+SECONDS: Final = 180.0
 #: Calls in a row without an answer, after which nobody is taken to listen. Fewer are some customer's own error (L10).
 UNANSWERED_MAX: Final = 5
 
@@ -108,7 +108,10 @@ class Confirmer:
             shown = sink.shown(found.payload)
         except Rejected as error:  # one customer that the sink does not know keeps no other waiting (L10)
             reason = str(error)
-            done = self._log.change(found.increment_id, lambda locked: protocol.check_refused(locked, reason, now))
+            done = self._log.change(
+                found.increment_id,
+                lambda locked: protocol.check_refused(locked, reason, now, payload=found.payload),
+            )
             return _counted(report, was, done)
         doubted_by = self._log.doubted_by(found.increment_id) if shown == 0 else None
         done = self._log.change(

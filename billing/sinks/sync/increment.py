@@ -61,7 +61,7 @@ class Increment:
     sent_to: str | None = None
     lease_until: datetime | None = None
     checked_at: datetime | None = None
-    #: Since when each look has found nothing of it, and how many looks that were.
+    #: Since when each look has found nothing of it, and how many looks prove that: the first, and those a day later.
     absent_since: datetime | None = None
     absence_checks: int = 0
     confirmed_at: datetime | None = None

@@ -21,8 +21,8 @@ LOCK_REISSUED: Final = {
     of_one: text(f"""
 SELECT {COLUMNS} FROM stripe_increment
 WHERE increment_id > :after AND state NOT IN ('sent', 'confirmed', 'written_off') {condition}
-  AND (state = 'pending' AND closes_at <= :now
-       OR state = 'ambiguous' AND absence_checks >= :checks AND absent_since <= :absent_since)
+  AND (state = 'pending' AND (closes_at <= :now OR kind = 'meter_event' AND event_at <= :too_old)
+       OR state = 'ambiguous' AND absence_checks >= :checks)
 ORDER BY increment_id LIMIT :most
 FOR NO KEY UPDATE SKIP LOCKED
 """)  # noqa: S608 - constants

@@ -19,7 +19,7 @@ from billing.sinks.sync.afterwards import REPORT_MARGIN
 from billing.sinks.sync.increment import Attempt, Increment
 from billing.sinks.sync.log import Decide, Noted, Open
 from billing.sinks.sync.postgres_planning import PostgresPlanningLog
-from billing.sinks.sync.protocol import AHEAD_MAX, LEASE, RESEND_WITHIN
+from billing.sinks.sync.protocol import AHEAD_MAX, EVENT_AGE_MAX, LEASE, RESEND_WITHIN
 from billing.sinks.sync.resolving import Resolution
 from billing.sinks.sync.rows import increment_of, row_of
 
@@ -35,7 +35,11 @@ class PostgresLog(PostgresPlanningLog):
 
     def find_open(self, found: Open) -> list[Increment]:
         """Return what may be sent, those first that were tried least."""
-        window = {"resend_from": found.now - RESEND_WITHIN, "ahead": found.now + AHEAD_MAX}
+        window = {
+            "resend_from": found.now - RESEND_WITHIN,
+            "ahead": found.now + AHEAD_MAX,
+            "too_old": found.now - EVENT_AGE_MAX,
+        }
         given = {**_limits(found), **window, "books": found.books, "now": found.now}
         with self._engine.connect() as connection:
             return [increment_of(row) for row in connection.execute(sql.FIND_OPEN, given).mappings()]

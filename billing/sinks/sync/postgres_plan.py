@@ -101,7 +101,7 @@ class PostgresPlan:
             "most": most,
             "client_id": self._client_id,
             "checks": protocol.ABSENCE_CHECKS,
-            "absent_since": now - protocol.ABSENT_FOR,
+            "too_old": now - protocol.EVENT_AGE_MAX,
         }
         statement = sql.LOCK_REISSUED[self._client_id is not None]
         found = [increment_of(row) for row in self._connection.execute(statement, given).mappings()]

@@ -22,17 +22,23 @@ from typing import Final
 from billing.sinks.sink import Answer, Kind, Payload, Reply
 from billing.sinks.sync.increment import Increment, State
 
-#: Stripe knows an identifier for "at least 24 hours" after its receipt, which is never before the first attempt.
-RESEND_WITHIN: Final = timedelta(hours=23)
+#: Stripe knows an identifier for "at least 24 hours" after its receipt, which is never before the first attempt. Half an
+#: hour more than what a clock that was set back by an hour, and a call that takes its time, need.
+RESEND_WITHIN: Final = timedelta(hours=22, minutes=30)
 #: A time on record that is further ahead than this is of a clock that was set back since: how long ago it was is not
 #: known. Together with `RESEND_WITHIN` less than Stripe's 24 hours, so that clocks of several machines may differ.
 AHEAD_MAX: Final = timedelta(minutes=30)
 #: Longer than one call can take: its bound on connecting, and on each wait for bytes.
 LEASE: Final = timedelta(seconds=120)
-#: For how long, and how often, an increment's minute must show nothing before it is taken to be absent. Stripe promises
-#: no bound for its summaries; a day is more than anybody has seen.
+#: How far apart looks at an increment's minute must find nothing, and how many such looks, before it is taken to be
+#: absent. Stripe promises no bound for its summaries; a day is more than anybody has seen.
 ABSENT_FOR: Final = timedelta(hours=24)
 ABSENCE_CHECKS: Final = 2
+#: For how long after its latest attempt a later generation's sum is no proof yet: should sums be later than
+#: `ABSENT_FOR`, it may be an earlier generation's, and this one's is yet to show.
+SETTLED_AFTER: Final = timedelta(hours=48)
+#: Stripe takes no event that is more than 35 days in the past; an hour less, so that clocks may differ.
+EVENT_AGE_MAX: Final = timedelta(days=35) - timedelta(hours=1)
 #: How long a sum may be refused before a person is to look at the increment.
 REFUSED_FOR: Final = timedelta(hours=48)
 #: Identifiers that one increment may be sent under (L9); what is absent after the last is quarantined.
@@ -56,11 +62,18 @@ def is_closed(increment: Increment, now: datetime) -> bool:
     return increment.closes_at is not None and now >= increment.closes_at
 
 
+def is_too_old(increment: Increment, now: datetime) -> bool:
+    """Whether the sink takes no event with its time any more."""
+    return increment.kind is Kind.METER_EVENT and now - increment.event_at >= EVENT_AGE_MAX
+
+
 def may_send(increment: Increment, *, books: str, now: datetime) -> bool:
     """Whether a call may be made for it now, to the books of this kind of key."""
     if increment.state not in (State.PENDING, State.AMBIGUOUS) or increment.event_at > now:
         return False
     if increment.sent_to not in (None, books) or is_closed(increment, now):
+        return False
+    if is_too_old(increment, now):
         return False
     first = increment.first_attempt_at
     return first is None or now - RESEND_WITHIN < first <= now + AHEAD_MAX
@@ -130,36 +143,44 @@ def may_check(increment: Increment, *, books: str) -> bool:
     return increment.state in _LOOKED_AT
 
 
-def checked(
-    increment: Increment, shown: int, now: datetime, *, payload: Payload | None = None, doubted_by: str | None = None
-) -> Increment | None:
-    """Return it after a look, begun at `now`, at the sink's sum of it alone; None when the look says nothing of it.
+def _says_nothing(increment: Increment, payload: Payload) -> bool:
+    """Whether a look is of no use: at another generation, or at what is decided."""
+    return increment.state not in _LOOKED_AT or payload != increment.payload
 
-    `payload`: what was looked for; another generation has taken its place if it differs. `doubted_by`: the code of a
-    report that may be about one of its calls without naming it (`afterwards.doubts`).
+
+def checked(
+    increment: Increment, shown: int, now: datetime, *, payload: Payload, doubted_by: str | None = None
+) -> Increment | None:
+    """Return it after a look at the sink's sum of `payload` alone, or None when the look says nothing of it.
+
+    `now` is when the look began, however late it is noted: what was sent after it cannot have shown. `doubted_by`: the
+    code of a report that may be about one of its calls without naming it (`afterwards.doubts`).
     """
-    if increment.state not in _LOOKED_AT or payload not in (None, increment.payload):
+    if _says_nothing(increment, payload):
         return None
     if shown == 0:
-        return _not_shown(increment, now, doubted_by)
+        return _unseen(increment, now, doubted_by)
     found = dataclasses.replace(increment, checked_at=now, absent_since=None, absence_checks=0)
-    if shown == increment.units:
+    if shown != increment.units:
+        reason = f"its own sum is {shown} at the sink, not its {increment.units} units"
+        return dataclasses.replace(found, state=State.QUARANTINED, reason=reason)
+    if _is_settled(increment, now):
         return dataclasses.replace(found, state=State.CONFIRMED, reason="", confirmed_at=now)
-    reason = f"its own sum is {shown} at the sink, not its {increment.units} units"
-    return dataclasses.replace(found, state=State.QUARANTINED, reason=reason)
+    # Either is counted: it is not sent again, and is watched until a second one would have shown.
+    return dataclasses.replace(found, state=State.SENT) if found.state is State.AMBIGUOUS else found
 
 
-def _not_shown(increment: Increment, now: datetime, doubted_by: str | None) -> Increment:
+def _unseen(increment: Increment, now: datetime, doubted_by: str | None) -> Increment:
     latest = increment.last_attempt_at
     if latest is not None and now < latest + LEASE:
         return dataclasses.replace(increment, checked_at=now)  # the call may still be under way
+    since = increment.absent_since or now
+    # A look proves no more than the one before it until a day has passed: what was sent may show late.
+    counts = not increment.absence_checks or now - since >= ABSENT_FOR
     seen = dataclasses.replace(
-        increment,
-        checked_at=now,
-        absent_since=increment.absent_since or now,
-        absence_checks=increment.absence_checks + 1,
+        increment, checked_at=now, absent_since=since, absence_checks=increment.absence_checks + counts
     )
-    if seen.state is State.QUARANTINED or not is_absent(seen, now):
+    if seen.state is State.QUARANTINED or not is_absent(seen):
         return seen
     if doubted_by is not None:
         # What dropped it would drop its next generation as well.
@@ -171,9 +192,19 @@ def _not_shown(increment: Increment, now: datetime, doubted_by: str | None) -> I
     return seen
 
 
-def check_refused(increment: Increment, reason: str, now: datetime) -> Increment | None:
-    """Return it after a look that the sink refused, as of a customer that it does not know."""
-    if increment.state not in _LOOKED_AT:
+def _may_show_twice(increment: Increment) -> bool:
+    """Whether an earlier generation of it may have been sent, and may show in the same sum."""
+    return increment.kind is Kind.METER_EVENT and increment.generation > 1 and increment.attempts > 1
+
+
+def _is_settled(increment: Increment, now: datetime) -> bool:
+    latest = increment.last_attempt_at
+    return not _may_show_twice(increment) or latest is None or now >= latest + SETTLED_AFTER
+
+
+def check_refused(increment: Increment, reason: str, now: datetime, *, payload: Payload) -> Increment | None:
+    """Return it after a look, begun at `now`, that the sink refused, as of a customer that it does not know."""
+    if _says_nothing(increment, payload):
         return None
     since = increment.last_attempt_at or now
     state = State.QUARANTINED if now - since > REFUSED_FOR else increment.state
@@ -188,30 +219,40 @@ def unanswered(increment: Increment, now: datetime) -> Increment | None:
     return dataclasses.replace(increment, checked_at=now)
 
 
-def is_absent(increment: Increment, now: datetime) -> bool:
-    """Whether it is taken not to have arrived: every look for a day has found nothing of it."""
-    since = increment.absent_since
-    return since is not None and increment.absence_checks >= ABSENCE_CHECKS and now - since >= ABSENT_FOR
+def is_absent(increment: Increment) -> bool:
+    """Whether it is taken not to have arrived: a look, and another one a day later, and each between, found nothing."""
+    return increment.absence_checks >= ABSENCE_CHECKS
 
 
 def counted_twice(increment: Increment, shown: int) -> bool:
     """Whether the sum shows two generations of it: the sums were silent for longer than a day. The newer one goes."""
-    return increment.generation > 1 and increment.kind is Kind.METER_EVENT and shown == 2 * increment.units
+    return _may_show_twice(increment) and shown == 2 * increment.units
 
 
-def reported(increment: Increment, code: str) -> Increment | None:
-    """Return it after the sink reported that what it took was dropped; what its sums have shown stays."""
-    if increment.state not in (State.SENDING, State.SENT, State.AMBIGUOUS, State.QUARANTINED):
+def reported(increment: Increment, code: str, *, key: str) -> Increment | None:
+    """Return it after the sink reported that it dropped what it took under this idempotency key.
+
+    What its sums have shown stays, and a key of another generation says nothing. It is rejected only where the call was
+    the only one of its generation that may have arrived: otherwise its sums are to tell, or a person.
+    """
+    latest = key == increment.idempotency_key
+    if not latest and key not in (f"{increment.identifier}#{attempt}" for attempt in range(1, increment.attempts)):
         return None
-    reason = f"it was taken, and dropped later: {code}"
-    return dataclasses.replace(increment, state=State.REJECTED, reason=reason, lease_until=None)
+    heard = (State.SENT, State.AMBIGUOUS, State.QUARANTINED)
+    # A later call that is under way has the say.
+    if increment.state not in ((*heard, State.SENDING) if latest else heard):
+        return None
+    only = latest and increment.first_attempt_at == increment.last_attempt_at
+    state = State.REJECTED if only else State.QUARANTINED
+    reason = f"it was taken, and dropped later: {code}" + ("" if only else "; another call of it is not reported")
+    return dataclasses.replace(increment, state=state, reason=reason, lease_until=None)
 
 
 def needs_reissue(increment: Increment, now: datetime) -> bool:
-    """Whether it cannot be sent as it is, though nothing of it has arrived: its period has closed, or it is absent."""
+    """Whether it cannot be sent as it is, though nothing of it has arrived: closed, too old, or absent."""
     if increment.state is State.PENDING:
-        return is_closed(increment, now)
-    return increment.state is State.AMBIGUOUS and is_absent(increment, now)
+        return is_closed(increment, now) or is_too_old(increment, now)
+    return increment.state is State.AMBIGUOUS and is_absent(increment)
 
 
 def reissued(  # noqa: PLR0913 - the payload, whole
@@ -259,8 +300,11 @@ def written_off(increment: Increment, reason: str) -> Increment:
     return dataclasses.replace(increment, state=State.WRITTEN_OFF, reason=reason, lease_until=None)
 
 
-def may_resolve(increment: Increment) -> bool:
-    """Whether it is for a person to say what becomes of it."""
+def may_resolve(increment: Increment, now: datetime) -> bool:
+    """Whether it is for a person to say what becomes of it: not while a call of it may still arrive."""
+    latest = increment.last_attempt_at
+    if latest is not None and now < latest + LEASE:
+        return False
     return increment.state in (State.REJECTED, State.QUARANTINED, State.AMBIGUOUS)
 
 

@@ -28,7 +28,7 @@ ORDER BY increment_id LIMIT :most
 FIND_OPEN: Final = text(f"""
 SELECT {COLUMNS} FROM stripe_increment
 WHERE state IN ('pending', 'ambiguous') AND event_at <= :now AND coalesce(sent_to, :books) = :books
-  AND (closes_at IS NULL OR closes_at > :now)
+  AND (closes_at IS NULL OR closes_at > :now) AND (kind <> 'meter_event' OR event_at > :too_old)
   AND (first_attempt_at IS NULL OR first_attempt_at > :resend_from AND first_attempt_at <= :ahead)
   AND {_LIMITED}
 ORDER BY attempts, increment_id LIMIT :most

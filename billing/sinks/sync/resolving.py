@@ -53,8 +53,8 @@ def resolve(log: Resolutions, increment_id: int, resolution: Resolution) -> Incr
     said = dataclasses.replace(resolution, reason=reason)
 
     def decide(increment: Increment) -> Increment:
-        if not protocol.may_resolve(increment):
-            rule = "only what is rejected, quarantined or ambiguous is for a person to resolve"
+        if not protocol.may_resolve(increment, said.resolved_at):
+            rule = "only what is rejected, quarantined or ambiguous, and not sent just now, is for a person to resolve"
             raise Conflict(f"increment: {increment_id}: is {increment.state.value}: {rule}")
         if said.resolved_as == "confirmed":
             return protocol.resolved_as_confirmed(increment, reason, said.resolved_at)
