@@ -15,14 +15,14 @@ from typing import Final, Protocol
 from sqlalchemy import ARRAY, RowMapping, Text, bindparam, text
 
 from billing.core.errors import BillingError, Rejected, Unreachable
-from billing.reconciliation import queries
+from billing.reconciliation import invoice_queries
 from billing.reconciliation.facts import PeriodFacts
 from billing.reconciliation.laws import stripe
 from billing.reconciliation.reading import snapshot
 from billing.reconciliation.report import Law
 from billing.reconciliation.tally import Tally
 from billing.sinks.stripe.keys import key_kind
-from billing.sinks.sync.periods import period_of
+from billing.sinks.sync.periods import minute_of, period_of
 from billing.task.runtime import Runtime
 
 #: How long Stripe's summaries may lag behind its events. Stripe names no number; meters are documented as processed
@@ -56,7 +56,7 @@ class Periods:
         periods = self._read(client_ids)
         self._tally.compared(Law.STRIPE, customers=len({period.customer_id for period in periods}))
         for period in periods:
-            if period.event_name != self._runtime.settings.stripe_meter:
+            if not period.is_ours:
                 self._tally.left_out(Law.STRIPE, f"meter {period.event_name} is not billing_stripe_meter")
             elif period.books != self._books:
                 reason = f"sent with the key of another kind: {period.books}, not {self._books}"
@@ -74,7 +74,7 @@ class Periods:
         if self._silent is None:
             try:
                 total = self._gateway().total(
-                    period.customer_id, period.event_name, period.period_start, period.period_end
+                    period.customer_id, period.event_name, minute_of(period.period_start), minute_of(period.period_end)
                 )
             except Rejected as error:
                 # One customer that Stripe does not know leaves the others to be asked for (L10).
@@ -134,10 +134,11 @@ class Periods:
             "meter": runtime.settings.stripe_meter,
             "books": self._books,
             "open": stripe.OPEN_MAX + 1,
+            "now": now,
             "period_start": present.start,
             "period_end": present.end,
         }
-        query = text(queries.PERIODS).bindparams(bindparam("ids", type_=ARRAY(Text)))
+        query = text(invoice_queries.PERIODS).bindparams(bindparam("ids", type_=ARRAY(Text)))
         with snapshot(runtime.settings, runtime.engine) as connection:
             return [_facts(row._mapping) for row in connection.execute(query, values)]  # noqa: SLF001 - documented
 

@@ -201,9 +201,9 @@ class _Reconciliation:
         tally.compared(Law.SUMS, lines=log.rows, credits=log.credits, rollups=log.rolled_rows)
         tally.found(planned.differences(invoice))
         not_planned = invoice.credits - invoice.planned
-        units = {f"units_{state}": number for state, number in sorted(invoice.units.items())}
+        states = dict(sorted(invoice.by_state.items()))
         tally.compared(
-            Law.PLANNED, increments=invoice.increments, credits=invoice.credits, not_planned=not_planned, **units
+            Law.PLANNED, increments=invoice.increments, credits=invoice.credits, not_planned=not_planned, **states
         )
 
     def _agrees(self, pursuit: Pursuit, ledger: LedgerFacts) -> bool:

@@ -59,6 +59,15 @@ def period_of(hour: datetime) -> Period:
     return Period(start=start, end=following)
 
 
+def minute_of(instant: datetime) -> datetime:
+    """Return the whole minute that an instant lies in: a sink's sums are of whole minutes.
+
+    Of a period that begins within one, sums are taken from its start, since no increment of the period before it has a
+    minute there.
+    """
+    return instant.replace(second=0, microsecond=0)
+
+
 def latest_minute(period: Period, now: datetime) -> datetime | None:
     """Return the latest instant that an event of the period may have now, or None while there is none yet."""
     last = min(now - _SECOND, period.end - MINUTE)
