@@ -60,11 +60,13 @@ WITH part AS (
     WHERE increment.client_id = ANY(:ids) GROUP BY increment_id
 ), said AS (
     SELECT increment_id, bool_or(
-               said.generation > increment.generation
-               OR said.resolved_as = 'confirmed' AND NOT (said.generation = increment.generation AND state = 'confirmed')
-               OR said.resolved_as = 'write-off' AND NOT (said.generation = increment.generation AND state = 'written_off')
-               OR said.resolved_as = 'resend' AND said.generation = increment.generation
-                  AND state NOT IN ('pending', 'written_off')) AS gainsaid
+               CASE said.resolved_as
+               WHEN 'resend' THEN said.generation > increment.generation
+                    OR said.generation = increment.generation AND state NOT IN ('pending', 'written_off')
+               ELSE (said.generation, said.resolved_as, state) NOT IN (
+                        (increment.generation, 'confirmed', 'confirmed'),
+                        (increment.generation, 'write-off', 'written_off'))
+               END) AS gainsaid
     FROM stripe_increment AS increment JOIN stripe_resolution AS said USING (increment_id)
     WHERE increment.client_id = ANY(:ids) GROUP BY increment_id
 ), called AS (

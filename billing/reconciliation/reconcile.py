@@ -21,10 +21,11 @@ from billing.credits.auditing import BucketReading
 from billing.reconciliation import reading, recording
 from billing.reconciliation.facts import InvoiceFacts, LedgerFacts, LogFacts
 from billing.reconciliation.laws import bucket, grants, holds, one_charge, orphans, planned, spent, sums
-from billing.reconciliation.periods import Periods, Totals
+from billing.reconciliation.periods import Periods
 from billing.reconciliation.pursuit import Pursuit
 from billing.reconciliation.report import Discrepancy, Law, Report
 from billing.reconciliation.tally import Tally
+from billing.reconciliation.totals import Totals
 from billing.task.runtime import Runtime
 
 #: Clients that are pursued together (L9); past that they are reported as not compared.

@@ -43,7 +43,9 @@ INCREMENT: Final[dict[str, Spoiled]] = {
         [("L8 planned", "stripe_generation does not end with its identifier")],
     ),
     "minute": (
-        lambda books, *_: books.sql("UPDATE stripe_increment SET event_at = event_at + interval '1 minute'", owner=True),
+        lambda books, *_: books.sql(
+            "UPDATE stripe_increment SET event_at = event_at + interval '1 minute'", owner=True
+        ),
         [("L8 planned", "stripe_generation does not end with its identifier")],
     ),
     "customer": (
