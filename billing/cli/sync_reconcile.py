@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import click
@@ -13,10 +14,16 @@ from billing.core.printable import printable
 from billing.reconciliation.invoice_row import InvoiceRow
 from billing.reconciliation.invoices import Invoices
 
-_COLUMNS: Final = (
-    *("client", "meter", "period from", "differs", "log", "planned", "in flight", "confirmed", "quarantined"),
-    *("carried", "written off", "unplanned", "units sent", "Stripe"),
-)
+#: What became of credits, and the heads of these columns; those that are 0 in every row are left out.
+_BECAME: Final = {
+    "planned": "planned",
+    "in_flight": "in flight",
+    "confirmed": "confirmed",
+    "quarantined": "quarantined",
+    "carried": "carried",
+    "written_off": "written off",
+    "unplanned": "unplanned",
+}
 
 
 @click.command(epilog="Example: billing sync reconcile acme")
@@ -34,7 +41,7 @@ def reconcile(client_ids: tuple[str, ...], *, every: bool, stripe: bool | None, 
         emit_json(found)
     else:
         if found.rows:
-            table(None, _COLUMNS, [_cells(row) for row in found.rows], numbers=len(_COLUMNS) - 4)
+            _table(found.rows)
         for row in found.rows:
             for said in (row.says, row.not_compared and f"not compared: {row.not_compared}"):
                 if said:
@@ -44,12 +51,18 @@ def reconcile(client_ids: tuple[str, ...], *, every: bool, stripe: bool | None, 
         click.get_current_context().exit(1)
 
 
-def _cells(row: InvoiceRow) -> tuple[object, ...]:
-    verdict = "yes" if row.differs else "not compared" if row.not_compared else "no"
-    numbers = (row.log, row.planned, row.in_flight, row.confirmed, row.quarantined, row.carried, row.written_off)
-    start = f"{row.period_start:%Y-%m-%d %H:%M}".removesuffix(" 00:00")
-    sent = f"{row.sent:,}" + (f"+{row.doubtful:,}?" if row.doubtful else "")
-    return (row.client_id, row.event_name, start, verdict, *numbers, row.unplanned, sent, row.stripe)
+def _table(rows: Sequence[InvoiceRow]) -> None:
+    became = {name: head for name, head in _BECAME.items() if any(getattr(row, name) for row in rows)}
+    asked = any(row.stripe is not None or row.not_compared for row in rows)
+    heads = ["log", *became.values(), *(["units sent", "Stripe"] if asked else [])]
+    cells = []
+    for row in rows:
+        numbers: list[object] = [row.log, *(getattr(row, name) for name in became)]
+        if asked:
+            numbers += [f"{row.sent:,}" + (f" + {row.doubtful:,}?" if row.doubtful else ""), row.stripe]
+        start = f"{row.period_start:%Y-%m-%d %H:%M}".removesuffix(" 00:00")
+        cells.append((row.client_id, row.event_name, start, *numbers))
+    table(None, ("client", "meter", "period from", *heads), cells, numbers=len(heads))
 
 
 def _summary(found: Invoices) -> str:
