@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -113,7 +114,7 @@ def test_status_counts_by_meter_once_there_are_several(shop: Terminal, books: In
     ],
 )
 def test_status_says_what_to_do_about_each_increment_that_a_person_should_look_at(
-    shop: Terminal, books: Invoicing, state: str, columns: dict[str, object], command: str
+    shop: Terminal, books: Invoicing, state: str, columns: dict[str, Any], command: str
 ) -> None:
     books.client("bolt", "cus_bolt")
     used(books, "bolt", 5)
