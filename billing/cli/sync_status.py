@@ -59,7 +59,7 @@ def show(increment_id: int, as_json: bool) -> None:  # noqa: FBT001
         return
     for line in _head(story):
         click.echo(line)
-    parts = [(part.sku, part.hour, part.credits_from, part.credits_to, part.units) for part in story.parts]
+    parts = [(part.sku, part.hour, part.credits_from, part.credits_to, part.credits) for part in story.parts]
     table("what it carries", ("SKU", "hour (UTC)", "from", "up to", "credits"), parts, numbers=3)
     generations = [(str(g.generation), g.made_at, g.identifier, g.reason) for g in story.generations]
     table("identifiers", ("generation", "made (UTC)", "identifier", "why the one before was given up"), generations)

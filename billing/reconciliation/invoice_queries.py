@@ -40,10 +40,11 @@ FROM compared GROUP BY client_id
 
 #: Each client's increments: the credits that they carry by state, and those in which something does not fit: `odd` says
 #: what, in words of `laws.planned`. What an increment carries from before its period it names by the first such hour.
+#: The hour in which a period ends may be its last: that of a subscription that ended in it.
 INCREMENTS: Final = """
 WITH part AS (
     SELECT increment_id, coalesce(sum(credits_to - credits_from), 0) AS parts, min(hour) AS first_hour,
-           count(*) FILTER (WHERE hour >= date_trunc('hour', period_end, 'UTC')
+           count(*) FILTER (WHERE hour >= period_end
                                OR carries_from IS NULL AND hour < date_trunc('hour', period_start, 'UTC')) AS outside,
            count(*) FILTER (WHERE sku_meter.event_name <> increment.event_name
                               AND sku_meter.created_at < planned_at) AS strange

@@ -45,8 +45,8 @@ WITH own AS (
 ), placed AS (
     SELECT DISTINCT ON (client_id, event_name, hour) client_id, event_name, hour, period_start, period_end
     FROM (SELECT DISTINCT client_id, event_name, hour FROM hourly) AS hours JOIN place USING (client_id, event_name)
-    WHERE hour >= date_trunc('hour', period_start, 'UTC') AND hour < date_trunc('hour', period_end, 'UTC')
-    ORDER BY client_id, event_name, hour, period_start DESC
+    WHERE hour >= date_trunc('hour', period_start, 'UTC') AND hour < period_end
+    ORDER BY client_id, event_name, hour, period_start DESC, period_end
 ), counted AS (
     SELECT hourly.*, coalesce(period_start, month) AS period_start, period_start IS NOT NULL AS is_known,
            coalesce(period_end, month + interval '1 month') AS period_end,

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from billing.core.settings import Settings
 from billing.schema.stripe import STATES
 from billing.sinks.sync import status_statements as sql
-from billing.sinks.sync.increment import Increment
 from billing.sinks.sync.next_step import next_step
-from billing.sinks.sync.rows import increment_of
+from billing.sinks.sync.rows import NAMES, increment_of
 
 #: How long after its plan, or after it was sent, an increment may be without an answer or a proof.
 _PATIENCE: Final = timedelta(days=1)
@@ -115,11 +115,12 @@ class SyncStatus:
         return sum(found.units for found in self.states if not states or found.state in states)
 
 
-def read_status(connection: Connection, now: datetime, *, meter: str) -> SyncStatus:
-    """Read how the report stands; `meter` counts every SKU that no other one does."""
+def read_status(connection: Connection, now: datetime, settings: Settings) -> SyncStatus:
+    """Read how the report stands."""
     rows = connection.execute(sql.STATES).all()
     clients = {row[0]: row[1] for row in connection.execute(sql.CLIENTS)}
-    waiting = {row.why: _waiting(row) for row in connection.execute(sql.WAITING, {"meter": meter})}
+    counted = {"meter": settings.stripe_meter, "subscribed": settings.stripe_periods == "subscription"}
+    waiting = {row.why: _waiting(row) for row in connection.execute(sql.WAITING, counted)}
     late = _waiting(connection.execute(sql.LATE, {"now": now}).one())
     given = {"patience": _PATIENCE, "long_ago": now - _PATIENCE, "names": sql.NAMES}
     concerns = connection.execute(sql.CONCERNS, given).mappings().all()
@@ -174,7 +175,7 @@ def _waiting(row: Any) -> Waiting:
 
 
 def _concern(row: Any, now: datetime) -> Concern:
-    increment = increment_of({field.name: row[field.name] for field in dataclasses.fields(Increment)})  # type: ignore[arg-type]
+    increment = increment_of({name: row[name] for name in NAMES})  # type: ignore[arg-type]
     step = next_step(increment, now)
     return Concern(
         increment_id=increment.increment_id,

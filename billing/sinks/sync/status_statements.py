@@ -38,7 +38,7 @@ WITH waiting AS (
            CASE WHEN customer_id IS NULL THEN CASE WHEN credits > 0 THEN 'unlinked' END
                 WHEN credits < 0 THEN 'carried'
                 WHEN credits < credits_per_unit THEN 'remainder'
-                WHEN period_read.reason <> '' THEN 'unbilled'
+                WHEN :subscribed AND period_read.reason <> '' THEN 'unbilled'
                 ELSE 'unplanned' END AS why
     FROM waiting LEFT JOIN stripe_period_read AS period_read USING (customer_id)
     WHERE credits <> 0

@@ -18,6 +18,8 @@ Lost = Literal["drop", "refuse"]
 Taken = Literal["accept", "refuse"]
 Scope = Literal["account", "meter"]
 Empty = Literal["zero", "absent"]
+LastInvoice = Literal["grace", "at_once"]
+Mode = Literal["classic", "flexible"]
 
 
 def _number(default: int, most: int) -> Any:
@@ -37,9 +39,11 @@ class Knobs:
     duplicate_first: bool = False  #: look for the identifier before the rest of the event is checked
     unknown_customer: Lost = _choice("drop", Lost)  #: drop: answer 200 and never count it, as Stripe's async error
     deleted_customer: Lost = _choice("drop", Lost)  #: the same, for a customer that was deleted
+    no_meter: Lost = _choice("refuse", Lost)  #: the same, for an event name that no active meter has
     decimals: bool = False  #: allow values that are not whole
     event_name_taken: Taken = _choice("refuse", Taken)  #: a second active meter for the same event name
     key_window_seconds: int = _number(DAY, 400 * DAY)  #: how long an idempotency key replays its answer
+    v2_key_window_seconds: int = _number(30 * DAY, 400 * DAY)  #: the same, of v2, which keeps successes alone
     save_refusals: bool = True  #: a 400 found while executing (duplicate, no meter) is saved under its key
     one_call_per_customer_and_meter: bool = True  #: overlapping calls are refused with 409
     calls_per_second: int = _number(0, 1_000_000)  #: more of them are answered 429; 0: no limit
@@ -47,6 +51,16 @@ class Knobs:
     end_time_inclusive: bool = False  #: whether an event at exactly `end_time` is in the summary
     empty_summaries: Empty = _choice("zero", Empty)  #: whether a window without events has a summary
     summaries_newest_first: bool = True  #: the order of grouped summaries
+
+    adjustment_seconds: int = _number(60, DAY)  #: until the cancellation of an event is complete
+    error_report_delay_seconds: int = _number(0, DAY)  #: from a window's end until what was dropped in it is reported
+    error_samples_max: int = _number(5, 1_000)  #: errors of each kind that a report names
+    listed_event_data: bool = False  #: listed events have their data; without it each is to be retrieved
+    invoice_grace_seconds: int = _number(3_600, 3 * DAY)  #: from a period's end until its invoice is final
+    invoice_lag_seconds: int = _number(0, 400 * DAY)  #: how long after its receipt an event counts on an invoice
+    last_invoice: LastInvoice = _choice("grace", LastInvoice)  #: when that of a canceled subscription is final
+    first_invoice: bool = True  #: a new subscription has an invoice at once, of 0 when nothing is paid ahead
+    billing_mode: Mode = _choice("flexible", Mode)  #: of a subscription that does not say it
 
     def changed(self, changes: Mapping[str, object]) -> Knobs:
         """Return these knobs with some of them turned; `InvalidValue` for a name or value that is not one."""

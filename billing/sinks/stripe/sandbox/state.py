@@ -14,7 +14,9 @@ from billing.core.clock import Clock
 from billing.sinks.stripe.sandbox.clock import SandboxClock
 from billing.sinks.stripe.sandbox.faults import FaultScript
 from billing.sinks.stripe.sandbox.idempotency import InFlight
+from billing.sinks.stripe.sandbox.invoicing.progress import Progress
 from billing.sinks.stripe.sandbox.knobs import Knobs
+from billing.sinks.stripe.sandbox.requests import RequestLog
 from billing.sinks.stripe.sandbox.store import Store
 
 
@@ -27,7 +29,9 @@ class State:
         self.knobs = Knobs().changed(self.store.control("knobs") or {})
         self.faults = FaultScript()
         self.in_flight = InFlight()
+        self.requests = RequestLog()
         self.calls: collections.Counter[str] = collections.Counter()
+        self.progress = Progress(self.store, lambda: self.knobs)
         self.generation = 0
         self._released = asyncio.Event()
 
@@ -41,6 +45,10 @@ class State:
         self.clock.set(given)
         setting = {"offset_seconds": self.clock.offset_seconds, "frozen_at": self.clock.frozen_at}
         self.store.set_control("clock", setting)
+
+    def catch_up(self) -> None:
+        """Let the clock bring what was due by now: ended periods, final invoices."""
+        self.progress.catch_up(self.clock.now())
 
     async def pause(self, seconds: float | None) -> None:
         """Hold a call up as a fault says (None: without end), until its time is over or `release` ends it."""
@@ -59,13 +67,15 @@ class State:
         self.store.empty()
         self.release()
         self.calls.clear()
+        self.requests.clear()
         self.knobs = Knobs()
         self.clock.offset_seconds, self.clock.frozen_at = 0, None
 
     def describe(self) -> dict[str, Any]:
         """Return counts, and the sums of what counts, per customer and event name: the lag has no say in them."""
+        self.catch_up()
         totals: dict[str, dict[str, int | float]] = {}
-        for customer, event_name, total in self.store.totals():
+        for customer, event_name, total in self.store.events.totals(self.clock.now()):
             totals.setdefault(customer, {})[event_name] = total
         return {
             "service": "stand-in for Stripe, not Stripe",
@@ -73,7 +83,7 @@ class State:
             "offset_seconds": self.clock.offset_seconds,
             "frozen_at": self.clock.frozen_at,
             **self.store.count(),
-            "dropped": self.store.count_dropped(),
+            "dropped": self.store.events.count_dropped(),
             "totals": totals,
             "calls": dict(self.calls),
             "faults": self.faults.list(),

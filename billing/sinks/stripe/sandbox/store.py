@@ -1,4 +1,4 @@
-"""The stand-in's memory in SQLite: customers, meters, events, saved answers.
+"""The stand-in's memory in SQLite: customers, meters, saved answers; events and documents have rooms of their own.
 
 Guarantee: what `transaction` committed is there after a SIGKILL when there is a file; without one it is gone with the
 process. One process, one thread: the server's loop.
@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from billing.core.errors import Fatal
-from billing.sinks.stripe.sandbox.records import Customer, Event, Meter, SavedReply
+from billing.sinks.stripe.sandbox import documents, event_log
+from billing.sinks.stripe.sandbox.records import Customer, Meter, SavedReply
 
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS customer (
@@ -22,21 +23,17 @@ CREATE TABLE IF NOT EXISTS customer (
 CREATE TABLE IF NOT EXISTS meter (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, event_name TEXT NOT NULL, status TEXT NOT NULL,
     created INTEGER NOT NULL, updated INTEGER NOT NULL, deactivated_at INTEGER, details TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS event (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, identifier TEXT NOT NULL, event_name TEXT NOT NULL, meter TEXT NOT NULL,
-    customer TEXT NOT NULL, value TEXT NOT NULL, timestamp INTEGER NOT NULL, received_at INTEGER NOT NULL,
-    dropped TEXT, payload TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS event_identifier ON event (identifier, received_at);
-CREATE INDEX IF NOT EXISTS event_of_customer ON event (meter, customer, timestamp);
 CREATE TABLE IF NOT EXISTS reply (
     key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, status INTEGER NOT NULL, body TEXT NOT NULL,
     headers TEXT NOT NULL, saved_at INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS control (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
-TABLES: Final = {"customer", "meter", "event", "reply", "control"}
+METERS: Final = "SELECT id, event_name, status, created, updated, deactivated_at, details FROM meter ORDER BY seq DESC"
+TABLES: Final = {"customer", "meter", "event", "reply", "control", "document"}
+#: Those of a file that an earlier version made; the others are added to it.
+FIRST_TABLES: Final = TABLES - {"document"}
 TABLES_THERE: Final = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
-EMPTY: Final = "DELETE FROM customer; DELETE FROM meter; DELETE FROM event; DELETE FROM reply; DELETE FROM control"
-EVENTS_SHOWN_MAX: Final = 100_000
+EMPTY: Final = "; ".join(f"DELETE FROM {table}" for table in sorted(TABLES))  # noqa: S608 - our own names
 
 
 class Store:
@@ -46,20 +43,32 @@ class Store:
         try:
             self._connection = sqlite3.connect(file or ":memory:", isolation_level=None)
             found = {name for (name,) in self._connection.execute(TABLES_THERE)}
-            if found and found != TABLES:
+            if found and not FIRST_TABLES <= found <= TABLES:
                 self._connection.close()
                 # A reset empties tables that may have the same names as ours.
                 raise Fatal(f"--data: {str(file)!r}: is another program's database, not the stand-in's memory")
             # NORMAL: an answered call outlives the process; that it outlives the machine is nobody's claim here.
             self._connection.executescript(
-                "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; BEGIN;" + SCHEMA + "COMMIT"
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; BEGIN;"
+                + SCHEMA
+                + event_log.SCHEMA
+                + documents.SCHEMA
+                + "COMMIT"
             )
         except sqlite3.Error as error:
             raise Fatal(f"--data: {str(file)!r}: cannot be used as the stand-in's memory: {error}") from None
+        self.documents = documents.Documents(self._connection)
+        self.events = event_log.EventLog(self._connection)
+        self._meters: list[Meter] | None = None
+        self._undone: list[Callable[[], None]] = [self.documents.forget, self._forget_meters]
 
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+    def on_rollback(self, forget: Callable[[], None]) -> None:
+        """Call this when something was undone, or everything forgotten."""
+        self._undone.append(forget)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -69,37 +78,52 @@ class Store:
             yield
         except BaseException:
             self._connection.execute("ROLLBACK")
+            for forget in self._undone:
+                forget()
             raise
         self._connection.execute("COMMIT")
 
     def empty(self) -> None:
         """Forget everything."""
         self._connection.executescript(EMPTY)
+        for forget in self._undone:
+            forget()
 
     def add_customer(self, customer: Customer) -> None:
         """Insert a customer."""
         row = (customer.id, customer.created, customer.deleted, json.dumps(customer.details))
         self._connection.execute("INSERT INTO customer VALUES (?, ?, ?, ?)", row)
 
-    def delete_customer(self, customer_id: str) -> None:
-        """Mark a customer as deleted; Stripe keeps its id too."""
-        self._connection.execute("UPDATE customer SET deleted = 1 WHERE id = ?", (customer_id,))
+    def change_customer(self, customer: Customer) -> None:
+        """Keep a customer's new details, or that it was deleted; Stripe keeps its id then, too."""
+        sql = "UPDATE customer SET deleted = ?, details = ? WHERE id = ?"
+        self._connection.execute(sql, (customer.deleted, json.dumps(customer.details), customer.id))
 
     def customer(self, customer_id: str) -> Customer | None:
         """Return a customer."""
         row = self._one("SELECT id, created, deleted, details FROM customer WHERE id = ?", customer_id)
-        return row and Customer(id=row[0], created=row[1], deleted=bool(row[2]), details=json.loads(row[3]))
+        return row and _customer(row)
+
+    def customers(self, email: str | None) -> list[Customer]:
+        """Return the customers that are not deleted, those of one email address or all, newest first."""
+        sql = (
+            "SELECT id, created, deleted, details FROM customer WHERE NOT deleted "
+            "AND (? IS NULL OR json_extract(details, '$.email') = ?) ORDER BY rowid DESC"
+        )
+        return [_customer(row) for row in self._connection.execute(sql, (email, email))]
 
     def add_meter(self, meter: Meter) -> None:
         """Insert a meter."""
         sql = "INSERT INTO meter (id, event_name, status, created, updated, details) VALUES (?, ?, ?, ?, ?, ?)"
         row = (meter.id, meter.event_name, meter.status, meter.created, meter.updated, json.dumps(meter.details))
         self._connection.execute(sql, row)
+        self._meters = None
 
     def set_meter_status(self, meter_id: str, status: str, now: int) -> None:
         """Activate or deactivate a meter."""
         sql = "UPDATE meter SET status = ?, updated = ?, deactivated_at = ? WHERE id = ?"
         self._connection.execute(sql, (status, now, now if status == "inactive" else None, meter_id))
+        self._meters = None
 
     def meter(self, meter_id: str) -> Meter | None:
         """Return a meter by its id."""
@@ -112,57 +136,9 @@ class Store:
 
     def meters(self) -> list[Meter]:
         """Return all meters, newest first. An account has few."""
-        sql = "SELECT id, event_name, status, created, updated, deactivated_at, details FROM meter ORDER BY seq DESC"
-        return [
-            Meter(
-                id=row[0],
-                event_name=row[1],
-                status=row[2],
-                created=row[3],
-                updated=row[4],
-                deactivated_at=row[5],
-                details=json.loads(row[6]),
-            )
-            for row in self._connection.execute(sql)
-        ]
-
-    def add_event(self, event: Event) -> None:
-        """Insert an event."""
-        sql = (
-            "INSERT INTO event (identifier, event_name, meter, customer, value, timestamp, received_at, dropped, "
-            "payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        )
-        row = (event.identifier, event.event_name, event.meter, event.customer, event.value)
-        self._connection.execute(
-            sql, (*row, event.timestamp, event.received_at, event.dropped, json.dumps(event.payload))
-        )
-
-    def identifier_used(self, identifier: str, *, since: int, meter: str | None) -> bool:
-        """Whether an event with this identifier was received after `since`, on one meter or on any."""
-        sql = "SELECT 1 FROM event WHERE identifier = ? AND received_at > ? AND (? IS NULL OR meter = ?) LIMIT 1"
-        return self._one(sql, identifier, since, meter, meter) is not None
-
-    def counted_events(self, meter: str, customer: str, start: int, end: int) -> list[Event]:
-        """Return a customer's events from `start` to `end`, both included, in the order of their receipt."""
-        where = "WHERE meter = ? AND customer = ? AND timestamp BETWEEN ? AND ? AND dropped IS NULL"
-        return self._events(where, meter, customer, start, end)
-
-    def events(self) -> list[Event]:
-        """Return every event, dropped ones too, in the order of their receipt; at most `EVENTS_SHOWN_MAX`."""
-        return self._events("")
-
-    def totals(self) -> list[tuple[str, str, int | float]]:
-        """Return the sum of the values that count, per customer and event name; exact where all are whole."""
-        sql = (
-            "SELECT customer, event_name, sum(CAST(value AS NUMERIC)) FROM event WHERE dropped IS NULL "
-            "GROUP BY customer, event_name ORDER BY customer, event_name"
-        )
-        return self._connection.execute(sql).fetchall()
-
-    def count_dropped(self) -> dict[str, int]:
-        """Return how many events were answered with 200 and do not count, by the code of the later error."""
-        sql = "SELECT dropped, count(*) FROM event WHERE dropped IS NOT NULL GROUP BY dropped"
-        return dict(self._connection.execute(sql).fetchall())
+        if self._meters is None:
+            self._meters = [_meter(row) for row in self._connection.execute(METERS)]
+        return self._meters
 
     def save_reply(self, key: str, reply: SavedReply) -> None:
         """Keep the answer to an idempotency key."""
@@ -193,23 +169,24 @@ class Store:
             for table in ("customer", "meter", "event")
         }
 
-    def _events(self, where: str, *values: object) -> list[Event]:
-        columns = "identifier, event_name, meter, customer, value, timestamp, received_at, dropped, payload"
-        sql = f"SELECT {columns} FROM event {where} ORDER BY seq LIMIT {EVENTS_SHOWN_MAX}"  # noqa: S608 - our own text
-        return [
-            Event(
-                identifier=row[0],
-                event_name=row[1],
-                meter=row[2],
-                customer=row[3],
-                value=row[4],
-                timestamp=row[5],
-                received_at=row[6],
-                dropped=row[7],
-                payload=json.loads(row[8]),
-            )
-            for row in self._connection.execute(sql, values)
-        ]
+    def _forget_meters(self) -> None:
+        self._meters = None
 
     def _one(self, sql: str, *values: object) -> Any:
         return self._connection.execute(sql, values).fetchone()
+
+
+def _meter(row: tuple[Any, ...]) -> Meter:
+    return Meter(
+        id=row[0],
+        event_name=row[1],
+        status=row[2],
+        created=row[3],
+        updated=row[4],
+        deactivated_at=row[5],
+        details=json.loads(row[6]),
+    )
+
+
+def _customer(row: tuple[Any, ...]) -> Customer:
+    return Customer(id=row[0], created=row[1], deleted=bool(row[2]), details=json.loads(row[3]))

@@ -1,4 +1,4 @@
-"""Summaries of meter events: windows, what counts in each, pages. Pure.
+"""Summaries of meter events: windows, and what counts in each.
 
 Sources: alignment, grouping and limits are in the API reference; that only the most recently received event of an hour
 or day counts on a pre-aggregated meter is in the guide to meters.
@@ -11,11 +11,14 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from billing.sinks.stripe.sandbox import meters
+from billing.sinks.stripe.sandbox import errors
 from billing.sinks.stripe.sandbox.errors import Refusal
-from billing.sinks.stripe.sandbox.events import amount
+from billing.sinks.stripe.sandbox.event_log import Counted
+from billing.sinks.stripe.sandbox.pages import page
 from billing.sinks.stripe.sandbox.params import PAGE, Param, Spec
-from billing.sinks.stripe.sandbox.records import Event, Meter
+from billing.sinks.stripe.sandbox.records import Meter
+from billing.sinks.stripe.sandbox.resources import meters
+from billing.sinks.stripe.sandbox.routing import Call, route
 
 LIST: Final[Spec] = {
     **PAGE,
@@ -46,12 +49,12 @@ def windows(start: int, end: int, grouping: str | None) -> list[Window]:
     return [(at, at + step) for at in range(start, end, step)]
 
 
-def visible(events: Iterable[Event], now: int, lag_seconds: int) -> list[Event]:
+def visible(events: Iterable[Counted], now: int, lag_seconds: int) -> list[Counted]:
     """Return the events that summaries show yet."""
     return [event for event in events if event.received_at + lag_seconds <= now]
 
 
-def aggregate(meter: Meter, events: Sequence[Event]) -> Decimal:
+def aggregate(meter: Meter, events: Sequence[Counted]) -> Decimal:
     """Aggregate the events of one window, given in the order of their receipt."""
     if step := SECONDS.get(meter.details["event_time_window"] or ""):
         latest = {event.timestamp // step: event for event in events}  # a later one overwrites
@@ -60,11 +63,11 @@ def aggregate(meter: Meter, events: Sequence[Event]) -> Decimal:
     if formula == "count":
         return Decimal(len(events))
     if formula == "last":
-        return amount(max(events, key=lambda event: event.timestamp)) if events else Decimal(0)
-    return sum((amount(event) for event in events), Decimal(0))
+        return Decimal(max(events, key=lambda event: event.timestamp).value) if events else Decimal(0)
+    return sum((Decimal(event.value) for event in events), Decimal(0))
 
 
-def inside(events: Iterable[Event], window: Window, *, inclusive: bool) -> list[Event]:
+def inside(events: Iterable[Counted], window: Window, *, inclusive: bool) -> list[Counted]:
     """Return the events of a window; whether one at exactly its end belongs to it is a knob."""
     start, end = window
     return [event for event in events if start <= event.timestamp < end or (inclusive and event.timestamp == end)]
@@ -83,3 +86,25 @@ def shape(meter: Meter, customer: str, window: Window, value: Decimal) -> dict[s
         "livemode": False,
         "meter": meter.id,
     }
+
+
+def list_all(call: Call) -> dict[str, Any]:
+    """`GET /v1/billing/meters/{id}/event_summaries`."""
+    meter, knobs, customer = meters.found(call), call.knobs, call.params["customer"]
+    if call.store.customer(customer) is None:
+        raise errors.no_such("customer", customer, param="customer", status=400)
+    start, end = call.params["start_time"], call.params["end_time"]
+    made = []
+    asked = windows(start, end, call.params.get("value_grouping_window"))
+    received = call.store.events.counted(meter.id, customer, start, end, now=call.now)
+    shown = visible(received, call.now, knobs.summary_lag_seconds)
+    for window in asked:
+        its = inside(shown, window, inclusive=knobs.end_time_inclusive)
+        if its or knobs.empty_summaries == "zero":
+            made.append(shape(meter, customer, window, aggregate(meter, its)))
+    if knobs.summaries_newest_first:
+        made.reverse()
+    return page(made, call.params, url=f"/v1/billing/meters/{meter.id}/event_summaries")
+
+
+ROUTES: Final = (route("GET", "/v1/billing/meters/{id}/event_summaries", LIST, list_all),)
