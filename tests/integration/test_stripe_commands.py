@@ -56,7 +56,7 @@ def test_usage_goes_from_a_plan_to_stripe_and_is_confirmed(
     assert reporting.type("client", "show", "acme", "--json").json()["stripe_customer"] == customers[0]
     assert reporting.type("sync", "plan", "--json").json()["units"] == 12
     waiting = reporting.type("sync", "status", "--json").json()
-    assert waiting["unlinked"] == {"credits": 30, "clients": 1, "names": ["globex"]}
+    assert waiting["unlinked"] == {"credits": 30, "clients": 1, "names": ["globex"], "reasons": []}
     assert waiting["unplanned"]["credits"] == 0
     assert "30 credits of 1 clients: globex" in reporting.type("sync", "status").out
 
