@@ -51,6 +51,19 @@ def make_meter(client: stripe.StripeClient, **more: Any) -> Any:
     return client.v1.billing.meters.create(params)
 
 
+def metered_price(client: stripe.StripeClient, meter: str, *, amount: str = "1", **more: Any) -> str:
+    """Make a monthly price of a meter, in hundredths of a euro per unit; return its id."""
+    product = client.v1.products.create({"name": "credits"}).id
+    params: Any = {
+        "product": product,
+        "currency": "eur",
+        "recurring": {"interval": "month", "usage_type": "metered", "meter": meter},
+        "unit_amount_decimal": amount,
+        **more,
+    }
+    return client.v1.prices.create(params).id
+
+
 def values(client: stripe.StripeClient, meter: str, customer: str, start: int, end: int, **more: Any) -> list[float]:
     """Return the aggregated values of summaries."""
     params: Any = {"customer": customer, "start_time": start, "end_time": end, **more}

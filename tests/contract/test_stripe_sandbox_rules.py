@@ -270,6 +270,6 @@ def test_a_key_may_come_as_a_user_s_name(stripe_sandbox: SandboxControl, user: s
 def test_an_unknown_call_is_refused(stripe_client: stripe.StripeClient) -> None:
     """The stand-in never pretends to have done what it cannot do."""
     with pytest.raises(stripe.InvalidRequestError, match="Unrecognized request URL") as caught:
-        stripe_client.v1.products.create({"name": "x"})
+        stripe_client.v1.coupons.create({"name": "x"})
     assert caught.value.http_status == 404
     assert KEY not in str(caught.value)

@@ -19,20 +19,21 @@ from stripe.params.billing._meter_list_params import MeterListParams
 from stripe.params.billing._meter_reactivate_params import MeterReactivateParams
 from stripe.params.billing._meter_retrieve_params import MeterRetrieveParams
 
-from billing.sinks.stripe.sandbox import calls, customers, meters
+from billing.sinks.stripe.sandbox import calls
 from billing.sinks.stripe.sandbox.handlers import API_VERSION
 from billing.sinks.stripe.sandbox.params import Spec
+from billing.sinks.stripe.sandbox.resources import customers, event_summaries, meter_events, meters
 from tests.contract.sdk_types import accepted, object_mismatches, required
 
 MINUTE = 60
 CALLS = {
-    calls.create_meter: meter_create.MeterCreateParams,
-    calls.list_meters: MeterListParams,
-    calls.retrieve_meter: MeterRetrieveParams,
-    calls.deactivate_meter: MeterDeactivateParams,
-    calls.reactivate_meter: MeterReactivateParams,
-    calls.list_summaries: MeterEventSummaryListParams,
-    calls.create_event: MeterEventCreateParams,
+    meters.create: meter_create.MeterCreateParams,
+    meters.list_all: MeterListParams,
+    meters.retrieve: MeterRetrieveParams,
+    meters.deactivate: MeterDeactivateParams,
+    meters.reactivate: MeterReactivateParams,
+    event_summaries.list_all: MeterEventSummaryListParams,
+    meter_events.create: MeterEventCreateParams,
 }
 NESTED = {
     "customer_mapping": meter_create.MeterCreateParamsCustomerMapping,
@@ -51,7 +52,7 @@ def body_of(answer: Any) -> Any:
     return json.loads(answer.last_response.body)
 
 
-@pytest.mark.parametrize("call", list(CALLS), ids=lambda call: call.__name__)
+@pytest.mark.parametrize("call", list(CALLS), ids=lambda call: f"{call.__module__.rsplit('.', 1)[-1]}.{call.__name__}")
 def test_a_call_takes_exactly_the_parameters_of_the_sdk(call: Any) -> None:
     """No more, no less, and the same ones must be given."""
     spec = next(route.takes for route in calls.ROUTES if route.run is call)

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from billing.sinks.stripe.sandbox import events, faults, idempotency, pages
+from billing.sinks.stripe.sandbox import faults, idempotency, pages
 from billing.sinks.stripe.sandbox.errors import Refusal
 from billing.sinks.stripe.sandbox.form import decode
 from billing.sinks.stripe.sandbox.params import Param, check
 from billing.sinks.stripe.sandbox.records import Meter
+from billing.sinks.stripe.sandbox.resources import meter_events as events
 
 
 def meter(formula: str = "sum") -> Meter:

@@ -40,6 +40,8 @@ class KnownPeriod:
     end: datetime
     closes_at: datetime | None = None
     ended: bool = False
+    #: What bills it at the sink, for people.
+    subscription_id: str = ""
 
     @property
     def usage_start(self) -> datetime:

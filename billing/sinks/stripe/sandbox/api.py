@@ -16,11 +16,12 @@ import time
 from typing import Any, Final
 
 from billing.sinks.stripe.sandbox import calls, errors, idempotency, params
-from billing.sinks.stripe.sandbox.calls import Route
 from billing.sinks.stripe.sandbox.errors import Refusal
 from billing.sinks.stripe.sandbox.faults import Fault
 from billing.sinks.stripe.sandbox.form import decode
 from billing.sinks.stripe.sandbox.records import SavedReply
+from billing.sinks.stripe.sandbox.resources import meter_events
+from billing.sinks.stripe.sandbox.routing import Call, Route
 from billing.sinks.stripe.sandbox.state import State
 
 _TEST_KEY: Final = re.compile(r"(sk|rk)_test_[A-Za-z0-9_]+")
@@ -69,18 +70,18 @@ class Api:
             _refuse_before(fault)
             self._refuse_above_rate()
             _authorize(request.authorization)
-            route, ids = calls.find(request.method, request.path)
+            route, object_id = calls.find(request.method, request.path)
             fields = decode(request.form)
             key = request.key if request.method == "POST" else None
             if key is not None:
                 idempotency.check_key(key)
             with self._state.in_flight.key(key):
-                return await self._once(request, route, ids, fields, fault)
+                return await self._once(request, route, object_id, fields, fault)
         except Refusal as refusal:
             return _reply(refusal.status, refusal.body(), _headers(refusal, fault))
 
     async def _once(
-        self, request: Request, route: Route, ids: tuple[str, ...], fields: dict[str, Any], fault: Fault | None
+        self, request: Request, route: Route, object_id: str, fields: dict[str, Any], fault: Fault | None
     ) -> Reply:
         """Execute a call, or replay the answer that its key has kept."""
         state, key = self._state, request.key if request.method == "POST" else None
@@ -100,12 +101,11 @@ class Api:
                 await state.pause(fault.seconds)
             if state.generation != generation:
                 raise errors.unavailable()  # a reset came in between: this call belongs to what was forgotten
-            return self._execute((route, ids, checked), fault, key, mark)
+            call = Call(state=state, params=checked, now=state.clock.now(), id=object_id, key=key)
+            return self._execute(route, call, fault, mark)
 
-    def _execute(
-        self, call: tuple[Route, tuple[str, ...], dict[str, Any]], fault: Fault | None, key: str | None, mark: str
-    ) -> Reply:
-        store, (route, ids, checked) = self._state.store, call
+    def _execute(self, route: Route, call: Call, fault: Fault | None, mark: str) -> Reply:
+        store, key = self._state.store, call.key
         if fault is not None and fault.kind == "error":
             reply = _failed(fault)
             with store.transaction():
@@ -113,7 +113,7 @@ class Api:
             return reply
         try:
             with store.transaction():
-                reply = _reply(200, route.run(self._state, checked, *ids), {})
+                reply = _reply(200, route.run(call), {})
                 if fault is not None and fault.kind == "commit_then_error":
                     reply = _failed(fault)
                 self._keep(key, mark, reply)
@@ -142,7 +142,7 @@ class Api:
             self._state.store.save_reply(key, saved)
 
     def _place(self, route: Route, fields: dict[str, Any]) -> tuple[str, str] | None:
-        if route.run is not calls.create_event or not self._state.knobs.one_call_per_customer_and_meter:
+        if route.run is not meter_events.create or not self._state.knobs.one_call_per_customer_and_meter:
             return None
         return str(fields.get("event_name")), str(_customer(fields))
 

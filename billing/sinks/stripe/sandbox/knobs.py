@@ -18,6 +18,7 @@ Lost = Literal["drop", "refuse"]
 Taken = Literal["accept", "refuse"]
 Scope = Literal["account", "meter"]
 Empty = Literal["zero", "absent"]
+Mode = Literal["classic", "flexible"]
 
 
 def _number(default: int, most: int) -> Any:
@@ -47,6 +48,8 @@ class Knobs:
     end_time_inclusive: bool = False  #: whether an event at exactly `end_time` is in the summary
     empty_summaries: Empty = _choice("zero", Empty)  #: whether a window without events has a summary
     summaries_newest_first: bool = True  #: the order of grouped summaries
+
+    billing_mode: Mode = _choice("flexible", Mode)  #: of a subscription that does not say it
 
     def changed(self, changes: Mapping[str, object]) -> Knobs:
         """Return these knobs with some of them turned; `InvalidValue` for a name or value that is not one."""

@@ -1,10 +1,10 @@
-"""What the stand-in keeps: customers, meters, events, saved answers. Values only, no I/O."""
+"""What the stand-in keeps of metering: customers, meters, events, saved answers. Values only, no I/O."""
 
 from __future__ import annotations
 
 import dataclasses
 import secrets
-from typing import Any
+from typing import Any, Self
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,19 @@ class SavedReply:
     body: str
     headers: dict[str, str]
     saved_at: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Document:
+    """What is kept as a whole. `owner` is what it is listed by: a customer, or nobody."""
+
+    id: str
+    owner: str = ""
+
+    @classmethod
+    def of(cls, kept: dict[str, Any]) -> Self:
+        """Return the document that was kept."""
+        return cls(**kept)
 
 
 def new_id(prefix: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from billing.core.errors import Fatal
+from billing.sinks.stripe.sandbox import documents
 from billing.sinks.stripe.sandbox.records import Customer, Event, Meter, SavedReply
 
 SCHEMA: Final = """
@@ -33,9 +34,11 @@ CREATE TABLE IF NOT EXISTS reply (
     headers TEXT NOT NULL, saved_at INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS control (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
-TABLES: Final = {"customer", "meter", "event", "reply", "control"}
+TABLES: Final = {"customer", "meter", "event", "reply", "control", "document"}
+#: Those of a file that an earlier version made; the others are added to it.
+FIRST_TABLES: Final = TABLES - {"document"}
 TABLES_THERE: Final = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
-EMPTY: Final = "DELETE FROM customer; DELETE FROM meter; DELETE FROM event; DELETE FROM reply; DELETE FROM control"
+EMPTY: Final = "; ".join(f"DELETE FROM {table}" for table in sorted(TABLES))  # noqa: S608 - our own names
 EVENTS_SHOWN_MAX: Final = 100_000
 
 
@@ -46,16 +49,17 @@ class Store:
         try:
             self._connection = sqlite3.connect(file or ":memory:", isolation_level=None)
             found = {name for (name,) in self._connection.execute(TABLES_THERE)}
-            if found and found != TABLES:
+            if found and not FIRST_TABLES <= found <= TABLES:
                 self._connection.close()
                 # A reset empties tables that may have the same names as ours.
                 raise Fatal(f"--data: {str(file)!r}: is another program's database, not the stand-in's memory")
             # NORMAL: an answered call outlives the process; that it outlives the machine is nobody's claim here.
             self._connection.executescript(
-                "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; BEGIN;" + SCHEMA + "COMMIT"
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; BEGIN;" + SCHEMA + documents.SCHEMA + "COMMIT"
             )
         except sqlite3.Error as error:
             raise Fatal(f"--data: {str(file)!r}: cannot be used as the stand-in's memory: {error}") from None
+        self.documents = documents.Documents(self._connection)
 
     def close(self) -> None:
         """Close the file."""
@@ -69,26 +73,37 @@ class Store:
             yield
         except BaseException:
             self._connection.execute("ROLLBACK")
+            self.documents.forget()
             raise
         self._connection.execute("COMMIT")
 
     def empty(self) -> None:
         """Forget everything."""
         self._connection.executescript(EMPTY)
+        self.documents.forget()
 
     def add_customer(self, customer: Customer) -> None:
         """Insert a customer."""
         row = (customer.id, customer.created, customer.deleted, json.dumps(customer.details))
         self._connection.execute("INSERT INTO customer VALUES (?, ?, ?, ?)", row)
 
-    def delete_customer(self, customer_id: str) -> None:
-        """Mark a customer as deleted; Stripe keeps its id too."""
-        self._connection.execute("UPDATE customer SET deleted = 1 WHERE id = ?", (customer_id,))
+    def change_customer(self, customer: Customer) -> None:
+        """Keep a customer's new details, or that it was deleted; Stripe keeps its id then, too."""
+        sql = "UPDATE customer SET deleted = ?, details = ? WHERE id = ?"
+        self._connection.execute(sql, (customer.deleted, json.dumps(customer.details), customer.id))
 
     def customer(self, customer_id: str) -> Customer | None:
         """Return a customer."""
         row = self._one("SELECT id, created, deleted, details FROM customer WHERE id = ?", customer_id)
-        return row and Customer(id=row[0], created=row[1], deleted=bool(row[2]), details=json.loads(row[3]))
+        return row and _customer(row)
+
+    def customers(self, email: str | None) -> list[Customer]:
+        """Return the customers that are not deleted, those of one email address or all, newest first."""
+        sql = (
+            "SELECT id, created, deleted, details FROM customer WHERE NOT deleted "
+            "AND (? IS NULL OR json_extract(details, '$.email') = ?) ORDER BY rowid DESC"
+        )
+        return [_customer(row) for row in self._connection.execute(sql, (email, email))]
 
     def add_meter(self, meter: Meter) -> None:
         """Insert a meter."""
@@ -213,3 +228,7 @@ class Store:
 
     def _one(self, sql: str, *values: object) -> Any:
         return self._connection.execute(sql, values).fetchone()
+
+
+def _customer(row: tuple[Any, ...]) -> Customer:
+    return Customer(id=row[0], created=row[1], deleted=bool(row[2]), details=json.loads(row[3]))

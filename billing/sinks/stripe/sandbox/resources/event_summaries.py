@@ -1,4 +1,4 @@
-"""Summaries of meter events: windows, what counts in each, pages. Pure.
+"""Summaries of meter events: windows, and what counts in each.
 
 Sources: alignment, grouping and limits are in the API reference; that only the most recently received event of an hour
 or day counts on a pre-aggregated meter is in the guide to meters.
@@ -11,11 +11,14 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from billing.sinks.stripe.sandbox import meters
+from billing.sinks.stripe.sandbox import errors
 from billing.sinks.stripe.sandbox.errors import Refusal
-from billing.sinks.stripe.sandbox.events import amount
+from billing.sinks.stripe.sandbox.pages import page
 from billing.sinks.stripe.sandbox.params import PAGE, Param, Spec
 from billing.sinks.stripe.sandbox.records import Event, Meter
+from billing.sinks.stripe.sandbox.resources import meters
+from billing.sinks.stripe.sandbox.resources.meter_events import amount
+from billing.sinks.stripe.sandbox.routing import Call, route
 
 LIST: Final[Spec] = {
     **PAGE,
@@ -83,3 +86,24 @@ def shape(meter: Meter, customer: str, window: Window, value: Decimal) -> dict[s
         "livemode": False,
         "meter": meter.id,
     }
+
+
+def list_all(call: Call) -> dict[str, Any]:
+    """`GET /v1/billing/meters/{id}/event_summaries`."""
+    meter, knobs, customer = meters.found(call), call.knobs, call.params["customer"]
+    if call.store.customer(customer) is None:
+        raise errors.no_such("customer", customer, param="customer", status=400)
+    start, end = call.params["start_time"], call.params["end_time"]
+    made = []
+    asked = windows(start, end, call.params.get("value_grouping_window"))
+    shown = visible(call.store.counted_events(meter.id, customer, start, end), call.now, knobs.summary_lag_seconds)
+    for window in asked:
+        its = inside(shown, window, inclusive=knobs.end_time_inclusive)
+        if its or knobs.empty_summaries == "zero":
+            made.append(shape(meter, customer, window, aggregate(meter, its)))
+    if knobs.summaries_newest_first:
+        made.reverse()
+    return page(made, call.params, url=f"/v1/billing/meters/{meter.id}/event_summaries")
+
+
+ROUTES: Final = (route("GET", "/v1/billing/meters/{id}/event_summaries", LIST, list_all),)

@@ -1,4 +1,4 @@
-"""A meter event: what it takes, what is refused, its form.
+"""Meter events: what they take, what is refused, their form.
 
 Sources: the length of identifier and event name, and the payload of texts, are in Stripe's OpenAPI description; the
 window of the timestamp is in the API reference; at most 15 digits is in the changelog of 2026-04-22.
@@ -10,10 +10,12 @@ import re
 from decimal import Decimal
 from typing import Any, Final
 
-from billing.sinks.stripe.sandbox import meters
+from billing.sinks.stripe.sandbox import errors
 from billing.sinks.stripe.sandbox.errors import Refusal
 from billing.sinks.stripe.sandbox.params import EXPAND, Param, Spec
-from billing.sinks.stripe.sandbox.records import Event, Meter
+from billing.sinks.stripe.sandbox.records import Event, Meter, new_id
+from billing.sinks.stripe.sandbox.resources import meters
+from billing.sinks.stripe.sandbox.routing import Call, route
 
 CREATE: Final[Spec] = {
     **EXPAND,
@@ -81,5 +83,59 @@ def shape(event: Event) -> dict[str, Any]:
     }
 
 
+def create(call: Call) -> dict[str, Any]:
+    """`POST /v1/billing/meter_events`."""
+    params, knobs, now = call.params, call.knobs, call.now
+    identifier = params.get("identifier") or new_id("evt")
+    meter = call.store.active_meter(params["event_name"])
+
+    def refuse_duplicate() -> None:
+        since = now - knobs.identifier_window_seconds
+        one_meter = meter.id if meter is not None and knobs.identifier_scope == "meter" else None
+        if call.store.identifier_used(identifier, since=since, meter=one_meter):
+            raise errors.duplicate_event(identifier, saved=knobs.save_refusals)
+
+    if knobs.duplicate_first:
+        refuse_duplicate()
+    timestamp = params.get("timestamp", now)
+    check_timestamp(timestamp, now)
+    if meter is None:
+        raise errors.no_active_meter(params["event_name"], saved=knobs.save_refusals)
+    payload = params["payload"]
+    check_payload(payload, meter, decimals=knobs.decimals)
+    customer_id = payload[meters.customer_key(meter)]
+    dropped = _dropped(call, customer_id)
+    refuse_duplicate()
+    event = Event(
+        identifier=identifier,
+        event_name=meter.event_name,
+        meter=meter.id,
+        customer=customer_id,
+        value=payload.get(meters.value_key(meter), "1"),
+        timestamp=timestamp,
+        received_at=now,
+        dropped=dropped,
+        payload=payload,
+    )
+    call.store.add_event(event)
+    return shape(event)
+
+
+def _dropped(call: Call, customer_id: str) -> str | None:
+    """Return the code of the error that Stripe reports later, None when the event counts."""
+    found = call.store.customer(customer_id)
+    if found is not None and not found.deleted:
+        return None
+    knob = call.knobs.unknown_customer if found is None else call.knobs.deleted_customer
+    if knob == "refuse":
+        refusal = errors.no_such("customer", customer_id, param="payload", status=400)
+        refusal.executed = call.knobs.save_refusals
+        raise refusal
+    return "meter_event_customer_not_found"
+
+
 def _payload_refusal(key: str, rule: str) -> Refusal:
     return Refusal(400, f"Invalid value for payload[{key}]: {rule}", param=f"payload[{key}]")
+
+
+ROUTES: Final = (route("POST", "/v1/billing/meter_events", CREATE, create),)

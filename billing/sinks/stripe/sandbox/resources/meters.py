@@ -1,11 +1,15 @@
-"""A meter's parameters and form."""
+"""Meters: what is counted, of whom, and how it is aggregated."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
+from billing.sinks.stripe.sandbox import errors
+from billing.sinks.stripe.sandbox.errors import Refusal
+from billing.sinks.stripe.sandbox.pages import page
 from billing.sinks.stripe.sandbox.params import EXPAND, PAGE, Param, Spec
-from billing.sinks.stripe.sandbox.records import Meter
+from billing.sinks.stripe.sandbox.records import Meter, new_id
+from billing.sinks.stripe.sandbox.routing import Call, route
 
 CREATE: Final[Spec] = {
     **EXPAND,
@@ -68,3 +72,58 @@ def value_key(meter: Meter) -> str:
 def formula(meter: Meter) -> str:
     """Name how events are aggregated: sum, count or last."""
     return str(meter.details["default_aggregation"]["formula"])
+
+
+def create(call: Call) -> dict[str, Any]:
+    """`POST /v1/billing/meters`."""
+    name = call.params["event_name"]
+    if call.knobs.event_name_taken == "refuse" and call.store.active_meter(name) is not None:
+        raise Refusal(400, f'An active meter already exists for event name "{name}"', param="event_name")
+    made = Meter(
+        id=new_id("mtr_test"), event_name=name, created=call.now, updated=call.now, details=details(call.params)
+    )
+    call.store.add_meter(made)
+    return shape(made)
+
+
+def retrieve(call: Call) -> dict[str, Any]:
+    """`GET /v1/billing/meters/{id}`."""
+    return shape(found(call))
+
+
+def list_all(call: Call) -> dict[str, Any]:
+    """`GET /v1/billing/meters`."""
+    status = call.params.get("status")
+    wanted = [shape(meter) for meter in call.store.meters() if status in {None, meter.status}]
+    return page(wanted, call.params, url="/v1/billing/meters")
+
+
+def deactivate(call: Call) -> dict[str, Any]:
+    """`POST /v1/billing/meters/{id}/deactivate`."""
+    found(call)
+    call.store.set_meter_status(call.id, "inactive", call.now)
+    return retrieve(call)
+
+
+def reactivate(call: Call) -> dict[str, Any]:
+    """`POST /v1/billing/meters/{id}/reactivate`."""
+    found(call)
+    call.store.set_meter_status(call.id, "active", call.now)
+    return retrieve(call)
+
+
+def found(call: Call) -> Meter:
+    """Return the meter that the call's path names."""
+    meter = call.store.meter(call.id)
+    if meter is None:
+        raise errors.no_such("billing meter", call.id)
+    return meter
+
+
+ROUTES: Final = (
+    route("POST", "/v1/billing/meters", CREATE, create),
+    route("GET", "/v1/billing/meters", LIST, list_all),
+    route("GET", "/v1/billing/meters/{id}", EXPAND, retrieve),
+    route("POST", "/v1/billing/meters/{id}/deactivate", EXPAND, deactivate),
+    route("POST", "/v1/billing/meters/{id}/reactivate", EXPAND, reactivate),
+)

@@ -1,0 +1,247 @@
+"""Subscriptions: which prices a customer pays, and in which periods.
+
+Sources: that periods are the items', and start at the billing cycle's anchor, is in the API reference; what a change
+of price does to usage is in the guide to managing a usage-based setup.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Final
+
+from billing.sinks.stripe.sandbox import errors
+from billing.sinks.stripe.sandbox.billed_records import Item, Price, Subscription
+from billing.sinks.stripe.sandbox.errors import Refusal
+from billing.sinks.stripe.sandbox.metadata import updated
+from billing.sinks.stripe.sandbox.pages import page
+from billing.sinks.stripe.sandbox.params import EXPAND, PAGE, Param, Spec, within
+from billing.sinks.stripe.sandbox.periods import next_boundary
+from billing.sinks.stripe.sandbox.records import new_id
+from billing.sinks.stripe.sandbox.resources import customers, prices
+from billing.sinks.stripe.sandbox.resources.subscription_shape import shape
+from billing.sinks.stripe.sandbox.routing import Call, route
+
+ITEMS_MAX: Final = 20
+_FIELDS: Final[Spec] = {
+    **EXPAND,
+    "cancel_at_period_end": Param(kind="boolean"),
+    "collection_method": Param(choices=("charge_automatically", "send_invoice")),
+    "days_until_due": Param(kind="integer"),
+    "description": Param(longest=500),
+    "metadata": Param(kind="strings", longest=500),
+    "proration_behavior": Param(choices=("always_invoice", "create_prorations", "none")),
+}
+_ITEM: Final[Spec] = {
+    "metadata": Param(kind="strings", longest=500),
+    "price": Param(),
+    "quantity": Param(kind="integer"),
+}
+CREATE: Final[Spec] = {
+    **_FIELDS,
+    "billing_cycle_anchor": Param(kind="integer"),
+    "billing_mode": Param(kind="object", fields={"type": Param(required=True, choices=("classic", "flexible"))}),
+    "currency": Param(longest=3),
+    "customer": Param(required=True),
+    "items": Param(kind="objects", fields=_ITEM),
+}
+UPDATE: Final[Spec] = {
+    **_FIELDS,
+    "items": Param(kind="objects", fields={**_ITEM, "id": Param(), "deleted": Param(kind="boolean")}),
+}
+LIST: Final[Spec] = {
+    **PAGE,
+    "created": Param(kind="range"),
+    "current_period_end": Param(kind="range"),
+    "current_period_start": Param(kind="range"),
+    "customer": Param(),
+    "price": Param(),
+    "status": Param(choices=("active", "all", "canceled", "ended")),
+}
+CANCEL: Final[Spec] = {
+    **EXPAND,
+    "cancellation_details": Param(kind="object", fields={"comment": Param()}),
+    "invoice_now": Param(kind="boolean"),
+    "prorate": Param(kind="boolean"),
+}
+_DETAILS: Final = ("collection_method", "days_until_due", "description")
+_NONE: Final[dict[str, Any]] = {
+    "collection_method": "charge_automatically",
+    "days_until_due": None,
+    "description": None,
+    "metadata": {},
+    "comment": None,
+}
+
+
+def create(call: Call) -> dict[str, Any]:
+    """`POST /v1/subscriptions`. Without an anchor the periods start now; with one the first period ends there."""
+    given = call.params
+    customer = customers.existing(call.store, given["customer"])
+    items = [_new_item(call, place, one, call.now) for place, one in enumerate(given.get("items", []))]
+    its_prices = _prices(call, items)
+    interval, count = its_prices[0].interval or "", its_prices[0].interval_count
+    anchor = given.get("billing_cycle_anchor", call.now)
+    natural_end = next_boundary(call.now, interval, count, call.now)
+    if not call.now <= anchor <= natural_end:
+        message = "billing_cycle_anchor must lie between now and the next natural billing date of the plan"
+        raise Refusal(400, message, param="billing_cycle_anchor")
+    made = Subscription(
+        id=new_id("sub"),
+        owner=customer.id,
+        created=call.now,
+        status="active",
+        currency=its_prices[0].currency,
+        billing_cycle_anchor=anchor,
+        period_start=call.now,
+        period_end=next_boundary(anchor, interval, count, call.now),
+        interval=interval,
+        interval_count=count,
+        items=tuple(items),
+        flexible=given.get("billing_mode", {}).get("type", call.knobs.billing_mode) == "flexible",
+        cancel_at_period_end=given.get("cancel_at_period_end", False),
+        canceled_at=call.now if given.get("cancel_at_period_end") else None,
+        details=updated(_NONE, given, _DETAILS),
+    )
+    call.store.documents.put(made)
+    return shape(call.store, made)
+
+
+def retrieve(call: Call) -> dict[str, Any]:
+    """`GET /v1/subscriptions/{id}`."""
+    return shape(call.store, found(call))
+
+
+def list_all(call: Call) -> dict[str, Any]:
+    """`GET /v1/subscriptions`, newest first: those that are not canceled, unless a status is asked for."""
+    given = call.params
+    made = [
+        shape(call.store, one)
+        for one in call.store.documents.of(Subscription, owner=given.get("customer"))
+        if _has_status(one, given.get("status"))
+        and within(one.created, given.get("created"))
+        and within(one.period_start, given.get("current_period_start"))
+        and within(one.period_end, given.get("current_period_end"))
+        and ("price" not in given or given["price"] in {item.price for item in one.items})
+    ]
+    return page(made, given, url="/v1/subscriptions")
+
+
+def update(call: Call) -> dict[str, Any]:
+    """`POST /v1/subscriptions/{id}`. An item whose price changes is billed at the new one from now on."""
+    subscription = _alive(call)
+    changed = dataclasses.replace(subscription, details=updated(subscription.details, call.params, _DETAILS))
+    if (at_end := call.params.get("cancel_at_period_end")) is not None:
+        changed = dataclasses.replace(changed, cancel_at_period_end=at_end, canceled_at=call.now if at_end else None)
+    if "items" in call.params:
+        changed = dataclasses.replace(changed, items=_changed_items(call, subscription))
+    call.store.documents.put(changed)
+    return shape(call.store, changed)
+
+
+def cancel(call: Call) -> dict[str, Any]:
+    """`DELETE /v1/subscriptions/{id}`: ended at once."""
+    subscription = _alive(call)
+    details = {**subscription.details, "comment": call.params.get("cancellation_details", {}).get("comment")}
+    ended = dataclasses.replace(
+        subscription, status="canceled", canceled_at=call.now, ended_at=call.now, details=details
+    )
+    call.store.documents.put(ended)
+    return shape(call.store, ended)
+
+
+def found(call: Call) -> Subscription:
+    """Return the subscription that the call's path names."""
+    subscription = call.store.documents.get(Subscription, call.id)
+    if subscription is None:
+        raise errors.no_such("subscription", call.id)
+    return subscription
+
+
+def _alive(call: Call) -> Subscription:
+    subscription = found(call)
+    if subscription.status == "canceled":
+        # Stripe's own sentence: a canceled subscription is not found by a call that would change it.
+        raise errors.no_such("subscription", call.id)
+    return subscription
+
+
+def _new_item(call: Call, place: int, given: dict[str, Any], now: int) -> Item:
+    price = prices.existing(call.store, given.get("price", ""), f"items[{place}][price]")
+    if price.interval is None:
+        message = (
+            "The price specified is set to `type=one_time` but this field only accepts prices with `type=recurring`."
+        )
+        raise Refusal(400, message, param=f"items[{place}][price]")
+    if price.meter is not None and "quantity" in given:
+        message = "Quantity should not be specified where usage_type is `metered`."
+        raise Refusal(400, message, param=f"items[{place}][quantity]")
+    quantity = None if price.meter is not None else given.get("quantity", 1)
+    return Item(
+        id=new_id("si"),
+        created=now,
+        price=price.id,
+        billed_from=now,
+        quantity=quantity,
+        metadata=given.get("metadata", {}),
+    )
+
+
+def _changed_items(call: Call, subscription: Subscription) -> tuple[Item, ...]:
+    """Return the items with what a call changes, adds and removes."""
+    items = {item.id: item for item in subscription.items}
+    for place, given in enumerate(call.params["items"]):
+        item_id = given.get("id")
+        if item_id is not None and item_id not in items:
+            raise errors.no_such("subscription_item", item_id, param=f"items[{place}][id]", status=400)
+        if given.get("deleted"):
+            items.pop(item_id or "", None)
+            continue
+        kept = items.get(item_id or "")
+        wanted = {**({} if kept is None else {"price": kept.price}), **given}
+        new = _new_item(call, place, wanted, call.now)
+        if kept is not None:
+            same = kept.price == new.price
+            quantity = kept.quantity if same and "quantity" not in given else new.quantity
+            new = dataclasses.replace(
+                kept,
+                price=new.price,
+                billed_from=kept.billed_from if same else call.now,
+                quantity=quantity,
+                metadata=updated({"metadata": kept.metadata}, given, ())["metadata"],
+            )
+        items[new.id] = new
+    its_prices = _prices(call, list(items.values()))
+    if (its_prices[0].interval, its_prices[0].interval_count) != (subscription.interval, subscription.interval_count):
+        raise Refusal(400, "The stand-in does not change the interval of a subscription.", param="items")
+    return tuple(items.values())
+
+
+def _prices(call: Call, items: list[Item]) -> list[Price]:
+    """Return the prices of a subscription's items: at least one, of one currency and interval, a meter once."""
+    if not 1 <= len(items) <= ITEMS_MAX:
+        raise Refusal(400, f"A subscription has from 1 to {ITEMS_MAX} items", code="parameter_missing", param="items")
+    its_prices = [found for item in items if (found := call.store.documents.get(Price, item.price)) is not None]
+    if len({(price.interval, price.interval_count) for price in its_prices}) > 1:
+        raise Refusal(400, "The stand-in takes items of one interval in a subscription.", param="items")
+    if len({price.currency for price in its_prices}) > 1:
+        raise Refusal(400, "All prices on a subscription must have the same currency.", param="items")
+    if len({price.id for price in its_prices}) < len(its_prices):
+        raise Refusal(400, "A subscription cannot have two items of the same price.", param="items")
+    return its_prices
+
+
+def _has_status(subscription: Subscription, wanted: str | None) -> bool:
+    if wanted == "all":
+        return True
+    if wanted in {"canceled", "ended"}:
+        return subscription.status == "canceled"
+    return subscription.status == "active"
+
+
+ROUTES: Final = (
+    route("POST", "/v1/subscriptions", CREATE, create),
+    route("GET", "/v1/subscriptions", LIST, list_all),
+    route("GET", "/v1/subscriptions/{id}", EXPAND, retrieve),
+    route("POST", "/v1/subscriptions/{id}", UPDATE, update),
+    route("DELETE", "/v1/subscriptions/{id}", CANCEL, cancel),
+)
