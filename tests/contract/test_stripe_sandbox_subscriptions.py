@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -132,7 +133,8 @@ def test_subscriptions_are_listed_by_customer_and_status(
     stripe_client.v1.subscriptions.cancel(first)
 
     def listed(**more: Any) -> list[str]:
-        return [one.id for one in stripe_client.v1.subscriptions.list({"customer": customer, **more}).data]  # type: ignore[typeddict-item]
+        params: Any = {"customer": customer, **more}
+        return [one.id for one in stripe_client.v1.subscriptions.list(params).data]
 
     assert listed() == [second]
     assert listed(status="canceled") == [first]
@@ -150,10 +152,11 @@ def test_a_canceled_subscription_has_ended_and_cannot_be_changed(
     ended = stripe_client.v1.subscriptions.cancel(made.id)
     assert (ended.status, ended.ended_at, ended.canceled_at) == ("canceled", APRIL + HOUR, APRIL + HOUR)
     assert stripe_client.v1.subscriptions.retrieve(made.id).status == "canceled"
-    for change in (
+    changes: list[Callable[[], Any]] = [
         lambda: stripe_client.v1.subscriptions.cancel(made.id),
         lambda: stripe_client.v1.subscriptions.update(made.id, {"cancel_at_period_end": True}),
-    ):
+    ]
+    for change in changes:
         with pytest.raises(stripe.InvalidRequestError) as caught:
             change()
         assert caught.value.http_status == 404

@@ -101,6 +101,7 @@ class Api:
                 await state.pause(fault.seconds)
             if state.generation != generation:
                 raise errors.unavailable()  # a reset came in between: this call belongs to what was forgotten
+            state.progress.catch_up(state.clock.now())
             call = Call(state=state, params=checked, now=state.clock.now(), id=object_id, key=key)
             return self._execute(route, call, fault, mark)
 

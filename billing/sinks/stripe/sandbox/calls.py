@@ -7,6 +7,8 @@ from typing import Final
 from billing.sinks.stripe.sandbox.resources import (
     customers,
     event_summaries,
+    invoice_items,
+    invoices,
     meter_events,
     meters,
     prices,
@@ -24,6 +26,8 @@ TABLE: Final = Table(
         *products.ROUTES,
         *prices.ROUTES,
         *subscriptions.ROUTES,
+        *invoices.ROUTES,
+        *invoice_items.ROUTES,
     )
 )
 ROUTES: Final = TABLE.routes

@@ -105,7 +105,7 @@ class ControlHandler(RequestHandler):
         if what == "state":
             self.write(self._state.describe())
         elif what == "events":
-            self.write({"events": [dataclasses.asdict(event) for event in self._state.store.events()]})
+            self.write({"events": [dataclasses.asdict(event) for event in self._state.store.events.all()]})
         elif what == "knobs":
             self.write({"knobs": dataclasses.asdict(self._state.knobs)})
         elif what == "faults":

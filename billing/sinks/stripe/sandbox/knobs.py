@@ -18,6 +18,7 @@ Lost = Literal["drop", "refuse"]
 Taken = Literal["accept", "refuse"]
 Scope = Literal["account", "meter"]
 Empty = Literal["zero", "absent"]
+LastInvoice = Literal["grace", "at_once"]
 Mode = Literal["classic", "flexible"]
 
 
@@ -49,6 +50,10 @@ class Knobs:
     empty_summaries: Empty = _choice("zero", Empty)  #: whether a window without events has a summary
     summaries_newest_first: bool = True  #: the order of grouped summaries
 
+    invoice_grace_seconds: int = _number(3_600, 3 * DAY)  #: from a period's end until its invoice is final
+    invoice_lag_seconds: int = _number(0, 400 * DAY)  #: how long after its receipt an event counts on an invoice
+    last_invoice: LastInvoice = _choice("grace", LastInvoice)  #: when that of a canceled subscription is final
+    first_invoice: bool = True  #: a new subscription has an invoice at once, of 0 when nothing is paid ahead
     billing_mode: Mode = _choice("flexible", Mode)  #: of a subscription that does not say it
 
     def changed(self, changes: Mapping[str, object]) -> Knobs:

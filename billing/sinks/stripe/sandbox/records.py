@@ -32,7 +32,10 @@ class Meter:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Event:
-    """`value` is kept as the text that was sent. `dropped` is the code of the asynchronous error, None if it counts."""
+    """`value` is kept as the text that was sent. `dropped` is the code of the asynchronous error, None if it counts.
+
+    `key` is the idempotency key that it came with; from `canceled_at` on it counts no more.
+    """
 
     identifier: str
     event_name: str
@@ -42,6 +45,8 @@ class Event:
     timestamp: int
     received_at: int
     dropped: str | None = None
+    key: str | None = None
+    canceled_at: int | None = None
     payload: dict[str, str]
 
 

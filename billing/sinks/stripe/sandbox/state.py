@@ -14,6 +14,7 @@ from billing.core.clock import Clock
 from billing.sinks.stripe.sandbox.clock import SandboxClock
 from billing.sinks.stripe.sandbox.faults import FaultScript
 from billing.sinks.stripe.sandbox.idempotency import InFlight
+from billing.sinks.stripe.sandbox.invoicing.progress import Progress
 from billing.sinks.stripe.sandbox.knobs import Knobs
 from billing.sinks.stripe.sandbox.store import Store
 
@@ -28,6 +29,7 @@ class State:
         self.faults = FaultScript()
         self.in_flight = InFlight()
         self.calls: collections.Counter[str] = collections.Counter()
+        self.progress = Progress(self.store, lambda: self.knobs)
         self.generation = 0
         self._released = asyncio.Event()
 
@@ -65,7 +67,7 @@ class State:
     def describe(self) -> dict[str, Any]:
         """Return counts, and the sums of what counts, per customer and event name: the lag has no say in them."""
         totals: dict[str, dict[str, int | float]] = {}
-        for customer, event_name, total in self.store.totals():
+        for customer, event_name, total in self.store.events.totals(self.clock.now()):
             totals.setdefault(customer, {})[event_name] = total
         return {
             "service": "stand-in for Stripe, not Stripe",
@@ -73,7 +75,7 @@ class State:
             "offset_seconds": self.clock.offset_seconds,
             "frozen_at": self.clock.frozen_at,
             **self.store.count(),
-            "dropped": self.store.count_dropped(),
+            "dropped": self.store.events.count_dropped(),
             "totals": totals,
             "calls": dict(self.calls),
             "faults": self.faults.list(),

@@ -1,4 +1,4 @@
-"""The stand-in's memory in SQLite: customers, meters, events, saved answers.
+"""The stand-in's memory in SQLite: customers, meters, saved answers; events and documents have rooms of their own.
 
 Guarantee: what `transaction` committed is there after a SIGKILL when there is a file; without one it is gone with the
 process. One process, one thread: the server's loop.
@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from billing.core.errors import Fatal
-from billing.sinks.stripe.sandbox import documents
-from billing.sinks.stripe.sandbox.records import Customer, Event, Meter, SavedReply
+from billing.sinks.stripe.sandbox import documents, event_log
+from billing.sinks.stripe.sandbox.records import Customer, Meter, SavedReply
 
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS customer (
@@ -23,12 +23,6 @@ CREATE TABLE IF NOT EXISTS customer (
 CREATE TABLE IF NOT EXISTS meter (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, event_name TEXT NOT NULL, status TEXT NOT NULL,
     created INTEGER NOT NULL, updated INTEGER NOT NULL, deactivated_at INTEGER, details TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS event (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, identifier TEXT NOT NULL, event_name TEXT NOT NULL, meter TEXT NOT NULL,
-    customer TEXT NOT NULL, value TEXT NOT NULL, timestamp INTEGER NOT NULL, received_at INTEGER NOT NULL,
-    dropped TEXT, payload TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS event_identifier ON event (identifier, received_at);
-CREATE INDEX IF NOT EXISTS event_of_customer ON event (meter, customer, timestamp);
 CREATE TABLE IF NOT EXISTS reply (
     key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, status INTEGER NOT NULL, body TEXT NOT NULL,
     headers TEXT NOT NULL, saved_at INTEGER NOT NULL);
@@ -39,7 +33,6 @@ TABLES: Final = {"customer", "meter", "event", "reply", "control", "document"}
 FIRST_TABLES: Final = TABLES - {"document"}
 TABLES_THERE: Final = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
 EMPTY: Final = "; ".join(f"DELETE FROM {table}" for table in sorted(TABLES))  # noqa: S608 - our own names
-EVENTS_SHOWN_MAX: Final = 100_000
 
 
 class Store:
@@ -55,15 +48,25 @@ class Store:
                 raise Fatal(f"--data: {str(file)!r}: is another program's database, not the stand-in's memory")
             # NORMAL: an answered call outlives the process; that it outlives the machine is nobody's claim here.
             self._connection.executescript(
-                "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; BEGIN;" + SCHEMA + documents.SCHEMA + "COMMIT"
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; BEGIN;"
+                + SCHEMA
+                + event_log.SCHEMA
+                + documents.SCHEMA
+                + "COMMIT"
             )
         except sqlite3.Error as error:
             raise Fatal(f"--data: {str(file)!r}: cannot be used as the stand-in's memory: {error}") from None
         self.documents = documents.Documents(self._connection)
+        self.events = event_log.EventLog(self._connection)
+        self._undone: list[Callable[[], None]] = [self.documents.forget]
 
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+    def on_rollback(self, forget: Callable[[], None]) -> None:
+        """Call this when something was undone, or everything forgotten."""
+        self._undone.append(forget)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -73,14 +76,16 @@ class Store:
             yield
         except BaseException:
             self._connection.execute("ROLLBACK")
-            self.documents.forget()
+            for forget in self._undone:
+                forget()
             raise
         self._connection.execute("COMMIT")
 
     def empty(self) -> None:
         """Forget everything."""
         self._connection.executescript(EMPTY)
-        self.documents.forget()
+        for forget in self._undone:
+            forget()
 
     def add_customer(self, customer: Customer) -> None:
         """Insert a customer."""
@@ -141,44 +146,6 @@ class Store:
             for row in self._connection.execute(sql)
         ]
 
-    def add_event(self, event: Event) -> None:
-        """Insert an event."""
-        sql = (
-            "INSERT INTO event (identifier, event_name, meter, customer, value, timestamp, received_at, dropped, "
-            "payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        )
-        row = (event.identifier, event.event_name, event.meter, event.customer, event.value)
-        self._connection.execute(
-            sql, (*row, event.timestamp, event.received_at, event.dropped, json.dumps(event.payload))
-        )
-
-    def identifier_used(self, identifier: str, *, since: int, meter: str | None) -> bool:
-        """Whether an event with this identifier was received after `since`, on one meter or on any."""
-        sql = "SELECT 1 FROM event WHERE identifier = ? AND received_at > ? AND (? IS NULL OR meter = ?) LIMIT 1"
-        return self._one(sql, identifier, since, meter, meter) is not None
-
-    def counted_events(self, meter: str, customer: str, start: int, end: int) -> list[Event]:
-        """Return a customer's events from `start` to `end`, both included, in the order of their receipt."""
-        where = "WHERE meter = ? AND customer = ? AND timestamp BETWEEN ? AND ? AND dropped IS NULL"
-        return self._events(where, meter, customer, start, end)
-
-    def events(self) -> list[Event]:
-        """Return every event, dropped ones too, in the order of their receipt; at most `EVENTS_SHOWN_MAX`."""
-        return self._events("")
-
-    def totals(self) -> list[tuple[str, str, int | float]]:
-        """Return the sum of the values that count, per customer and event name; exact where all are whole."""
-        sql = (
-            "SELECT customer, event_name, sum(CAST(value AS NUMERIC)) FROM event WHERE dropped IS NULL "
-            "GROUP BY customer, event_name ORDER BY customer, event_name"
-        )
-        return self._connection.execute(sql).fetchall()
-
-    def count_dropped(self) -> dict[str, int]:
-        """Return how many events were answered with 200 and do not count, by the code of the later error."""
-        sql = "SELECT dropped, count(*) FROM event WHERE dropped IS NOT NULL GROUP BY dropped"
-        return dict(self._connection.execute(sql).fetchall())
-
     def save_reply(self, key: str, reply: SavedReply) -> None:
         """Keep the answer to an idempotency key."""
         row = (key, reply.fingerprint, reply.status, reply.body, json.dumps(reply.headers), reply.saved_at)
@@ -207,24 +174,6 @@ class Store:
             f"{table}s": self._one(f"SELECT count(*) FROM {table}")[0]  # noqa: S608 - our own three names
             for table in ("customer", "meter", "event")
         }
-
-    def _events(self, where: str, *values: object) -> list[Event]:
-        columns = "identifier, event_name, meter, customer, value, timestamp, received_at, dropped, payload"
-        sql = f"SELECT {columns} FROM event {where} ORDER BY seq LIMIT {EVENTS_SHOWN_MAX}"  # noqa: S608 - our own text
-        return [
-            Event(
-                identifier=row[0],
-                event_name=row[1],
-                meter=row[2],
-                customer=row[3],
-                value=row[4],
-                timestamp=row[5],
-                received_at=row[6],
-                dropped=row[7],
-                payload=json.loads(row[8]),
-            )
-            for row in self._connection.execute(sql, values)
-        ]
 
     def _one(self, sql: str, *values: object) -> Any:
         return self._connection.execute(sql, values).fetchone()

@@ -72,6 +72,7 @@ def delete(call: Call) -> dict[str, Any]:
     """`DELETE /v1/customers/{id}`. Its subscriptions end at once, without a last invoice, as at Stripe."""
     found = _found(call)
     call.store.change_customer(dataclasses.replace(found, deleted=True))
+    call.state.progress.end_all(found.id, call.now)
     return retrieve(call)
 
 

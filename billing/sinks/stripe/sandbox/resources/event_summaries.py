@@ -13,11 +13,11 @@ from typing import Any, Final
 
 from billing.sinks.stripe.sandbox import errors
 from billing.sinks.stripe.sandbox.errors import Refusal
+from billing.sinks.stripe.sandbox.event_log import Counted
 from billing.sinks.stripe.sandbox.pages import page
 from billing.sinks.stripe.sandbox.params import PAGE, Param, Spec
-from billing.sinks.stripe.sandbox.records import Event, Meter
+from billing.sinks.stripe.sandbox.records import Meter
 from billing.sinks.stripe.sandbox.resources import meters
-from billing.sinks.stripe.sandbox.resources.meter_events import amount
 from billing.sinks.stripe.sandbox.routing import Call, route
 
 LIST: Final[Spec] = {
@@ -49,12 +49,12 @@ def windows(start: int, end: int, grouping: str | None) -> list[Window]:
     return [(at, at + step) for at in range(start, end, step)]
 
 
-def visible(events: Iterable[Event], now: int, lag_seconds: int) -> list[Event]:
+def visible(events: Iterable[Counted], now: int, lag_seconds: int) -> list[Counted]:
     """Return the events that summaries show yet."""
     return [event for event in events if event.received_at + lag_seconds <= now]
 
 
-def aggregate(meter: Meter, events: Sequence[Event]) -> Decimal:
+def aggregate(meter: Meter, events: Sequence[Counted]) -> Decimal:
     """Aggregate the events of one window, given in the order of their receipt."""
     if step := SECONDS.get(meter.details["event_time_window"] or ""):
         latest = {event.timestamp // step: event for event in events}  # a later one overwrites
@@ -63,11 +63,11 @@ def aggregate(meter: Meter, events: Sequence[Event]) -> Decimal:
     if formula == "count":
         return Decimal(len(events))
     if formula == "last":
-        return amount(max(events, key=lambda event: event.timestamp)) if events else Decimal(0)
-    return sum((amount(event) for event in events), Decimal(0))
+        return Decimal(max(events, key=lambda event: event.timestamp).value) if events else Decimal(0)
+    return sum((Decimal(event.value) for event in events), Decimal(0))
 
 
-def inside(events: Iterable[Event], window: Window, *, inclusive: bool) -> list[Event]:
+def inside(events: Iterable[Counted], window: Window, *, inclusive: bool) -> list[Counted]:
     """Return the events of a window; whether one at exactly its end belongs to it is a knob."""
     start, end = window
     return [event for event in events if start <= event.timestamp < end or (inclusive and event.timestamp == end)]
@@ -96,7 +96,8 @@ def list_all(call: Call) -> dict[str, Any]:
     start, end = call.params["start_time"], call.params["end_time"]
     made = []
     asked = windows(start, end, call.params.get("value_grouping_window"))
-    shown = visible(call.store.counted_events(meter.id, customer, start, end), call.now, knobs.summary_lag_seconds)
+    received = call.store.events.counted(meter.id, customer, start, end, now=call.now)
+    shown = visible(received, call.now, knobs.summary_lag_seconds)
     for window in asked:
         its = inside(shown, window, inclusive=knobs.end_time_inclusive)
         if its or knobs.empty_summaries == "zero":

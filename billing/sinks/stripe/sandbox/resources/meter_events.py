@@ -7,7 +7,6 @@ window of the timestamp is in the API reference; at most 15 digits is in the cha
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 from typing import Any, Final
 
 from billing.sinks.stripe.sandbox import errors
@@ -65,11 +64,6 @@ def check_payload(payload: dict[str, str], meter: Meter, *, decimals: bool) -> N
         raise _payload_refusal(value_key, f"must have at most {DIGITS_MAX} significant digits")
 
 
-def amount(event: Event) -> Decimal:
-    """Return an event's value as an exact number."""
-    return Decimal(event.value)
-
-
 def shape(event: Event) -> dict[str, Any]:
     """Return the object that a caller sees."""
     return {
@@ -92,7 +86,7 @@ def create(call: Call) -> dict[str, Any]:
     def refuse_duplicate() -> None:
         since = now - knobs.identifier_window_seconds
         one_meter = meter.id if meter is not None and knobs.identifier_scope == "meter" else None
-        if call.store.identifier_used(identifier, since=since, meter=one_meter):
+        if call.store.events.identifier_used(identifier, since=since, meter=one_meter):
             raise errors.duplicate_event(identifier, saved=knobs.save_refusals)
 
     if knobs.duplicate_first:
@@ -115,9 +109,10 @@ def create(call: Call) -> dict[str, Any]:
         timestamp=timestamp,
         received_at=now,
         dropped=dropped,
+        key=call.key,
         payload=payload,
     )
-    call.store.add_event(event)
+    call.store.events.add(event)
     return shape(event)
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 from billing.sinks.stripe.sandbox import errors
 from billing.sinks.stripe.sandbox.billed_records import Item, Price, Subscription
 from billing.sinks.stripe.sandbox.errors import Refusal
+from billing.sinks.stripe.sandbox.invoicing.drafting import bill_until_now
 from billing.sinks.stripe.sandbox.metadata import updated
 from billing.sinks.stripe.sandbox.pages import page
 from billing.sinks.stripe.sandbox.params import EXPAND, PAGE, Param, Spec, within
@@ -29,7 +30,7 @@ _FIELDS: Final[Spec] = {
     "days_until_due": Param(kind="integer"),
     "description": Param(longest=500),
     "metadata": Param(kind="strings", longest=500),
-    "proration_behavior": Param(choices=("always_invoice", "create_prorations", "none")),
+    "proration_behavior": Param(choices=("create_prorations", "none")),
 }
 _ITEM: Final[Spec] = {
     "metadata": Param(kind="strings", longest=500),
@@ -102,8 +103,7 @@ def create(call: Call) -> dict[str, Any]:
         canceled_at=call.now if given.get("cancel_at_period_end") else None,
         details=updated(_NONE, given, _DETAILS),
     )
-    call.store.documents.put(made)
-    return shape(call.store, made)
+    return shape(call.store, call.state.progress.begin(made))
 
 
 def retrieve(call: Call) -> dict[str, Any]:
@@ -134,18 +134,21 @@ def update(call: Call) -> dict[str, Any]:
         changed = dataclasses.replace(changed, cancel_at_period_end=at_end, canceled_at=call.now if at_end else None)
     if "items" in call.params:
         changed = dataclasses.replace(changed, items=_changed_items(call, subscription))
+        _bill_old_prices(call, subscription, changed)
     call.store.documents.put(changed)
     return shape(call.store, changed)
 
 
 def cancel(call: Call) -> dict[str, Any]:
-    """`DELETE /v1/subscriptions/{id}`: ended at once."""
+    """`DELETE /v1/subscriptions/{id}`: ended at once. What was used is billed only if `invoice_now` asks for it."""
     subscription = _alive(call)
     details = {**subscription.details, "comment": call.params.get("cancellation_details", {}).get("comment")}
     ended = dataclasses.replace(
         subscription, status="canceled", canceled_at=call.now, ended_at=call.now, details=details
     )
     call.store.documents.put(ended)
+    if call.params.get("invoice_now"):
+        ended = call.state.progress.end_now(ended, call.now)
     return shape(call.store, ended)
 
 
@@ -214,6 +217,17 @@ def _changed_items(call: Call, subscription: Subscription) -> tuple[Item, ...]:
     if (its_prices[0].interval, its_prices[0].interval_count) != (subscription.interval, subscription.interval_count):
         raise Refusal(400, "The stand-in does not change the interval of a subscription.", param="items")
     return tuple(items.values())
+
+
+def _bill_old_prices(call: Call, before: Subscription, after: Subscription) -> None:
+    """Settle the items that lose their price: usage that is reported later for it is on no invoice."""
+    kept = {(item.id, item.price) for item in after.items}
+    for item in before.items:
+        if (item.id, item.price) in kept:
+            continue
+        if before.flexible and call.params.get("proration_behavior") != "none":
+            bill_until_now(call.store, call.knobs, before, item, call.now)
+        call.state.progress.cut_off(before, item.id, call.now)
 
 
 def _prices(call: Call, items: list[Item]) -> list[Price]:
