@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -15,14 +16,18 @@ from datetime import datetime
 from typing import Any, Final
 
 from billing.schema.stripe import OF_GENERATION, UNITS_MAX, WRITE_ONCE
-from billing.sinks.sink import ErrorReport
-from billing.sinks.sync import protocol
+from billing.sinks.sink import ErrorReport, Kind
+from billing.sinks.sync import afterwards, protocol
 from billing.sinks.sync.drafts import Part
 from billing.sinks.sync.increment import Attempt, Increment, State
 from billing.sinks.sync.log import Decide, Noted, Open
+from billing.sinks.sync.period_source import PeriodsFound
+from billing.sinks.sync.periods import closing
 from tests.simulation.sync.memory_plan import MemoryPlan
 from tests.simulation.sync.memory_usage import MemoryUsage
 
+#: States in which an increment may still be sent.
+OPEN: Final = (State.PENDING, State.SENDING, State.AMBIGUOUS)
 _MAY_BE_REPLACED: Final = (State.PENDING, State.AMBIGUOUS, State.REJECTED, State.QUARANTINED)
 
 
@@ -42,7 +47,8 @@ class MemoryLog:
         self.generations: dict[int, list[Increment]] = defaultdict(list)
         self.reports: dict[str, tuple[ErrorReport, list[int]]] = {}
         self.by_state: dict[State, dict[int, None]] = {state: {} for state in State}
-        self.minutes: dict[tuple[str, str], dict[datetime, int]] = defaultdict(dict)
+        #: The minutes that increments have, or had in a generation that was given up, in order.
+        self.minutes: dict[tuple[str, str], list[datetime]] = defaultdict(list)
         self._places: dict[tuple[str, str, datetime], int] = {}
         self._identifiers: dict[str, int] = {}
         self._keys: dict[str, int] = {}
@@ -52,13 +58,13 @@ class MemoryLog:
     # What the protocol asks for.
 
     @contextmanager
-    def planning(self) -> Iterator[MemoryPlan | None]:
+    def planning(self, *, client_id: str | None = None) -> Iterator[MemoryPlan | None]:
         """Begin a slice of a plan; what it wrote is undone when it raises."""
         if self._led:
             yield None
             return
         self._led = True
-        plan = MemoryPlan(self)
+        plan = MemoryPlan(self, client_id)
         try:
             with self.lock:
                 try:
@@ -69,11 +75,28 @@ class MemoryLog:
         finally:
             self._led = False
 
+    def find_unread(self, *, now: datetime, before: datetime, most: int, client_id: str | None = None) -> list[str]:
+        """Return customers with unplanned usage whose periods were not read since `before`."""
+        with self.lock:
+            return self.usage.unread(now=now, before=before, most=most, client_id=client_id)
+
+    def keep_periods(self, customer_id: str, found: PeriodsFound | None, *, read_at: datetime) -> None:
+        """Keep what was read of a customer; increments that are open close as `periods.closing` says."""
+        with self.lock:
+            kept = self.usage.keep(customer_id, found, read_at)
+            for state in OPEN if kept else ():
+                for number in list(self.by_state[state]):
+                    one = self.increments[number]
+                    if one.customer_id == customer_id and one.event_name in kept and one.kind is Kind.METER_EVENT:
+                        at = closing(one.period_start, one.closes_at, kept[one.event_name], read_at)
+                        if at != one.closes_at:
+                            self.put(dataclasses.replace(one, closes_at=at))
+
     def find_lost(self, found: Open) -> list[int]:
         """Return what is `sending` without a pusher."""
         with self.lock:
             sending = (self.increments[number] for number in sorted(self.by_state[State.SENDING]))
-            lost = [one.increment_id for one in sending if protocol.is_lost(one, found.now)]
+            lost = [one.increment_id for one in sending if protocol.is_lost(one, found.now) and _wanted(one, found)]
             return lost[: found.most]
 
     def find_open(self, found: Open) -> list[Increment]:
@@ -81,7 +104,11 @@ class MemoryLog:
         with self.lock:
             states = (self.by_state[State.PENDING], self.by_state[State.AMBIGUOUS])
             open_ = (self.increments[number] for numbers in states for number in numbers)
-            may = [one for one in open_ if protocol.may_send(one, books=found.books, now=found.now)]
+            may = [
+                one
+                for one in open_
+                if protocol.may_send(one, books=found.books, now=found.now) and _wanted(one, found)
+            ]
             return sorted(may, key=lambda one: (one.attempts, one.increment_id))[: found.most]
 
     def find_unconfirmed(self, found: Open) -> list[Increment]:
@@ -89,7 +116,7 @@ class MemoryLog:
         with self.lock:
             states = (self.by_state[state] for state in (State.SENT, State.AMBIGUOUS, State.QUARANTINED))
             doubted = (self.increments[number] for numbers in states for number in numbers)
-            may = [one for one in doubted if protocol.may_check(one, books=found.books)]
+            may = [one for one in doubted if protocol.may_check(one, books=found.books) and _wanted(one, found)]
             may.sort(key=_read_last)
             return may[: found.most]
 
@@ -120,13 +147,23 @@ class MemoryLog:
             changed, attempt = decide(self.increments[increment_id])
             if changed is not None:
                 self.put(changed)
-            at = increment_id, attempt.attempt
-            if at in self.attempts:
-                known = self.attempts[at]
-                self.attempts[at] = dataclasses.replace(
+            if attempt is not None and (increment_id, attempt.attempt) in self.attempts:
+                known = self.attempts[increment_id, attempt.attempt]
+                self.attempts[increment_id, attempt.attempt] = dataclasses.replace(
                     attempt, started_at=known.started_at, idempotency_key=known.idempotency_key
                 )
             return self.increments[increment_id]
+
+    def doubted_by(self, increment_id: int) -> str | None:
+        """Return the code of a report that leaves calls open, one of which may be its own."""
+        with self.lock:
+            one = self.increments[increment_id]
+            calls = [self.attempts[increment_id, number] for number in range(1, one.attempts + 1)]
+            for report, numbers in self.reports.values():
+                if report.event_name == one.event_name and afterwards.leaves_open(report, numbers):
+                    if any(afterwards.is_near(call, report) for call in calls):
+                        return report.code
+            return None
 
     def change(self, increment_id: int, decide: Decide) -> Increment | None:
         """Change an increment."""
@@ -201,7 +238,10 @@ class MemoryLog:
                 raise Refused(f"{meter}: two in flight")
             self._in_flight[meter] = one.increment_id
         self._places[place] = self._identifiers[one.identifier] = one.increment_id
-        self.minutes[meter][one.event_at] = one.increment_id
+        known = self.minutes[meter]
+        at = bisect_right(known, one.event_at)
+        if not at or known[at - 1] != one.event_at:
+            known.insert(at, one.event_at)
         self.by_state[one.state][one.increment_id] = None
         self.increments[one.increment_id] = one
 
@@ -209,7 +249,6 @@ class MemoryLog:
         meter = one.customer_id, one.event_name
         self.by_state[one.state].pop(one.increment_id, None)
         self._places.pop((*meter, one.event_at), None)
-        self.minutes[meter].pop(one.event_at, None)
         if self._in_flight.get(meter) == one.increment_id:
             del self._in_flight[meter]
 
@@ -218,6 +257,10 @@ class MemoryLog:
             raise Refused(f"attempt {attempt.idempotency_key} is on record")
         self.attempts[attempt.increment_id, attempt.attempt] = attempt
         self._keys[attempt.idempotency_key] = attempt.increment_id
+
+
+def _wanted(one: Increment, found: Open) -> bool:
+    return found.client_id in (None, one.client_id) and one.event_name not in found.without
 
 
 def _read_last(one: Increment) -> tuple[bool, datetime | int, int]:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from bisect import bisect_right, insort
 from collections import defaultdict
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
 
-from billing.sinks.sync.periods import KnownPeriod
+from billing.sinks.sync.period_source import PeriodsFound
+from billing.sinks.sync.periods import KnownPeriod, merged
+
+_LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclasses.dataclass(slots=True)
@@ -27,15 +32,17 @@ class Row:
 
 
 class MemoryUsage:
-    """Rows by client, SKU and hour. Meters by SKU; what has none is counted by `event_name`."""
+    """Rows by client, SKU and hour; meters and their SKUs as the planner reads them."""
 
-    def __init__(self, *, event_name: str = "credits") -> None:
-        self.event_name = event_name
+    def __init__(self) -> None:
         self.rows: dict[tuple[str, str, datetime], Row] = defaultdict(Row)
         self.customers: dict[str, str] = {}
         self.meters: dict[str, int] = {}
         self.meter_of: dict[str, str] = {}
-        self.periods: dict[tuple[str, str], list[KnownPeriod]] = {}
+        #: Of each customer, by meter, the oldest first.
+        self.periods: dict[str, dict[str, list[KnownPeriod]]] = {}
+        #: When each customer's were read, and why there are none.
+        self.reads: dict[str, tuple[datetime | None, str]] = {}
         self._unplanned: dict[str, dict[tuple[str, datetime], None]] = {}
         self._waiting: list[str] = []
 
@@ -74,19 +81,43 @@ class MemoryUsage:
                 if at >= 0 and self._waiting[at] == client_id:
                     del self._waiting[at]
 
-    def clients_after(self, after: str, most: int) -> Sequence[str]:
-        """Return the next linked clients with anything unplanned."""
-        at = bisect_right(self._waiting, after)
-        return self._waiting[at : at + most]
+    def clients_after(self, after: str) -> Iterator[str]:
+        """Yield the next linked clients with anything unplanned, in order. Nothing may change meanwhile."""
+        return itertools.islice(self._waiting, bisect_right(self._waiting, after), None)
 
     def unplanned_of(self, client_id: str) -> list[tuple[str, datetime]]:
         """Return the SKU and hour of a client's rows with anything unplanned, in order."""
         return sorted(self._unplanned.get(client_id, ()))
 
-    def meter(self, sku: str) -> tuple[str, int]:
-        """Return which meter counts a SKU, and the credits of its unit."""
-        name = self.meter_of.get(sku, self.event_name)
-        return name, self.meters.get(name, 1)
+    def has_open_period(self, client_id: str, now: datetime) -> bool:
+        """Whether anything of a client may be planned."""
+        known = self.periods.get(self.customers[client_id], {})
+        return any(period.is_open(now) for found in known.values() for period in found)
+
+    def unread(self, *, now: datetime, before: datetime, most: int, client_id: str | None) -> list[str]:
+        """Return customers with unplanned usage whose periods were not read since `before`."""
+        found = []
+        for name in self._waiting:
+            customer_id = self.customers[name]
+            read_at, reason = self.reads.get(customer_id, (None, ""))
+            if client_id in (None, name) and (read_at is None or read_at < before):
+                known = self.periods.get(customer_id, {})
+                covered = any(one.start <= now < one.end for periods in known.values() for one in periods)
+                found.append((covered or bool(reason), read_at or _LONG_AGO, customer_id))
+        return [customer_id for *_, customer_id in sorted(found)[:most]]
+
+    def keep(
+        self, customer_id: str, found: PeriodsFound | None, read_at: datetime
+    ) -> Mapping[str, Sequence[KnownPeriod]]:
+        """Keep what was read of a customer; return all its periods by meter, nothing if nothing was read."""
+        if found is None:
+            self.reads[customer_id] = read_at, self.reads.get(customer_id, (None, ""))[1]
+            return {}
+        self.reads[customer_id] = read_at, found.reason("")
+        known = self.periods.setdefault(customer_id, {})
+        for event_name in {*known, *found.periods}:
+            known[event_name] = merged(known.get(event_name, ()), found.periods.get(event_name, ()), read_at)
+        return known
 
     def _wait(self, client_id: str) -> None:
         at = bisect_right(self._waiting, client_id) - 1
