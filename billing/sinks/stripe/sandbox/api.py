@@ -1,52 +1,30 @@
 """One request from its arrival to its answer: fault, key, parameters, idempotency, execution, commit.
 
 Guarantee: the event and the answer that its idempotency key keeps are committed together, before anything is answered.
-A fault says where on this way things go wrong.
+A fault says where on this way things go wrong. `answer` is a plain function: a simulation calls it without a socket.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import contextlib
-import dataclasses
 import json
-import re
 import time
+from collections.abc import Generator, Mapping
 from typing import Any, Final
 
-from billing.sinks.stripe.sandbox import calls, errors, idempotency, params
+from billing.sinks.stripe.sandbox import authorization, calls, dialects, errors, idempotency, params
+from billing.sinks.stripe.sandbox.dialects import OK, Dialect
 from billing.sinks.stripe.sandbox.errors import Refusal
 from billing.sinks.stripe.sandbox.faults import Fault
-from billing.sinks.stripe.sandbox.form import decode
 from billing.sinks.stripe.sandbox.records import SavedReply
+from billing.sinks.stripe.sandbox.requests import Reply, Request, customer_of
 from billing.sinks.stripe.sandbox.resources import meter_events
 from billing.sinks.stripe.sandbox.routing import Call, Route
 from billing.sinks.stripe.sandbox.state import State
 
-_TEST_KEY: Final = re.compile(r"(sk|rk)_test_[A-Za-z0-9_]+")
-_LIVE_KEY: Final = re.compile(r"(sk|rk|pk)_live_.*", re.DOTALL)
 REPLAYED: Final = {"Idempotent-Replayed": "true"}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Request:
-    """A request as it came; `form` is its body, or its query without one."""
-
-    method: str
-    path: str
-    form: str
-    authorization: str | None
-    key: str | None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Reply:
-    """An answer; `body` is JSON."""
-
-    status: int
-    body: str
-    headers: dict[str, str]
+_ONE_AT_A_TIME: Final = {meter_events.create}
+Steps = Generator[None, None, Reply]
 
 
 class Api:
@@ -57,95 +35,145 @@ class Api:
         self._second = self._in_second = 0
 
     def fault_for(self, request: Request) -> Fault | None:
-        """Return the fault that strikes this request."""
-        try:
-            customer = _customer(decode(request.form))
-        except Refusal:
-            customer = None
-        return self._state.faults.take(request.method, request.path, customer)
+        """Count a call, and return the fault that strikes it."""
+        self._state.calls[f"{request.method} {request.path}"] += 1
+        if not self._state.faults:
+            return None
+        fields = request.fields
+        if fields is None:
+            try:
+                fields = dialects.of(request.path).fields(request)
+            except Refusal:
+                fields = {}
+        return self._state.faults.take(request.method, request.path, customer_of(fields))
 
-    async def answer(self, request: Request, fault: Fault | None) -> Reply:
-        """Answer a request. The connection's own faults (drop, hang, close) are the handler's business."""
+    def lost(self, request: Request, fault: Fault) -> None:
+        """Note a request of which nothing is executed, and that has no answer."""
+        self._state.requests.add(request, request.fields or {}, fault, status=None, at=self._state.clock.now())
+
+    def answer(self, request: Request, fault: Fault | None = None) -> Reply:
+        """Answer a request without waiting for anything (`slow` is as fast as no fault)."""
+        steps = self._steps(request, fault)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                reply: Reply = end.value
+                return reply
+
+    async def answer_in_turn(self, request: Request, fault: Fault | None) -> Reply:
+        """Answer a request; calls that come at the same time are seen to overlap.
+
+        The connection's own faults (drop, hang, close) are the handler's business.
+        """
+        steps = self._steps(request, fault)
+        try:
+            while True:
+                try:
+                    next(steps)
+                except StopIteration as end:
+                    reply: Reply = end.value
+                    return reply
+                if fault is not None and fault.kind == "slow":
+                    await self._state.pause(fault.seconds)
+                else:
+                    await asyncio.sleep(0)
+        finally:
+            steps.close()
+
+    def _steps(self, request: Request, fault: Fault | None) -> Steps:
+        """Answer a request; where it may wait for others it yields."""
+        dialect, fields = dialects.of(request.path), request.fields or {}
         try:
             _refuse_before(fault)
             self._refuse_above_rate()
-            _authorize(request.authorization)
+            authorization.check(request.authorization)
             route, object_id = calls.find(request.method, request.path)
-            fields = decode(request.form)
+            if request.fields is None:
+                fields = dialect.fields(request)
             key = request.key if request.method == "POST" else None
             if key is not None:
                 idempotency.check_key(key)
+                key = dialect.key(request)
             with self._state.in_flight.key(key):
-                return await self._once(request, route, object_id, fields, fault)
+                call = Call(state=self._state, params={}, now=0, id=object_id, key=key)
+                reply = yield from self._once(request, (route, call), fields, fault)
         except Refusal as refusal:
-            return _reply(refusal.status, refusal.body(), _headers(refusal, fault))
+            reply = _reply(refusal.status, dialect.error(refusal), _headers(refusal, fault))
+        self._state.requests.add(request, fields, fault, status=reply.status, at=self._state.clock.now())
+        return reply
 
-    async def _once(
-        self, request: Request, route: Route, object_id: str, fields: dict[str, Any], fault: Fault | None
-    ) -> Reply:
+    def _once(
+        self, request: Request, found: tuple[Route, Call], fields: Mapping[str, Any], fault: Fault | None
+    ) -> Steps:
         """Execute a call, or replay the answer that its key has kept."""
-        state, key = self._state, request.key if request.method == "POST" else None
-        mark = idempotency.fingerprint(request.method, request.path, fields)
+        state, dialect, (route, unchecked) = self._state, dialects.of(request.path), found
+        key, mark = unchecked.key, ""
         if key is not None:
-            since = state.clock.now() - state.knobs.key_window_seconds
+            mark = idempotency.fingerprint(request.method, request.path, fields)
+            since = state.clock.now() - dialect.window_seconds(state.knobs)
             if (kept := state.store.saved_reply(key, since=since)) is not None:
                 if kept.fingerprint != mark:
-                    raise errors.key_of_other_request(key)
+                    raise errors.key_of_other_request(request.key or "")
                 return Reply(status=kept.status, body=kept.body, headers={**kept.headers, **REPLAYED})
         checked = params.check(fields, route.takes)
         with state.in_flight.place(self._place(route, fields)):
             generation = state.generation
-            # One turn of the loop even without a fault: a call that came at the same time is seen to overlap.
-            await asyncio.sleep(0)
-            if fault is not None and fault.kind == "slow":
-                await state.pause(fault.seconds)
+            yield
             if state.generation != generation:
                 raise errors.unavailable()  # a reset came in between: this call belongs to what was forgotten
-            state.progress.catch_up(state.clock.now())
-            call = Call(state=state, params=checked, now=state.clock.now(), id=object_id, key=key)
-            return self._execute(route, call, fault, mark)
+            now = state.clock.now()
+            state.progress.catch_up(now)
+            drop_code = fault.code if fault is not None and fault.kind == "drop_later" else None
+            call = Call(state=state, params=checked, now=now, id=unchecked.id, key=request.key, drop_code=drop_code)
+            return self._execute(route, call, fault, (dialect, key, mark))
 
-    def _execute(self, route: Route, call: Call, fault: Fault | None, mark: str) -> Reply:
-        store, key = self._state.store, call.key
+    def _execute(
+        self, route: Route, call: Call, fault: Fault | None, kept_as: tuple[Dialect, str | None, str]
+    ) -> Reply:
+        store, dialect = self._state.store, kept_as[0]
         if fault is not None and fault.kind == "error":
-            reply = _failed(fault)
+            reply = _failed(dialect, fault)
             with store.transaction():
-                self._keep(key, mark, reply)
+                self._keep(kept_as, call.now, reply)
             return reply
         try:
             with store.transaction():
-                reply = _reply(200, route.run(call), {})
+                reply = _reply(OK, route.run(call), {})
                 if fault is not None and fault.kind == "commit_then_error":
-                    reply = _failed(fault)
-                self._keep(key, mark, reply)
+                    reply = _failed(dialect, fault)
+                self._keep(kept_as, call.now, reply)
         except Refusal as refusal:
-            reply = _reply(refusal.status, refusal.body(), refusal.headers)
+            reply = _reply(refusal.status, dialect.error(refusal), refusal.headers)
             if refusal.executed:
                 with store.transaction():
-                    self._keep(key, mark, reply)
+                    self._keep(kept_as, call.now, reply)
         return reply
 
     def _refuse_above_rate(self) -> None:
         """Count calls per second of real time, whatever the stand-in's clock says."""
-        limit, second = self._state.knobs.calls_per_second, int(time.monotonic())
+        limit = self._state.knobs.calls_per_second
+        if not limit:
+            return
+        second = int(time.monotonic())
         if second != self._second:
             self._second, self._in_second = second, 0
         self._in_second += 1
-        if limit and self._in_second > limit:
+        if self._in_second > limit:
             raise errors.rate_limited()
 
-    def _keep(self, key: str | None, mark: str, reply: Reply) -> None:
-        if key is not None:
-            saved_at = self._state.clock.now()
+    def _keep(self, kept_as: tuple[Dialect, str | None, str], now: int, reply: Reply) -> None:
+        dialect, key, mark = kept_as
+        if key is not None and dialect.keeps(reply.status):
             saved = SavedReply(
-                fingerprint=mark, status=reply.status, body=reply.body, headers=reply.headers, saved_at=saved_at
+                fingerprint=mark, status=reply.status, body=reply.body, headers=reply.headers, saved_at=now
             )
             self._state.store.save_reply(key, saved)
 
-    def _place(self, route: Route, fields: dict[str, Any]) -> tuple[str, str] | None:
-        if route.run is not meter_events.create or not self._state.knobs.one_call_per_customer_and_meter:
+    def _place(self, route: Route, fields: Mapping[str, Any]) -> tuple[str, str] | None:
+        if route.run not in _ONE_AT_A_TIME or not self._state.knobs.one_call_per_customer_and_meter:
             return None
-        return str(fields.get("event_name")), str(_customer(fields))
+        return str(fields.get("event_name")), str(customer_of(fields))
 
 
 def _refuse_before(fault: Fault | None) -> None:
@@ -155,42 +183,13 @@ def _refuse_before(fault: Fault | None) -> None:
         raise errors.unavailable()
 
 
-def _authorize(authorization: str | None) -> None:
-    """Take any test key. Nothing of a key is kept or repeated."""
-    key = _key(authorization or "")
-    if not key:
-        raise errors.no_key()
-    if _LIVE_KEY.fullmatch(key):
-        raise errors.live_key()
-    if not _TEST_KEY.fullmatch(key):
-        raise errors.wrong_key()
-
-
-def _key(authorization: str) -> str:
-    """Return the key: as the SDK sends it, or as a user name, as `curl -u sk_test_…:` does. Both are documented."""
-    scheme, _, given = authorization.partition(" ")
-    if scheme.lower() == "bearer":
-        return given.strip()
-    if scheme.lower() == "basic":
-        with contextlib.suppress(ValueError):
-            return base64.b64decode(given, validate=True).decode().partition(":")[0]
-    return ""
-
-
-def _customer(fields: dict[str, Any]) -> str | None:
-    """Return the customer that a call is about, as far as its parameters say it with Stripe's usual names."""
-    payload = fields.get("payload")
-    found = payload.get("stripe_customer_id") if isinstance(payload, dict) else fields.get("customer")
-    return found if isinstance(found, str) else None
-
-
 def _headers(refusal: Refusal, fault: Fault | None) -> dict[str, str]:
     return {**refusal.headers, **(fault.headers if fault is not None else {})}
 
 
-def _failed(fault: Fault) -> Reply:
-    return _reply(500, errors.internal().body(), fault.headers)
+def _failed(dialect: Dialect, fault: Fault) -> Reply:
+    return _reply(500, dialect.error(errors.internal()), fault.headers)
 
 
 def _reply(status: int, body: dict[str, Any], headers: dict[str, str]) -> Reply:
-    return Reply(status=status, body=json.dumps(body, indent=2), headers=headers)
+    return Reply(status=status, body=json.dumps(body), headers=headers)

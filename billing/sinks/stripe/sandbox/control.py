@@ -59,6 +59,11 @@ class SandboxControl:
         found: list[dict[str, Any]] = self._call("GET", "events")["events"]
         return found
 
+    def requests(self) -> list[dict[str, Any]]:
+        """Return the last 10,000 requests, oldest first: method, path, status, idempotency_key, fault, …."""
+        found: list[dict[str, Any]] = self._call("GET", "requests")["requests"]
+        return found
+
     def close(self) -> None:
         """Close the connection."""
         self._client.close()

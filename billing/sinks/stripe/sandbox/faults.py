@@ -23,6 +23,7 @@ Kind = Literal[
     "commit_then_close",  # execute and commit, then close the connection
     "commit_then_error",  # execute and commit, then 500, and the key keeps the 500
     "commit_then_hang",  # execute and commit, then never answer
+    "drop_later",  # answer 200, and never count the event: the error `code` is reported later
 ]
 COUNT_MAX: Final = 1_000_000
 SECONDS_MAX: Final = 60.0
@@ -33,7 +34,8 @@ FAULTS_MAX: Final = 1_000
 class Fault:
     """One fault. `path` is a shell pattern; `after` calls that match are let through first.
 
-    `customer` limits it to the calls of one customer; `should_retry` is the header of a 429, 500 or 503.
+    `customer` limits it to the calls of one customer; `should_retry` is the header of a 429, 500 or 503; `code` is of
+    `drop_later`.
     """
 
     kind: Kind
@@ -44,6 +46,7 @@ class Fault:
     count: int = 1
     seconds: float = 1.0
     should_retry: bool | None = None
+    code: str = "meter_event_customer_not_found"
 
     def matches(self, method: str, path: str, customer: str | None) -> bool:
         """Whether a call is one of this fault's."""
@@ -72,7 +75,13 @@ def parse(given: Mapping[str, Any]) -> Fault:
     seconds = given.get("seconds", 0)
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= SECONDS_MAX:
         raise InvalidValue("seconds", seconds, f"must be a number from 0 to {SECONDS_MAX:g}")
-    for name, kind in (("path", str), ("method", str), ("customer", str | None), ("should_retry", bool | None)):
+    for name, kind in (
+        ("path", str),
+        ("method", str),
+        ("customer", str | None),
+        ("code", str),
+        ("should_retry", bool | None),
+    ):
         if name in given and not isinstance(given[name], kind):
             raise InvalidValue(name, given[name], "is of the wrong type")
     return Fault(**given)
@@ -83,6 +92,9 @@ class FaultScript:
 
     def __init__(self) -> None:
         self._faults: list[Fault] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._faults)
 
     def add(self, fault: Fault) -> None:
         """Append a fault."""

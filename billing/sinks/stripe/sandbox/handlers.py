@@ -11,15 +11,16 @@ from tornado.web import Application, RequestHandler
 
 from billing.core.errors import InvalidValue
 from billing.sinks.stripe.sandbox import faults
-from billing.sinks.stripe.sandbox.api import Api, Reply, Request
+from billing.sinks.stripe.sandbox.api import Api
 from billing.sinks.stripe.sandbox.records import new_id
+from billing.sinks.stripe.sandbox.requests import Reply, Request
 from billing.sinks.stripe.sandbox.state import State
 
 #: The version that the SDK of the lock file pins; a caller that names another one gets that one back.
 API_VERSION: Final = "2026-10-28.endive"
 
 
-class V1Handler(RequestHandler):
+class ApiHandler(RequestHandler):
     """Every call of the API."""
 
     def initialize(self, state: State, api: Api, closing: asyncio.Event) -> None:
@@ -55,13 +56,13 @@ class V1Handler(RequestHandler):
         )
         fault = self._api.fault_for(request)
         kind = fault.kind if fault is not None else None
-        self._state.calls[f"{request.method} {request.path}"] += 1
         if kind == "hang":
             await self._hang()
-        if kind in {"hang", "drop"}:
+        if fault is not None and kind in {"hang", "drop"}:
+            self._api.lost(request, fault)
             self.detach().close()
             return
-        reply = await self._api.answer(request, fault)
+        reply = await self._api.answer_in_turn(request, fault)
         if kind == "commit_then_hang":
             await self._hang()
         if kind in {"commit_then_close", "commit_then_hang"}:
@@ -94,20 +95,22 @@ class V1Handler(RequestHandler):
 
 
 class ControlHandler(RequestHandler):
-    """`/sandbox/…`: what a test or an operator says to the stand-in. Never below /v1, which is Stripe's alone."""
+    """`/sandbox/…`: what a test or an operator says to the stand-in. Never below /v1 and /v2, Stripe's alone."""
 
     def initialize(self, state: State) -> None:
         """Take the state."""
         self._state = state
 
     def get(self, what: str) -> None:
-        """`state`, `events`, `faults`, `knobs`."""
+        """`state`, `events`, `faults`, `knobs`, `requests`."""
         if what == "state":
             self.write(self._state.describe())
         elif what == "events":
             self.write({"events": [dataclasses.asdict(event) for event in self._state.store.events.all()]})
         elif what == "knobs":
             self.write({"knobs": dataclasses.asdict(self._state.knobs)})
+        elif what == "requests":
+            self.write({"requests": self._state.requests.list()})
         elif what == "faults":
             self.write({"faults": self._state.faults.list()})
         else:
@@ -155,7 +158,7 @@ def application(state: State, closing: asyncio.Event) -> Application:
     """Return the routes of the stand-in; requests are not logged, since a request carries a key."""
     return Application(
         [
-            (r"/v1/.*", V1Handler, {"state": state, "api": Api(state), "closing": closing}),
+            (r"/v[12]/.*", ApiHandler, {"state": state, "api": Api(state), "closing": closing}),
             (r"/sandbox/([a-z]+)", ControlHandler, {"state": state}),
         ],
         log_function=lambda _handler: None,

@@ -42,6 +42,7 @@ class Knobs:
     decimals: bool = False  #: allow values that are not whole
     event_name_taken: Taken = _choice("refuse", Taken)  #: a second active meter for the same event name
     key_window_seconds: int = _number(DAY, 400 * DAY)  #: how long an idempotency key replays its answer
+    v2_key_window_seconds: int = _number(30 * DAY, 400 * DAY)  #: the same, of v2, which keeps successes alone
     save_refusals: bool = True  #: a 400 found while executing (duplicate, no meter) is saved under its key
     one_call_per_customer_and_meter: bool = True  #: overlapping calls are refused with 409
     calls_per_second: int = _number(0, 1_000_000)  #: more of them are answered 429; 0: no limit

@@ -66,13 +66,16 @@ class Table:
     def __init__(self, routes: Iterable[Route]) -> None:
         self.routes = tuple(routes)
         self._fixed = {(one.method, one.template): one for one in self.routes if "{id}" not in one.template}
-        self._with_id = [one for one in self.routes if "{id}" in one.template]
+        self._with_id: dict[tuple[str, int], list[Route]] = {}
+        for one in self.routes:
+            if "{id}" in one.template:
+                self._with_id.setdefault((one.method, one.template.count("/")), []).append(one)
 
     def find(self, method: str, path: str) -> tuple[Route, str]:
         """Return the call of a method and path, and the id in the path ("" without one)."""
         if (fixed := self._fixed.get((method, path))) is not None:
             return fixed, ""
-        for one in self._with_id:
-            if one.method == method and (match := one.path.fullmatch(path)):
+        for one in self._with_id.get((method, path.count("/")), ()):
+            if match := one.path.fullmatch(path):
                 return one, match[1]
         raise errors.unrecognized_url(method, path)

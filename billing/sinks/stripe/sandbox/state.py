@@ -16,6 +16,7 @@ from billing.sinks.stripe.sandbox.faults import FaultScript
 from billing.sinks.stripe.sandbox.idempotency import InFlight
 from billing.sinks.stripe.sandbox.invoicing.progress import Progress
 from billing.sinks.stripe.sandbox.knobs import Knobs
+from billing.sinks.stripe.sandbox.requests import RequestLog
 from billing.sinks.stripe.sandbox.store import Store
 
 
@@ -28,6 +29,7 @@ class State:
         self.knobs = Knobs().changed(self.store.control("knobs") or {})
         self.faults = FaultScript()
         self.in_flight = InFlight()
+        self.requests = RequestLog()
         self.calls: collections.Counter[str] = collections.Counter()
         self.progress = Progress(self.store, lambda: self.knobs)
         self.generation = 0
@@ -61,6 +63,7 @@ class State:
         self.store.empty()
         self.release()
         self.calls.clear()
+        self.requests.clear()
         self.knobs = Knobs()
         self.clock.offset_seconds, self.clock.frozen_at = 0, None
 

@@ -118,6 +118,8 @@ def create(call: Call) -> dict[str, Any]:
 
 def _dropped(call: Call, customer_id: str) -> str | None:
     """Return the code of the error that Stripe reports later, None when the event counts."""
+    if call.drop_code is not None:
+        return call.drop_code
     found = call.store.customer(customer_id)
     if found is not None and not found.deleted:
         return None
