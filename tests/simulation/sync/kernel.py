@@ -10,7 +10,6 @@ import heapq
 import itertools
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
 
 from greenlet import getcurrent, greenlet
 
@@ -151,63 +150,3 @@ class Turns:
         self._depth -= 1
         if not self._depth:
             self._owner = None
-
-
-class Threads:
-    """Stands for `ThreadPoolExecutor`: its threads take turns, too, and die with their task."""
-
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
-        self._begun: list[Future] = []
-
-    def submit(self, function: Callable[..., Any], *args: Any) -> Future:
-        """Begin a thread."""
-        task = self._kernel.current
-        assert task is not None
-        found = Future(self._kernel)
-        self._kernel.begin(lambda: found.run(function, *args), task)
-        self._begun.append(found)
-        return found
-
-    def __enter__(self) -> Threads:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for one in self._begun:
-            one.wait()
-
-    def shutdown(self, *_: object, **__: object) -> None:
-        """Wait for all."""
-        self.__exit__()
-
-
-class Future:
-    """What comes of a thread."""
-
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
-        self._done = False
-        self._returned: Any = None
-        self._error: BaseException | None = None
-
-    def run(self, function: Callable[..., Any], *args: Any) -> None:
-        """Run it, in its own turns."""
-        try:
-            self._returned = function(*args)
-        except BaseException as error:  # noqa: BLE001 - given to whoever asks for the result
-            self._error = error
-        finally:
-            self._done = True
-            self._kernel._tasks.pop(getcurrent(), None)
-
-    def wait(self) -> None:
-        """Wait until it has ended."""
-        while not self._done:
-            self._kernel.linger(5)
-
-    def result(self) -> Any:
-        """Return what it returned, or raise what it raised."""
-        self.wait()
-        if self._error is not None:
-            raise self._error
-        return self._returned

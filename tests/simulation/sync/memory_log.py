@@ -53,6 +53,7 @@ class MemoryLog:
         self._identifiers: dict[str, int] = {}
         self._keys: dict[str, int] = {}
         self._in_flight: dict[tuple[str, str], int] = {}
+        self._open_of: dict[str, dict[int, None]] = defaultdict(dict)
         self._led = False
 
     # What the protocol asks for.
@@ -84,13 +85,12 @@ class MemoryLog:
         """Keep what was read of a customer; increments that are open close as `periods.closing` says."""
         with self.lock:
             kept = self.usage.keep(customer_id, found, read_at)
-            for state in OPEN if kept else ():
-                for number in list(self.by_state[state]):
-                    one = self.increments[number]
-                    if one.customer_id == customer_id and one.event_name in kept and one.kind is Kind.METER_EVENT:
-                        at = closing(one.period_start, one.closes_at, kept[one.event_name], read_at)
-                        if at != one.closes_at:
-                            self.put(dataclasses.replace(one, closes_at=at))
+            for number in list(self._open_of[customer_id]):
+                one = self.increments[number]
+                if one.kind is Kind.METER_EVENT:
+                    at = closing(one.period_start, one.closes_at, kept.get(one.event_name, ()), read_at)
+                    if at != one.closes_at:
+                        self.put(dataclasses.replace(one, closes_at=at))
 
     def find_lost(self, found: Open) -> list[int]:
         """Return what is `sending` without a pusher."""
@@ -243,11 +243,14 @@ class MemoryLog:
         if not at or known[at - 1] != one.event_at:
             known.insert(at, one.event_at)
         self.by_state[one.state][one.increment_id] = None
+        if one.state in OPEN:
+            self._open_of[one.customer_id][one.increment_id] = None
         self.increments[one.increment_id] = one
 
     def _forget(self, one: Increment) -> None:
         meter = one.customer_id, one.event_name
         self.by_state[one.state].pop(one.increment_id, None)
+        self._open_of[one.customer_id].pop(one.increment_id, None)
         self._places.pop((*meter, one.event_at), None)
         if self._in_flight.get(meter) == one.increment_id:
             del self._in_flight[meter]

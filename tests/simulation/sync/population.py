@@ -39,6 +39,7 @@ class Client:
     cancels_ms: int | None = None
     deleted_ms: int | None = None
     customer_id: str = ""
+    is_deleted: bool = False
 
     @property
     def is_broken(self) -> bool:

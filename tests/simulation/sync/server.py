@@ -8,9 +8,11 @@ still be executed there.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
+import json
 import urllib.parse
-from collections.abc import Coroutine, Generator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import requests
@@ -18,8 +20,9 @@ import stripe
 from requests.structures import CaseInsensitiveDict
 
 from billing.sinks.stripe.sandbox import errors
-from billing.sinks.stripe.sandbox.api import Api, Reply, Request
+from billing.sinks.stripe.sandbox.api import Api
 from billing.sinks.stripe.sandbox.faults import Fault
+from billing.sinks.stripe.sandbox.requests import Reply, Request
 from billing.sinks.stripe.sandbox.state import State
 from tests.simulation.chance import Chance
 from tests.simulation.sync.chances import CALL_FAULTS, Outage, Rates, happens
@@ -54,9 +57,20 @@ class Server:
         #: Whether calls go wrong: those of the project do, those that make the world do not.
         self.is_open = False
 
+    @contextlib.contextmanager
+    def calm(self) -> Iterator[None]:
+        """Let calls succeed meanwhile, at once."""
+        was, self.is_open = self.is_open, False
+        try:
+            yield
+        finally:
+            self.is_open = was
+
     def call(self, request: Request) -> Answer:
         """Answer a call, or fail as a connection does."""
-        kind = self._fault() if self.is_open else None
+        if not self.is_open:
+            return _answer(self._api.answer(request))
+        kind = self._fault()
         self.counts[f"calls: {request.method}"] += 1
         if kind is not None:
             self.counts[f"fault: {kind}"] += 1
@@ -75,7 +89,7 @@ class Server:
             self.kernel.pause(PATIENCE_MS)
             raise requests.exceptions.ReadTimeout("Read timed out.")
         fault = Fault(kind=kind) if kind in _BY_THE_API else None  # type: ignore[arg-type]
-        if fault is None and self.is_open and self._is_event(request) and self._happens(self.rates.dropped):
+        if fault is None and self._is_event(request) and self._happens(self.rates.dropped):
             fault = self._dropped_later()
         reply = self._execute(request, fault)
         if kind == "commit_then_close":
@@ -103,7 +117,7 @@ class Server:
 
     def _dropped_later(self) -> Fault:
         self.counts["fault: dropped_later"] += 1
-        return Fault(kind="drop_later")  # type: ignore[arg-type]
+        return Fault(kind="drop_later")
 
     def _later(self, request: Request) -> None:
         """Execute a call some time after its caller has given up."""
@@ -112,10 +126,11 @@ class Server:
         self.kernel.spawn(task, lambda: self._execute(request, None), at_ms=at)
 
     def _execute(self, request: Request, fault: Fault | None) -> Reply:
-        running: Coroutine[Any, Any, Reply] | Generator[Any, Any, Reply] = self._api.answer(request, fault)
+        """Let the stand-in answer; where it may wait for others, they have their turns."""
+        steps = self._api._steps(request, fault)
         while True:
             try:
-                running.send(None)
+                next(steps)
             except StopIteration as done:
                 found: Reply = done.value
                 return found
@@ -165,8 +180,6 @@ def _answer(reply: Reply) -> Answer:
 
 
 def _refused(refusal: errors.Refusal) -> Reply:
-    import json
-
     return Reply(status=refusal.status, body=json.dumps(refusal.body()), headers=refusal.headers)
 
 
