@@ -81,7 +81,6 @@ class Kernel:
         me = getcurrent()
         task = self._tasks.get(me)
         if task is None:
-            self.ms += milliseconds
             return
         if task.is_killed:
             raise Killed
@@ -94,7 +93,6 @@ class Kernel:
         """Let others have their turns, as what is under way outside of any process: nothing kills it."""
         me = getcurrent()
         if me not in self._tasks:
-            self.ms += milliseconds
             return
         self._wake(me, self.ms + milliseconds)
         self._hub.switch()

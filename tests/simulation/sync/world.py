@@ -91,7 +91,7 @@ class World:
             self._until(self.end_ms + day * DAY)
             if look is not None:
                 look()
-            if day > 1 and self.fleet.is_settled() and not self._arriving():
+            if day > 1 and self.fleet.is_settled():
                 break
         self._until(self.kernel.ms + HOUR)
 
@@ -106,8 +106,10 @@ class World:
             action()
         self.kernel.run_until(ms)
 
-    def _arriving(self) -> bool:
-        return False
+    @property
+    def day(self) -> int:
+        """How many days have passed."""
+        return (self.kernel.ms - BEGINNING_MS) // DAY
 
     # Clients.
 
