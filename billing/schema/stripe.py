@@ -167,6 +167,7 @@ stripe_generation: Final = Table(
     instant("event_at"),
     Column("reason", Text, nullable=False, comment="why the one before was given up; empty for the first"),
     instant("made_at", default=NOW),
+    Index("stripe_generation_again_idx", "customer_id", postgresql_where=text("generation > 1")),
 )
 
 #: Billing periods as Stripe has them, and when each customer's were read.

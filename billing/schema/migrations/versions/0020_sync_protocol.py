@@ -94,6 +94,7 @@ INSERT INTO stripe_generation (increment_id, generation, identifier, kind, custo
                                event_at, reason, made_at)
 SELECT increment_id, generation, identifier, kind, customer_id, period_start, period_end, event_at, '', planned_at
 FROM stripe_increment;
+CREATE INDEX stripe_generation_again_idx ON stripe_generation (customer_id) WHERE generation > 1;
 SELECT billing_make_append_only('stripe_generation');
 """
 
