@@ -10,7 +10,7 @@ import dataclasses
 import threading
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any, Final
@@ -20,7 +20,7 @@ from billing.sinks.sink import ErrorReport, Kind
 from billing.sinks.sync import afterwards, protocol
 from billing.sinks.sync.drafts import Part
 from billing.sinks.sync.increment import Attempt, Increment, State
-from billing.sinks.sync.log import Decide, Noted, Open
+from billing.sinks.sync.log import Decide, Having, Noted, Open
 from billing.sinks.sync.period_source import PeriodsFound
 from billing.sinks.sync.periods import closing
 from tests.simulation.sync.memory_plan import MemoryPlan
@@ -79,16 +79,25 @@ class MemoryLog:
     def find_unread(self, *, now: datetime, before: datetime, most: int, client_id: str | None = None) -> list[str]:
         """Return customers with unplanned usage whose periods were not read since `before`."""
         with self.lock:
-            return self.usage.unread(now=now, before=before, most=most, client_id=client_id)
+            doubted = (self.increments[number] for number in self.by_state[State.AMBIGUOUS])
+            pending = (self.increments[number] for number in self.by_state[State.PENDING])
+            anew = {one.client_id for one in doubted}
+            anew |= {one.client_id for one in pending if one.closes_at is not None and one.closes_at <= now}
+            return self.usage.unread(anew, now=now, before=before, most=most, client_id=client_id)
+
+    def count_waiting(self, *, having: Having, now: datetime, client_id: str | None = None) -> Mapping[str, int]:
+        """Return how many clients with unplanned usage a plan leaves out, by reason."""
+        with self.lock:
+            return self.usage.count_waiting(having, now=now, client_id=client_id)
 
     def keep_periods(self, customer_id: str, found: PeriodsFound | None, *, read_at: datetime) -> None:
         """Keep what was read of a customer; increments that are open close as `periods.closing` says."""
         with self.lock:
-            kept = self.usage.keep(customer_id, found, read_at)
-            for number in list(self._open_of[customer_id]):
+            changed = self.usage.keep(customer_id, found, read_at)
+            for number in list(self._open_of[customer_id]) if changed else ():
                 one = self.increments[number]
-                if one.kind is Kind.METER_EVENT:
-                    at = closing(one.period_start, one.closes_at, kept.get(one.event_name, ()), read_at)
+                if one.kind is Kind.METER_EVENT and one.event_name in changed:
+                    at = closing(one.period_start, one.closes_at, changed[one.event_name], read_at)
                     if at != one.closes_at:
                         self.put(dataclasses.replace(one, closes_at=at))
 

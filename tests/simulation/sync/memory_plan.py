@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from billing.sinks.sync import protocol
 from billing.sinks.sync.drafts import Meters, Planned, Unplanned
 from billing.sinks.sync.increment import Increment, State
+from billing.sinks.sync.log import Having
 from billing.sinks.sync.periods import KnownPeriod
 
 if TYPE_CHECKING:
@@ -31,13 +32,13 @@ class MemoryPlan:
         usage = self._log.usage
         return Meters(of_sku=usage.meter_of, credits_per_unit=usage.meters)
 
-    def unplanned(self, *, after: str, now: datetime, open_only: bool, rows: int) -> Sequence[Unplanned]:
+    def unplanned(self, *, after: str, rows: int, having: Having, now: datetime) -> Sequence[Unplanned]:
         """Return what is unplanned of the next linked clients."""
         usage = self._log.usage
         found: list[Unplanned] = []
         taken = 0
         for client_id in usage.clients_after(after):
-            if self._client_id not in (None, client_id) or (open_only and not usage.has_open_period(client_id, now)):
+            if self._client_id not in (None, client_id) or not usage.has(client_id, having, now):
                 continue
             for sku, hour in usage.unplanned_of(client_id):
                 row = usage.rows[client_id, sku, hour]

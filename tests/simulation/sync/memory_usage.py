@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from bisect import bisect_right, insort
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+from billing.sinks.sync.log import Having
 from billing.sinks.sync.period_source import PeriodsFound
 from billing.sinks.sync.periods import KnownPeriod, merged
 
@@ -89,37 +90,56 @@ class MemoryUsage:
         """Return the SKU and hour of a client's rows with anything unplanned, in order."""
         return sorted(self._unplanned.get(client_id, ()))
 
-    def has_open_period(self, client_id: str, now: datetime) -> bool:
-        """Whether anything of a client may be planned."""
-        known = self.periods.get(self.customers[client_id], {})
-        return any(period.is_open(now) for found in known.values() for period in found)
+    def has(self, client_id: str, having: Having, now: datetime) -> bool:
+        """Whether a client has what it needs so that anything of it can be planned."""
+        if having is Having.NOTHING:
+            return True
+        known = [period for found in self.periods.get(self.customers[client_id], {}).values() for period in found]
+        return bool(known) if having is Having.KNOWN_PERIOD else any(period.is_open(now) for period in known)
 
-    def unread(self, *, now: datetime, before: datetime, most: int, client_id: str | None) -> list[str]:
-        """Return customers with unplanned usage whose periods were not read since `before`."""
+    def unread(
+        self, anew: Collection[str], *, now: datetime, before: datetime, most: int, client_id: str | None
+    ) -> list[str]:
+        """Return customers with something to plan whose periods were not read since `before`; `anew`: clients."""
         found = []
-        for name in self._waiting:
+        for name in {*self._waiting, *(other for other in anew if other in self.customers)}:
             customer_id = self.customers[name]
             read_at, reason = self.reads.get(customer_id, (None, ""))
-            if client_id in (None, name) and (read_at is None or read_at < before):
+            if client_id in (None, name) and (read_at is None or read_at < before or read_at > now):
                 known = self.periods.get(customer_id, {})
                 covered = any(one.start <= now < one.end for periods in known.values() for one in periods)
                 found.append((covered or bool(reason), read_at or _LONG_AGO, customer_id))
         return [customer_id for *_, customer_id in sorted(found)[:most]]
 
+    def count_waiting(self, having: Having, *, now: datetime, client_id: str | None) -> Mapping[str, int]:
+        """Return how many clients with unplanned usage a plan leaves out, by reason."""
+        left = [name for name in self._waiting if client_id in (None, name) and not self.has(name, having, now)]
+        reasons = (self.reads.get(self.customers[name], (None, ""))[1] for name in left)
+        return dict(Counter(reason or "no billing period is open" for reason in reasons))
+
     def keep(
         self, customer_id: str, found: PeriodsFound | None, read_at: datetime
     ) -> Mapping[str, Sequence[KnownPeriod]]:
-        """Keep what was read of a customer; return all its periods by meter, nothing if nothing was read."""
+        """Keep what was read of a customer; return the periods of meters of which any is another now."""
         if found is None:
             self.reads[customer_id] = read_at, self.reads.get(customer_id, (None, ""))[1]
             return {}
-        self.reads[customer_id] = read_at, found.reason("")
+        self.reads[customer_id] = read_at, "; ".join(_said(found))
         known = self.periods.setdefault(customer_id, {})
+        changed = {}
         for event_name in {*known, *found.periods}:
-            known[event_name] = merged(known.get(event_name, ()), found.periods.get(event_name, ()), read_at)
-        return known
+            old = known.get(event_name, [])
+            known[event_name] = new = merged(old, found.periods.get(event_name, ()), read_at)
+            if not old or any(period not in new for period in old):
+                changed[event_name] = new
+        return changed
 
     def _wait(self, client_id: str) -> None:
         at = bisect_right(self._waiting, client_id) - 1
         if at < 0 or self._waiting[at] != client_id:
             insort(self._waiting, client_id)
+
+
+def _said(found: PeriodsFound) -> Iterator[str]:
+    for event_name, reason in sorted(found.reasons.items()):
+        yield f"{event_name}: {reason}" if event_name else reason
