@@ -33,8 +33,10 @@ from billing.admin.stripe import (
     link_client,
     stripe_setup,
     sync_confirm,
+    sync_errors,
     sync_plan,
     sync_push,
+    sync_resolve,
     sync_status,
 )
 from billing.admin.top_ups import TopUp, answer_top_up, remove_top_up, set_top_up, top_up
@@ -105,8 +107,10 @@ __all__ = [
     "set_webhook",
     "stripe_setup",
     "sync_confirm",
+    "sync_errors",
     "sync_plan",
     "sync_push",
+    "sync_resolve",
     "sync_status",
     "top_up",
     "usage",

@@ -147,6 +147,9 @@ class Settings:
         "what becomes of usage that comes after its period has closed",
     )
     stripe_push_batch: int = _setting(1_000, whole(1, 100_000), "increments that one push sends at most")
+    stripe_calls_per_second: int = _setting(
+        20, whole(1, 1_000), "usage events that the whole fleet sends to Stripe in any second, at most"
+    )
     reconcile_slice: int = _setting(500, whole(1, 10_000), "clients that reconciliation compares at once")
     reconcile_wait_seconds: float = _setting(
         30.0, seconds(0, 600), "how long reconciliation waits for events on their way before it calls them missing"

@@ -22,17 +22,22 @@ from billing.sinks.sync.periods import KnownPeriod
 
 #: Returns the increment as it is to be, or None to leave it as it is.
 Decide = Callable[[Increment], Increment | None]
-#: The same of an answer: what the attempt is noted with is written as well.
-Noted = Callable[[Increment], tuple[Increment | None, Attempt]]
+#: The same of an answer: what the attempt is noted with is written as well (None: the attempt stays as it is).
+Noted = Callable[[Increment], tuple[Increment | None, Attempt | None]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Open:
-    """What a search for increments is limited to: whose books, as of when, how many."""
+    """What a search for increments is limited to: whose books, as of when, how many.
+
+    `client_id`: only this client's; `without`: no increments of these meters.
+    """
 
     books: str
     now: datetime
     most: int
+    client_id: str | None = None
+    without: tuple[str, ...] = ()
 
 
 class Having(Enum):
@@ -119,19 +124,22 @@ class IncrementLog(PlanningLog, Protocol):
     """Increments, their attempts, and the reports about them."""
 
     def find_lost(self, found: Open) -> list[int]:
-        """Return what is `sending` with a lease that has ended, or ends later than any can."""
+        """Return what is `sending` with a lease that has ended, or ends later than any can: `protocol.is_lost`."""
         ...
 
     def find_open(self, found: Open) -> list[Increment]:
-        """Return what may be sent, those first that were tried least."""
+        """Return what may be sent (`protocol.may_send`), those first that were tried least, then by their id."""
         ...
 
     def find_unconfirmed(self, found: Open) -> list[Increment]:
-        """Return what the sink's own sums may prove, those first that were read longest ago."""
+        """Return what the sink's own sums may prove (`protocol.may_check`).
+
+        Those first that were never looked at, then those that were longest ago, then by their id.
+        """
         ...
 
     def claim(self, increment_id: int, decide: Decide) -> Increment | None:
-        """Take an increment for a call, and write its attempt down.
+        """Take an increment for a call, and write its latest attempt down, as begun at `last_attempt_at`.
 
         None when `decide` says so, when somebody else has the customer, or when another increment of its customer and
         meter is in flight.
@@ -146,10 +154,17 @@ class IncrementLog(PlanningLog, Protocol):
         """Change an increment; return it as it is then, None when nothing was changed."""
         ...
 
+    def doubted_by(self, increment_id: int) -> str | None:
+        """Return the code of a report that leaves calls open (`afterwards.leaves_open`), one of which may be its own.
+
+        That is: a report about its meter, near whose window an attempt of it lies (`afterwards.is_near`).
+        """
+        ...
+
     def add_reports(self, reports: Sequence[ErrorReport], now: datetime) -> list[tuple[ErrorReport, list[int]]]:
         """Keep reports that are new, with the increments whose attempts they name; return all that were given."""
         ...
 
     def reported_until(self) -> datetime | None:
-        """Return up to when reports were read; None before the first."""
+        """Return the latest end of a window that a report is about; None before the first report."""
         ...
