@@ -18,12 +18,12 @@ from billing.sinks.stripe.sandbox.errors import Refusal
 from billing.sinks.stripe.sandbox.faults import Fault
 from billing.sinks.stripe.sandbox.records import SavedReply
 from billing.sinks.stripe.sandbox.requests import Reply, Request, customer_of
-from billing.sinks.stripe.sandbox.resources import meter_events
+from billing.sinks.stripe.sandbox.resources import meter_events, v2_meter_events
 from billing.sinks.stripe.sandbox.routing import Call, Route
 from billing.sinks.stripe.sandbox.state import State
 
 REPLAYED: Final = {"Idempotent-Replayed": "true"}
-_ONE_AT_A_TIME: Final = {meter_events.create}
+_ONE_AT_A_TIME: Final = {meter_events.create, v2_meter_events.create}
 Steps = Generator[None, None, Reply]
 
 

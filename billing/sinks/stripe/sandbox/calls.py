@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from billing.sinks.stripe.sandbox.resources import (
+    adjustments,
+    core_events,
     customers,
     event_summaries,
     invoice_items,
@@ -14,6 +16,7 @@ from billing.sinks.stripe.sandbox.resources import (
     prices,
     products,
     subscriptions,
+    v2_meter_events,
 )
 from billing.sinks.stripe.sandbox.routing import Table
 
@@ -23,6 +26,9 @@ TABLE: Final = Table(
         *meters.ROUTES,
         *event_summaries.ROUTES,
         *meter_events.ROUTES,
+        *adjustments.ROUTES,
+        *v2_meter_events.ROUTES,
+        *core_events.ROUTES,
         *products.ROUTES,
         *prices.ROUTES,
         *subscriptions.ROUTES,

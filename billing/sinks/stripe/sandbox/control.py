@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import urlencode
 
 import httpx
 
@@ -58,6 +59,14 @@ class SandboxControl:
         """Return the events that were accepted, in the order of their receipt; the first 100,000."""
         found: list[dict[str, Any]] = self._call("GET", "events")["events"]
         return found
+
+    def billed(self, customer: str, event_name: str) -> int:
+        """Return the units on a customer's final invoices and in its invoice items, waiting ones too.
+
+        An invoice item counts for the `event_name` in its metadata; one that names none, for every event name.
+        """
+        query = urlencode({"customer": customer, "event_name": event_name})
+        return int(self._call("GET", f"billed?{query}")["billed"])
 
     def requests(self) -> list[dict[str, Any]]:
         """Return the last 10,000 requests, oldest first: method, path, status, idempotency_key, fault, …."""

@@ -77,7 +77,7 @@ class V2:
 
     def error(self, refusal: Refusal) -> dict[str, Any]:
         """Return code and message; only what the SDK must tell apart by its type has one."""
-        error = {"code": refusal.code or refusal.kind, "message": refusal.message}
+        error = {"code": refusal.v2_code or refusal.kind, "message": refusal.message}
         if refusal.kind not in {INVALID, "api_error"}:
             error["type"] = refusal.kind
         return {"error": error}

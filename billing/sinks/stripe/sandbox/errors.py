@@ -22,11 +22,13 @@ class Refusal(Exception):
         kind: str = INVALID,
         code: str | None = None,
         param: str | None = None,
+        v2_code: str | None = None,
         executed: bool = False,
         headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status, self.message, self.kind, self.code, self.param = status, message, kind, code, param
+        self.v2_code = v2_code or code
         self.executed = executed
         self.headers = headers or {}
 
@@ -73,12 +75,15 @@ def no_such(what: str, name: str, *, param: str = "id", status: int = 404) -> Re
 def duplicate_event(identifier: str, *, saved: bool) -> Refusal:
     """Return the refusal of a used identifier. Stripe gives no `code`: the sentence is all that a caller has."""
     message = f"An event already exists with identifier {identifier}."
-    return Refusal(400, message, executed=saved, headers={"Stripe-Should-Retry": "false"})
+    never = {"Stripe-Should-Retry": "false"}
+    return Refusal(400, message, v2_code="duplicate_meter_event", executed=saved, headers=never)
 
 
-def no_active_meter(event_name: str, *, saved: bool) -> Refusal:
+def no_active_meter(event_name: str, *, archived: bool, saved: bool) -> Refusal:
     """Return the refusal of an event that no active meter takes."""
-    return Refusal(400, f'No active meter found for event name "{event_name}"', param="event_name", executed=saved)
+    message = f'No active meter found for event name "{event_name}"'
+    v2_code = "archived_meter" if archived else "no_meter"
+    return Refusal(400, message, param="event_name", v2_code=v2_code, executed=saved)
 
 
 def too_many_concurrent() -> Refusal:

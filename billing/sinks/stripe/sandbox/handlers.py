@@ -12,6 +12,7 @@ from tornado.web import Application, RequestHandler
 from billing.core.errors import InvalidValue
 from billing.sinks.stripe.sandbox import faults
 from billing.sinks.stripe.sandbox.api import Api
+from billing.sinks.stripe.sandbox.invoicing.billed import billed
 from billing.sinks.stripe.sandbox.records import new_id
 from billing.sinks.stripe.sandbox.requests import Reply, Request
 from billing.sinks.stripe.sandbox.state import State
@@ -102,11 +103,15 @@ class ControlHandler(RequestHandler):
         self._state = state
 
     def get(self, what: str) -> None:
-        """`state`, `events`, `faults`, `knobs`, `requests`."""
+        """`state`, `events`, `faults`, `knobs`, `requests`, `billed`."""
         if what == "state":
             self.write(self._state.describe())
         elif what == "events":
             self.write({"events": [dataclasses.asdict(event) for event in self._state.store.events.all()]})
+        elif what == "billed":
+            self._state.catch_up()
+            customer, event_name = self.get_query_argument("customer"), self.get_query_argument("event_name")
+            self.write({"billed": billed(self._state.store, customer, event_name)})
         elif what == "knobs":
             self.write({"knobs": dataclasses.asdict(self._state.knobs)})
         elif what == "requests":

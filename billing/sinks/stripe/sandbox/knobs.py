@@ -39,6 +39,7 @@ class Knobs:
     duplicate_first: bool = False  #: look for the identifier before the rest of the event is checked
     unknown_customer: Lost = _choice("drop", Lost)  #: drop: answer 200 and never count it, as Stripe's async error
     deleted_customer: Lost = _choice("drop", Lost)  #: the same, for a customer that was deleted
+    no_meter: Lost = _choice("refuse", Lost)  #: the same, for an event name that no active meter has
     decimals: bool = False  #: allow values that are not whole
     event_name_taken: Taken = _choice("refuse", Taken)  #: a second active meter for the same event name
     key_window_seconds: int = _number(DAY, 400 * DAY)  #: how long an idempotency key replays its answer
@@ -51,6 +52,10 @@ class Knobs:
     empty_summaries: Empty = _choice("zero", Empty)  #: whether a window without events has a summary
     summaries_newest_first: bool = True  #: the order of grouped summaries
 
+    adjustment_seconds: int = _number(60, DAY)  #: until the cancellation of an event is complete
+    error_report_delay_seconds: int = _number(0, DAY)  #: from a window's end until what was dropped in it is reported
+    error_samples_max: int = _number(5, 1_000)  #: errors of each kind that a report names
+    listed_event_data: bool = False  #: listed events have their data; without it each is to be retrieved
     invoice_grace_seconds: int = _number(3_600, 3 * DAY)  #: from a period's end until its invoice is final
     invoice_lag_seconds: int = _number(0, 400 * DAY)  #: how long after its receipt an event counts on an invoice
     last_invoice: LastInvoice = _choice("grace", LastInvoice)  #: when that of a canceled subscription is final

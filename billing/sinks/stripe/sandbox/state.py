@@ -46,6 +46,10 @@ class State:
         setting = {"offset_seconds": self.clock.offset_seconds, "frozen_at": self.clock.frozen_at}
         self.store.set_control("clock", setting)
 
+    def catch_up(self) -> None:
+        """Let the clock bring what was due by now: ended periods, final invoices."""
+        self.progress.catch_up(self.clock.now())
+
     async def pause(self, seconds: float | None) -> None:
         """Hold a call up as a fault says (None: without end), until its time is over or `release` ends it."""
         with contextlib.suppress(TimeoutError):
@@ -69,6 +73,7 @@ class State:
 
     def describe(self) -> dict[str, Any]:
         """Return counts, and the sums of what counts, per customer and event name: the lag has no say in them."""
+        self.catch_up()
         totals: dict[str, dict[str, int | float]] = {}
         for customer, event_name, total in self.store.events.totals(self.clock.now()):
             totals.setdefault(customer, {})[event_name] = total

@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS reply (
     headers TEXT NOT NULL, saved_at INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS control (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
+METERS: Final = "SELECT id, event_name, status, created, updated, deactivated_at, details FROM meter ORDER BY seq DESC"
 TABLES: Final = {"customer", "meter", "event", "reply", "control", "document"}
 #: Those of a file that an earlier version made; the others are added to it.
 FIRST_TABLES: Final = TABLES - {"document"}
@@ -58,7 +59,8 @@ class Store:
             raise Fatal(f"--data: {str(file)!r}: cannot be used as the stand-in's memory: {error}") from None
         self.documents = documents.Documents(self._connection)
         self.events = event_log.EventLog(self._connection)
-        self._undone: list[Callable[[], None]] = [self.documents.forget]
+        self._meters: list[Meter] | None = None
+        self._undone: list[Callable[[], None]] = [self.documents.forget, self._forget_meters]
 
     def close(self) -> None:
         """Close the file."""
@@ -115,11 +117,13 @@ class Store:
         sql = "INSERT INTO meter (id, event_name, status, created, updated, details) VALUES (?, ?, ?, ?, ?, ?)"
         row = (meter.id, meter.event_name, meter.status, meter.created, meter.updated, json.dumps(meter.details))
         self._connection.execute(sql, row)
+        self._meters = None
 
     def set_meter_status(self, meter_id: str, status: str, now: int) -> None:
         """Activate or deactivate a meter."""
         sql = "UPDATE meter SET status = ?, updated = ?, deactivated_at = ? WHERE id = ?"
         self._connection.execute(sql, (status, now, now if status == "inactive" else None, meter_id))
+        self._meters = None
 
     def meter(self, meter_id: str) -> Meter | None:
         """Return a meter by its id."""
@@ -132,19 +136,9 @@ class Store:
 
     def meters(self) -> list[Meter]:
         """Return all meters, newest first. An account has few."""
-        sql = "SELECT id, event_name, status, created, updated, deactivated_at, details FROM meter ORDER BY seq DESC"
-        return [
-            Meter(
-                id=row[0],
-                event_name=row[1],
-                status=row[2],
-                created=row[3],
-                updated=row[4],
-                deactivated_at=row[5],
-                details=json.loads(row[6]),
-            )
-            for row in self._connection.execute(sql)
-        ]
+        if self._meters is None:
+            self._meters = [_meter(row) for row in self._connection.execute(METERS)]
+        return self._meters
 
     def save_reply(self, key: str, reply: SavedReply) -> None:
         """Keep the answer to an idempotency key."""
@@ -175,8 +169,23 @@ class Store:
             for table in ("customer", "meter", "event")
         }
 
+    def _forget_meters(self) -> None:
+        self._meters = None
+
     def _one(self, sql: str, *values: object) -> Any:
         return self._connection.execute(sql, values).fetchone()
+
+
+def _meter(row: tuple[Any, ...]) -> Meter:
+    return Meter(
+        id=row[0],
+        event_name=row[1],
+        status=row[2],
+        created=row[3],
+        updated=row[4],
+        deactivated_at=row[5],
+        details=json.loads(row[6]),
+    )
 
 
 def _customer(row: tuple[Any, ...]) -> Customer:

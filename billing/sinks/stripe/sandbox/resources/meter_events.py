@@ -39,29 +39,32 @@ def check_timestamp(timestamp: int, now: int) -> None:
             f"The event timestamp cannot be more than {PAST_DAYS} days in past. "
             f"Expected a timestamp greater than or equal to {oldest}."
         )
-        raise Refusal(400, message, param="timestamp")
+        raise Refusal(400, message, param="timestamp", v2_code="timestamp_too_far_in_past")
     if timestamp > newest:
         message = (
             "The event timestamp cannot be more than 5 minutes in the future. "
             f"Expected a timestamp less than or equal to {newest}."
         )
-        raise Refusal(400, message, param="timestamp")
+        raise Refusal(400, message, param="timestamp", v2_code="timestamp_in_future")
 
 
 def check_payload(payload: dict[str, str], meter: Meter, *, decimals: bool) -> None:
     """Refuse a payload without customer, or with a value that the meter cannot aggregate."""
     customer_key, value_key = meters.customer_key(meter), meters.value_key(meter)
     if not payload.get(customer_key):
-        raise _payload_refusal(customer_key, "is required: it names the customer")
+        raise _payload_refusal(customer_key, "is required: it names the customer", "payload_no_customer_defined")
     if meters.formula(meter) == "count" and value_key not in payload:
         return
     if not payload.get(value_key):
-        raise _payload_refusal(value_key, "is required: it is the event's value")
+        raise _payload_refusal(value_key, "is required: it is the event's value", "payload_no_value_defined")
     value = payload[value_key]
     if not (_DECIMAL if decimals else _WHOLE).fullmatch(value):
-        raise _payload_refusal(value_key, "must be a number" if decimals else "must be a whole number")
+        raise _payload_refusal(
+            value_key, "must be a number" if decimals else "must be a whole number", "payload_invalid_value"
+        )
     if len(re.sub(r"\D", "", value).strip("0" if "." in value else "").lstrip("0")) > DIGITS_MAX:
-        raise _payload_refusal(value_key, f"must have at most {DIGITS_MAX} significant digits")
+        rule = f"must have at most {DIGITS_MAX} significant digits"
+        raise _payload_refusal(value_key, rule, "payload_invalid_value")
 
 
 def shape(event: Event) -> dict[str, Any]:
@@ -79,6 +82,11 @@ def shape(event: Event) -> dict[str, Any]:
 
 def create(call: Call) -> dict[str, Any]:
     """`POST /v1/billing/meter_events`."""
+    return shape(accepted(call))
+
+
+def accepted(call: Call) -> Event:
+    """Check an event, and keep it: with the code of the later error if it never counts."""
     params, knobs, now = call.params, call.knobs, call.now
     identifier = params.get("identifier") or new_id("evt")
     meter = call.store.active_meter(params["event_name"])
@@ -93,19 +101,18 @@ def create(call: Call) -> dict[str, Any]:
         refuse_duplicate()
     timestamp = params.get("timestamp", now)
     check_timestamp(timestamp, now)
-    if meter is None:
-        raise errors.no_active_meter(params["event_name"], saved=knobs.save_refusals)
     payload = params["payload"]
-    check_payload(payload, meter, decimals=knobs.decimals)
-    customer_id = payload[meters.customer_key(meter)]
-    dropped = _dropped(call, customer_id)
+    if meter is not None:
+        check_payload(payload, meter, decimals=knobs.decimals)
+    customer_id = payload.get("stripe_customer_id" if meter is None else meters.customer_key(meter), "")
+    dropped = _without_meter(call) if meter is None else _dropped(call, customer_id)
     refuse_duplicate()
     event = Event(
         identifier=identifier,
-        event_name=meter.event_name,
-        meter=meter.id,
+        event_name=params["event_name"],
+        meter="" if meter is None else meter.id,
         customer=customer_id,
-        value=payload.get(meters.value_key(meter), "1"),
+        value="0" if meter is None else payload.get(meters.value_key(meter), "1"),
         timestamp=timestamp,
         received_at=now,
         dropped=dropped,
@@ -113,7 +120,16 @@ def create(call: Call) -> dict[str, Any]:
         payload=payload,
     )
     call.store.events.add(event)
-    return shape(event)
+    return event
+
+
+def _without_meter(call: Call) -> str:
+    """Return the code of the later error, or refuse at once what no active meter takes."""
+    name, knobs = call.params["event_name"], call.knobs
+    archived = any(meter.event_name == name for meter in call.store.meters())
+    if knobs.no_meter == "refuse":
+        raise errors.no_active_meter(name, archived=archived, saved=knobs.save_refusals)
+    return "no_meter"
 
 
 def _dropped(call: Call, customer_id: str) -> str | None:
@@ -131,8 +147,8 @@ def _dropped(call: Call, customer_id: str) -> str | None:
     return "meter_event_customer_not_found"
 
 
-def _payload_refusal(key: str, rule: str) -> Refusal:
-    return Refusal(400, f"Invalid value for payload[{key}]: {rule}", param=f"payload[{key}]")
+def _payload_refusal(key: str, rule: str, v2_code: str) -> Refusal:
+    return Refusal(400, f"Invalid value for payload[{key}]: {rule}", param=f"payload[{key}]", v2_code=v2_code)
 
 
 ROUTES: Final = (route("POST", "/v1/billing/meter_events", CREATE, create),)
