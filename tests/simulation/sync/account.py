@@ -6,6 +6,7 @@ from typing import Any
 
 import stripe
 
+from billing.sinks.stripe.sandbox.billed_records import Subscription
 from tests.simulation.sync.population import METERS
 from tests.simulation.sync.server import URL, Server, Transport
 from tests.stripe_sandbox import sdk_client
@@ -55,6 +56,12 @@ class Account:
         """Delete a customer."""
         with self._calm():
             self._client.v1.customers.delete(customer_id)
+
+    def goes_on(self, customer_id: str) -> bool:
+        """Whether a customer is there, with a subscription that has not ended."""
+        documents = self._server.state.store.documents
+        found = documents.get(Subscription, self.subscriptions.get(customer_id, ""))
+        return found is not None and found.status == "active"
 
     def _calm(self) -> Any:
         return self._server.calm()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from billing.sinks.stripe.sandbox.billed_records import Price, Subscription
 from billing.sinks.stripe.sandbox.invoicing.records import Invoice, InvoiceItem
 from billing.sinks.sync.increment import Increment, State
-from tests.simulation.sync.population import METER_OF
+from tests.simulation.sync.population import CREDITS_PER_UNIT, METER_OF
 
 if TYPE_CHECKING:
     from tests.simulation.sync.world import World
@@ -54,11 +54,15 @@ class Auditor:
     def __init__(self, world: World) -> None:
         self._world = world
         self.counts: collections.Counter[str] = collections.Counter()
+        #: What no increment carries, in credits, by client and meter.
+        self.left: collections.Counter[tuple[str, str]] = collections.Counter()
 
     def check(self) -> None:
         """Check what holds at any time: each credit is in one place, and nothing is counted twice for good."""
         for error in self._world.fleet.failures:
             raise LawBroken(f"L9: a task ended with {type(error).__name__}: {error}") from error
+        if overlapping := self._world.server.counts["overlapping calls"]:
+            raise LawBroken(f"two calls at once for one customer and meter: {overlapping}")
         self._credits()
         self._once_per_plan()
 
@@ -66,9 +70,11 @@ class Auditor:
         """Check what holds when all is settled."""
         self.check()
         counted = self._counted()
-        self._increments(counted)
         self._strangers(counted)
+        self._increments(counted)
+        self._reported()
         self._billed(counted)
+        self._planned()
 
     # Where each credit is (L8).
 
@@ -84,6 +90,7 @@ class Auditor:
         left: collections.Counter[tuple[str, str]] = collections.Counter()
         for (client_id, sku, _), row in world.usage.rows.items():
             left[client_id, METER_OF.get(sku, "credits")] += row.credits - row.planned
+        self.left = left
         for key in {*world.logged, *carried, *left}:
             if carried[key] + left[key] != world.logged[key]:
                 story = f"{carried[key]} carried + {left[key]} left, not the {world.logged[key]} that were used"
@@ -98,6 +105,15 @@ class Auditor:
         key, number = max(plans.items(), key=lambda item: item[1], default=(None, 0))
         if number > 1:
             raise LawBroken(f"one increment per plan: {number} of {key}")
+
+    def _planned(self) -> None:
+        """Of each linked client whose subscription goes on, less than one unit is left."""
+        world = self._world
+        for client in world.clients:
+            goes_on = client.linked_ms < world.end_ms and world.account.goes_on(client.customer_id)
+            for event_name, each in CREDITS_PER_UNIT.items() if goes_on else ():
+                if (left := self.left[client.client_id, event_name]) >= each:
+                    raise LawBroken(f"stalled: {left} credits of {client.client_id}, {event_name}, are never planned")
 
     # What the stand-in counts.
 
@@ -117,6 +133,9 @@ class Auditor:
 
     def _increments(self, counted: dict[str, Counted]) -> None:
         for generations in self._world.log.generations.values():
+            for one in generations:
+                if not one.period_start <= one.event_at < one.period_end:
+                    raise LawBroken(f"stamped {one.event_at}, outside of its period: increment {one.increment_id}")
             last = self._world.log.increments[generations[0].increment_id]
             units = sum(counted[one.identifier].units for one in generations)
             self._increment(last, units, [counted[one.identifier] for one in generations])
@@ -170,6 +189,16 @@ class Auditor:
         for identifier, one in counted.items():
             if one.times and identifier not in ours:
                 raise LawBroken(f"L8: the stand-in counts {one.units} of {identifier!r}, which no increment is")
+
+    def _reported(self) -> None:
+        """What the sink reported as dropped is told to a person: it is not sent again as if nothing had been."""
+        log = self._world.log
+        for report, numbers in log.reports.values():
+            for one in (log.increments[number] for number in numbers):
+                names = [f"{one.identifier}#{number}" for number in range(1, one.attempts + 1)]
+                again = one.state not in (State.REJECTED, State.QUARANTINED) and one.attempts == len(names)
+                if again and not any(name in report.samples for name in names[:-1] if one.generation == 1):
+                    raise LawBroken(f"sent again: increment {one.increment_id}, which was reported: {report.code}")
 
     # What is on invoices.
 

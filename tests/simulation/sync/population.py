@@ -75,8 +75,8 @@ def _client(chance: Chance, number: int, days: int) -> Client:
         begins_ms=begins,
         anchor_after_ms=chance.whole(1, min(27, days) * DAY),
         linked_ms=linked,
-        cancels_ms=later if chance.once_in(25) else None,
-        deleted_ms=later if chance.once_in(60) else None,
+        cancels_ms=later if chance.once_in(15) else None,
+        deleted_ms=later if chance.once_in(25) else None,
     )
 
 

@@ -13,6 +13,7 @@ import dataclasses
 import json
 import urllib.parse
 from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 from typing import Any, Final
 
 import requests
@@ -133,6 +134,7 @@ class Server:
                 next(steps)
             except StopIteration as done:
                 found: Reply = done.value
+                self.counts["overlapping calls"] += found.status == HTTPStatus.CONFLICT
                 return found
             self.kernel.linger(self._chance.whole(1, 30))
 

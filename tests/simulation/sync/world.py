@@ -28,6 +28,10 @@ from tests.simulation.sync.server import Server
 
 #: What beat sends, and how often.
 BEAT: Final = (("plan", 4 * HOUR), ("push", 15 * MINUTE), ("confirm", 15 * MINUTE), ("errors", HOUR))
+#: How wrong a machine's clock may be. Above five minutes ahead, Stripe refuses what it stamps; above half an hour, what
+#: is on record of other machines says nothing (`protocol.AHEAD_MAX`).
+BEHIND_SECONDS: Final = 1_500
+AHEAD_SECONDS: Final = 240
 #: How long it may take at most until all is settled after the last fault.
 SETTLING_DAYS: Final = 12
 
@@ -175,4 +179,4 @@ class World:
             self.counts["silent days"] += 1
             self.fleet.silent_until_ms = self.kernel.ms + DAY
         if self.rates.clock:
-            self.fleet.set_a_clock(timedelta(seconds=self.chance.whole(-600, 600)))
+            self.fleet.set_a_clock(timedelta(seconds=self.chance.whole(-BEHIND_SECONDS, AHEAD_SECONDS)))
