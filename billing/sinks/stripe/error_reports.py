@@ -28,7 +28,8 @@ def read(session: Session, meters: Meters, since: datetime) -> list[ErrorReport]
         )
         events = [event.to_dict() for event in itertools.islice(page.auto_paging_iter(), EVENTS_MAX)]
     names = meters.event_names() if events else {}
-    with session.reaching():
+    events = [event if event.get("data") else _fetched(session, event["id"]) for event in events]
+    with session.reaching(calls=False):
         return [report for event in sorted(events, key=_created) for report in of_event(event, names)]
 
 
@@ -46,6 +47,12 @@ def of_event(event: Mapping[str, Any], event_names: Mapping[str, str]) -> Iterat
             window_end=_instant(data["validation_end"]),
             samples=tuple(key for sample in kind.get("sample_errors") or () if (key := _key(sample)) is not None),
         )
+
+
+def _fetched(session: Session, event_id: str) -> dict[str, Any]:
+    """Return an event with its data, which the list leaves out."""
+    with session.reaching():
+        return session.client.v2.core.events.retrieve(event_id, None, session.reads()).to_dict()
 
 
 def _key(sample: Mapping[str, Any]) -> str | None:

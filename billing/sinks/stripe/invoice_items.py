@@ -33,19 +33,13 @@ def send(session: Session, meters: Meters, payload: Payload) -> Reply:
         return Reply(answer=Answer.FORBIDDEN, reason=str(error))
     except BillingError as error:
         return Reply(answer=Answer.UNREACHED, reason=str(error), silent=True)
-    made = session.send(
+    return session.send(
         lambda: session.client.v1.invoice_items.create(
             _params(payload, price), {"idempotency_key": payload.identifier, "max_network_retries": 0}
         ),
-        identifier=None,
+        said=_identifier,
+        wanted=payload.identifier,
     )
-    if isinstance(made, Reply):
-        return made
-    request_id = made.last_response.request_id if made.last_response is not None else None
-    if _identifier(made) != payload.identifier:
-        reason = "the answer does not name the identifier that was sent"
-        return Reply(answer=Answer.UNKNOWN, http_status=200, request_id=request_id, reason=reason)
-    return Reply(answer=Answer.TAKEN, http_status=200, request_id=request_id)
 
 
 def shown(session: Session, payload: Payload) -> int:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from billing.core.errors import InvalidValue, Rejected
-from billing.sinks.sink import Answer, Payload, Reply
+from billing.sinks.sink import Payload, Reply
 from billing.sinks.stripe.meters import CUSTOMER_KEY, VALUE_KEY, Meters
 from billing.sinks.stripe.session import PAGE, Session
 
@@ -16,7 +16,7 @@ _MINUTE: Final = timedelta(minutes=1)
 
 def send(session: Session, payload: Payload, *, idempotency_key: str) -> Reply:
     """Send one meter event in exactly one request, so that each is on record as an attempt. Never raises."""
-    made = session.send(
+    return session.send(
         lambda: session.client.v1.billing.meter_events.create(
             {
                 "event_name": payload.event_name,
@@ -26,34 +26,22 @@ def send(session: Session, payload: Payload, *, idempotency_key: str) -> Reply:
             },
             {"idempotency_key": idempotency_key, "max_network_retries": 0},
         ),
-        identifier=payload.identifier,
+        said=lambda made: made.identifier,
+        wanted=payload.identifier,
+        duplicate=True,
     )
-    if isinstance(made, Reply):
-        return made
-    request_id = made.last_response.request_id if made.last_response is not None else None
-    if getattr(made, "identifier", None) != payload.identifier:
-        reason = "the answer does not name the identifier that was sent"
-        return Reply(answer=Answer.UNKNOWN, http_status=200, request_id=request_id, reason=reason)
-    return Reply(answer=Answer.TAKEN, http_status=200, request_id=request_id)
 
 
 def withdraw(session: Session, payload: Payload, *, idempotency_key: str) -> Reply:
     """Cancel one meter event by its identifier; Stripe does so within 24 hours of its receipt, and not at once."""
-    made = session.send(
+    return session.send(
         lambda: session.client.v1.billing.meter_event_adjustments.create(
             {"event_name": payload.event_name, "type": "cancel", "cancel": {"identifier": payload.identifier}},
             {"idempotency_key": idempotency_key, "max_network_retries": 0},
         ),
-        identifier=None,
+        said=lambda made: made.cancel.identifier if made.cancel is not None else None,
+        wanted=payload.identifier,
     )
-    if isinstance(made, Reply):
-        return made
-    request_id = made.last_response.request_id if made.last_response is not None else None
-    named = getattr(getattr(made, "cancel", None), "identifier", None)
-    if named != payload.identifier:
-        reason = "the answer does not name the identifier that was to be cancelled"
-        return Reply(answer=Answer.UNKNOWN, http_status=200, request_id=request_id, reason=reason)
-    return Reply(answer=Answer.TAKEN, http_status=200, request_id=request_id)
 
 
 def shown(session: Session, meters: Meters, payload: Payload) -> int:

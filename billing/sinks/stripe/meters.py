@@ -36,7 +36,8 @@ class Meters:
         """Return the active meter of an event name, or None. Raises `Fatal` if it would count wrongly."""
         for found in self._list({"status": "active"}):
             if found.event_name == event_name:
-                _check(found)
+                with self._session.reaching(calls=False):
+                    _check(found)
                 return Meter(meter_id=found.id, event_name=found.event_name)
         return None
 

@@ -77,25 +77,36 @@ class Session:
             # Three lines for each call are not what a worker's log is for.
             _LOGGER.setLevel(logging.WARNING)
 
-    def send(self, call: Callable[[], _Made], *, identifier: str | None) -> _Made | Reply:
-        """Make one call, which must be one request; return what it made, or what its error says. Never raises.
+    def send(
+        self, call: Callable[[], _Made], *, said: Callable[[_Made], object], wanted: str, duplicate: bool = False
+    ) -> Reply:
+        """Make one call, which must be one request; return its answer. Never raises.
 
-        `identifier` is that of the meter event that it sends, if it does.
+        Only an answer in which `wanted` is `said` counts as taken. `duplicate`: it is an event's identifier, and the
+        refusal of one that is there already names it.
         """
         try:
-            return call()
+            made = call()
+            response = getattr(made, "last_response", None)
+            request_id = response.request_id if response is not None else None
+            if said(made) == wanted:
+                return Reply(answer=Answer.TAKEN, http_status=200, request_id=request_id)
+            reason = "the answer does not name the identifier that was sent"
+            return Reply(answer=Answer.UNKNOWN, http_status=200, request_id=request_id, reason=reason)
         except stripe.StripeError as error:
-            return answers.of_error(error, identifier)
+            return answers.of_error(error, wanted if duplicate else None)
         except Exception as error:  # noqa: BLE001 - an answer that the SDK cannot read says nothing about the call
             return Reply(answer=Answer.UNKNOWN, reason=f"the answer cannot be read: {type(error).__name__}")
 
     @contextmanager
-    def reaching(self) -> Iterator[None]:
+    def reaching(self, *, calls: bool = True) -> Iterator[None]:
         """Wait for a turn; map what goes wrong in a call that has no outcome of its own.
 
+        Without `calls`, an answer is only read, and no turn is due.
         Raises `Unreachable`, `Fatal` when the key is refused, and `Rejected` for what concerns this call alone.
         """
-        self._turn()
+        if calls:
+            self._turn()
         try:
             yield
         except stripe.StripeError as error:
