@@ -17,7 +17,11 @@ from billing.sinks.stripe.keys import KeyKind
 from billing.sinks.stripe.links import link
 from billing.sinks.stripe.sandbox.control import SandboxControl
 from billing.sinks.sync.confirmer import Confirmer
+<<<<<<< HEAD
 from billing.sinks.sync.planner import ROWS, Planner
+=======
+from billing.sinks.sync.planner import ROWS, Planner, PlanRules
+>>>>>>> planning
 from billing.sinks.sync.postgres_log import PostgresLog
 from billing.sinks.sync.pusher import Pusher
 
@@ -89,7 +93,11 @@ class Syncing:
 
     def planner(self, *, rows: int = ROWS) -> Planner:
         """Return a planner."""
+<<<<<<< HEAD
         return Planner(self.engine, self.clock, event_name=METER, rows=rows)
+=======
+        return Planner(PostgresLog(self.engine), self.clock, rules, rows=rows)
+>>>>>>> planning
 
     def pusher(self, open_sink: Callable[[], Any] | None = None, *, books: KeyKind = KeyKind.STAND_IN) -> Pusher:
         """Return a pusher, of the stand-in unless told otherwise."""

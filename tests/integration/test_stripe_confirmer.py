@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import timedelta
 
 import pytest
@@ -11,10 +12,9 @@ import stripe
 from billing.core.errors import Fatal, Unreachable
 from billing.core.settings import Settings
 from billing.sinks.stripe.sandbox.control import SandboxControl
-from billing.sinks.sync.planner import Planner
 from billing.sinks.sync.push_statements import FIND_UNCONFIRMED
 from billing.sinks.sync.status import read_status
-from tests.integration.syncing import METER, NOON, Syncing, at_noon, open_session
+from tests.integration.syncing import CALENDAR, METER, NOON, Syncing, at_noon, open_session
 
 pytestmark = pytest.mark.integration
 
@@ -167,7 +167,7 @@ def test_given_what_stripe_has_dropped_or_nobody_sends_then_the_status_names_it_
     syncing.pusher().push(most=100)
     syncing.add("late", "cus_late")
     syncing.use("late", 4)
-    Planner(syncing.engine, syncing.clock, event_name="old_meter").plan()
+    syncing.planner(rules=dataclasses.replace(CALENDAR, meter="old_meter")).plan()
     with pytest.raises(Fatal, match="'old_meter': is no active meter"):
         syncing.pusher().push(most=100)
     assert _concerns(syncing) == []

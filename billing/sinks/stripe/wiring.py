@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from billing.connections import postgres
+from billing.core.settings import Settings
 from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.keys import key_kind
 from billing.sinks.sync.budget import EVENTS, READS, READS_PER_SECOND, PostgresBudget
 from billing.sinks.sync.confirmer import Confirmer, ConfirmReport
 from billing.sinks.sync.increment import Increment
-from billing.sinks.sync.planner import Planner, PlanReport
+from billing.sinks.sync.planner import Planner, PlanReport, PlanRules
 from billing.sinks.sync.postgres_log import PostgresLog
 from billing.sinks.sync.pusher import Pusher, PushReport
 from billing.sinks.sync.reports import Reports, ReportsReport
@@ -16,10 +19,20 @@ from billing.sinks.sync.resolving import Resolution, ResolvedAs, resolve
 from billing.task.runtime import Runtime
 
 
+def plan_rules(settings: Settings) -> PlanRules:
+    """Return what the settings say of a plan."""
+    return PlanRules(
+        meter=settings.stripe_meter,
+        late_usage=settings.stripe_late_usage,
+        grace=timedelta(hours=settings.stripe_grace_hours),
+        calendar=settings.stripe_periods == "calendar",
+    )
+
+
 def plan(runtime: Runtime) -> PlanReport:
     """Plan all usage of linked clients that no increment carries yet. Nothing is sent."""
     with postgres.reaching(runtime.settings):
-        return Planner(runtime.engine, runtime.clock, event_name=runtime.settings.stripe_meter).plan()
+        return Planner(PostgresLog(runtime.engine), runtime.clock, plan_rules(runtime.settings)).plan()
 
 
 def push(runtime: Runtime, *, client_id: str | None = None) -> PushReport:

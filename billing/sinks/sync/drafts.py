@@ -16,9 +16,9 @@ import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final
 
 from billing.schema.stripe import UNITS_MAX
 from billing.sinks.sync.increment import Increment, State
@@ -101,12 +101,8 @@ class Planned:
     increment: Increment
 
 
-class Placing(Protocol):
-    """Says where the usage of an hour of a customer goes, or why it waits."""
-
-    def __call__(self, customer_id: str, event_name: str, hour: datetime) -> Place | str:
-        """Return the place, or one line."""
-        ...
+#: Says where the usage of an hour of a customer and meter goes, or in one line why it waits.
+Placing = Callable[[str, str, datetime], Place | str]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

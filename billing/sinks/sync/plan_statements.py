@@ -7,8 +7,9 @@ from typing import Final
 from sqlalchemy import TextClause, text
 
 from billing.schema.advisory import Guard
+from billing.schema.stripe import WRITE_ONCE
 from billing.sinks.sync.log import Having
-from billing.sinks.sync.rows import COLUMNS
+from billing.sinks.sync.rows import COLUMNS, NAMES
 
 #: One planner at a time; and no statement waits long for a consumer's batch (L9).
 TRY_LEAD: Final = text(f"""
@@ -50,15 +51,10 @@ WHERE increment_id = :increment_id
 """)
 
 #: The next generation; a trigger keeps it on record, and refuses what would change the amount.
-REISSUE: Final = text("""
-UPDATE stripe_increment
-SET generation = :generation, kind = :kind, customer_id = :customer_id, period_start = :period_start,
-    period_end = :period_end, event_at = :event_at, identifier = :identifier, carries_from = :carries_from,
-    closes_at = :closes_at, state = :state, reason = :reason, first_attempt_at = :first_attempt_at,
-    sent_to = :sent_to, lease_until = :lease_until, checked_at = :checked_at, absent_since = :absent_since,
-    absence_checks = :absence_checks
+REISSUE: Final = text(f"""
+UPDATE stripe_increment SET {", ".join(f"{name} = :{name}" for name in NAMES if name not in WRITE_ONCE)}
 WHERE increment_id = :increment_id
-""")
+""")  # noqa: S608 - names of columns
 
 _HAVING: Final = {
     Having.NOTHING: "true",

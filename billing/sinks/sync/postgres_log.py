@@ -8,31 +8,24 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
 from billing.sinks.sink import ErrorReport
 from billing.sinks.sync import push_statements as sql
 from billing.sinks.sync.afterwards import REPORT_MARGIN
 from billing.sinks.sync.increment import Attempt, Increment
-from billing.sinks.sync.log import Decide, Noted, Open, Plan
+from billing.sinks.sync.log import Decide, Noted, Open
+from billing.sinks.sync.postgres_planning import PostgresPlanningLog
 from billing.sinks.sync.protocol import AHEAD_MAX, LEASE, RESEND_WITHIN
 from billing.sinks.sync.resolving import Resolution
 from billing.sinks.sync.rows import increment_of, row_of
 
 
-class PostgresLog:
+class PostgresLog(PostgresPlanningLog):
     """An `IncrementLog`."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def planning(self) -> AbstractContextManager[Plan | None]:
-        """Begin a slice of a plan; None when another planner leads."""
-        raise NotImplementedError
 
     def find_lost(self, found: Open) -> list[int]:
         """Return what is `sending` with a lease that has ended, or ends later than any can."""

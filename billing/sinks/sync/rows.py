@@ -11,7 +11,8 @@ from billing.sinks.sink import Kind
 from billing.sinks.sync.increment import Increment, State
 
 #: What a query selects for `increment_of`.
-COLUMNS: Final = ", ".join(field.name for field in dataclasses.fields(Increment))
+NAMES: Final = tuple(field.name for field in dataclasses.fields(Increment))
+COLUMNS: Final = ", ".join(NAMES)
 
 
 def increment_of(row: RowMapping) -> Increment:
