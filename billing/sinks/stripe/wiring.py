@@ -19,11 +19,7 @@ from billing.sinks.sync.resolving import Resolution, ResolvedAs, resolve
 from billing.task.runtime import Runtime
 
 
-<<<<<<< HEAD
 def plan_rules(settings: Settings) -> PlanRules:
-=======
-def rules(settings: Settings) -> PlanRules:
->>>>>>> pushing
     """Return what the settings say of a plan."""
     return PlanRules(
         meter=settings.stripe_meter,
@@ -33,22 +29,10 @@ def rules(settings: Settings) -> PlanRules:
     )
 
 
-<<<<<<< HEAD
 def plan(runtime: Runtime) -> PlanReport:
     """Plan all usage of linked clients that no increment carries yet. Nothing is sent."""
     with postgres.reaching(runtime.settings):
         return Planner(PostgresLog(runtime.engine), runtime.clock, plan_rules(runtime.settings)).plan()
-=======
-def planner(runtime: Runtime) -> Planner:
-    """Return a planner on the database."""
-    return Planner(PostgresLog(runtime.engine), runtime.clock, rules(runtime.settings))
-
-
-def plan(runtime: Runtime) -> PlanReport:
-    """Plan all usage of linked clients that no increment carries yet. Nothing is sent."""
-    with postgres.reaching(runtime.settings):
-        return planner(runtime).plan()
->>>>>>> pushing
 
 
 def push(runtime: Runtime, *, client_id: str | None = None) -> PushReport:
