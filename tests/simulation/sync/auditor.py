@@ -1,0 +1,279 @@
+"""The auditor: what the stand-in has counted and billed, against what was used, and against what our log says of it.
+
+It reads the stand-in's own memory and the increments; it asks neither of them anything that the project asks.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from billing.sinks.stripe.sandbox.billed_records import Price, Subscription
+from billing.sinks.stripe.sandbox.invoicing.records import Invoice, InvoiceItem
+from billing.sinks.sync.increment import Increment, State
+from tests.simulation.sync.population import CREDITS_PER_UNIT, METER_OF
+
+if TYPE_CHECKING:
+    from tests.simulation.sync.world import World
+
+#: States in which nothing may be counted at the stand-in, for ever.
+NOWHERE: Final = (State.PENDING, State.REJECTED, State.WRITTEN_OFF)
+
+
+class LawBroken(Exception):
+    """A law of the sync does not hold. The text says which, of what, and how the run is repeated."""
+
+
+@dataclasses.dataclass(slots=True)
+class Counted:
+    """What the stand-in has of one identifier."""
+
+    units: int = 0
+    times: int = 0
+    was_dropped: bool = False
+
+
+class Seen(NamedTuple):
+    """A meter event that the stand-in has taken."""
+
+    identifier: str
+    event_name: str
+    customer: str
+    units: int
+    timestamp: int
+    received_at: int
+    counts: int
+    was_dropped: int
+
+
+class Auditor:
+    """Looks at a world at its checkpoints and at its end."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.counts: collections.Counter[str] = collections.Counter()
+        #: What no increment carries, in credits, by client and meter.
+        self.left: collections.Counter[tuple[str, str]] = collections.Counter()
+
+    def check(self) -> None:
+        """Check what holds at any time: each credit is in one place, and nothing is counted twice for good."""
+        for error in self._world.fleet.failures:
+            raise LawBroken(f"L9: a task ended with {type(error).__name__}: {error}") from error
+        if overlapping := self._world.server.counts["overlapping calls"]:
+            raise LawBroken(f"two calls at once for one customer and meter: {overlapping}")
+        self._credits()
+        self._once_per_plan()
+
+    def check_end(self) -> None:
+        """Check what holds when all is settled."""
+        self.check()
+        counted = self._counted()
+        self._strangers(counted)
+        self._increments(counted)
+        self._reported()
+        self._billed(counted)
+        self._planned()
+
+    # Where each credit is (L8).
+
+    def _credits(self) -> None:
+        """Of each client and meter: increments, times the credits of a unit, and what is left, are what was used."""
+        world = self._world
+        carried: collections.Counter[tuple[str, str]] = collections.Counter()
+        for number, one in world.log.increments.items():
+            parts = world.log.parts[number]
+            if sum(part.credits_to - part.credits_from for part in parts) != one.units * one.credits_per_unit:
+                raise LawBroken(f"L8: increment {number} of {one.client_id} has parts of another sum than its units")
+            carried[one.client_id, one.event_name] += one.units * one.credits_per_unit
+        left: collections.Counter[tuple[str, str]] = collections.Counter()
+        for (client_id, sku, _), row in world.usage.rows.items():
+            left[client_id, METER_OF.get(sku, "credits")] += row.credits - row.planned
+        self.left = left
+        for key in {*world.logged, *carried, *left}:
+            if carried[key] + left[key] != world.logged[key]:
+                story = f"{carried[key]} carried + {left[key]} left, not the {world.logged[key]} that were used"
+                raise LawBroken(f"L8: {key}: {story}")
+
+    def _once_per_plan(self) -> None:
+        """Of each client, meter, period and kind there is at most one increment in a plan."""
+        plans = collections.Counter(
+            (one.client_id, one.event_name, one.period_start, one.kind, one.planned_at, one.state is State.WRITTEN_OFF)
+            for one in (first[0] for first in self._world.log.generations.values())
+        )
+        key, number = max(plans.items(), key=lambda item: item[1], default=(None, 0))
+        if number > 1:
+            raise LawBroken(f"one increment per plan: {number} of {key}")
+
+    def _planned(self) -> None:
+        """Of each linked client whose subscription goes on, less than one unit is left."""
+        world = self._world
+        for client in world.clients:
+            goes_on = client.linked_ms < world.end_ms and world.account.goes_on(client.customer_id)
+            for event_name, each in CREDITS_PER_UNIT.items() if goes_on else ():
+                if (left := self.left[client.client_id, event_name]) >= each:
+                    raise LawBroken(f"stalled: {left} credits of {client.client_id}, {event_name}, are never planned")
+
+    # What the stand-in counts.
+
+    def _counted(self) -> dict[str, Counted]:
+        found: dict[str, Counted] = collections.defaultdict(Counted)
+        store = self._world.server.state.store
+        for event in self._events():
+            one = found[event.identifier]
+            one.was_dropped |= bool(event.was_dropped)
+            if event.counts:
+                one.times, one.units = one.times + 1, one.units + event.units
+        for item in store.documents.of(InvoiceItem):
+            identifier = item.details["metadata"].get("billing_identifier", "")
+            one = found[identifier]
+            one.times, one.units = one.times + 1, one.units + item.quantity
+        return found
+
+    def _increments(self, counted: dict[str, Counted]) -> None:
+        for generations in self._world.log.generations.values():
+            for one in generations:
+                if not one.period_start <= one.event_at < one.period_end:
+                    raise LawBroken(f"stamped {one.event_at}, outside of its period: increment {one.increment_id}")
+            last = self._world.log.increments[generations[0].increment_id]
+            units = sum(counted[one.identifier].units for one in generations)
+            self._increment(last, units, [counted[one.identifier] for one in generations])
+
+    def _increment(self, one: Increment, units: int, found: list[Counted]) -> None:
+        """Check one increment against all that was counted of its generations."""
+        self.counts[one.state.value] += 1
+        what = f"increment {one.increment_id} of {one.client_id}, {one.state.value} ({one.reason})"
+        if units > one.units:
+            raise LawBroken(f"L8: counted twice: {units} for the {one.units} units of {what}")
+        if one.state in (State.CONFIRMED, State.SENT) and units != one.units:
+            raise LawBroken(f"L8: lost: {units} are counted, not the {one.units} units of {what}")
+        if one.state in NOWHERE and units:
+            raise LawBroken(f"L8: counted after all: {units} of {what}")
+        if one.state not in (State.CONFIRMED, State.WRITTEN_OFF, State.REJECTED, State.QUARANTINED):
+            if not self._may_wait(one):
+                raise LawBroken(f"stalled: {what}, {one.attempts} attempts, closes {one.closes_at}")
+            self.counts["waiting"] += 1
+        if one.state is State.REJECTED and not self._was_dropped(found) and not self._is_broken(one):
+            raise LawBroken(f"rejected without need: {what}")
+        if one.state is State.QUARANTINED:
+            self._quarantined(one, what, found)
+
+    def _may_wait(self, one: Increment) -> bool:
+        """Whether it waits for a subscription: its customer has none any more, or has been deleted."""
+        return one.state is State.PENDING and (self._is_broken(one) or self._has_ended(one))
+
+    def _quarantined(self, one: Increment, what: str, found: list[Counted]) -> None:
+        """Quarantine is for true doubt: the customer is gone, or what was taken was dropped later."""
+        if self._is_broken(one):
+            self.counts["quarantined: deleted customer"] += 1
+        elif self._was_dropped(found):
+            self.counts["quarantined: dropped later"] += 1
+        else:
+            raise LawBroken(f"quarantined without doubt: {what}; {one.generation} generations, {one.attempts} attempts")
+
+    def _was_dropped(self, found: list[Counted]) -> bool:
+        return any(one.was_dropped for one in found)
+
+    def _is_broken(self, one: Increment) -> bool:
+        customer = self._world.server.state.store.customer(one.customer_id)
+        return customer is None or customer.deleted
+
+    def _has_ended(self, one: Increment) -> bool:
+        known = self._world.usage.periods.get(one.customer_id, {}).get(one.event_name, [])
+        return bool(known) and known[-1].ended
+
+    def _strangers(self, counted: dict[str, Counted]) -> None:
+        """Check that the stand-in has nothing that the log does not know."""
+        ours = {one.identifier for found in self._world.log.generations.values() for one in found}
+        for identifier, one in counted.items():
+            if one.times and identifier not in ours:
+                raise LawBroken(f"L8: the stand-in counts {one.units} of {identifier!r}, which no increment is")
+
+    def _reported(self) -> None:
+        """What the sink reported as dropped is told to a person: it is not sent again as if nothing had been."""
+        log = self._world.log
+        for report, numbers in log.reports.values():
+            for one in (log.increments[number] for number in numbers):
+                names = [f"{one.identifier}#{number}" for number in range(1, one.attempts + 1)]
+                again = one.state not in (State.REJECTED, State.QUARANTINED) and one.attempts == len(names)
+                if again and not any(name in report.samples for name in names[:-1] if one.generation == 1):
+                    raise LawBroken(f"sent again: increment {one.increment_id}, which was reported: {report.code}")
+
+    # What is on invoices.
+
+    def _billed(self, counted: dict[str, Counted]) -> None:
+        """Of each customer and meter: what is on invoices, or will be, is what is counted of our increments."""
+        billed = self._on_invoices()
+        expected: collections.Counter[tuple[str, str]] = collections.Counter()
+        for generations in self._world.log.generations.values():
+            for one in generations:
+                expected[one.customer_id, one.event_name] += counted[one.identifier].units
+        for key in sorted({*billed, *expected}):
+            if billed[key] != expected[key] and not self._deleted(key[0]):
+                story = f"{billed[key]} are billed, {expected[key]} were counted: {self._unbilled(key)}"
+                raise LawBroken(f"L8: lost: of {key} {story}")
+        self.counts["units billed"] = sum(billed.values())
+
+    def _on_invoices(self) -> collections.Counter[tuple[str, str]]:
+        """Return the units on final invoices, on drafts, of periods that go on, and of invoice items."""
+        state = self._world.server.state
+        store, now = state.store, state.clock.now()
+        state.progress.catch_up(now)
+        meters = {meter.id: meter.event_name for meter in store.meters()}
+        prices = {price.id: meters[price.meter] for price in store.documents.of(Price) if price.meter is not None}
+        billed: collections.Counter[tuple[str, str]] = collections.Counter()
+        final: dict[tuple[str, str], list[tuple[int, int]]] = collections.defaultdict(list)
+        to_come: dict[tuple[str, str], list[tuple[int, int]]] = collections.defaultdict(list)
+        for invoice in store.documents.of(Invoice):
+            spans = to_come if invoice.finalized_at is None else final
+            for charge in invoice.charges:
+                if charge.quantity is None:
+                    spans[invoice.owner, prices[charge.price]].append((charge.start, charge.end))
+            for line in invoice.lines:
+                if line["parent"]["type"] == "subscription_item_details":
+                    billed[invoice.owner, prices[line["pricing"]["price_details"]["price"]]] += line["quantity"]
+        for subscription in store.documents.of(Subscription):
+            if subscription.status == "active":
+                for item in subscription.items:
+                    span = subscription.period_start, subscription.period_end
+                    to_come[subscription.owner, prices[item.price]].append(span)
+        meter_of = {
+            one.identifier: one.event_name for found in self._world.log.generations.values() for one in found
+        }
+        for item in store.documents.of(InvoiceItem):
+            name = meter_of.get(item.details["metadata"].get("billing_identifier", ""), "")
+            billed[item.owner, name] += item.quantity
+        for event in self._events():
+            key = event.customer, event.event_name
+            if event.counts and not _lies_in(event.timestamp, final[key]) and _lies_in(event.timestamp, to_come[key]):
+                billed[key] += event.units
+        return billed
+
+    def _events(self) -> Iterator[Seen]:
+        sql = (
+            "SELECT identifier, event_name, customer, CAST(value AS INTEGER), timestamp, received_at, "
+            "dropped IS NULL AND canceled_at IS NULL, dropped IS NOT NULL FROM event ORDER BY seq"
+        )
+        store = self._world.server.state.store
+        return (Seen._make(row) for row in store._connection.execute(sql))
+
+    def _unbilled(self, key: tuple[str, str]) -> str:
+        """Name increments of a customer and meter, for whoever has to find out."""
+        log = self._world.log
+        own = [one for one in log.increments.values() if (one.customer_id, one.event_name) == key]
+        told = [
+            f"{one.increment_id}: {one.units} at {one.event_at:%d %H:%M:%S} of {one.period_start:%d %H:%M:%S}.."
+            f"{one.period_end:%d %H:%M:%S}, first {one.first_attempt_at}, closes {one.closes_at} {one.state.value}"
+            for one in own
+        ]
+        return "; ".join(told[-12:])
+
+    def _deleted(self, customer_id: str) -> bool:
+        customer = self._world.server.state.store.customer(customer_id)
+        return customer is None or customer.deleted
+
+
+
+def _lies_in(timestamp: int, spans: Sequence[tuple[int, int]]) -> bool:
+    return any(start <= timestamp < end for start, end in spans)
