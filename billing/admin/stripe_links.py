@@ -54,10 +54,11 @@ def move_client(
         return links.move(connection, client_id, customer_id, reason=reason, now=runtime.clock.now())
 
 
-def create_customer(settings: Settings, client_id: str) -> tuple[str, bool]:
+def create_customer(settings: Settings, client_id: str, *, replace_reason: str | None = None) -> tuple[str, bool]:
     """Make the Stripe customer of a client that has none, and link it; return it with whether it is new.
 
-    With a live key it is a real one. Raises as `link_client`.
+    With a live key it is a real one. A reason to replace the customer moves the link of one that Stripe has no more; as
+    long as Stripe has it, it stays. Raises as `link_client`.
     """
     from billing.sinks.stripe import customers  # noqa: PLC0415 - the SDK takes a quarter of a second to import
     from billing.sinks.stripe.session import Session  # noqa: PLC0415
@@ -67,14 +68,17 @@ def create_customer(settings: Settings, client_id: str) -> tuple[str, bool]:
     with postgres.reaching(settings), runtime.engine.connect() as connection:
         client = catalog.get_client(connection, client_id)
         has = links.customers_of(connection, [client_id]).get(client_id)
-    if has is not None:
-        return has, False
     session = Session(settings)
     try:
-        made = customers.make(session, client_id, since=client.created_at)
+        if has is not None and (replace_reason is None or not customers.why_not(session, has)):
+            return has, False
+        made = customers.make(session, client_id, since=client.created_at, instead_of=has)
     finally:
         session.close()
     with postgres.reaching(settings), runtime.engine.begin() as connection:
+        if has is not None:
+            links.move(connection, client_id, made, reason=replace_reason or "", now=runtime.clock.now())
+            return made, True
         return made, links.link(connection, client_id, made)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from billing import admin
+from billing.catalog.meters import UsageMeter
 from billing.cli.amount import NEGATIVE_NUMBERS, Amount
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option, table
@@ -30,9 +31,8 @@ def add(event_name: str, credits_per_unit: int, unit: str, skus: tuple[str, ...]
     if as_json:
         emit_json({"meter": made, "changed": new})
         return
-    click.echo(
-        f"meter {made.event_name}: {'added' if new else 'is there already'}, {_unit(made.credits_per_unit, unit)}"
-    )
+    done = "added" if new else "is there already"
+    click.echo(f"meter {made.event_name}: {done}, {made.credits_per_unit:,} credits per unit of {made.unit}")
     click.echo(f"counts {', '.join(made.skus) or 'no SKU yet'}")
 
 
@@ -45,13 +45,10 @@ def list_(as_json: bool) -> None:  # noqa: FBT001
     if as_json:
         emit_json(known)
         return
-    rows = [
-        (one.event_name, ", ".join(one.skus) or "the others" * (one.event_name == found.stripe_meter), one.unit)
-        + (one.credits_per_unit,)
-        for one in known
-    ]
+    rows = [(one.event_name, _counted(one, found.stripe_meter), one.unit, one.credits_per_unit) for one in known]
     table(None, ("meter", "SKUs", "unit", "credits per unit"), rows, numbers=1)
 
 
-def _unit(credits_per_unit: int, unit: str) -> str:
-    return f"{credits_per_unit:,} credits per unit of {unit}"
+def _counted(one: UsageMeter, default: str) -> str:
+    others = ["all others"] if one.event_name == default else []
+    return ", ".join([*one.skus, *others])

@@ -25,15 +25,16 @@ def why_not(session: Session, customer_id: str) -> str:
     return "was deleted at Stripe" if found.get("deleted") else ""
 
 
-def make(session: Session, client_id: str, *, since: datetime) -> str:
+def make(session: Session, client_id: str, *, since: datetime, instead_of: str | None = None) -> str:
     """Make the customer of a client; return its id.
 
-    For a day another call for the same client, which was added at `since`, makes no other one; after that the link says
-    that there is one.
+    For a day another call for the same client, which was added at `since`, makes no other one (`instead_of` the same);
+    after that the link says that there is one.
     """
     with session.reaching():
         made = session.client.v1.customers.create(
-            {"name": client_id, "metadata": {CLIENT_KEY: client_id}}, session.once("customer", client_id, since)
+            {"name": client_id, "metadata": {CLIENT_KEY: client_id}},
+            session.once("customer", client_id, since, instead_of),
         )
         return made.id
 

@@ -1,4 +1,4 @@
-"""Which Stripe customer pays for a client. Increments name the customer: a link is made once, and moved for a reason."""
+"""Which Stripe customer pays for a client. Increments name it: a link is made once, and moved for a reason."""
 
 from __future__ import annotations
 
