@@ -34,7 +34,8 @@ from billing.fulfillment.delivery import Delivered
 from billing.fulfillment.postgres_log import PostgresUsageLog
 from billing.receipts.writing import write_html
 from billing.schema.migrate import migrate
-from billing.sinks.sync.planner import Planner
+from billing.sinks.sync.planner import Planner, PlanRules
+from billing.sinks.sync.postgres_planning import PostgresPlanningLog
 
 ROWS: Final = 10_000_000
 ROWS_QUICK: Final = 1_000_000
@@ -63,7 +64,9 @@ class Side:
         self.history = history
         self.settings = settings = history.settings
         self._engine = postgres.engine(settings)
-        self._planner = Planner(self._engine, SystemClock(), event_name="benchmark")
+        self._planner = Planner(
+            PostgresPlanningLog(self._engine), SystemClock(), PlanRules(meter="benchmark", calendar=True)
+        )
         self._log = PostgresUsageLog(lambda: postgres.connect(settings), shards=settings.shards)
 
     def prepare(self) -> None:

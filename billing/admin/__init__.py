@@ -30,8 +30,10 @@ from billing.admin.receipts import open_receipt, receipt
 from billing.admin.reconciling import plan_repair, reconcile, reconciler_status, repair
 from billing.admin.stripe import (
     sync_confirm,
+    sync_errors,
     sync_plan,
     sync_push,
+    sync_resolve,
     sync_status,
 )
 from billing.admin.stripe_links import (
@@ -118,8 +120,10 @@ __all__ = [
     "stripe_setup",
     "subscribe_client",
     "sync_confirm",
+    "sync_errors",
     "sync_plan",
     "sync_push",
+    "sync_resolve",
     "sync_status",
     "top_up",
     "usage",

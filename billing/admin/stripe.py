@@ -11,29 +11,53 @@ from billing.sinks.sync.status import SyncStatus, read_status
 
 if TYPE_CHECKING:  # the SDK takes a quarter of a second to import: only what calls Stripe does so
     from billing.sinks.sync.confirmer import ConfirmReport
+    from billing.sinks.sync.increment import Increment
     from billing.sinks.sync.planner import PlanReport
     from billing.sinks.sync.pusher import PushReport
+    from billing.sinks.sync.reports import ReportsReport
+    from billing.sinks.sync.resolving import ResolvedAs
 
 
 def sync_plan(settings: Settings) -> PlanReport:
     """Plan all usage of linked clients that no increment carries yet. Nothing is sent."""
-    from billing.sinks.stripe import sync  # noqa: PLC0415 - see above
+    from billing.sinks.stripe import wiring  # noqa: PLC0415 - see above
 
-    return sync.plan(runtime_for(settings))
+    return wiring.plan(runtime_for(settings))
 
 
-def sync_push(settings: Settings) -> PushReport:
-    """Send what is planned. Raises `Unreachable` or `Fatal` when Stripe, the key or the meter takes nothing."""
-    from billing.sinks.stripe import sync  # noqa: PLC0415
+def sync_push(settings: Settings, *, client_id: str | None = None) -> PushReport:
+    """Send what is planned, of one client only if one is named.
 
-    return sync.push(runtime_for(settings))
+    Raises `Unreachable` or `Fatal` when Stripe, the key or every meter takes nothing.
+    """
+    from billing.sinks.stripe import wiring  # noqa: PLC0415
+
+    return wiring.push(runtime_for(settings), client_id=client_id)
 
 
 def sync_confirm(settings: Settings) -> ConfirmReport:
     """Confirm what Stripe's own summaries show of what was sent."""
-    from billing.sinks.stripe import sync  # noqa: PLC0415
+    from billing.sinks.stripe import wiring  # noqa: PLC0415
 
-    return sync.confirm(runtime_for(settings))
+    return wiring.confirm(runtime_for(settings))
+
+
+def sync_errors(settings: Settings) -> ReportsReport:
+    """Read what Stripe reported of events that it had taken and dropped. Raises as `sync_push`."""
+    from billing.sinks.stripe import wiring  # noqa: PLC0415
+
+    return wiring.read_reports(runtime_for(settings))
+
+
+def sync_resolve(settings: Settings, increment_id: int, resolution: ResolvedAs, reason: str) -> Increment:
+    """Say what becomes of an increment in doubt: `confirmed`, `resend` or `write-off`; return it. Safe to repeat.
+
+    Raises `InvalidValue` for an unknown resolution, an empty reason or an unknown increment, and `Conflict` for an
+    increment that finds its own way.
+    """
+    from billing.sinks.stripe import wiring  # noqa: PLC0415
+
+    return wiring.resolve_increment(runtime_for(settings), increment_id, resolution, reason)
 
 
 def sync_status(settings: Settings) -> SyncStatus:

@@ -48,12 +48,13 @@ def push(as_json: bool) -> None:  # noqa: FBT001
         )
         if report.lost:
             click.echo(f"{report.lost:,} had been left by a pusher that ended")
-        if report.quarantined:
-            click.echo(f"{report.quarantined:,} are quarantined: too late to send them again")
         if report.more:
             click.echo("more may wait: push again (billing_stripe_push_batch bounds one push)")
+    for line in report.refused:
+        click.secho(f"Error: a meter takes nothing, and its increments wait: {line}", fg="red", err=True)
     if report.stopped is not None:
         click.secho(f"Error: stopped: {report.stopped}", fg="red", err=True)
+    if report.refused or report.stopped is not None:
         click.get_current_context().exit(1)
 
 
@@ -66,6 +67,14 @@ def confirm(as_json: bool) -> None:  # noqa: FBT001
         emit_json(report)
     else:
         click.echo(f"confirmed {report.confirmed:,} of {report.checked:,} increments that were looked at")
+        if report.withdrawn:
+            click.echo(f"{report.withdrawn:,} were counted twice, and are taken back once")
+        if report.quarantined:
+            click.echo(f"{report.quarantined:,} are quarantined (see: billing sync status)")
+    for line in report.refused:
+        click.secho(f"Error: a meter's sums cannot be read: {line}", fg="red", err=True)
+    if report.refused:
+        click.get_current_context().exit(1)
 
 
 @sync.command(epilog="Example: billing sync status --json")

@@ -32,6 +32,8 @@ from billing.core.redis_address import redis_url, shown_nodes
 OnExhausted = Literal["fail", "retry", "park"]
 OnRedisDown = Literal["retry", "fail", "meter_only"]
 Publish = Literal["confirm", "relay"]
+StripePeriods = Literal["subscription", "calendar"]
+StripeLateUsage = Literal["carry_forward", "invoice_item", "write_off"]
 
 
 def _setting(default: Any, parse: Parser, meaning: str, *, shown: bool = True) -> Any:
@@ -129,7 +131,25 @@ class Settings:
         "http://127.0.0.1:12111", ("http",), "where `billing stripe sandbox` answers; used without an API key"
     )
     stripe_meter: str = _setting("billing_credits", event_name, "event name of the meter; its unit is one credit")
+    stripe_periods: StripePeriods = _setting(
+        "subscription",
+        choice("subscription", "calendar"),
+        "where billing periods come from: each client's subscription at Stripe, or UTC months",
+    )
+    stripe_grace_hours: int = _setting(
+        1,
+        whole(0, 72),
+        "hours after a period's end in which Stripe still adds usage to its invoice: the grace period of your account",
+    )
+    stripe_late_usage: StripeLateUsage = _setting(
+        "carry_forward",
+        choice("carry_forward", "invoice_item", "write_off"),
+        "what becomes of usage that comes after its period has closed",
+    )
     stripe_push_batch: int = _setting(1_000, whole(1, 100_000), "increments that one push sends at most")
+    stripe_calls_per_second: int = _setting(
+        20, whole(1, 1_000), "usage events that the whole fleet sends to Stripe in any second, at most"
+    )
     reconcile_slice: int = _setting(500, whole(1, 10_000), "clients that reconciliation compares at once")
     reconcile_wait_seconds: float = _setting(
         30.0, seconds(0, 600), "how long reconciliation waits for events on their way before it calls them missing"

@@ -106,6 +106,7 @@ stripe_increment: Final = Table(
     ),
     instant("absent_since", nullable=True, comment="since when every look at its minute has found nothing"),
     Column("absence_checks", Integer, nullable=False, server_default=text("0")),
+    instant("withdrawn_at", nullable=True, comment="when Stripe had answered that this generation is to be taken back"),
     UniqueConstraint("customer_id", "event_name", "event_at"),
     CheckConstraint(f"units > 0 AND units <= {UNITS_MAX}", name="units"),
     CheckConstraint("period_start < period_end", name="period"),
@@ -179,6 +180,7 @@ stripe_generation: Final = Table(
     instant("event_at"),
     Column("reason", Text, nullable=False, comment="why the one before was given up; empty for the first"),
     instant("made_at", default=NOW),
+    Index("stripe_generation_again_idx", "customer_id", postgresql_where=text("generation > 1")),
 )
 
 #: Billing periods as Stripe has them, and when each customer's were read.

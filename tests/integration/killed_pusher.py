@@ -16,6 +16,7 @@ from billing.core.settings import Settings
 from billing.sinks.sink import Payload, Reply
 from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.keys import KeyKind
+from billing.sinks.sync.postgres_log import PostgresLog
 from billing.sinks.sync.pusher import Pusher
 from tests.integration.syncing import TestClock
 
@@ -40,9 +41,7 @@ def main() -> None:
     Doomed.point = sys.argv[2]
     clock = TestClock(datetime.fromisoformat(sys.argv[3]))
     engine = postgres.engine(settings)
-    Pusher(engine, clock, lambda: Doomed(settings), event_name=settings.stripe_meter, books=KeyKind.STAND_IN).push(
-        most=100
-    )
+    Pusher(PostgresLog(engine), clock, lambda: Doomed(settings), books=KeyKind.STAND_IN.value).push(most=100)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,13 @@ from billing.sinks.stripe.keys import KeyKind
 from billing.sinks.stripe.links import link
 from billing.sinks.stripe.sandbox.control import SandboxControl
 from billing.sinks.sync.confirmer import Confirmer
-from billing.sinks.sync.planner import ROWS, Planner
+from billing.sinks.sync.planner import ROWS, Planner, PlanRules
+from billing.sinks.sync.postgres_log import PostgresLog
 from billing.sinks.sync.pusher import Pusher
 
 METER = "billing_credits"
+#: Clients of these tests have no subscriptions: their periods are months.
+CALENDAR = PlanRules(meter=METER, calendar=True)
 NOON = datetime(2026, 3, 20, 12, 0, tzinfo=UTC)
 
 
@@ -86,18 +89,18 @@ class Syncing:
         self.planner().plan()
         return made
 
-    def planner(self, *, rows: int = ROWS) -> Planner:
+    def planner(self, *, rows: int = ROWS, rules: PlanRules = CALENDAR) -> Planner:
         """Return a planner."""
-        return Planner(self.engine, self.clock, event_name=METER, rows=rows)
+        return Planner(PostgresLog(self.engine), self.clock, rules, rows=rows)
 
     def pusher(self, open_sink: Callable[[], Any] | None = None, *, books: KeyKind = KeyKind.STAND_IN) -> Pusher:
         """Return a pusher, of the stand-in unless told otherwise."""
         sink = open_sink or self.gateway
-        return Pusher(self.engine, self.clock, sink, event_name=METER, books=books, backoff_seconds=0.001)
+        return Pusher(PostgresLog(self.engine), self.clock, sink, books=books.value, backoff_seconds=0.001)
 
     def confirmer(self, books: KeyKind = KeyKind.STAND_IN) -> Confirmer:
         """Return a confirmer."""
-        return Confirmer(self.engine, self.clock, self.gateway, event_name=METER, books=books)
+        return Confirmer(PostgresLog(self.engine), self.clock, self.gateway, books=books.value)
 
     def gateway(self) -> Gateway:
         """Return a gateway that waits as long as a busy machine may need."""
@@ -116,7 +119,7 @@ class Syncing:
         """Assert L8 inside the database: each planned credit is in exactly one part, each part in its increment."""
         sums = self.read("""
             SELECT (SELECT coalesce(sum(planned), 0) FROM usage_rollup) AS planned,
-                   (SELECT coalesce(sum(units), 0) FROM stripe_increment) AS units,
+                   (SELECT coalesce(sum(units * credits_per_unit), 0) FROM stripe_increment) AS units,
                    (SELECT coalesce(sum(credits_to - credits_from), 0) FROM stripe_increment_part) AS parts
         """)[0]
         assert sums.planned == sums.units == sums.parts
@@ -134,7 +137,9 @@ class Syncing:
 def at_noon(engine: sqlalchemy.Engine, database: Settings, stripe_sandbox: SandboxControl) -> Syncing:
     """Return a database beside a stand-in that has the meter; both are at noon of one day."""
     stripe_sandbox.set_time(int(NOON.timestamp()))
-    settings = Settings(database_url=database.database_url, stripe_sandbox_url=stripe_sandbox.url)
+    settings = Settings(
+        database_url=database.database_url, stripe_sandbox_url=stripe_sandbox.url, stripe_periods="calendar"
+    )
     with Gateway(settings) as gateway:
         gateway.setup()
     return Syncing(engine=engine, settings=settings, clock=TestClock())

@@ -19,13 +19,14 @@ from billing.fulfillment.log import UsageLog
 from billing.reconciliation.reading import invoice_facts, log_facts
 from billing.sinks.stripe.links import link
 from billing.sinks.sync.planner import Planner
+from billing.sinks.sync.postgres_planning import PostgresPlanningLog
 from billing.sinks.sync.status import read_status
 from tests.integration.adjusting import charge, correct, logged
 from tests.integration.consuming import query
 from tests.integration.granting import balance_of, grant
 from tests.integration.posting import assert_at_work
 from tests.integration.recovering import Business
-from tests.integration.syncing import METER, TestClock
+from tests.integration.syncing import CALENDAR, TestClock
 from tests.usage_events import delivered, paid_line, usage_event
 
 pytestmark = pytest.mark.integration
@@ -42,7 +43,7 @@ def link_to_stripe(engine: sqlalchemy.Engine) -> None:
 def plan(engine: sqlalchemy.Engine, now: datetime | None = None) -> list[int]:
     """Plan; return the units of the increments that this made."""
     before = _increments(engine)
-    Planner(engine, TestClock(now or datetime.now(UTC)), event_name=METER).plan()
+    Planner(PostgresPlanningLog(engine), TestClock(now or datetime.now(UTC)), CALENDAR).plan()
     return _increments(engine)[len(before) :]
 
 

@@ -28,7 +28,9 @@ from billing.fulfillment.reading import usage_sums
 from billing.reconciliation.reading import invoice_facts, log_facts
 from billing.recovery.facts import logged_runs
 from billing.sinks.sync.planner import Planner
+from billing.sinks.sync.postgres_planning import PostgresPlanningLog
 from billing.task.charged import is_charged, told_charges
+from tests.integration.syncing import CALENDAR
 from tests.usage_events import delivered, usage_event
 from tests.waiting import wait_until
 
@@ -196,7 +198,7 @@ def test_given_a_long_history_that_is_planned_when_a_little_is_used_then_a_plan_
             )
             connection.execute(used, {"clients": writers()[:20], "hours": hours})
     with catching() as sent:
-        assert Planner(engine, SystemClock(), event_name="test").plan().increments >= 20
+        assert Planner(PostgresPlanningLog(engine), SystemClock(), CALENDAR).plan().increments >= 20
     engine.dispose()
     reads = [one for one in _reads(sent) if "usage_" in one.statement]
     assert reads

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import timedelta
 
 import pytest
 import sqlalchemy
 import stripe
 
-from billing.core.errors import Unreachable
+from billing.core.errors import Fatal, Unreachable
 from billing.core.settings import Settings
 from billing.sinks.stripe.sandbox.control import SandboxControl
-from billing.sinks.sync.planner import Planner
 from billing.sinks.sync.push_statements import FIND_UNCONFIRMED
 from billing.sinks.sync.status import read_status
-from tests.integration.syncing import METER, NOON, Syncing, at_noon, open_session
+from tests.integration.syncing import CALENDAR, METER, NOON, Syncing, at_noon, open_session
 
 pytestmark = pytest.mark.integration
 
@@ -47,14 +47,14 @@ def test_given_what_was_sent_when_its_own_minute_shows_its_units_then_it_is_conf
         assert gateway.total(made, METER, start, start + timedelta(days=31)) == 7
 
 
-def test_given_a_quarantined_increment_when_the_summary_shows_it_then_the_doubt_is_over(
+def test_given_a_doubt_that_is_too_old_to_send_when_the_summary_shows_it_then_the_doubt_is_over(
     syncing: Syncing, stripe_sandbox: SandboxControl
 ) -> None:
     syncing.planned()
     stripe_sandbox.fault("commit_then_close", path=EVENTS)
     syncing.pusher().push(most=100)
     syncing.clock.advance(timedelta(hours=24))
-    assert syncing.pusher().push(most=100).quarantined == 1
+    assert syncing.pusher().push(most=100).sent == 0
 
     assert syncing.confirmer().confirm().confirmed == 1
     assert syncing.states() == {"confirmed": 1}
@@ -119,7 +119,12 @@ def test_what_waits_to_be_confirmed_is_found_without_what_is_confirmed(syncing: 
     """L9: the question of every quarter of an hour does not grow with the history."""
     syncing.planned()
     question = FIND_UNCONFIRMED.text
-    for name, value in {":event_name": f"'{METER}'", ":books": "'stand-in'", ":most": "500"}.items():
+    for name, value in {
+        ":books": "'stand-in'",
+        ":client_id": "NULL",
+        ":without": "'{}'",
+        ":most": "500",
+    }.items():
         question = question.replace(name, value)
     with open_session(syncing.settings) as session:
         session.execute("""
@@ -148,10 +153,10 @@ def test_given_more_than_was_sent_when_confirmed_then_the_status_says_so_at_once
 
     assert syncing.confirmer().confirm().confirmed == 0
 
-    assert _concerns(syncing) == ["sent: Stripe's summary of its minute shows 14, more than its units"]
+    assert _concerns(syncing) == ["quarantined: its own sum is 14 at the sink, not its 7 units"]
     syncing.clock.advance(timedelta(days=2))
     syncing.confirmer().confirm()
-    assert _concerns(syncing) == ["sent: Stripe's summary of its minute shows 14, more than its units"]
+    assert _concerns(syncing) == ["quarantined: its own sum is 14 at the sink, not its 7 units"]
 
 
 def test_given_what_stripe_has_dropped_or_nobody_sends_then_the_status_names_it_after_a_day(syncing: Syncing) -> None:
@@ -162,8 +167,9 @@ def test_given_what_stripe_has_dropped_or_nobody_sends_then_the_status_names_it_
     syncing.pusher().push(most=100)
     syncing.add("late", "cus_late")
     syncing.use("late", 4)
-    Planner(syncing.engine, syncing.clock, event_name="old_meter").plan()
-    assert syncing.pusher().push(most=100).sent == 0
+    syncing.planner(rules=dataclasses.replace(CALENDAR, meter="old_meter")).plan()
+    with pytest.raises(Fatal, match="'old_meter': is no active meter"):
+        syncing.pusher().push(most=100)
     assert _concerns(syncing) == []
 
     syncing.clock.advance(timedelta(days=1, minutes=1))

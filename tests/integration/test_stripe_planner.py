@@ -116,37 +116,26 @@ def test_given_unlinked_clients_then_nothing_of_theirs_is_planned_until_they_are
     syncing.laws()
 
 
-def test_given_usage_of_two_months_then_each_has_its_increment_inside_its_month(syncing: Syncing) -> None:
+def test_given_usage_of_two_open_months_then_each_has_its_increment_inside_its_month(syncing: Syncing) -> None:
+    """Within the grace period of Stripe's invoice, usage of the month that has ended is stamped inside it."""
     syncing.add("acme", "cus_acme")
     march = datetime(2026, 3, 1, tzinfo=UTC)
-    syncing.use("acme", 7)
+    syncing.clock.advance(march + timedelta(minutes=40) - NOON)
+    syncing.use("acme", 7, hour=march)
     syncing.use("acme", 5, hour=march - timedelta(hours=1))
 
     assert syncing.planner().plan().increments == 2
     syncing.use("acme", 4, hour=march - timedelta(hours=2))
     assert syncing.planner().plan().increments == 1
 
-    rows = syncing.read("SELECT units, event_at, state FROM stripe_increment ORDER BY increment_id")
+    rows = syncing.read("SELECT units, event_at, state, closes_at FROM stripe_increment ORDER BY increment_id")
+    closes_at = march + timedelta(minutes=50)
     assert [(row.units, row.event_at) for row in rows] == [
         (5, march - timedelta(seconds=30)),
-        (7, NOON - timedelta(seconds=30)),
+        (7, march + timedelta(minutes=39, seconds=30)),
         (4, march - timedelta(seconds=90)),
     ]
-    assert {row.state for row in rows} == {"pending"}
-
-
-def test_given_usage_that_is_too_old_for_stripe_then_it_is_quarantined_and_says_so(syncing: Syncing) -> None:
-    """Doubt is visible: the credits are written down, and never re-stamped into another month (L8)."""
-    syncing.add("acme", "cus_acme")
-    syncing.use("acme", 7, hour=datetime(2026, 1, 31, 23, tzinfo=UTC))
-
-    report = syncing.planner().plan()
-
-    assert (report.increments, report.quarantined) == (1, 1)
-    (row,) = syncing.read("SELECT state, reason, event_at, attempts FROM stripe_increment")
-    assert (row.state, row.attempts) == ("quarantined", 0)
-    assert "2026-01-01 to 2026-02-01 is too old" in row.reason
-    assert row.event_at == datetime(2026, 1, 31, 23, 59, 30, tzinfo=UTC)
+    assert [row.closes_at for row in rows][::2] == [closes_at, closes_at]
     syncing.laws()
 
 

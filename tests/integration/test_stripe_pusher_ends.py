@@ -213,7 +213,7 @@ def test_given_an_answer_that_comes_after_another_gave_the_increment_up_then_its
             reply = super().send(payload, idempotency_key=idempotency_key)
             syncing.clock.advance(timedelta(days=1))
             other = syncing.pusher().push(most=100)
-            assert (other.lost, other.quarantined) == (1, 1)
+            assert (other.lost, other.sent) == (1, 0)
             return reply
 
     assert syncing.pusher(lambda: Slow(syncing.settings)).push(most=100).sent == 1
@@ -222,21 +222,20 @@ def test_given_an_answer_that_comes_after_another_gave_the_increment_up_then_its
     assert stripe_sandbox.total(made, METER) == 7
 
 
-def test_given_a_doubt_that_is_too_old_when_nobody_listens_then_the_push_says_both(
-    syncing: Syncing, stripe_sandbox: SandboxControl
-) -> None:
-    """What a push gave up is not forgotten with the push that could not go on."""
+def test_given_a_pusher_that_died_when_nobody_listens_then_the_push_says_both(syncing: Syncing) -> None:
+    """What a push took for lost is not forgotten with the push that could not go on."""
     syncing.planned()
-    stripe_sandbox.fault("drop", path="/v1/billing/meter_events")
-    syncing.pusher().push(most=100)
+    with syncing.engine.begin() as connection:
+        connection.execute(
+            sqlalchemy.text("UPDATE stripe_increment SET state = 'sending', attempts = 1, lease_until = :at"),
+            {"at": NOON - timedelta(seconds=1)},
+        )
     syncing.planned("berry", 9)
-    syncing.clock.advance(timedelta(hours=24))
     nowhere = Settings(database_url=syncing.settings.database_url, stripe_sandbox_url="http://127.0.0.1:1")
 
     report = syncing.pusher(lambda: Gateway(nowhere)).push(most=100)
 
-    assert report.quarantined == 1
-    assert report.stopped == "Stripe: 'http://127.0.0.1:1': does not answer"
+    assert (report.lost, report.stopped) == (1, "Stripe: 'http://127.0.0.1:1': does not answer")
 
 
 def _by(clock: TestClock, syncing: Syncing) -> Pusher:

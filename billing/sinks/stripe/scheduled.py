@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 
 from billing.core.errors import BillingError
-from billing.sinks.stripe import sync
+from billing.sinks.stripe import wiring
 from billing.task.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -13,26 +14,66 @@ logger = logging.getLogger(__name__)
 
 def plan(runtime: Runtime) -> dict[str, int]:
     """Plan; return counts."""
-    report = sync.plan(runtime)
+    report = wiring.plan(runtime)
     if report.quarantined:
         logger.error("billing: %d increments are too old for Stripe (see: billing sync status)", report.quarantined)
     return {"increments": report.increments, "units": report.units}
 
 
 def push(runtime: Runtime) -> dict[str, int]:
-    """Push, then confirm; return counts of increments."""
-    counted = {"sent": 0, "confirmed": 0}
-    try:
-        report = sync.push(runtime)
-        counted["sent"] = report.sent
-        if report.rejected or report.quarantined or report.ambiguous:
-            counts = report.rejected, report.quarantined, report.ambiguous
-            logger.error("billing: increments: %d rejected, %d quarantined, %d ambiguous", *counts)
+    """Push; return how many increments were sent."""
+
+    def run() -> int:
+        report = wiring.push(runtime)
+        if report.rejected or report.ambiguous:
+            logger.error("billing: increments: %d rejected, %d ambiguous", report.rejected, report.ambiguous)
+        _log_refused(report.refused)
         if report.stopped is not None:
             logger.error("billing: the push to Stripe stopped: %s", report.stopped)
-        else:
-            counted["confirmed"] = sync.confirm(runtime).confirmed
+        return report.sent
+
+    return {"sent": _logged(run)}
+
+
+def confirm(runtime: Runtime) -> dict[str, int]:
+    """Confirm; return how many increments Stripe's sums have proved."""
+
+    def run() -> int:
+        report = wiring.confirm(runtime)
+        if report.quarantined or report.withdrawn:
+            counts = report.quarantined, report.withdrawn
+            logger.error("billing: increments: %d quarantined, %d counted twice and withdrawn", *counts)
+        _log_refused(report.refused)
+        return report.confirmed
+
+    return {"confirmed": _logged(run)}
+
+
+def errors(runtime: Runtime) -> dict[str, int]:
+    """Read Stripe's error reports; return how many there were."""
+
+    def run() -> int:
+        report = wiring.read_reports(runtime)
+        if report.rejected or report.quarantined:
+            logger.error(
+                "billing: Stripe took and dropped increments: %d rejected, %d quarantined (see: billing sync status)",
+                report.rejected,
+                report.quarantined,
+            )
+        return report.read
+
+    return {"reports": _logged(run)}
+
+
+def _logged(run: Callable[[], int]) -> int:
+    try:
+        return run()
     except BillingError as error:
         # A task that fails with a traceback each quarter of an hour says no more than this line.
         logger.error("billing: the report to Stripe stopped: %s", error)  # noqa: TRY400
-    return counted
+        return 0
+
+
+def _log_refused(lines: Sequence[str]) -> None:
+    for line in lines:
+        logger.error("billing: a meter takes nothing, and its increments wait: %s", line)

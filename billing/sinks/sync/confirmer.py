@@ -1,90 +1,148 @@
-"""Confirms what was sent: the summary of an increment's own minute shows its units, so Stripe has counted it (L8).
+"""Confirms what was sent: the sink's own sum of an increment alone shows its units, so it is counted (L8).
 
-It never sends. A summary that shows something else proves nothing yet (Stripe's summaries lag, without a bound that it
-promises); more than the units is noted, for a person to look at.
+It sends no usage. What a look proves is the protocol's; what is counted twice is taken back, once. One customer's
+refusal, or one meter's, keeps no other waiting (L10).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable
-from datetime import timedelta
-from typing import Any, Final
-
-from sqlalchemy import Engine
+from typing import Final
 
 from billing.core.clock import Clock
 from billing.core.errors import Rejected, Unreachable
 from billing.sinks.sink import MeterSink
-from billing.sinks.stripe.keys import KeyKind
-from billing.sinks.sync import push_statements as sql
-from billing.sinks.sync.periods import MINUTE
+from billing.sinks.sync import afterwards, protocol
+from billing.sinks.sync.budget import Budget, Wait, await_turn
+from billing.sinks.sync.increment import Attempt, Increment, State, attempt_of
+from billing.sinks.sync.log import IncrementLog, Open
+from billing.sinks.sync.meters import check_meters
 
-#: Bounds of one run (L9). Stripe allows 25 summaries a second.
+#: Bounds of one run (L9).
 MOST: Final = 500
 SECONDS: Final = 60.0
 #: Calls in a row without an answer, after which nobody is taken to listen. Fewer are some customer's own error (L10).
 UNANSWERED_MAX: Final = 5
-_HALF: Final = timedelta(seconds=30)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ConfirmReport:
-    """How many increments were looked at, and how many of them Stripe has counted."""
+    """How many increments were looked at, and what was found out about them."""
 
     checked: int = 0
     confirmed: int = 0
+    #: Newly for a person to look at.
+    quarantined: int = 0
+    #: Counted twice, and taken back.
+    withdrawn: int = 0
+    #: A line for each meter whose sums cannot be read: its increments wait, the others went on.
+    refused: tuple[str, ...] = ()
 
 
 class Confirmer:
-    """Confirms increments of one meter that were sent to the books of one kind of key."""
+    """Confirms increments that were sent to the books of one kind of key. `reads`: the fleet's budget of such calls."""
 
     def __init__(
-        self, engine: Engine, clock: Clock, open_sink: Callable[[], MeterSink], *, event_name: str, books: KeyKind
+        self,
+        log: IncrementLog,
+        clock: Clock,
+        open_sink: Callable[[], MeterSink],
+        *,
+        books: str,
+        reads: Budget | None = None,
+        wait: Wait = time.sleep,
     ) -> None:
-        self._engine, self._clock, self._open_sink = engine, clock, open_sink
-        self._given = {"event_name": event_name, "books": books.value}
+        self._log, self._clock, self._open_sink, self._books = log, clock, open_sink, books
+        self._reads, self._wait = reads, wait
 
     def confirm(self, *, most: int = MOST, seconds: float = SECONDS) -> ConfirmReport:
         """Look at what waits to be confirmed, those first that were looked at longest ago.
 
-        Raises `Unreachable` when Stripe does not answer, `Fatal` when it refuses the key or the meter is wrong.
+        Raises `Unreachable` when nobody answers, `Fatal` when the key is refused or every meter is wrong.
         """
         deadline = self._clock.monotonic() + seconds
-        with self._engine.connect() as connection:
-            found = list(connection.execute(sql.FIND_UNCONFIRMED, {**self._given, "most": most}))
-        report = ConfirmReport()
+        search = Open(books=self._books, now=self._clock.now(), most=most)
+        found = self._log.find_unconfirmed(search)
         if not found:
-            return report
+            return ConfirmReport()
+
+        def turn() -> bool:
+            return await_turn(self._reads, self._clock, self._wait, lambda: self._clock.monotonic() <= deadline)
+
         sink = self._open_sink()
-        unanswered: list[Unreachable] = []
         try:
-            for row in found:
-                if self._clock.monotonic() > deadline or len(unanswered) == UNANSWERED_MAX:
-                    break
-                try:
-                    proven = self._check(sink, row)
-                except Unreachable as error:
-                    unanswered.append(error)
-                    continue
-                unanswered.clear()
-                report = ConfirmReport(checked=report.checked + 1, confirmed=report.confirmed + proven)
+            kept, refused = check_meters(sink, self._log.find_unconfirmed, search, found, turn=turn)
+            if refused and not kept:
+                raise next(iter(refused.values()))
+            report = self._look(sink, kept, turn)
         finally:
             sink.close()
+        return dataclasses.replace(report, refused=tuple(str(refused[name]) for name in sorted(refused)))
+
+    def _look(self, sink: MeterSink, found: list[Increment], turn: Callable[[], bool]) -> ConfirmReport:
+        report = ConfirmReport()
+        unanswered: list[Unreachable] = []
+        for increment in found:
+            if len(unanswered) == UNANSWERED_MAX or not turn():
+                break
+            try:
+                report = self._check(sink, increment, report, turn)
+            except Unreachable as error:
+                unanswered.append(error)
+                self._log.change(increment.increment_id, lambda locked: protocol.unanswered(locked, self._clock.now()))
+                continue
+            unanswered.clear()
         if unanswered and (len(unanswered) == UNANSWERED_MAX or not report.checked):
             raise unanswered[-1]
         return report
 
-    def _check(self, sink: MeterSink, row: Any) -> bool:
-        minute = row.event_at - _HALF
-        reason: str | None = None
+    def _check(
+        self, sink: MeterSink, found: Increment, report: ConfirmReport, turn: Callable[[], bool]
+    ) -> ConfirmReport:
+        """Look at one increment; return the report with it."""
+        now = self._clock.now()
+        was = found.state
         try:
-            shown = sink.total(row.customer_id, str(self._given["event_name"]), minute, minute + MINUTE)
-        except Rejected as error:  # one customer that Stripe does not know keeps no other waiting (L10)
-            shown, reason = 0, str(error)
-        if shown > row.units:
-            reason = f"Stripe's summary of its minute shows {shown}, more than its units"
-        noted = {"increment_id": row.increment_id, "state": row.state, "now": self._clock.now(), "reason": reason}
-        with self._engine.begin() as connection:
-            done = connection.execute(sql.NOTE_CHECK, {**noted, "proven": shown == row.units}).rowcount
-        return shown == row.units and done == 1
+            shown = sink.shown(found.payload)
+        except Rejected as error:  # one customer that the sink does not know keeps no other waiting (L10)
+            reason = str(error)
+            done = self._log.change(found.increment_id, lambda locked: protocol.check_refused(locked, reason, now))
+            return _counted(report, was, done)
+        doubted_by = self._log.doubted_by(found.increment_id) if shown == 0 else None
+        done = self._log.change(
+            found.increment_id,
+            lambda locked: protocol.checked(locked, shown, now, payload=found.payload, doubted_by=doubted_by),
+        )
+        report = _counted(report, was, done)
+        if done is not None and protocol.counted_twice(done, shown) and turn() and self._withdraw(sink, done, shown):
+            report = dataclasses.replace(report, withdrawn=report.withdrawn + 1)
+        return report
+
+    def _withdraw(self, sink: MeterSink, found: Increment, shown: int) -> bool:
+        """Take the newest generation back; return whether the sink says that it does."""
+        claim = self._log.claim(
+            found.increment_id, lambda locked: afterwards.withdrawing(locked, shown, self._clock.now())
+        )
+        if claim is None:
+            return False
+        reply = sink.withdraw(claim.payload, idempotency_key=claim.idempotency_key)
+
+        def decide(locked: Increment) -> tuple[Increment | None, Attempt | None]:
+            now = self._clock.now()
+            said = dataclasses.replace(reply, reason=f"withdrawal {reply.reason}".strip())
+            return afterwards.withdrawn(locked, claim.attempts, reply, now), attempt_of(claim, said, now)
+
+        self._log.note(claim.increment_id, decide)
+        return afterwards.is_taken_back(reply)
+
+
+def _counted(report: ConfirmReport, was: State, done: Increment | None) -> ConfirmReport:
+    state = done.state if done is not None else None
+    return dataclasses.replace(
+        report,
+        checked=report.checked + 1,
+        confirmed=report.confirmed + (state is State.CONFIRMED),
+        quarantined=report.quarantined + (state is State.QUARANTINED and was is not State.QUARANTINED),
+    )

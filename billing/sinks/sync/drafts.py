@@ -1,9 +1,12 @@
-"""From rows of usage to increments: one for each client and billing period, and what its identifier covers. Pure.
+"""From rows of usage to increments: one for each client, meter and place, and what its identifier covers. Pure.
 
 The parts of an increment say which credits of which row it carries, from one running total of the row (exclusive) to
 another, so that each credit is in exactly one increment and can be followed from its usage line to the invoice. What
-corrections returned is a running total of its own, below 0: its parts make an increment smaller. A period in which more
-was returned than used sends nothing; all of it waits, and is carried by the first increment that is above 0 again.
+corrections returned is a running total of its own, below 0: its parts make an increment smaller.
+
+An increment carries whole units: what is left, less than one, stays unplanned in its rows and is the first that a later
+one takes, so that for ever the sum of units is the floor of the sum of credits. So does what is not above 0: a period
+in which more was returned than used sends nothing, and what comes next is reported less by as much.
 """
 
 from __future__ import annotations
@@ -13,16 +16,25 @@ import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 from billing.schema.stripe import UNITS_MAX
-from billing.sinks.sync.increment import Increment
-from billing.sinks.sync.periods import Period, period_of
+from billing.sinks.sync.increment import Increment, State
+from billing.sinks.sync.periods import floor_hour
+from billing.sinks.sync.places import Place
 
 #: Names the way in which identifiers are computed; another way needs another prefix.
-_PREFIX: Final = "b1-"
+_PREFIX: Final = "b2-"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Meters:
+    """Which meter counts a SKU, if not the default one, and how many credits its unit is, if not 1."""
+
+    of_sku: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    credits_per_unit: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +54,7 @@ class Unplanned:
     returned_planned: int = 0
 
     @property
-    def units(self) -> int:
+    def left(self) -> int:
         """How many credits increments are yet to carry; below 0, how many fewer."""
         return self.credits - self.planned
 
@@ -57,44 +69,28 @@ class Part:
     credits_to: int
 
     @property
-    def units(self) -> int:
-        """How many credits it carries."""
+    def credits(self) -> int:
+        """How many it carries."""
         return self.credits_to - self.credits_from
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Draft:
-    """An increment that has no minute yet."""
+    """An increment that has no minute yet. Its parts carry exactly `units` times `credits_per_unit` credits."""
 
     client_id: str
     customer_id: str
-    period: Period
+    event_name: str
+    place: Place
+    units: int
+    credits_per_unit: int
     parts: tuple[Part, ...]
-
-    @property
-    def units(self) -> int:
-        """Its units: a unit is one credit."""
-        return sum(part.units for part in self.parts)
 
     @property
     def carries_from(self) -> datetime | None:
         """The first hour before its period of which it carries anything."""
         first = min(part.hour for part in self.parts)
-        return first if first < self.period.start else None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Written:
-    """All that an increment's identifier covers: what is written once."""
-
-    client_id: str
-    customer_id: str
-    event_name: str
-    period: Period
-    units: int
-    generation: int
-    event_at: datetime
-    planned_at: datetime
+        return first if first < floor_hour(self.place.start) else None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,68 +101,149 @@ class Planned:
     increment: Increment
 
 
-def drafts(rows: Iterable[Unplanned]) -> list[Draft]:
-    """Return the increments that carry all that is unplanned in `rows`, in the order of clients and periods.
+#: Says where the usage of an hour of a customer and meter goes, or in one line why it waits.
+Placing = Callable[[str, str, datetime], Place | str]
 
-    What is not above 0 in a period is carried on to the client's next one; past the last of `rows`, it waits. Above
-    `UNITS_MAX`, which is Stripe's bound on one event, a client's period is split; so is a row where it must be.
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Drafted:
+    """What became of some rows. `waiting`: why a client's usage cannot be planned yet, by (client, reason)."""
+
+    drafts: tuple[Draft, ...]
+    waiting: frozenset[tuple[str, str]]
+
+
+def drafted(rows: Iterable[Unplanned], *, meters: Meters, default: str, placing: Placing) -> Drafted:
+    """Return the increments that carry what can be planned of `rows`, in the order of clients, meters and places.
+
+    What is not a whole unit in one place is taken on to the client's next one; past the last of them, it stays.
     """
-    ordered = sorted(rows, key=lambda row: (row.client_id, row.hour, row.sku))
-    found = []
-    for (client_id, customer_id), own in itertools.groupby(ordered, key=lambda row: (row.client_id, row.customer_id)):
+
+    def key(row: Unplanned) -> tuple[str, str, str]:
+        return row.client_id, row.customer_id, meters.of_sku.get(row.sku, default)
+
+    found: list[Draft] = []
+    waiting: set[tuple[str, str]] = set()
+    ordered = sorted(rows, key=lambda row: (*key(row), row.hour, row.sku))
+    for (client_id, customer_id, event_name), own in itertools.groupby(ordered, key=key):
+        placed: dict[Place, list[Unplanned]] = {}
+        for row in own:
+            place = placing(customer_id, event_name, row.hour)
+            if isinstance(place, str):
+                waiting.add((client_id, place))
+            else:
+                placed.setdefault(place, []).append(row)
+        each = meters.credits_per_unit.get(event_name, 1)
         carried: list[Unplanned] = []
-        for period, group in itertools.groupby(own, key=lambda row: period_of(row.hour)):
-            carried += group
-            if sum(row.units for row in carried) > 0:
-                found += [
-                    Draft(client_id=client_id, customer_id=customer_id, period=period, parts=tuple(parts))
-                    for parts in _filled(carried)
-                ]
-                carried = []
-    return found
+        # What is late is of older periods; where two are of one start, it comes first.
+        for place in sorted(placed, key=lambda place: (place.start, not place.is_late)):
+            group = sorted([*carried, *placed[place]], key=lambda row: (row.hour, row.sku))
+            parts, carried = _filled(group, each)
+            for units, some in parts:
+                draft = Draft(
+                    client_id=client_id,
+                    customer_id=customer_id,
+                    event_name=event_name,
+                    place=place,
+                    units=units,
+                    credits_per_unit=each,
+                    parts=tuple(some),
+                )
+                found.append(draft)
+    return Drafted(drafts=tuple(found), waiting=frozenset(waiting))
 
 
-def _filled(rows: Sequence[Unplanned]) -> Iterator[list[Part]]:
-    """Fill one increment after the other, each to the brim; the first has all that was returned."""
+def _filled(rows: Sequence[Unplanned], each: int) -> tuple[list[tuple[int, list[Part]]], list[Unplanned]]:
+    """Fill one increment after the other, the first with all that was returned; return also what is left."""
+    units = sum(row.left for row in rows) // each
+    if units <= 0:
+        return [], list(rows)
+    used = [(row, row.planned + row.returned_planned) for row in rows]
     parts = [
         Part(sku=row.sku, hour=row.hour, credits_from=-row.returned_planned, credits_to=-row.returned)
         for row in rows
         if row.returned > row.returned_planned
     ]
-    room = UNITS_MAX - sum(part.units for part in parts)
-    for row in rows:
-        at, used = row.planned + row.returned_planned, row.credits + row.returned
-        while at < used:
-            if not room:
-                yield parts
-                parts, room = [], UNITS_MAX
-            upto = min(used, at + room)
+    filled = []
+    while units:
+        some = min(units, UNITS_MAX)
+        more, used = _take(used, some * each - sum(part.credits for part in parts))
+        filled.append((some, [*parts, *more]))
+        parts, units = [], units - some
+    left = [
+        dataclasses.replace(row, planned=upto - row.returned, returned_planned=row.returned)
+        for row, upto in used
+        if upto < row.credits + row.returned
+    ]
+    return filled, left
+
+
+def _take(used: Sequence[tuple[Unplanned, int]], wanted: int) -> tuple[list[Part], list[tuple[Unplanned, int]]]:
+    """Take `wanted` credits of rows, the first ones first, each from the total up to which it is taken already."""
+    parts, left = [], []
+    for row, at in used:
+        upto = min(row.credits + row.returned, at + wanted)
+        if upto > at:
             parts.append(Part(sku=row.sku, hour=row.hour, credits_from=at, credits_to=upto))
-            room -= upto - at
-            at = upto
-    if parts:
-        yield parts
+            wanted -= upto - at
+        left.append((row, upto))
+    return parts, left
 
 
-def identifier(written: Written) -> str:
-    """Return the name under which Stripe counts the increment once: another payload has another one.
+def increment_of(draft: Draft, *, event_at: datetime, planned_at: datetime) -> Increment:
+    """Return a draft as the increment that is written. It has no id yet (0)."""
+    place = draft.place
+    made = Increment(
+        increment_id=0,
+        client_id=draft.client_id,
+        customer_id=draft.customer_id,
+        event_name=draft.event_name,
+        kind=place.kind,
+        period_start=place.start,
+        period_end=place.end,
+        units=draft.units,
+        credits_per_unit=draft.credits_per_unit,
+        generation=1,
+        event_at=event_at,
+        identifier="",
+        planned_at=planned_at,
+        carries_from=draft.carries_from,
+        closes_at=place.closes_at,
+        state=State.WRITTEN_OFF if place.written_off else State.PENDING,
+        reason=place.reason,
+    )
+    return dataclasses.replace(made, identifier=identifier(made))
+
+
+#: What an identifier covers: all that is written once, but the increment's own number, which the log gives.
+COVERED: Final = (
+    "client_id",
+    "customer_id",
+    "event_name",
+    "kind",
+    "period_start",
+    "period_end",
+    "units",
+    "credits_per_unit",
+    "generation",
+    "event_at",
+    "planned_at",
+)
+
+
+def identifier(increment: Increment) -> str:
+    """Return the name under which a sink counts the increment once: another payload has another one.
 
     The moment of planning is covered, so that two databases which report to one account never share a name.
     """
-    content: Sequence[object] = (
-        written.client_id,
-        written.customer_id,
-        written.event_name,
-        _instant(written.period.start),
-        _instant(written.period.end),
-        written.units,
-        written.generation,
-        _instant(written.event_at),
-        _instant(written.planned_at),
-    )
+    content = list(_plain(getattr(increment, name) for name in COVERED))
     digest = hashlib.sha256(json.dumps(content).encode()).digest()
     return _PREFIX + base64.b32encode(digest).decode().rstrip("=").lower()
 
 
-def _instant(value: datetime) -> str:
-    return value.astimezone(UTC).isoformat(timespec="microseconds")
+def _plain(values: Iterable[object]) -> Iterator[object]:
+    for value in values:
+        if isinstance(value, datetime):
+            yield value.astimezone(UTC).isoformat(timespec="microseconds")
+        else:
+            yield getattr(value, "value", value)

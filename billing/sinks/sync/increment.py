@@ -6,7 +6,7 @@ import dataclasses
 from datetime import datetime
 from enum import Enum
 
-from billing.sinks.sink import Answer, Kind, Payload
+from billing.sinks.sink import Answer, Kind, Payload, Reply
 
 
 class State(Enum):
@@ -65,6 +65,8 @@ class Increment:
     absent_since: datetime | None = None
     absence_checks: int = 0
     confirmed_at: datetime | None = None
+    #: When the sink had answered that it is to take this generation back, since the one before is counted as well.
+    withdrawn_at: datetime | None = None
 
     @property
     def payload(self) -> Payload:
@@ -99,3 +101,18 @@ class Attempt:
     http_status: int | None = None
     request_id: str | None = None
     reason: str = ""
+
+
+def attempt_of(increment: Increment, reply: Reply, now: datetime) -> Attempt:
+    """Return the latest attempt of an increment with its answer, which came `now`."""
+    return Attempt(
+        increment_id=increment.increment_id,
+        attempt=increment.attempts,
+        idempotency_key=increment.idempotency_key,
+        started_at=increment.last_attempt_at or now,
+        finished_at=now,
+        outcome=reply.answer,
+        http_status=reply.http_status,
+        request_id=reply.request_id,
+        reason=reply.reason,
+    )

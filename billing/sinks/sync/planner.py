@@ -1,201 +1,287 @@
 """Plans what is to be reported: each credit of a linked client's usage goes into exactly one increment (L8).
 
 The increment, its parts and the rows' `planned` are one transaction under the rows' locks, so that no watermark can
-pass over a row that commits late. It refuses to change what was planned: what comes later goes into the next one.
+pass over a row that commits late. What was planned stays; what cannot be sent as it is gets another generation.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from datetime import datetime
-from typing import Any, Final
-
-from sqlalchemy import Connection, Engine, insert
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final
 
 from billing.core.clock import Clock
-from billing.schema.stripe import stripe_increment, stripe_increment_part
-from billing.sinks.sync import plan_statements as sql
-from billing.sinks.sync.drafts import Draft, Unplanned, Written, drafts, identifier
-from billing.sinks.sync.periods import AGE_MAX, free_minutes, is_too_old, latest_minute
+from billing.core.settings import StripeLateUsage
+from billing.sinks.sync import reissuing
+from billing.sinks.sync.drafts import Draft, Planned, Unplanned, drafted, increment_of
+from billing.sinks.sync.increment import Increment, State
+from billing.sinks.sync.log import Having, Plan, PlanningLog
+from billing.sinks.sync.period_source import PeriodSource
+from billing.sinks.sync.periods import KnownPeriod, calendar
+from billing.sinks.sync.places import Place, Places
+from billing.sinks.sync.refreshing import refresh
+from billing.sinks.sync.stamping import Wanted, keeps, stamps
 
-#: Bounds of one transaction, which consumers of these clients wait for (L9).
-CLIENTS: Final = 200
+#: Rows of one transaction, which consumers of these clients wait for; and of one client at most (L9).
 ROWS: Final = 20_000
-#: Taken minutes that are looked at, per customer, for a free one.
-TAKEN_MAX: Final = 2_000
+ROWS_MAX: Final = 16 * ROWS
+#: Increments that one transaction gives their next generation.
+REISSUED: Final = 500
 #: Bound of one plan; what is left is for the next one.
 SECONDS: Final = 240.0
 
-_TOO_OLD: Final = "usage of {period} is too old: Stripe takes no event that is more than 35 days in the past"
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PlanRules:
+    """What the settings say of a plan: the meter of SKUs that have none of their own, and of periods."""
+
+    meter: str
+    late_usage: StripeLateUsage = "carry_forward"
+    grace: timedelta = timedelta(hours=1)
+    #: Periods are UTC months; else they are what the period source says.
+    calendar: bool = False
+
+    @property
+    def having(self) -> Having:
+        """What a client must have so that any of its usage can be planned."""
+        if self.calendar:
+            return Having.NOTHING
+        return Having.OPEN_PERIOD if self.late_usage == "carry_forward" else Having.KNOWN_PERIOD
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PlanReport:
-    """What a plan did. `postponed` increments had no free minute yet; `busy`: another planner was at work."""
+    """What a plan did. `units` are of new increments, `written_off` among them.
+
+    `postponed` increments had no free minute yet. `waiting`: clients whose usage has no open period, by reason.
+    `unread`: why the periods of some customers were not read. `busy`: another planner was at work.
+    """
 
     clients: int = 0
     increments: int = 0
     units: int = 0
+    written_off: int = 0
+    reissued: int = 0
     quarantined: int = 0
     postponed: int = 0
+    waiting: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    periods_read: int = 0
+    unread: str = ""
     busy: bool = False
     complete: bool = True
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class _Planned:
-    draft: Draft
-    written: Written
-    identifier: str
-    reason: str
-
-
 class Planner:
-    """Plans for one meter, in slices of clients."""
+    """Plans in slices of clients, each one transaction of the log."""
 
-    def __init__(self, engine: Engine, clock: Clock, *, event_name: str, rows: int = ROWS) -> None:
-        self._engine, self._clock, self._event_name, self._rows = engine, clock, event_name, rows
+    def __init__(
+        self,
+        log: PlanningLog,
+        clock: Clock,
+        rules: PlanRules,
+        *,
+        source: PeriodSource | None = None,
+        rows: int = ROWS,
+        rows_max: int = ROWS_MAX,
+    ) -> None:
+        self._log, self._clock, self._rules, self._source = log, clock, rules, source
+        self._rows, self._rows_max = rows, max(rows, rows_max)
 
-    def plan(self, *, seconds: float = SECONDS) -> PlanReport:
-        """Plan all that is unplanned of linked clients, until `seconds` are used up."""
+    def plan(self, *, seconds: float = SECONDS, client_id: str | None = None) -> PlanReport:
+        """Plan all that is unplanned of linked clients, or of one, until `seconds` are used up."""
         deadline = self._clock.monotonic() + seconds
-        report, after, cut_client = PlanReport(), "", ""
+        with self._log.planning(client_id=client_id) as plan:
+            if plan is None:
+                return PlanReport(busy=True, complete=False)
+        report = PlanReport()
+        if self._source is not None and not self._rules.calendar:
+            refreshed = refresh(self._log, self._source, self._clock, client_id=client_id)
+            report = dataclasses.replace(report, periods_read=refreshed.read, unread=refreshed.stopped)
+        report = self._reissue(report, deadline, client_id)
+        if report.complete:
+            report = self._plan(report, deadline, client_id)
+        left_out = self._log.count_waiting(having=self._rules.having, now=self._clock.now(), client_id=client_id)
+        return dataclasses.replace(report, waiting=dict(Counter(report.waiting) + Counter(left_out)))
+
+    def _reissue(self, report: PlanReport, deadline: float, client_id: str | None) -> PlanReport:
+        after = 0
         while True:
-            with self._engine.begin() as connection:
-                if not connection.execute(sql.TRY_LEAD).one().leads:
+            with self._log.planning(client_id=client_id) as plan:
+                if plan is None:
                     return dataclasses.replace(report, busy=True, complete=False)
-                rows = self._lock(connection, after)
-                if not rows:
-                    return report
                 now = self._clock.now()
-                planned, postponed = self._in_minutes(connection, drafts(rows), now)
-                _write(connection, planned)
-            report = _sum(report, planned, postponed, counted=cut_client)
+                found = plan.to_reissue(after=after, now=now, most=REISSUED)
+                changed = self._next_generations(plan, found, now)
+                for increment in changed:
+                    plan.replace(increment)
+            states = Counter(increment.state for increment in changed)
+            renewed = sum(new.generation > old.generation for new, old in _pairs(changed, found))
+            report = dataclasses.replace(
+                report,
+                reissued=report.reissued + renewed,
+                written_off=report.written_off + states[State.WRITTEN_OFF],
+                quarantined=report.quarantined + states[State.QUARANTINED],
+            )
+            if len(found) < REISSUED:
+                return report
+            after = found[-1].increment_id
             if self._clock.monotonic() > deadline:
                 return dataclasses.replace(report, complete=False)
-            # A slice that was cut by the bound on rows begins anew at the client that was cut.
-            cut = len(rows) == self._rows and bool(planned)
-            cut_client = rows[-1].client_id if cut else ""
-            # In the order of the database, whose collation may not be Python's.
-            after = next((row.client_id for row in reversed(rows) if row.client_id != cut_client), after)
 
-    def _lock(self, connection: Connection, after: str) -> list[Unplanned]:
-        found = connection.execute(sql.LOCK_UNPLANNED, {"after": after, "clients": CLIENTS, "rows": self._rows})
-        return [Unplanned(**row) for row in found.mappings()]
+    def _next_generations(self, plan: Plan, found: Sequence[Increment], now: datetime) -> list[Increment]:
+        """Return what changes: next generations, ends by the policy, and reasons of what waits."""
+        if not found:
+            return []
+        customers = plan.customers(sorted({increment.client_id for increment in found}))
+        known = {} if self._rules.calendar else plan.periods(sorted(set(customers.values())))
+        changed: list[Increment] = []
+        moving: list[tuple[Increment, Place, str, datetime]] = []
+        for increment in found:
+            customer_id = customers.get(increment.client_id)
+            first_hour = plan.first_hour(increment.increment_id)
+            place: Place | str = "its client has no customer"
+            if customer_id is not None:
+                place = reissuing.place_of(
+                    increment,
+                    first_hour=first_hour,
+                    known=self._calendar([first_hour, increment.period_start], now)
+                    if self._rules.calendar
+                    else known.get((customer_id, increment.event_name), ()),
+                    late_usage=self._rules.late_usage,
+                    now=now,
+                )
+            if isinstance(place, str) or customer_id is None:
+                waits = reissuing.waiting(increment, str(place))
+                changed += [] if waits is None else [waits]
+            else:
+                moving.append((increment, place, customer_id, first_hour))
+        return changed + _moved(plan, moving, now)
 
-    def _in_minutes(
-        self, connection: Connection, wanted: Sequence[Draft], now: datetime
-    ) -> tuple[list[_Planned], list[Draft]]:
-        """Give each draft a minute of its own; return also those for which there is none yet."""
-        by_place: dict[Any, list[Draft]] = defaultdict(list)
-        for draft in wanted:
-            by_place[draft.customer_id, draft.period].append(draft)
-        places = [(customer, period, latest_minute(period, now)) for customer, period in by_place]
-        taken = self._taken(connection, [(customer, latest) for customer, _, latest in places if latest is not None])
-        planned: list[_Planned] = []
-        postponed: list[Draft] = []
-        for customer, period, latest in places:
-            group = by_place[customer, period]
-            minutes: list[datetime] = []
-            old = is_too_old(period, now)
-            if latest is not None:
-                known = taken[customer, latest]
-                earliest = period.start if old else max(period.start, now - AGE_MAX)
-                if len(known) == TAKEN_MAX:
-                    # What lies before the earliest of them is not known to be free.
-                    earliest = max(earliest, min(known))
-                minutes = free_minutes(latest, earliest, known, len(group))
-            reason = _TOO_OLD.format(period=period) if old else ""
-            planned += [self._written(draft, at, now, reason) for draft, at in zip(group, minutes, strict=False)]
-            postponed += group[len(minutes) :]
-        return planned, postponed
+    def _plan(self, report: PlanReport, deadline: float, client_id: str | None) -> PlanReport:
+        after, rows_max, counted = "", self._rows, ""
+        while True:
+            with self._log.planning(client_id=client_id) as plan:
+                if plan is None:
+                    return dataclasses.replace(report, busy=True, complete=False)
+                now = self._clock.now()
+                rows = plan.unplanned(after=after, rows=rows_max, having=self._rules.having, now=now)
+                if not rows:
+                    return report
+                whole, cut = _whole(rows, rows_max)
+                if not whole and rows_max < self._rows_max:
+                    # One client fills the slice: it is read whole, so that it has one increment.
+                    rows_max = min(4 * rows_max, self._rows_max)
+                    continue
+                drafts, waiting = self._drafted(plan, whole or rows, now)
+                planned, postponed = _stamped(plan, drafts, now)
+                plan.write(planned)
+            report = _sum(report, planned, postponed, waiting, counted=counted)
+            if cut and not whole and planned:
+                counted = rows[-1].client_id  # there is more of it
+            else:
+                # In the order of the database, whose collation may not be Python's.
+                after, rows_max, counted = (whole or rows)[-1].client_id, self._rows, ""
+            if self._clock.monotonic() > deadline:
+                return dataclasses.replace(report, complete=False)
 
-    def _taken(
-        self, connection: Connection, asked: Sequence[tuple[str, datetime]]
-    ) -> dict[tuple[str, datetime], set[datetime]]:
-        found: dict[tuple[str, datetime], set[datetime]] = {key: set() for key in asked}
-        given = {
-            "customers": [customer for customer, _ in asked],
-            "latest": [latest for _, latest in asked],
-            "event_name": self._event_name,
-            "most": TAKEN_MAX,
-        }
-        for row in connection.execute(sql.READ_TAKEN, given):
-            found[asked[row.place - 1]].add(row.event_at)
-        return found
+    def _drafted(
+        self, plan: Plan, rows: Sequence[Unplanned], now: datetime
+    ) -> tuple[Sequence[Draft], frozenset[tuple[str, str]]]:
+        rules = self._rules
+        known: Mapping[tuple[str, str], Sequence[KnownPeriod]] = {}
+        months: Sequence[KnownPeriod] = ()
+        if rules.calendar:
+            months = self._calendar([row.hour for row in rows], now)
+        else:
+            known = plan.periods(sorted({row.customer_id for row in rows}))
+        places: dict[tuple[str, str], Places] = {}
 
-    def _written(self, draft: Draft, event_at: datetime, now: datetime, reason: str) -> _Planned:
-        written = Written(
-            client_id=draft.client_id,
-            customer_id=draft.customer_id,
-            event_name=self._event_name,
-            period=draft.period,
-            units=draft.units,
-            generation=1,
-            event_at=event_at,
-            planned_at=now,
-        )
-        return _Planned(draft=draft, written=written, identifier=identifier(written), reason=reason)
+        def placing(customer_id: str, event_name: str, hour: datetime) -> Place | str:
+            key = customer_id, event_name
+            if key not in places:
+                own = months if rules.calendar else known.get(key, ())
+                places[key] = Places(own, late_usage=rules.late_usage, now=now)
+            return places[key].of(hour)
 
+        made = drafted(rows, meters=plan.meters(), default=rules.meter, placing=placing)
+        return made.drafts, made.waiting
 
-def _write(connection: Connection, planned: Sequence[_Planned]) -> None:
-    """Write increments and parts, and what the rows have planned now."""
-    if not planned:
-        return
-    made = connection.execute(
-        insert(stripe_increment).returning(stripe_increment.c.identifier, stripe_increment.c.increment_id),
-        [_row(one) for one in planned],
-    )
-    increment_ids: dict[str, int] = {row.identifier: row.increment_id for row in made}
-    connection.execute(
-        insert(stripe_increment_part),
-        [
-            {"increment_id": increment_ids[one.identifier], **dataclasses.asdict(part)}
-            for one in planned
-            for part in one.draft.parts
-        ],
-    )
-    units: Counter[tuple[str, str, datetime]] = Counter()
-    returned: Counter[tuple[str, str, datetime]] = Counter()
-    for one in planned:
-        for part in one.draft.parts:
-            key = one.draft.client_id, part.sku, part.hour
-            units[key] += part.units
-            returned[key] += max(0, -part.units)
-    columns = list(zip(*units, strict=True))
-    advanced = {"clients": list(columns[0]), "skus": list(columns[1]), "hours": list(columns[2])}
-    sums = {"units": list(units.values()), "returned": [returned[key] for key in units]}
-    connection.execute(sql.ADVANCE_PLANNED, {**advanced, **sums})
+    def _calendar(self, hours: Sequence[datetime], now: datetime) -> list[KnownPeriod]:
+        return calendar([*hours, now], grace=self._rules.grace)
 
 
-def _row(one: _Planned) -> dict[str, object]:
-    written = one.written
-    return {
-        "client_id": written.client_id,
-        "customer_id": written.customer_id,
-        "event_name": written.event_name,
-        "period_start": written.period.start,
-        "period_end": written.period.end,
-        "units": written.units,
-        "generation": written.generation,
-        "event_at": written.event_at,
-        "identifier": one.identifier,
-        "planned_at": written.planned_at,
-        "state": "quarantined" if one.reason else "pending",
-        "reason": one.reason,
-        "carries_from": one.draft.carries_from,
-    }
+def _whole(rows: Sequence[Unplanned], most: int) -> tuple[Sequence[Unplanned], bool]:
+    """Return the rows of clients that were read whole, and whether the last one was cut by the bound on rows."""
+    if len(rows) < most:
+        return rows, False
+    last = rows[-1].client_id
+    return [row for row in rows if row.client_id != last], True
 
 
-def _sum(report: PlanReport, planned: Sequence[_Planned], postponed: Sequence[Draft], *, counted: str) -> PlanReport:
-    """Add a slice; the client that was cut by the one before is counted already."""
+def _stamped(plan: Plan, drafts: Sequence[Draft], now: datetime) -> tuple[list[Planned], list[Draft]]:
+    """Give each draft a minute of its own; return also those for which there is none yet."""
+    groups: dict[tuple[str, str, Place], list[Draft]] = defaultdict(list)
+    for draft in drafts:
+        groups[draft.customer_id, draft.event_name, draft.place].append(draft)
+    wanted = [
+        Wanted(customer_id=customer, event_name=event, place=place, count=len(group))
+        for (customer, event, place), group in groups.items()
+    ]
+    planned: list[Planned] = []
+    postponed: list[Draft] = []
+    for group, found in zip(groups.values(), stamps(plan, wanted, now), strict=True):
+        for draft, at in zip(group, found, strict=False):
+            planned.append(Planned(draft=draft, increment=increment_of(draft, event_at=at, planned_at=now)))
+        postponed += group[len(found) :]
+    return planned, postponed
+
+
+def _moved(plan: Plan, moving: Sequence[tuple[Increment, Place, str, datetime]], now: datetime) -> list[Increment]:
+    """Return increments in their new places; those that find no free minute there stay as they are."""
+
+    def stays(increment: Increment, place: Place, customer_id: str) -> bool:
+        return place.written_off or (customer_id == increment.customer_id and keeps(place, increment.event_at, now))
+
+    wanted = [
+        Wanted(customer_id=customer_id, event_name=increment.event_name, place=place, count=1)
+        for increment, place, customer_id, _ in moving
+        if not stays(increment, place, customer_id)
+    ]
+    found = iter(stamps(plan, wanted, now))
+    changed = []
+    for increment, place, customer_id, first_hour in moving:
+        free = [increment.event_at] if stays(increment, place, customer_id) else next(found)
+        if free:
+            changed.append(
+                reissuing.next_generation(
+                    increment, place, customer_id=customer_id, event_at=free[0], first_hour=first_hour
+                )
+            )
+    return changed
+
+
+def _pairs(changed: Sequence[Increment], found: Sequence[Increment]) -> list[tuple[Increment, Increment]]:
+    old = {increment.increment_id: increment for increment in found}
+    return [(new, old[new.increment_id]) for new in changed]
+
+
+def _sum(
+    report: PlanReport,
+    planned: Sequence[Planned],
+    postponed: Sequence[Draft],
+    waiting: frozenset[tuple[str, str]],
+    *,
+    counted: str,
+) -> PlanReport:
+    """Add a slice; a client that was cut by the one before is counted already."""
     return dataclasses.replace(
         report,
         clients=report.clients + len({one.draft.client_id for one in planned} - {counted}),
         increments=report.increments + len(planned),
         units=report.units + sum(one.draft.units for one in planned),
-        quarantined=report.quarantined + sum(bool(one.reason) for one in planned),
+        written_off=report.written_off + sum(one.draft.place.written_off for one in planned),
         postponed=report.postponed + len(postponed),
+        waiting=dict(Counter(report.waiting) + Counter(reason for _, reason in waiting)),
     )

@@ -1,4 +1,4 @@
-"""The protocol: what may be done with an increment, and what becomes of it. Pure; every decision about money is here.
+"""The protocol: what may be done with an increment, and what becomes of it. Pure; with `afterwards.py`, every decision.
 
 | answer | no earlier call in doubt | an earlier call in doubt |
 |---|---|---|
@@ -19,7 +19,7 @@ import dataclasses
 from datetime import datetime, timedelta
 from typing import Final
 
-from billing.sinks.sink import Answer, Kind, Reply
+from billing.sinks.sink import Answer, Kind, Payload, Reply
 from billing.sinks.sync.increment import Increment, State
 
 #: Stripe knows an identifier for "at least 24 hours" after its receipt, which is never before the first attempt.
@@ -38,7 +38,8 @@ REFUSED_FOR: Final = timedelta(hours=48)
 #: Identifiers that one increment may be sent under (L9); what is absent after the last is quarantined.
 GENERATIONS_MAX: Final = 3
 
-_NOT_EXECUTED: Final = (Answer.BUSY, Answer.UNREACHED, Answer.FORBIDDEN)
+NOT_EXECUTED: Final = (Answer.BUSY, Answer.UNREACHED, Answer.FORBIDDEN)
+_LOOKED_AT: Final = (State.SENT, State.AMBIGUOUS, State.QUARANTINED)
 
 
 def state_after(answer: Answer, *, doubted: bool) -> State:
@@ -47,7 +48,7 @@ def state_after(answer: Answer, *, doubted: bool) -> State:
         return State.SENT
     if doubted or answer is Answer.UNKNOWN:
         return State.AMBIGUOUS
-    return State.PENDING if answer in _NOT_EXECUTED else State.REJECTED
+    return State.PENDING if answer in NOT_EXECUTED else State.REJECTED
 
 
 def is_closed(increment: Increment, now: datetime) -> bool:
@@ -126,20 +127,29 @@ def may_check(increment: Increment, *, books: str) -> bool:
     """Whether the sums of these books may prove something about it."""
     if increment.first_attempt_at is None or increment.sent_to != books:
         return False
-    return increment.state in (State.SENT, State.AMBIGUOUS, State.QUARANTINED)
+    return increment.state in _LOOKED_AT
 
 
-def checked(increment: Increment, shown: int, now: datetime) -> Increment | None:
-    """Return it after a look at the sink's sum of it alone."""
-    if increment.state not in (State.SENT, State.AMBIGUOUS, State.QUARANTINED):
+def checked(
+    increment: Increment, shown: int, now: datetime, *, payload: Payload | None = None, doubted_by: str | None = None
+) -> Increment | None:
+    """Return it after a look, begun at `now`, at the sink's sum of it alone; None when the look says nothing of it.
+
+    `payload`: what was looked for; another generation has taken its place if it differs. `doubted_by`: the code of a
+    report that may be about one of its calls without naming it (`afterwards.is_near`).
+    """
+    if increment.state not in _LOOKED_AT or payload not in (None, increment.payload):
         return None
+    if shown == 0:
+        return _not_shown(increment, now, doubted_by)
+    found = dataclasses.replace(increment, checked_at=now, absent_since=None, absence_checks=0)
     if shown == increment.units:
-        done = dataclasses.replace(increment, state=State.CONFIRMED, reason="", confirmed_at=now, checked_at=now)
-        return dataclasses.replace(done, absent_since=None, absence_checks=0)
-    if shown != 0:
-        reason = f"its own sum is {shown} at the sink, not its {increment.units} units"
-        odd = dataclasses.replace(increment, state=State.QUARANTINED, reason=reason, checked_at=now)
-        return dataclasses.replace(odd, absent_since=None, absence_checks=0)
+        return dataclasses.replace(found, state=State.CONFIRMED, reason="", confirmed_at=now)
+    reason = f"its own sum is {shown} at the sink, not its {increment.units} units"
+    return dataclasses.replace(found, state=State.QUARANTINED, reason=reason)
+
+
+def _not_shown(increment: Increment, now: datetime, doubted_by: str | None) -> Increment:
     latest = increment.last_attempt_at
     if latest is not None and now < latest + LEASE:
         return dataclasses.replace(increment, checked_at=now)  # the call may still be under way
@@ -149,7 +159,13 @@ def checked(increment: Increment, shown: int, now: datetime) -> Increment | None
         absent_since=increment.absent_since or now,
         absence_checks=increment.absence_checks + 1,
     )
-    if seen.state is State.SENT and is_absent(seen, now):
+    if seen.state is State.QUARANTINED or not is_absent(seen, now):
+        return seen
+    if doubted_by is not None:
+        # What dropped it would drop its next generation as well.
+        reason = f"nothing shows of it, and the sink reported errors near its calls without naming them: {doubted_by}"
+        return dataclasses.replace(seen, state=State.QUARANTINED, reason=reason)
+    if seen.state is State.SENT:
         reason = "it was taken, and has not shown in the sink's sums for a day"
         return dataclasses.replace(seen, state=State.AMBIGUOUS, reason=reason)
     return seen
@@ -157,12 +173,19 @@ def checked(increment: Increment, shown: int, now: datetime) -> Increment | None
 
 def check_refused(increment: Increment, reason: str, now: datetime) -> Increment | None:
     """Return it after a look that the sink refused, as of a customer that it does not know."""
-    if increment.state not in (State.SENT, State.AMBIGUOUS, State.QUARANTINED):
+    if increment.state not in _LOOKED_AT:
         return None
     since = increment.last_attempt_at or now
     state = State.QUARANTINED if now - since > REFUSED_FOR else increment.state
     found = dataclasses.replace(increment, state=state, reason=reason, checked_at=now)
     return dataclasses.replace(found, absent_since=None, absence_checks=0)
+
+
+def unanswered(increment: Increment, now: datetime) -> Increment | None:
+    """Return it after a look that nobody answered: it goes behind those that wait for theirs."""
+    if increment.state not in _LOOKED_AT:
+        return None
+    return dataclasses.replace(increment, checked_at=now)
 
 
 def is_absent(increment: Increment, now: datetime) -> bool:
@@ -227,6 +250,7 @@ def reissued(  # noqa: PLR0913 - the payload, whole
         checked_at=None,
         absent_since=None,
         absence_checks=0,
+        withdrawn_at=None,
     )
 
 

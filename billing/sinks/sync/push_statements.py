@@ -1,106 +1,117 @@
-"""The SQL of a push. An attempt is on record before its call; an answer is noted only by the attempt that got it."""
+"""The SQL of PostgreSQL's increment log, but for plans. What is found is a hint: the decision under the lock counts.
+
+Each `FIND_…` selects what its function of `protocol.py` says, which a differential suite holds equal.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import text
+from sqlalchemy import bindparam, text
+from sqlalchemy.dialects.postgresql import JSONB
 
-#: Whose pusher died, or hung for longer than its lease: the call may have been made. A lease that ends after `:longest`
-#: is of a clock that was set back since.
-FIND_LOST: Final = text("""
-WITH lost AS (
-    UPDATE stripe_increment SET state = 'ambiguous', lease_until = NULL,
-           reason = 'the pusher that sent it ended before it had noted an answer'
-    WHERE state = 'sending' AND (lease_until < :now OR lease_until > :longest)
-    RETURNING increment_id, attempts
-)
-UPDATE stripe_attempt AS attempt SET outcome = 'unknown', finished_at = :now, reason = 'the pusher ended'
-FROM lost
-WHERE attempt.increment_id = lost.increment_id AND attempt.attempt = lost.attempts AND attempt.outcome IS NULL
-""")
+from billing.sinks.sync.rows import COLUMNS
 
-#: Stripe may have forgotten these identifiers: sent again, they might be counted again (L8). Of a first attempt after
-#: `:ahead` it is not known how long ago it was.
-QUARANTINE_OLD: Final = text("""
-UPDATE stripe_increment SET state = 'quarantined',
-       reason = 'whether Stripe took it is not known, and '
-           || CASE WHEN first_attempt_at > :ahead THEN 'the clock was set back: it may be' ELSE 'it is' END
-           || ' too late to ask by sending it again; ' || reason
-WHERE state = 'ambiguous' AND (first_attempt_at <= :resend_from OR first_attempt_at > :ahead)
-""")
+#: Only one client's, where one is named; not those of some meters.
+_LIMITED: Final = """
+    (CAST(:client_id AS text) IS NULL OR client_id = :client_id) AND event_name <> ALL (CAST(:without AS text[]))
+"""
 
-#: What may be sent to these books, those first that were tried least, so that what fails again and again keeps nobody
-#: waiting (L10). Stripe refuses for good what lies in the future: what a clock that is ahead has planned waits.
-FIND_OPEN: Final = text("""
-SELECT increment_id, client_id, customer_id, event_name, units, event_at, identifier
-FROM stripe_increment
-WHERE state IN ('pending', 'ambiguous') AND event_name = :event_name AND coalesce(sent_to, :books) = :books
-  AND event_at <= :now
+#: `is_lost`: whose pusher died, or hung for longer than its lease.
+FIND_LOST: Final = text(f"""
+SELECT increment_id FROM stripe_increment
+WHERE state = 'sending' AND (lease_until IS NULL OR lease_until < :now OR lease_until > :longest) AND {_LIMITED}
+ORDER BY increment_id LIMIT :most
+""")  # noqa: S608 - constants
+
+#: `may_send`. Those first that were tried least, so that what fails again and again keeps nobody waiting (L10).
+FIND_OPEN: Final = text(f"""
+SELECT {COLUMNS} FROM stripe_increment
+WHERE state IN ('pending', 'ambiguous') AND event_at <= :now AND coalesce(sent_to, :books) = :books
+  AND (closes_at IS NULL OR closes_at > :now)
+  AND (first_attempt_at IS NULL OR first_attempt_at > :resend_from AND first_attempt_at <= :ahead)
+  AND {_LIMITED}
 ORDER BY attempts, increment_id LIMIT :most
-""")
+""")  # noqa: S608
 
-#: Who holds a customer's link decides what is in flight for it; who does not get it leaves the customer to the holder.
+#: `may_check`. Those first that were looked at longest ago.
+FIND_UNCONFIRMED: Final = text(f"""
+SELECT {COLUMNS} FROM stripe_increment
+WHERE state IN ('sent', 'ambiguous', 'quarantined') AND first_attempt_at IS NOT NULL AND sent_to = :books AND {_LIMITED}
+ORDER BY checked_at NULLS FIRST, increment_id LIMIT :most
+""")  # noqa: S608
+
+#: Who holds the link of an increment's client decides what is in flight for it; who does not get it leaves it to them.
 LOCK_CUSTOMER: Final = text("""
-SELECT client_id FROM stripe_customer WHERE client_id = :client_id FOR UPDATE SKIP LOCKED
+SELECT client_id FROM stripe_customer
+WHERE client_id = (SELECT client_id FROM stripe_increment WHERE increment_id = :increment_id)
+FOR UPDATE SKIP LOCKED
 """)
 
-#: Take an increment, unless another one of its customer and meter is in flight; write the attempt down. What other
-#: books may have counted is not sent to these: they do not know its identifier.
-CLAIM: Final = text("""
-WITH claimed AS (
-    SELECT increment_id, state, attempts + 1 AS attempt, identifier || '#' || (attempts + 1) AS idempotency_key
-    FROM stripe_increment AS open
-    WHERE increment_id = :increment_id AND state IN ('pending', 'ambiguous')
-      AND (first_attempt_at IS NULL OR first_attempt_at > :resend_from AND first_attempt_at <= :ahead)
-      AND coalesce(sent_to, :books) = :books AND event_at <= :now
-      AND NOT EXISTS (
-          SELECT FROM stripe_increment AS other
-          WHERE other.customer_id = open.customer_id AND other.event_name = open.event_name AND other.state = 'sending'
-      )
-    FOR UPDATE
-), moved AS (
-    UPDATE stripe_increment AS increment
-    SET state = 'sending', attempts = claimed.attempt, first_attempt_at = coalesce(first_attempt_at, :now),
-        last_attempt_at = :now, lease_until = :lease_until, sent_to = :books
-    FROM claimed WHERE increment.increment_id = claimed.increment_id
-), noted AS (
-    INSERT INTO stripe_attempt (increment_id, attempt, idempotency_key, started_at)
-    SELECT increment_id, attempt, idempotency_key, :now FROM claimed
+#: Lock an increment, unless another one of its customer and meter is in flight. Under the lock of the link.
+LOCK_FREE: Final = text(f"""
+SELECT {COLUMNS} FROM stripe_increment AS free
+WHERE increment_id = :increment_id AND NOT EXISTS (
+    SELECT FROM stripe_increment AS other
+    WHERE other.customer_id = free.customer_id AND other.event_name = free.event_name AND other.state = 'sending'
+      AND other.increment_id <> free.increment_id
 )
-SELECT attempt, idempotency_key, state = 'ambiguous' AS doubted FROM claimed
-""")
+FOR UPDATE SKIP LOCKED
+""")  # noqa: S608
+LOCK: Final = text(f"SELECT {COLUMNS} FROM stripe_increment WHERE increment_id = :increment_id FOR UPDATE")  # noqa: S608
 
-#: Note an answer. An attempt that was taken for lost meanwhile still says what it learned, and one that was given up
-#: says that Stripe has it; a later attempt is not touched.
-NOTE_INCREMENT: Final = text("""
+#: All that is not of a generation: what was found out about an increment.
+WRITE: Final = text("""
 UPDATE stripe_increment
-SET state = :state, reason = :reason, lease_until = NULL,
-    first_attempt_at = CASE WHEN :state = 'pending' THEN NULL ELSE first_attempt_at END,
-    sent_to = CASE WHEN :state = 'pending' THEN NULL ELSE sent_to END
-WHERE increment_id = :increment_id AND attempts = :attempt
-  AND (state IN ('sending', 'ambiguous') OR state = 'quarantined' AND :state = 'sent')
+SET state = :state, reason = :reason, closes_at = :closes_at, attempts = :attempts,
+    first_attempt_at = :first_attempt_at, last_attempt_at = :last_attempt_at, sent_to = :sent_to,
+    lease_until = :lease_until, checked_at = :checked_at, absent_since = :absent_since,
+    absence_checks = :absence_checks, confirmed_at = :confirmed_at, withdrawn_at = :withdrawn_at
+WHERE increment_id = :increment_id
+""")
+BEGIN_ATTEMPT: Final = text("""
+INSERT INTO stripe_attempt (increment_id, attempt, idempotency_key, started_at)
+VALUES (:increment_id, :attempt, :idempotency_key, :started_at)
 """)
 NOTE_ATTEMPT: Final = text("""
 UPDATE stripe_attempt
-SET finished_at = :now, outcome = :outcome, http_status = :http_status, request_id = :request_id, reason = :reason
+SET finished_at = :finished_at, outcome = :outcome, http_status = :http_status, request_id = :request_id,
+    reason = :reason
 WHERE increment_id = :increment_id AND attempt = :attempt
 """)
 
-#: What Stripe's summaries may prove: what was sent, and what is in doubt. Those first that were read longest ago.
-FIND_UNCONFIRMED: Final = text("""
-SELECT increment_id, customer_id, units, event_at, state FROM stripe_increment
-WHERE (state IN ('sent', 'ambiguous') OR state = 'quarantined' AND attempts > 0)
-  AND event_name = :event_name AND sent_to = :books
-ORDER BY checked_at NULLS FIRST, increment_id LIMIT :most
+#: What a sink reported, once, with the increments whose calls it names.
+FIND_NAMED: Final = text("""
+SELECT DISTINCT increment_id FROM stripe_attempt WHERE idempotency_key = ANY (CAST(:samples AS text[]))
+ORDER BY increment_id
 """)
-NOTE_CHECK: Final = text("""
-UPDATE stripe_increment
-SET checked_at = :now,
-    state = CASE WHEN :proven THEN 'confirmed' ELSE state END,
-    confirmed_at = CASE WHEN :proven THEN CAST(:now AS timestamptz) END,
-    reason = CASE WHEN :proven THEN ''
-                  WHEN state = 'sent' THEN coalesce(CAST(:reason AS text), '')
-                  ELSE coalesce(CAST(:reason AS text), reason) END
-WHERE increment_id = :increment_id AND state = :state
+ADD_REPORT: Final = text("""
+INSERT INTO stripe_error_report (event_id, event_name, code, count, window_start, window_end, samples, increments,
+                                 noted_at)
+VALUES (:event_id, :event_name, :code, :count, :window_start, :window_end, :samples, :increments, :now)
+ON CONFLICT (event_id) DO NOTHING
+""").bindparams(bindparam("samples", type_=JSONB), bindparam("increments", type_=JSONB))
+REPORTED_UNTIL: Final = text("SELECT max(window_end) FROM stripe_error_report")
+
+#: `leaves_open` and `is_near`: a report about calls that it does not name, of which one may be this increment's.
+DOUBTED_BY: Final = text("""
+SELECT report.code
+FROM stripe_increment AS increment
+JOIN stripe_attempt AS attempt ON attempt.increment_id = increment.increment_id
+JOIN stripe_error_report AS report ON report.event_name = increment.event_name
+ AND report.window_end >= attempt.started_at - CAST(:margin AS interval)
+ AND report.window_start <= coalesce(attempt.finished_at, attempt.started_at + CAST(:lease AS interval))
+                            + CAST(:margin AS interval)
+WHERE increment.increment_id = :increment_id AND report.count > jsonb_array_length(report.increments)
+ORDER BY report.window_end, report.event_id LIMIT 1
+""")
+
+#: What a person says of an increment, once per generation.
+FIND_RESOLUTION: Final = text("""
+SELECT reason FROM stripe_resolution
+WHERE increment_id = :increment_id AND generation = :generation AND resolved_as = :resolved_as
+""")
+ADD_RESOLUTION: Final = text("""
+INSERT INTO stripe_resolution (increment_id, generation, resolved_as, was, reason, resolved_at)
+VALUES (:increment_id, :generation, :resolved_as, :was, :reason, :resolved_at)
 """)

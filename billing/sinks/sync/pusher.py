@@ -1,31 +1,30 @@
-"""Sends what is planned: each increment is counted at most once at Stripe, and once as soon as Stripe answers (L8).
+"""Sends what is planned: each increment is counted at most once at the sink, and once as soon as it answers (L8).
 
-An attempt is committed before its call and its outcome after it, so that a pusher may die anywhere. One call is in
-flight per customer and meter; one client's errors keep no other waiting (L10). Refuses to send again what may have
-been forgotten by Stripe.
+An attempt is on record before its call and its outcome after it, so that a pusher may die anywhere. One call is in
+flight per customer and meter; one client's errors, and one meter's, keep no other waiting (L10). What may be sent, and
+what an answer means, is the protocol's.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import threading
-from collections import Counter, deque
+import random
+from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
-from typing import Any, Final
-
-from sqlalchemy import Engine
+from typing import Final
 
 from billing.core.clock import Clock
-from billing.core.errors import BillingError
-from billing.sinks.sink import Answer, MeterSink, Payload, Reply
-from billing.sinks.stripe.keys import KeyKind
-from billing.sinks.sync import push_statements as sql
+from billing.core.errors import BillingError, Unreachable
+from billing.sinks.sink import Answer, MeterSink, Reply
+from billing.sinks.sync import protocol
+from billing.sinks.sync.budget import Budget, Wait
 from billing.sinks.sync.course import BACKOFF_SECONDS, Course
-from billing.sinks.sync.increment import State
-from billing.sinks.sync.protocol import AHEAD_MAX, LEASE, RESEND_WITHIN, state_after
+from billing.sinks.sync.increment import Attempt, Increment, State, attempt_of
+from billing.sinks.sync.log import IncrementLog, Open
+from billing.sinks.sync.meters import check_meters
+from billing.sinks.sync.protocol import LEASE
+from billing.sinks.sync.threads import in_threads
 
 #: Calls at once. Each thread has a connection of its own to Stripe; it is the runtime's pool of database connections.
 THREADS: Final = 4
@@ -41,170 +40,171 @@ class PushReport:
     pending: int = 0
     ambiguous: int = 0
     rejected: int = 0
-    #: Taken for lost or for too old to be sent again, before the push began.
+    #: Taken for lost before the push began.
     lost: int = 0
-    quarantined: int = 0
     #: Whether there may be more than one push sends at most.
     more: bool = False
+    #: A line for each meter that takes nothing: its increments wait, the others went on.
+    refused: tuple[str, ...] = ()
     stopped: str | None = None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class _Claim:
-    attempt: int
-    idempotency_key: str
-    doubted: bool
-    #: When its lease ends, on both of this process's clocks.
-    until: datetime
-    until_monotonic: float
-
-
 class Pusher:
-    """Pushes to one meter in the books of one kind of key."""
+    """Pushes to all meters, in the books of one kind of key.
 
-    def __init__(
+    With one thread, a `wait` and a `between` of its own, it does the same each time. `events` and `reads` are the
+    fleet's budgets of calls (None: no bound).
+    """
+
+    def __init__(  # noqa: PLR0913 - its surroundings, each of which a test may choose
         self,
-        engine: Engine,
+        log: IncrementLog,
         clock: Clock,
         open_sink: Callable[[], MeterSink],
         *,
-        event_name: str,
-        books: KeyKind,
+        books: str,
+        events: Budget | None = None,
+        reads: Budget | None = None,
+        threads: int = THREADS,
+        wait: Wait | None = None,
+        between: Callable[[float, float], float] = random.uniform,
         backoff_seconds: float = BACKOFF_SECONDS,
     ) -> None:
-        self._engine, self._clock, self._open_sink, self._event_name = engine, clock, open_sink, event_name
-        self._books, self._backoff_seconds = books.value, backoff_seconds
+        self._log, self._clock, self._open_sink, self._books = log, clock, open_sink, books
+        self._events, self._reads, self._threads = events, reads, threads
+        self._wait, self._between, self._backoff_seconds = wait, between, backoff_seconds
 
-    def push(self, *, most: int, seconds: float = SECONDS) -> PushReport:
-        """Send at most `most` increments.
+    def push(self, *, most: int, seconds: float = SECONDS, client_id: str | None = None) -> PushReport:
+        """Send at most `most` increments, of one client only if one is named.
 
         Raises `Fatal`, `Rejected` or `Unreachable` when the sink cannot take any, unless the push has changed something
         already: then its report says both.
         """
-        lost, old, found = self._find(most)
-        report = PushReport(lost=lost, quarantined=old, more=len(found) == most)
+        search = Open(books=self._books, now=self._clock.now(), most=most, client_id=client_id)
+        lost = sum(self._note_lost(increment_id) for increment_id in self._log.find_lost(search))
+        found = self._log.find_open(search)
+        report = PushReport(lost=lost, more=len(found) == most)
         if not found:
             return report
         sink = self._open_sink()
         try:
-            # A wrong meter would refuse every increment for good, or count them wrongly: it is looked at first.
-            sink.check(self._event_name)
             where = sink.where
+            course = self._course(seconds, where)
+            # A wrong meter would refuse every increment for good, or count them wrongly: it is looked at first.
+            found, refused = check_meters(
+                sink, self._log.find_open, search, found, turn=lambda: course.turn(self._reads)
+            )
         except BillingError as error:
-            if not lost and not old:
+            if not lost:
                 raise
             return dataclasses.replace(report, stopped=str(error))
         finally:
             sink.close()
-        course = Course(self._clock, seconds=seconds, where=where, backoff_seconds=self._backoff_seconds)
+        if refused and not found and not lost:
+            raise next(iter(refused.values()))
+        course.refused.update({event_name: str(error) for event_name, error in refused.items()})
         states = self._send_all(found, course)
         return dataclasses.replace(
             report,
+            more=len(found) == most,
             sent=states[State.SENT],
             pending=states[State.PENDING],
             ambiguous=states[State.AMBIGUOUS],
             rejected=states[State.REJECTED],
+            refused=tuple(course.refused[event_name] for event_name in sorted(course.refused)),
             stopped=course.stopped,
         )
 
-    def _find(self, most: int) -> tuple[int, int, list[Any]]:
-        now = self._clock.now()
-        with self._engine.begin() as connection:
-            longest = now + AHEAD_MAX + LEASE
-            lost = connection.execute(sql.FIND_LOST, {"now": now, "longest": longest}).rowcount
-            doubt = {"resend_from": now - RESEND_WITHIN, "ahead": now + AHEAD_MAX}
-            old = connection.execute(sql.QUARANTINE_OLD, doubt).rowcount
-            given = {"event_name": self._event_name, "books": self._books, "most": most, "now": now}
-            return lost, old, list(connection.execute(sql.FIND_OPEN, given))
-
-    def _send_all(self, found: list[Any], course: Course) -> Counter[State]:
-        """Send in some threads; a customer's increments stay in one of them, one after the other."""
-        ordered = sorted(found, key=lambda row: row.client_id)
-        queue = deque(list(group) for _, group in itertools.groupby(ordered, key=lambda row: row.client_id))
-        states: Counter[State] = Counter()
-        lock = threading.Lock()
-
-        def work() -> None:
-            sink = self._open_sink()
-            try:
-                while course.goes_on():
-                    try:
-                        group = queue.popleft()
-                    except IndexError:
-                        return
-                    for row in group:
-                        state = self._send(sink, row, course) if course.goes_on() else None
-                        if state is not None:
-                            with lock:
-                                states[state] += 1
-            except BaseException:
-                course.stop("an error ended this push")
-                raise
-            finally:
-                sink.close()
-
-        with ThreadPoolExecutor(min(THREADS, len(queue)), thread_name_prefix="billing-push") as pool:
-            try:
-                for future in [pool.submit(work) for _ in range(min(THREADS, len(queue)))]:
-                    future.result()
-            except BaseException:
-                # Leaving the pool waits for its threads: who is interrupted waits for their present calls only (L9).
-                course.stop("an error ended this push")
-                raise
-        return states
-
-    def _send(self, sink: MeterSink, row: Any, course: Course) -> State | None:
-        """Send one increment; None if another pusher has it, or its customer."""
-        payload = Payload(
-            identifier=row.identifier,
-            event_name=row.event_name,
-            customer_id=row.customer_id,
-            units=row.units,
-            event_at=row.event_at,
+    def _course(self, seconds: float, where: str) -> Course:
+        return Course(
+            self._clock,
+            seconds=seconds,
+            where=where,
+            backoff_seconds=self._backoff_seconds,
+            wait=self._wait,
+            between=self._between,
         )
+
+    def _note_lost(self, increment_id: int) -> bool:
+        lost: list[Increment] = []
+
+        def decide(increment: Increment) -> tuple[Increment | None, Attempt | None]:
+            now = self._clock.now()
+            found = protocol.lost(increment, now)
+            if found is None:
+                return None, None
+            lost.append(found)
+            return found, attempt_of(found, Reply(answer=Answer.UNKNOWN, reason="the pusher ended"), now)
+
+        self._log.note(increment_id, decide)
+        return bool(lost)
+
+    def _send_all(self, found: list[Increment], course: Course) -> Counter[State]:
+        """Send in some threads; a customer's increments stay in one of them, one after the other."""
+        ordered = sorted(found, key=lambda increment: increment.client_id)
+        groups = [list(group) for _, group in itertools.groupby(ordered, key=lambda increment: increment.client_id)]
+        states: list[State] = []
+
+        def send(sink: MeterSink, group: list[Increment]) -> None:
+            for increment in group:
+                if course.goes_on() and increment.event_name not in course.refused:
+                    state = self._send(sink, increment.increment_id, course)
+                    states.extend([state] if state is not None else [])
+
+        in_threads(groups, send, open_sink=self._open_sink, course=course, threads=self._threads)
+        return Counter(states)
+
+    def _send(self, sink: MeterSink, increment_id: int, course: Course) -> State | None:
+        """Send one increment; None if another pusher has it, or its customer."""
+        state: State | None = None
         for tries in itertools.count(1):
-            claim = self._claim(row)
+            before: list[Increment] = []
+
+            def decide(increment: Increment, before: list[Increment] = before) -> Increment | None:
+                before.append(increment)
+                return protocol.claimed(increment, books=self._books, now=self._clock.now())
+
+            until_monotonic = self._clock.monotonic() + LEASE.total_seconds()
+            claim = self._log.claim(increment_id, decide)
             if claim is None:
-                return None
-            reply = self._call(sink, payload, claim)
-            state = state_after(reply.answer, doubted=claim.doubted)
-            self._note(row, claim, reply, state)
-            course.note(reply)
+                return state
+            reply = self._refusal(self._call(sink, claim, until_monotonic, course), claim, course)
+            state = self._note(claim, reply, doubted=before[-1].state is State.AMBIGUOUS)
+            course.note(claim.event_name, reply)
             if reply.answer is not Answer.BUSY or not course.wait(tries):
                 return state
-        return None
+        return state
 
-    def _claim(self, row: Any) -> _Claim | None:
-        now, until_monotonic = self._clock.now(), self._clock.monotonic() + LEASE.total_seconds()
-        given = {
-            "increment_id": row.increment_id,
-            "now": now,
-            "lease_until": now + LEASE,
-            "resend_from": now - RESEND_WITHIN,
-            "ahead": now + AHEAD_MAX,
-            "books": self._books,
-        }
-        with self._engine.begin() as connection:
-            if connection.execute(sql.LOCK_CUSTOMER, {"client_id": row.client_id}).one_or_none() is None:
-                return None
-            found = connection.execute(sql.CLAIM, given).one_or_none()
-        if found is None:
-            return None
-        return _Claim(until=now + LEASE, until_monotonic=until_monotonic, **found._mapping)  # noqa: SLF001 - SQLAlchemy's documented way
-
-    def _call(self, sink: MeterSink, payload: Payload, claim: _Claim) -> Reply:
+    def _call(self, sink: MeterSink, claim: Increment, until_monotonic: float, course: Course) -> Reply:
+        if not course.turn(self._events):
+            return Reply(answer=Answer.UNREACHED, reason="not sent: the push ended before its turn")
         # A machine that sleeps stops the monotonic clock, and a set-back clock hides a pause: either may tell.
-        if self._clock.monotonic() >= claim.until_monotonic or self._clock.now() >= claim.until:
+        paused = claim.lease_until is None or self._clock.now() >= claim.lease_until
+        if paused or self._clock.monotonic() >= until_monotonic:
             # The process was paused: others may have taken the increment over, and Stripe may forget identifiers.
             return Reply(answer=Answer.UNREACHED, reason="not sent: the pusher was paused for longer than its lease")
-        return sink.send(payload, idempotency_key=claim.idempotency_key)
+        return sink.send(claim.payload, idempotency_key=claim.idempotency_key)
 
-    def _note(self, row: Any, claim: _Claim, reply: Reply, state: State) -> None:
-        at = {"increment_id": row.increment_id, "attempt": claim.attempt}
-        # That a duplicate is there is no reason to look at it: its words are the attempt's.
-        reason = "" if state is State.SENT else reply.reason
-        with self._engine.begin() as connection:
-            connection.execute(sql.NOTE_INCREMENT, {**at, "state": state.value, "reason": reason})
-            answered = {"http_status": reply.http_status, "request_id": reply.request_id, "reason": reply.reason}
-            noted = {"now": self._clock.now(), "outcome": reply.answer.value}
-            connection.execute(sql.NOTE_ATTEMPT, {**at, **answered, **noted})
+    def _refusal(self, reply: Reply, claim: Increment, course: Course) -> Reply:
+        """Return the reply; what is refused since its meter takes nothing any more is no fault of the increment."""
+        if reply.answer is not Answer.REFUSED or not course.turn(self._reads):
+            return reply
+        sink = self._open_sink()
+        try:
+            sink.check(claim.event_name)
+        except Unreachable:
+            return reply
+        except BillingError as error:
+            course.refuse(claim.event_name, str(error))
+            return dataclasses.replace(reply, answer=Answer.FORBIDDEN, reason=f"{error}; {reply.reason}")
+        finally:
+            sink.close()
+        return reply
+
+    def _note(self, claim: Increment, reply: Reply, *, doubted: bool) -> State | None:
+        def decide(increment: Increment) -> tuple[Increment | None, Attempt | None]:
+            found = protocol.answered(increment, claim.attempts, reply, doubted=doubted)
+            return found, attempt_of(claim, reply, self._clock.now())
+
+        noted = self._log.note(claim.increment_id, decide)
+        return noted.state if noted is not None else None

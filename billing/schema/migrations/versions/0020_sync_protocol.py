@@ -73,6 +73,7 @@ ALTER TABLE stripe_increment
     ADD COLUMN closes_at timestamptz,
     ADD COLUMN absent_since timestamptz,
     ADD COLUMN absence_checks integer NOT NULL DEFAULT 0,
+    ADD COLUMN withdrawn_at timestamptz,
     ADD CONSTRAINT stripe_increment_kind_check CHECK (kind IN ('meter_event', 'invoice_item')),
     ADD CONSTRAINT stripe_increment_credits_per_unit_check CHECK (credits_per_unit > 0),
     DROP CONSTRAINT stripe_increment_state_check,
@@ -81,6 +82,8 @@ ALTER TABLE stripe_increment
 COMMENT ON COLUMN stripe_increment.closes_at
     IS 'no attempt begins from then on: the invoice of its period may be final';
 COMMENT ON COLUMN stripe_increment.absent_since IS 'since when every look at its minute has found nothing';
+COMMENT ON COLUMN stripe_increment.withdrawn_at
+    IS 'when Stripe had answered that this generation is to be taken back';
 COMMENT ON COLUMN stripe_increment.carries_from IS 'the first hour before its period of which it carries anything';
 DROP INDEX stripe_increment_open_idx;
 CREATE INDEX stripe_increment_open_idx ON stripe_increment (increment_id)
@@ -108,6 +111,7 @@ INSERT INTO stripe_generation (increment_id, generation, identifier, kind, custo
                                event_at, reason, made_at)
 SELECT increment_id, generation, identifier, kind, customer_id, period_start, period_end, event_at, '', planned_at
 FROM stripe_increment;
+CREATE INDEX stripe_generation_again_idx ON stripe_generation (customer_id) WHERE generation > 1;
 SELECT billing_make_append_only('stripe_generation');
 """
 
