@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
 
 from billing.admin.access import runtime_for
 from billing.catalog import clients as catalog
@@ -13,6 +15,12 @@ from billing.core.errors import InvalidValue, Unreachable
 from billing.core.identifiers import check_client_id
 from billing.core.settings import Settings
 from billing.sinks.stripe import links
+
+if TYPE_CHECKING:
+    from billing.sinks.stripe.invoices import InvoiceView
+
+
+_UNLINKED: Final = "has no Stripe customer (see: billing client link CLIENT --create)"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,8 +90,10 @@ def create_customer(settings: Settings, client_id: str, *, replace_reason: str |
         return made, links.link(connection, client_id, made)
 
 
-def subscribe_client(settings: Settings, client_id: str) -> Subscribed:
+def subscribe_client(settings: Settings, client_id: str, *, backdate_hours: int = 0) -> Subscribed:
     """Subscribe a linked client to the price of each meter in use that has one, unless it is subscribed already.
+
+    It begins now, or some hours ago: what was used since then is billed.
 
     Raises `InvalidValue` for a client without a link, and where no meter has a price.
     """
@@ -97,10 +107,13 @@ def subscribe_client(settings: Settings, client_id: str) -> Subscribed:
         customer_id = links.customers_of(connection, [client_id]).get(client_id)
         in_use = [one.event_name for one in list_meters(connection, settings.stripe_meter)]
     if customer_id is None:
-        raise InvalidValue("client_id", client_id, "has no Stripe customer (see: billing client link --create)")
+        raise InvalidValue("client_id", client_id, _UNLINKED)
     session = Session(settings)
     try:
-        made = subscribing.subscribe(session, client_id, customer_id, in_use)
+        began = runtime.clock.now() - timedelta(hours=backdate_hours)
+        # To the hour, so that the same call a moment later asks for the same.
+        since = began.replace(minute=0, second=0, microsecond=0) if backdate_hours else None
+        made = subscribing.subscribe(session, client_id, customer_id, in_use, since=since)
     finally:
         session.close()
     return Subscribed(
@@ -117,6 +130,25 @@ def customers(settings: Settings, client_ids: Sequence[str]) -> dict[str, str]:
     runtime = runtime_for(settings)
     with postgres.reaching(settings), runtime.engine.connect() as connection:
         return links.customers_of(connection, client_ids)
+
+
+def invoices(settings: Settings, client_id: str, *, most: int = 12) -> list[InvoiceView]:
+    """Return the newest invoices of a client as Stripe has them. Raises `InvalidValue` for one without a link."""
+    from billing.sinks.stripe import invoices as at_stripe  # noqa: PLC0415 - see above
+    from billing.sinks.stripe.session import Session  # noqa: PLC0415
+
+    check_client_id(client_id)
+    runtime = runtime_for(settings)
+    with postgres.reaching(settings), runtime.engine.connect() as connection:
+        catalog.get_client(connection, client_id)
+        customer_id = links.customers_of(connection, [client_id]).get(client_id)
+    if customer_id is None:
+        raise InvalidValue("client_id", client_id, _UNLINKED)
+    session = Session(settings)
+    try:
+        return at_stripe.of_customer(session, customer_id, most=most)
+    finally:
+        session.close()
 
 
 def _check(settings: Settings, client_id: str, customer_id: str, *, unchecked: bool) -> None:

@@ -18,6 +18,12 @@ from billing.sinks.stripe.keys import key_kind
 @click.option("--customer", help="The customer, as cus_…; the same as the argument.")
 @click.option("--create", is_flag=True, help="Make a customer at Stripe, unless the client has one. Live keys as well.")
 @click.option("--subscribe", is_flag=True, help="Subscribe the customer to the prices of the meters in use.")
+@click.option(
+    "--backdate-hours",
+    type=click.IntRange(0, 744),
+    default=0,
+    help="Let the subscription begin so long ago: what was used since is billed.",
+)
 @click.option("--replace", is_flag=True, help="Move the link; what the old customer did not get goes along.")
 @click.option("--reason", help="Why the link is moved; stays on record.")
 @click.option("--unchecked", is_flag=True, help="Do not ask Stripe whether there is such a customer.")
@@ -29,6 +35,7 @@ def link(  # noqa: PLR0913 - click gives each option
     customer: str | None,
     create: bool,
     subscribe: bool,
+    backdate_hours: int,
     replace: bool,
     reason: str | None,
     unchecked: bool,
@@ -38,6 +45,8 @@ def link(  # noqa: PLR0913 - click gives each option
     if customer_id and customer and customer_id != customer:
         raise InvalidValue("customer", customer, f"is another one than {customer_id!r}: name one")
     wanted = customer or customer_id
+    if backdate_hours and not subscribe:
+        raise InvalidValue("backdate_hours", backdate_hours, "belongs to --subscribe")
     _check(wanted, create=create, subscribe=subscribe, replace=replace, reason=reason)
     found = settings()
     said: list[str] = []
@@ -56,7 +65,7 @@ def link(  # noqa: PLR0913 - click gives each option
         how = f"linked to {made}, made at Stripe ({_books(found)})" if created else f"is linked already to {made}"
         said.append(f"client {client_id}: {how}")
     if subscribe:
-        done = admin.subscribe_client(found, client_id)
+        done = admin.subscribe_client(found, client_id, backdate_hours=backdate_hours)
         told |= {"customer_id": done.customer_id, "subscription_id": done.subscription_id}
         told |= {"subscribed": done.created, "meters": list(done.meters)}
         how = "subscribed" if done.created else "is subscribed already"

@@ -9,7 +9,7 @@ import click
 
 from billing import admin
 from billing.cli.context import settings
-from billing.cli.output import emit_json, json_option
+from billing.cli.output import emit_json, json_option, table
 
 if TYPE_CHECKING:
     from billing.sinks.stripe.setup import MeterSetup
@@ -65,6 +65,25 @@ def _lines(one: MeterSetup, *, dry_run: bool) -> list[str]:
 
 def _id(found: str | None) -> str:
     return "" if found is None else f" ({found})"
+
+
+@stripe.command(epilog="Example: billing stripe invoices acme")
+@click.argument("client_id")
+@click.option("--limit", type=click.IntRange(1, 100), default=12, show_default=True, help="Invoices to show.")
+@json_option
+def invoices(*, client_id: str, limit: int, as_json: bool) -> None:
+    """Show what Stripe has put on a client's invoices, the newest first. A draft still changes."""
+    found = admin.invoices(settings(), client_id, most=limit)
+    if as_json:
+        emit_json(found)
+        return
+    rows = [
+        (one.invoice_id, one.status, line.period_start, line.period_end, line.quantity, f"{line.amount} {one.currency}")
+        for one in found
+        for line in one.lines
+    ]
+    columns = ("invoice", "state", "from (UTC)", "to (UTC)", "units", "amount (smallest unit)")
+    table(None, columns, rows, numbers=2)
 
 
 @stripe.command(epilog="Example: billing stripe sandbox --data sandbox.sqlite3")

@@ -39,18 +39,28 @@ def make(session: Session, client_id: str, *, since: datetime, instead_of: str |
         return made.id
 
 
-def subscribe(session: Session, client_id: str, customer_id: str, price_ids: Sequence[str], *, before: int) -> str:
-    """Subscribe a customer to metered prices; return the subscription's id.
+def subscribe(
+    session: Session,
+    client_id: str,
+    customer_id: str,
+    price_ids: Sequence[str],
+    *,
+    before: int,
+    since: datetime | None,
+) -> str:
+    """Subscribe a customer to metered prices; return the subscription's id. `since`: it begins then, in the past.
 
     `before`: how many subscriptions it ever had, so that one that was cancelled may be followed by another.
     """
+    params: Any = {
+        "customer": customer_id,
+        "items": [{"price": price_id} for price_id in price_ids],
+        "metadata": {CLIENT_KEY: client_id},
+    }
+    if since is not None:
+        params["backdate_start_date"] = int(since.timestamp())
     with session.reaching():
         made = session.client.v1.subscriptions.create(
-            {
-                "customer": customer_id,
-                "items": [{"price": price_id} for price_id in price_ids],
-                "metadata": {CLIENT_KEY: client_id},
-            },
-            session.once("subscription", client_id, customer_id, before, *price_ids),
+            params, session.once("subscription", client_id, customer_id, before, *price_ids)
         )
         return made.id

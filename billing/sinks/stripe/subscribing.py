@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from datetime import datetime
 
 from billing.core.errors import InvalidValue
 from billing.sinks.stripe import customers, period_reader, prices, subscriptions
@@ -20,8 +21,12 @@ class Subscription:
     created: bool
 
 
-def subscribe(session: Session, client_id: str, customer_id: str, event_names: Sequence[str]) -> Subscription:
+def subscribe(
+    session: Session, client_id: str, customer_id: str, event_names: Sequence[str], *, since: datetime | None = None
+) -> Subscription:
     """Subscribe a customer to the prices of meters, unless one of its subscriptions bills them. Safe to repeat.
+
+    `since`: from then on, in the past, its usage is billed.
 
     Raises `InvalidValue` where no meter has a price, and what Stripe has against the customer.
     """
@@ -32,7 +37,8 @@ def subscribe(session: Session, client_id: str, customer_id: str, event_names: S
     wanted = [name for name in event_names if name not in billed]
     found = {name: price for name in wanted if (price := _price(session, meters, name)) is not None}
     if found:
-        made = customers.subscribe(session, client_id, customer_id, list(found.values()), before=len(known))
+        price_ids, before = list(found.values()), len(known)
+        made = customers.subscribe(session, client_id, customer_id, price_ids, before=before, since=since)
         return Subscription(subscription_id=made, event_names=tuple(found), created=True)
     have = [name for name in event_names if name in billed]
     if not have:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 
 from billing.connections import postgres
+from billing.core.errors import Unreachable
 from billing.core.settings import Settings
 from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.keys import key_kind
-from billing.sinks.sync.budget import EVENTS, READS, READS_PER_SECOND, PostgresBudget
+from billing.sinks.stripe.period_reader import StripePeriods
+from billing.sinks.sync.budget import EVENTS, READS, READS_PER_SECOND, PostgresBudget, await_turn
 from billing.sinks.sync.confirmer import Confirmer, ConfirmReport
 from billing.sinks.sync.increment import Increment
 from billing.sinks.sync.planner import Planner, PlanReport, PlanRules
@@ -30,9 +33,15 @@ def plan_rules(settings: Settings) -> PlanRules:
 
 
 def plan(runtime: Runtime) -> PlanReport:
-    """Plan all usage of linked clients that no increment carries yet. Nothing is sent."""
-    with postgres.reaching(runtime.settings):
-        return Planner(PostgresLog(runtime.engine), runtime.clock, plan_rules(runtime.settings)).plan()
+    """Plan all usage of linked clients that no increment carries yet. Nothing is sent; periods are read."""
+    rules = plan_rules(runtime.settings)
+    source = None if rules.calendar else _periods(runtime)
+    try:
+        with postgres.reaching(runtime.settings):
+            return Planner(PostgresLog(runtime.engine), runtime.clock, rules, source=source).plan()
+    finally:
+        if source is not None:
+            source.close()
 
 
 def push(runtime: Runtime, *, client_id: str | None = None) -> PushReport:
@@ -77,6 +86,18 @@ def resolve_increment(runtime: Runtime, increment_id: int, resolved_as: Resolved
     said = Resolution(resolved_as=resolved_as, reason=reason, resolved_at=runtime.clock.now())
     with postgres.reaching(runtime.settings):
         return resolve(PostgresLog(runtime.engine), increment_id, said)
+
+
+def _periods(runtime: Runtime) -> StripePeriods:
+    """Return the period source; each of its calls waits for its turn."""
+    reads = _reads(runtime)
+
+    def turn() -> None:
+        if not await_turn(reads, runtime.clock, time.sleep):
+            raise Unreachable("Stripe: no turn to read billing periods: this machine is too slow for the fleet's rate")
+
+    grace = timedelta(hours=runtime.settings.stripe_grace_hours)
+    return StripePeriods(runtime.settings, grace=grace, turn=turn)
 
 
 def _reads(runtime: Runtime) -> PostgresBudget:
