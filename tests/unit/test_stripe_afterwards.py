@@ -116,9 +116,9 @@ def test_given_a_report_that_may_be_about_it_then_what_is_absent_is_for_a_person
     since = NOON + HOUR
     seen = dataclasses.replace(SENT, state=state, absent_since=since, absence_checks=1)
 
-    early = protocol.checked(seen, 0, since + ABSENT_FOR / 2, doubted_by="archived_meter")
-    doubted = protocol.checked(seen, 0, since + ABSENT_FOR, doubted_by="archived_meter")
-    plain = protocol.checked(seen, 0, since + ABSENT_FOR)
+    early = protocol.checked(seen, 0, since + ABSENT_FOR / 2, payload=SENT.payload, doubted_by="archived_meter")
+    doubted = protocol.checked(seen, 0, since + ABSENT_FOR, payload=SENT.payload, doubted_by="archived_meter")
+    plain = protocol.checked(seen, 0, since + ABSENT_FOR, payload=SENT.payload)
 
     assert early is not None
     assert early.state is state
@@ -147,7 +147,7 @@ def test_given_a_second_generation_that_is_counted_as_well_then_it_is_taken_back
     assert done is not None
     assert done.withdrawn_at == NOON + HOUR
     assert afterwards.withdrawing(done, 14, NOON + 2 * HOUR) is None
-    confirmed = protocol.checked(done, 7, NOON + 2 * HOUR)
+    confirmed = protocol.checked(done, 7, NOON + 2 * HOUR, payload=done.payload)
     assert confirmed is not None
     assert confirmed.state is State.CONFIRMED
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from billing.connections import postgres
+from billing.core.errors import Unreachable
 from billing.core.settings import Settings
 from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.keys import key_kind
@@ -92,12 +93,13 @@ def resolve_increment(runtime: Runtime, increment_id: int, resolved_as: Resolved
 
 @contextmanager
 def _planner(runtime: Runtime) -> Iterator[Planner]:
-    """Yield a planner, and close what it read periods from."""
+    """Yield a planner, and close what it read periods from; each of its calls waits for its turn."""
     settings, reads = runtime.settings, _reads(runtime)
     rules = plan_rules(settings)
 
     def turn() -> None:
-        await_turn(reads, runtime.clock, time.sleep)
+        if not await_turn(reads, runtime.clock, time.sleep):
+            raise Unreachable("Stripe: no turn to read billing periods: this machine is too slow for the fleet's rate")
 
     source = None if rules.calendar else StripePeriods(settings, grace=rules.grace, turn=turn)
     try:

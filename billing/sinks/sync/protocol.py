@@ -22,8 +22,8 @@ from typing import Final
 from billing.sinks.sink import Answer, Kind, Payload, Reply
 from billing.sinks.sync.increment import Increment, State
 
-#: Stripe knows an identifier for "at least 24 hours" after its receipt, which is never before the first attempt. Half an
-#: hour more than what a clock that was set back by an hour, and a call that takes its time, need.
+#: Stripe knows an identifier for "at least 24 hours" after its receipt, which is never before the first attempt. A
+#: clock that was set back by an hour, and a call that takes its time, leave half an hour of that.
 RESEND_WITHIN: Final = timedelta(hours=22, minutes=30)
 #: A time on record that is further ahead than this is of a clock that was set back since: how long ago it was is not
 #: known. Together with `RESEND_WITHIN` less than Stripe's 24 hours, so that clocks of several machines may differ.
@@ -198,8 +198,10 @@ def _may_show_twice(increment: Increment) -> bool:
 
 
 def _is_settled(increment: Increment, now: datetime) -> bool:
+    if not _may_show_twice(increment) or increment.withdrawn_at is not None:
+        return True  # both have shown, and one of them was taken back
     latest = increment.last_attempt_at
-    return not _may_show_twice(increment) or latest is None or now >= latest + SETTLED_AFTER
+    return latest is None or now >= latest + SETTLED_AFTER
 
 
 def check_refused(increment: Increment, reason: str, now: datetime, *, payload: Payload) -> Increment | None:

@@ -238,9 +238,7 @@ class Auditor:
                 for item in subscription.items:
                     span = subscription.period_start, subscription.period_end
                     to_come[subscription.owner, prices[item.price]].append(span)
-        meter_of = {
-            one.identifier: one.event_name for found in self._world.log.generations.values() for one in found
-        }
+        meter_of = {one.identifier: one.event_name for found in self._world.log.generations.values() for one in found}
         for item in store.documents.of(InvoiceItem):
             name = meter_of.get(item.details["metadata"].get("billing_identifier", ""), "")
             billed[item.owner, name] += item.quantity
@@ -272,7 +270,6 @@ class Auditor:
     def _deleted(self, customer_id: str) -> bool:
         customer = self._world.server.state.store.customer(customer_id)
         return customer is None or customer.deleted
-
 
 
 def _lies_in(timestamp: int, spans: Sequence[tuple[int, int]]) -> bool:

@@ -172,7 +172,7 @@ class Transport(stripe.RequestsClient):
     def __init__(self, server: Server) -> None:
         super().__init__(timeout=(3.05, PATIENCE_MS / 1_000), session=Session(server))  # type: ignore[arg-type]
 
-    def _sleep_time_seconds(self, num_retries: int, response: Any = None) -> float:  # noqa: ARG002
+    def _sleep_time_seconds(self, num_retries: int, response: Any = None) -> float:
         return 0.0
 
 

@@ -88,7 +88,7 @@ def shape(store: Store, subscription: Subscription) -> dict[str, Any]:
             "url": f"/v1/subscription_items?subscription={subscription.id}",
         },
         "latest_invoice": subscription.latest_invoice,
-        "start_date": subscription.created,
+        "start_date": subscription.created if subscription.start_date is None else subscription.start_date,
         "status": subscription.status,
         **details,
     }

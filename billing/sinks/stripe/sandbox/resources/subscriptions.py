@@ -39,6 +39,7 @@ _ITEM: Final[Spec] = {
 }
 CREATE: Final[Spec] = {
     **_FIELDS,
+    "backdate_start_date": Param(kind="integer"),
     "billing_cycle_anchor": Param(kind="integer"),
     "billing_mode": Param(kind="object", fields={"type": Param(required=True, choices=("classic", "flexible"))}),
     "currency": Param(longest=3),
@@ -81,9 +82,14 @@ def create(call: Call) -> dict[str, Any]:
     items = [_new_item(call, place, one, call.now) for place, one in enumerate(given.get("items", []))]
     its_prices = _prices(call, items)
     interval, count = its_prices[0].interval or "", its_prices[0].interval_count
-    anchor = given.get("billing_cycle_anchor", call.now)
-    natural_end = next_boundary(call.now, interval, count, call.now)
-    if not call.now <= anchor <= natural_end:
+    since = given.get("backdate_start_date", call.now)
+    if not since <= call.now < next_boundary(since, interval, count, since):
+        message = "The stand-in backdates a subscription by less than one period, and not into the future."
+        raise Refusal(400, message, param="backdate_start_date")
+    items = [dataclasses.replace(item, billed_from=since) for item in items]
+    anchor = given.get("billing_cycle_anchor", since)
+    natural_end = next_boundary(since, interval, count, since)
+    if not (anchor == since or call.now <= anchor <= natural_end):
         message = "billing_cycle_anchor must lie between now and the next natural billing date of the plan"
         raise Refusal(400, message, param="billing_cycle_anchor")
     made = Subscription(
@@ -93,7 +99,8 @@ def create(call: Call) -> dict[str, Any]:
         status="active",
         currency=its_prices[0].currency,
         billing_cycle_anchor=anchor,
-        period_start=call.now,
+        start_date=since,
+        period_start=since,
         period_end=next_boundary(anchor, interval, count, call.now),
         interval=interval,
         interval_count=count,
