@@ -25,11 +25,11 @@ MONTHS: Final = 60
 LONG: Final = {"usage_rollup", "stripe_increment", "stripe_increment_part", "stripe_generation", "stripe_period"}
 
 _HISTORY: Final = """
-INSERT INTO client (client_id, shard) SELECT 'client-' || number, 0 FROM generate_series(1, 40) AS number;
+INSERT INTO client (client_id, shard) SELECT 'client-' || number, 0 FROM generate_series(1, 400) AS number;
 INSERT INTO stripe_customer (client_id, customer_id) SELECT client_id, 'cus_' || client_id FROM client;
 INSERT INTO usage_rollup (client_id, sku, hour, credits, quantity, planned)
 SELECT client_id, 'page', date_trunc('hour', timestamptz '{now}') - number * interval '1 hour', 1, 1, 1
-FROM client, generate_series(1, 500) AS number;
+FROM client, generate_series(1, 50) AS number;
 INSERT INTO stripe_period (customer_id, event_name, period_start, period_end, closes_at, read_at)
 SELECT customer_id, '{meter}', timestamptz '{start}' - number * interval '1 month',
        timestamptz '{start}' - (number - 1) * interval '1 month',
@@ -40,7 +40,7 @@ INSERT INTO stripe_increment (client_id, customer_id, event_name, period_start, 
 SELECT client_id, customer_id, '{meter}', timestamptz '{start}', timestamptz '{start}' + interval '1 month', 1,
        date_trunc('minute', timestamptz '{now}') - number * interval '15 minutes' + interval '30 seconds',
        client_id || '-' || number, 'confirmed', timestamptz '{now}' + interval '1 day'
-FROM stripe_customer, generate_series(1, 500) AS number;
+FROM stripe_customer, generate_series(1, 50) AS number;
 INSERT INTO stripe_increment_part (increment_id, sku, hour, credits_from, credits_to)
 SELECT increment_id, 'page', date_trunc('hour', timestamptz '{now}')
        - row_number() OVER (PARTITION BY client_id ORDER BY increment_id) * interval '1 hour', 0, 1
@@ -89,7 +89,7 @@ def test_a_plan_reads_no_more_of_a_long_history_than_what_is_new(syncing: Syncin
     """Given years of periods and increments, then reading, reissuing, closing, planning and flushing stay short."""
     source = Periods()
     present = period(MARCH, MARCH.replace(month=4))
-    for number in range(1, 41):
+    for number in range(1, 401):
         source.put(f"cus_client-{number}", present)
     for number in range(1, 11):
         syncing.use(f"client-{number}", 5)
