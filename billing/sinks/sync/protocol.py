@@ -240,9 +240,8 @@ def reported(increment: Increment, code: str, *, key: str) -> Increment | None:
     latest = key == increment.idempotency_key
     if not latest and key not in (f"{increment.identifier}#{attempt}" for attempt in range(1, increment.attempts)):
         return None
-    heard = (State.SENT, State.AMBIGUOUS, State.QUARANTINED)
-    # A later call that is under way has the say.
-    if increment.state not in ((*heard, State.SENDING) if latest else heard):
+    # A later call that is under way, or whose outcome is not known, has the say.
+    if increment.state not in ((*_LOOKED_AT, State.SENDING) if latest else (State.SENT,)):
         return None
     only = latest and increment.first_attempt_at == increment.last_attempt_at
     state = State.REJECTED if only else State.QUARANTINED
