@@ -21,6 +21,12 @@ def stripe_tasks(app: celery.Celery) -> tuple[tuple[str, Callable[[], dict[str, 
 
         return scheduled.plan(attachment_of(app).runtime)
 
+    def close_periods() -> dict[str, int]:
+        """Plan what was used in billing periods that are over, before their invoices are final."""
+        from billing.sinks.stripe import scheduled  # noqa: PLC0415 - see above
+
+        return scheduled.close(attachment_of(app).runtime)
+
     def push_increments() -> dict[str, int]:
         """Send planned increments to Stripe, at most a batch of them, at the fleet's rate."""
         from billing.sinks.stripe import scheduled  # noqa: PLC0415 - see above
@@ -41,6 +47,7 @@ def stripe_tasks(app: celery.Celery) -> tuple[tuple[str, Callable[[], dict[str, 
 
     return (
         ("billing.stripe.plan", plan_increments),
+        ("billing.stripe.close", close_periods),
         ("billing.stripe.push", push_increments),
         ("billing.stripe.confirm", confirm_increments),
         ("billing.stripe.errors", read_error_reports),

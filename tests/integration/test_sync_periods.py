@@ -10,6 +10,8 @@ import sqlalchemy
 
 from billing.core.errors import Rejected, Unreachable
 from billing.core.settings import Settings, StripeLateUsage
+from billing.sinks.sync.planner import Planner, PlanRules
+from billing.sinks.sync.postgres_log import PostgresLog
 from tests.integration.subscribed import APRIL, FEBRUARY, MARCH, MAY, Periods, at, period, plan, planner
 from tests.integration.syncing import METER, Syncing, TestClock
 
@@ -379,3 +381,46 @@ def test_a_plan_of_one_client_leaves_the_others(syncing: Syncing, source: Period
     assert dataclasses.replace(report, clients=0, increments=0, units=0, periods_read=0) == dataclasses.replace(
         report, clients=0, increments=0, units=0, periods_read=0, waiting={}
     )
+
+
+def test_what_was_used_in_a_period_that_is_over_is_planned_before_it_closes(syncing: Syncing, source: Periods) -> None:
+    """Given two clients, one of whose periods is over, then that one's usage is planned, of which nothing is late."""
+    syncing.add("other", "cus_other")
+    source.put("cus_other", period(MARCH, MAY))
+    syncing.use("acme", 1, hour=MARCH + DAY)
+    syncing.use("other", 1, hour=MARCH + DAY)
+    plan(syncing, source)
+    syncing.use("acme", 7, hour=BOUNDARY - HOUR)
+    syncing.use("other", 9, hour=BOUNDARY - HOUR)
+    for instant, planned in ((APRIL - MINUTE, 0), (APRIL + MINUTE, 1), (APRIL + 2 * MINUTE, 0)):
+        at(syncing, instant)
+        assert planner(syncing, None).close().increments == planned
+        syncing.laws()
+
+    assert increments(syncing)[-1] == (7, MARCH, APRIL.replace(minute=36, second=30))
+    assert increments(syncing, "client_id")[2:] == [("acme",)]
+
+
+def test_what_was_used_in_a_subscription_that_ends_is_planned_before_its_end(syncing: Syncing, source: Periods) -> None:
+    """It closes before its end, since its last invoice may be final at once."""
+    source.put("cus_acme", period(MARCH, APRIL, ended=True))
+    syncing.use("acme", 1, hour=MARCH + DAY)
+    plan(syncing, source)
+    syncing.use("acme", 7, hour=BOUNDARY - HOUR)
+    at(syncing, APRIL - HOUR)
+    assert planner(syncing, None).close().increments == 0
+    at(syncing, APRIL - 50 * MINUTE)
+    assert planner(syncing, None).close().increments == 1
+    assert increments(syncing)[-1][:2] == (7, MARCH)
+
+
+def test_given_calendar_months_when_one_is_over_then_its_usage_is_planned_before_it_closes(syncing: Syncing) -> None:
+    may = MAY.replace(day=1, hour=0, minute=0, second=0)
+    rules = PlanRules(meter=METER, grace=HOUR, calendar=True)
+    closing = Planner(PostgresLog(syncing.engine), syncing.clock, rules)
+    syncing.use("acme", 7, hour=may - HOUR)
+    for instant, planned in ((may - MINUTE, 0), (may + MINUTE, 1), (may + 2 * HOUR, 0)):
+        at(syncing, instant)
+        assert closing.close().increments == planned
+    syncing.use("acme", 7, hour=may - HOUR)
+    assert closing.close().increments == 0

@@ -26,6 +26,12 @@ def plan(runtime: Runtime) -> dict[str, int]:
     return {"increments": report.increments, "units": report.units}
 
 
+def close(runtime: Runtime) -> dict[str, int]:
+    """Plan what periods that are over are yet to be told; return counts."""
+    report = wiring.close(runtime)
+    return {"increments": report.increments, "units": report.units}
+
+
 def push(runtime: Runtime) -> dict[str, int]:
     """Push; return how many increments were sent."""
 

@@ -43,6 +43,13 @@ def plan(runtime: Runtime) -> PlanReport:
         return planner.plan()
 
 
+def close(runtime: Runtime) -> PlanReport:
+    """Plan what was used in periods that are over and not closed yet. Nothing is read from Stripe, nothing sent."""
+    planner = Planner(PostgresLog(runtime.engine), runtime.clock, plan_rules(runtime.settings))
+    with postgres.reaching(runtime.settings):
+        return planner.close()
+
+
 def push(runtime: Runtime, *, client_id: str | None = None) -> PushReport:
     """Send what is planned, at most `billing_stripe_push_batch` increments; of one client only if one is named."""
     with postgres.reaching(runtime.settings):

@@ -46,6 +46,8 @@ class Having(Enum):
     NOTHING = "nothing"
     KNOWN_PERIOD = "known period"
     OPEN_PERIOD = "open period"
+    #: One that is over, and not closed yet: what was used in it is due.
+    CLOSING_PERIOD = "closing period"
 
 
 class Plan(Protocol):

@@ -13,6 +13,8 @@ from typing import Final
 
 MINUTE: Final = timedelta(minutes=1)
 HOUR: Final = timedelta(hours=1)
+#: How long before a period closes its usage is due, if it is not over by then.
+CLOSING: Final = timedelta(minutes=45)
 #: Before the invoice may be final: no attempt begins then, so that the last one arrives in time.
 CLOSING_MARGIN: Final = timedelta(minutes=10)
 
@@ -61,6 +63,14 @@ class KnownPeriod:
     def is_open(self, now: datetime) -> bool:
         """Whether what is sent for it now is on its invoice."""
         return self.closes_at is None or now < self.closes_at
+
+    def is_closing(self, now: datetime) -> bool:
+        """Whether it is over, or about to close, and what was used in it is due: it is not taken for long.
+
+        What a subscription ends with closes before its end.
+        """
+        closes_at = self.closes_at
+        return closes_at is not None and min(self.end, closes_at - CLOSING) <= now < closes_at
 
 
 def floor_hour(instant: datetime) -> datetime:

@@ -9,6 +9,7 @@ from sqlalchemy import TextClause, text
 from billing.schema.advisory import Guard
 from billing.schema.stripe import WRITE_ONCE
 from billing.sinks.sync.log import Having
+from billing.sinks.sync.periods import CLOSING
 from billing.sinks.sync.rows import COLUMNS, NAMES
 
 #: One planner at a time; and no statement waits long for a consumer's batch (L9).
@@ -62,6 +63,9 @@ HAVING: Final = {
     Having.KNOWN_PERIOD: "(SELECT count(*) FROM stripe_period WHERE customer_id = linked.customer_id) > 0",
     Having.OPEN_PERIOD: "(SELECT count(*) FROM stripe_period WHERE customer_id = linked.customer_id"
     " AND (closes_at IS NULL OR closes_at > :now)) > 0",
+    Having.CLOSING_PERIOD: "(SELECT count(*) FROM stripe_period WHERE customer_id = linked.customer_id"
+    f" AND least(period_end, closes_at - interval '{CLOSING.total_seconds():.0f} seconds') <= :now"  # noqa: S608
+    " AND closes_at > :now) > 0",
 }
 
 

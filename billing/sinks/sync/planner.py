@@ -31,6 +31,8 @@ ROWS_MAX: Final = 16 * ROWS
 REISSUED: Final = 500
 #: Bound of one plan; what is left is for the next one.
 SECONDS: Final = 240.0
+#: Further back than any period that is over can still be open: Stripe's longest grace is 72 hours.
+_LATELY: Final = timedelta(hours=72)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +91,19 @@ class Planner:
         self._log, self._clock, self._rules, self._source = log, clock, rules, source
         self._rows, self._rows_max = rows, max(rows, rows_max)
 
+    def close(self, *, seconds: float = SECONDS) -> PlanReport:
+        """Plan what was used in periods that are over and not closed yet, which a plan every few hours is too late for.
+
+        No period is read: such a one is known, or the next plan reads it.
+        """
+        now = self._clock.now()
+        having = Having.CLOSING_PERIOD
+        if self._rules.calendar:
+            if not any(period.is_closing(now) for period in self._calendar([now - _LATELY], now)):
+                return PlanReport()
+            having = Having.NOTHING
+        return self._plan(PlanReport(), self._clock.monotonic() + seconds, None, having)
+
     def plan(self, *, seconds: float = SECONDS, client_id: str | None = None) -> PlanReport:
         """Plan all that is unplanned of linked clients, or of one, until `seconds` are used up."""
         deadline = self._clock.monotonic() + seconds
@@ -101,7 +116,7 @@ class Planner:
             report = dataclasses.replace(report, periods_read=refreshed.read, unread=refreshed.stopped)
         report = self._reissue(report, deadline, client_id)
         if report.complete:
-            report = self._plan(report, deadline, client_id)
+            report = self._plan(report, deadline, client_id, self._rules.having)
         left_out = self._log.count_waiting(having=self._rules.having, now=self._clock.now(), client_id=client_id)
         return dataclasses.replace(report, waiting=dict(Counter(report.waiting) + Counter(left_out)))
 
@@ -159,14 +174,14 @@ class Planner:
                 moving.append((increment, place, customer_id, first_hour))
         return changed + _moved(plan, moving, now)
 
-    def _plan(self, report: PlanReport, deadline: float, client_id: str | None) -> PlanReport:
+    def _plan(self, report: PlanReport, deadline: float, client_id: str | None, having: Having) -> PlanReport:
         after, rows_max, counted = "", self._rows, ""
         while True:
             with self._log.planning(client_id=client_id) as plan:
                 if plan is None:
                     return dataclasses.replace(report, busy=True, complete=False)
                 now = self._clock.now()
-                rows = plan.unplanned(after=after, rows=rows_max, having=self._rules.having, now=now)
+                rows = plan.unplanned(after=after, rows=rows_max, having=having, now=now)
                 if not rows:
                     return report
                 whole, cut = _whole(rows, rows_max)

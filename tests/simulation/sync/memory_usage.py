@@ -95,6 +95,8 @@ class MemoryUsage:
         if having is Having.NOTHING:
             return True
         known = [period for found in self.periods.get(self.customers[client_id], {}).values() for period in found]
+        if having is Having.CLOSING_PERIOD:
+            return any(period.is_closing(now) for period in known)
         return bool(known) if having is Having.KNOWN_PERIOD else any(period.is_open(now) for period in known)
 
     def unread(
