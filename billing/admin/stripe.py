@@ -11,6 +11,7 @@ from billing.sinks.sync.status import SyncStatus, read_status
 
 if TYPE_CHECKING:  # the SDK takes a quarter of a second to import: only what calls Stripe does so
     from billing.sinks.sync.confirmer import ConfirmReport
+    from billing.sinks.sync.flushing import FlushReport
     from billing.sinks.sync.increment import Increment
     from billing.sinks.sync.planner import PlanReport
     from billing.sinks.sync.pusher import PushReport
@@ -23,6 +24,20 @@ def sync_plan(settings: Settings) -> PlanReport:
     from billing.sinks.stripe import wiring  # noqa: PLC0415 - see above
 
     return wiring.plan(runtime_for(settings))
+
+
+def sync_flush(settings: Settings, client_id: str) -> FlushReport:
+    """Plan and push one client's usage now, before its price changes or its subscription ends; say what is left.
+
+    Usage that is still on its way into the log is not there to be flushed. Raises `UnknownClient`, and as `sync_push`.
+    """
+    from billing.sinks.stripe import wiring  # noqa: PLC0415
+
+    check_client_id(client_id)
+    runtime = runtime_for(settings)
+    with postgres.reaching(settings), runtime.engine.connect() as connection:
+        catalog.get_client(connection, client_id)
+    return wiring.flush(runtime, client_id)
 
 
 def sync_push(settings: Settings, *, client_id: str | None = None) -> PushReport:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 from billing.connections import postgres
-from billing.core.errors import Unreachable
 from billing.core.settings import Settings
 from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.keys import key_kind
 from billing.sinks.stripe.period_reader import StripePeriods
+from billing.sinks.sync import flushing
 from billing.sinks.sync.budget import EVENTS, READS, READS_PER_SECOND, PostgresBudget, await_turn
 from billing.sinks.sync.confirmer import Confirmer, ConfirmReport
+from billing.sinks.sync.flushing import FlushReport
 from billing.sinks.sync.increment import Increment
+from billing.sinks.sync.left import Left, read_left
 from billing.sinks.sync.planner import Planner, PlanReport, PlanRules
 from billing.sinks.sync.postgres_log import PostgresLog
 from billing.sinks.sync.pusher import Pusher, PushReport
@@ -33,30 +37,28 @@ def plan_rules(settings: Settings) -> PlanRules:
 
 
 def plan(runtime: Runtime) -> PlanReport:
-    """Plan all usage of linked clients that no increment carries yet. Nothing is sent; periods are read."""
-    rules = plan_rules(runtime.settings)
-    source = None if rules.calendar else _periods(runtime)
-    try:
-        with postgres.reaching(runtime.settings):
-            return Planner(PostgresLog(runtime.engine), runtime.clock, rules, source=source).plan()
-    finally:
-        if source is not None:
-            source.close()
+    """Plan all usage of linked clients that no increment carries yet. Nothing is sent."""
+    with postgres.reaching(runtime.settings), _planner(runtime) as planner:
+        return planner.plan()
 
 
 def push(runtime: Runtime, *, client_id: str | None = None) -> PushReport:
     """Send what is planned, at most `billing_stripe_push_batch` increments; of one client only if one is named."""
+    with postgres.reaching(runtime.settings):
+        return _pusher(runtime).push(most=runtime.settings.stripe_push_batch, client_id=client_id)
+
+
+def flush(runtime: Runtime, client_id: str) -> FlushReport:
+    """Plan and push one client's usage now, and say what is left."""
     settings = runtime.settings
-    pusher = Pusher(
-        PostgresLog(runtime.engine),
-        runtime.clock,
-        lambda: Gateway(settings),
-        books=key_kind(settings).value,
-        events=PostgresBudget(runtime.engine, EVENTS, per_second=settings.stripe_calls_per_second),
-        reads=_reads(runtime),
-    )
-    with postgres.reaching(settings):
-        return pusher.push(most=settings.stripe_push_batch, client_id=client_id)
+
+    def left() -> Left:
+        with runtime.engine.connect() as connection:
+            return read_left(connection, client_id, meter=settings.stripe_meter)
+
+    with postgres.reaching(settings), _planner(runtime) as planner:
+        most = settings.stripe_push_batch
+        return flushing.flush(client_id, planner, _pusher(runtime), left, runtime.clock, time.sleep, most=most)
 
 
 def confirm(runtime: Runtime) -> ConfirmReport:
@@ -88,16 +90,33 @@ def resolve_increment(runtime: Runtime, increment_id: int, resolved_as: Resolved
         return resolve(PostgresLog(runtime.engine), increment_id, said)
 
 
-def _periods(runtime: Runtime) -> StripePeriods:
-    """Return the period source; each of its calls waits for its turn."""
-    reads = _reads(runtime)
+@contextmanager
+def _planner(runtime: Runtime) -> Iterator[Planner]:
+    """Yield a planner, and close what it read periods from."""
+    settings, reads = runtime.settings, _reads(runtime)
+    rules = plan_rules(settings)
 
     def turn() -> None:
-        if not await_turn(reads, runtime.clock, time.sleep):
-            raise Unreachable("Stripe: no turn to read billing periods: this machine is too slow for the fleet's rate")
+        await_turn(reads, runtime.clock, time.sleep)
 
-    grace = timedelta(hours=runtime.settings.stripe_grace_hours)
-    return StripePeriods(runtime.settings, grace=grace, turn=turn)
+    source = None if rules.calendar else StripePeriods(settings, grace=rules.grace, turn=turn)
+    try:
+        yield Planner(PostgresLog(runtime.engine), runtime.clock, rules, source=source)
+    finally:
+        if source is not None:
+            source.close()
+
+
+def _pusher(runtime: Runtime) -> Pusher:
+    settings = runtime.settings
+    return Pusher(
+        PostgresLog(runtime.engine),
+        runtime.clock,
+        lambda: Gateway(settings),
+        books=key_kind(settings).value,
+        events=PostgresBudget(runtime.engine, EVENTS, per_second=settings.stripe_calls_per_second),
+        reads=_reads(runtime),
+    )
 
 
 def _reads(runtime: Runtime) -> PostgresBudget:
