@@ -8,6 +8,7 @@ import pytest
 
 from billing.core.clock import SystemClock
 from billing.core.settings import Settings
+from billing.schema.stripe import STATES
 from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.sandbox.control import SandboxControl
 from tests.integration.syncing import METER, Syncing, TestClock
@@ -22,10 +23,7 @@ TEST_KEY = "rk_test_hunter2hunter2"
 @pytest.fixture
 def reporting(shop: Terminal, stripe_sandbox: SandboxControl) -> Terminal:
     """Open a shop whose reports go to the stand-in."""
-    return Terminal(
-        {**shop.environment, "BILLING_STRIPE_SANDBOX_URL": stripe_sandbox.url, "BILLING_STRIPE_PERIODS": "calendar"},
-        shop.directory,
-    )
+    return Terminal({**shop.environment, "BILLING_STRIPE_SANDBOX_URL": stripe_sandbox.url}, shop.directory)
 
 
 def use(reporting: Terminal, syncing: Syncing, client_id: str, credits: int) -> None:
@@ -74,6 +72,7 @@ def test_usage_goes_from_a_plan_to_stripe_and_is_confirmed(
     assert "confirmed 2 of 2" in reporting.type("sync", "confirm").out
 
     states = {found["state"]: found for found in reporting.type("sync", "status", "--json").json()["states"]}
+    assert list(states) == list(STATES)
     assert (states["confirmed"]["increments"], states["confirmed"]["units"], states["confirmed"]["clients"]) == (
         2,
         42,
