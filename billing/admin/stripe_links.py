@@ -97,8 +97,8 @@ def subscribe_client(settings: Settings, client_id: str, *, backdate_hours: int 
 
     Raises `InvalidValue` for a client without a link, and where no meter has a price.
     """
-    from billing.sinks.stripe import subscribing  # noqa: PLC0415 - see above
-    from billing.sinks.stripe.session import Session  # noqa: PLC0415
+    from billing.sinks.stripe.session import Session  # noqa: PLC0415 - see above
+    from billing.sinks.stripe.subscribing import Subscriber  # noqa: PLC0415
 
     check_client_id(client_id)
     runtime = runtime_for(settings)
@@ -113,7 +113,7 @@ def subscribe_client(settings: Settings, client_id: str, *, backdate_hours: int 
         began = runtime.clock.now() - timedelta(hours=backdate_hours)
         # To the hour, so that the same call a moment later asks for the same.
         since = began.replace(minute=0, second=0, microsecond=0) if backdate_hours else None
-        made = subscribing.subscribe(session, client_id, customer_id, in_use, since=since)
+        made = Subscriber(session, in_use).subscribe(client_id, customer_id, since=since)
     finally:
         session.close()
     return Subscribed(
