@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from billing.admin.access import runtime_for
+from billing.catalog import clients as catalog
 from billing.connections import postgres
+from billing.core.identifiers import check_client_id
 from billing.core.settings import Settings
 from billing.sinks.sync.status import SyncStatus, read_status
 from billing.sinks.sync.story import Story, read_story
