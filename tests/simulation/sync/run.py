@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from tests.simulation.sync.auditor import Auditor, LawBroken
-from tests.simulation.sync.chances import Rates
+from tests.simulation.sync.chances import Outage, Rates
 from tests.simulation.sync.world import Size, World
 
 
-def run(seed: int, size: Size, rates: Rates | None = None) -> tuple[World, Auditor]:
+def run(
+    seed: int, size: Size, rates: Rates | None = None, outages: Sequence[Outage] | None = None
+) -> tuple[World, Auditor]:
     """Simulate; raises `LawBroken`, whose text has the line that replays it."""
     logging.disable(logging.CRITICAL)
     try:
-        world = World(seed, size, rates)
+        world = World(seed, size, rates, outages)
         auditor = Auditor(world)
         try:
             world.run(auditor.check)

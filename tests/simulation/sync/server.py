@@ -13,7 +13,6 @@ import dataclasses
 import json
 import urllib.parse
 from collections.abc import Iterator, Mapping
-from http import HTTPStatus
 from typing import Any, Final
 
 import requests
@@ -55,6 +54,7 @@ class Server:
         self._api = Api(self.state)
         self.outages: list[Outage] = []
         self.counts: collections.Counter[str] = collections.Counter()
+        self._places: collections.Counter[tuple[str, str]] = collections.Counter()
         #: Whether calls go wrong: those of the project do, those that make the world do not.
         self.is_open = False
 
@@ -68,10 +68,35 @@ class Server:
             self.is_open = was
 
     def call(self, request: Request) -> Answer:
-        """Answer a call, or fail as a connection does."""
+        """Answer a call, or fail as a connection does. Notes who calls while another call of its place is under way."""
         if not self.is_open:
             return _answer(self._api.answer(request))
-        kind = self._fault()
+        with self._under_way(request):
+            return self._call(request)
+
+    @contextlib.contextmanager
+    def _under_way(self, request: Request) -> Iterator[None]:
+        place = self._place(request)
+        if place is None:
+            yield
+            return
+        if self._places[place]:
+            self.counts["overlapping calls"] += 1
+        self._places[place] += 1
+        try:
+            yield
+        finally:
+            self._places[place] -= 1
+
+    def _place(self, request: Request) -> tuple[str, str] | None:
+        """Return the customer and meter of an event; None of any other call."""
+        if not self._is_event(request):
+            return None
+        fields = dict(urllib.parse.parse_qsl(request.form))
+        return fields["payload[stripe_customer_id]"], fields["event_name"]
+
+    def _call(self, request: Request) -> Answer:
+        kind = self._fault(request)
         self.counts[f"calls: {request.method}"] += 1
         if kind is not None:
             self.counts[f"fault: {kind}"] += 1
@@ -102,12 +127,14 @@ class Server:
             return Answer("<html>proxy</html>", 200, CaseInsensitiveDict())
         return _answer(reply)
 
-    def _fault(self) -> str | None:
+    def _fault(self, request: Request) -> str | None:
         now = self.kernel.ms
         while self.outages and self.outages[0].end <= now:
             del self.outages[0]
         if self.outages and self.outages[0].begin <= now and self._happens(self.outages[0].once_in):
-            return self.outages[0].kind
+            out = self.outages[0]
+            if request.method == "POST" or not out.writes_only:
+                return out.kind
         return self._chance.weighted(CALL_FAULTS) if self._happens(self.rates.call) else None
 
     def _happens(self, once_in: int) -> bool:
@@ -124,7 +151,12 @@ class Server:
         """Execute a call some time after its caller has given up."""
         task = Task("late call", MachineClock(self.kernel))
         at = self.kernel.ms + PATIENCE_MS + self._chance.whole(0, LATE_MS)
-        self.kernel.spawn(task, lambda: self._execute(request, None), at_ms=at)
+
+        def execute() -> None:
+            with self._under_way(request):
+                self._execute(request, None)
+
+        self.kernel.spawn(task, execute, at_ms=at)
 
     def _execute(self, request: Request, fault: Fault | None) -> Reply:
         """Let the stand-in answer; where it may wait for others, they have their turns."""
@@ -134,7 +166,6 @@ class Server:
                 next(steps)
             except StopIteration as done:
                 found: Reply = done.value
-                self.counts["overlapping calls"] += found.status == HTTPStatus.CONFLICT
                 return found
             self.kernel.linger(self._chance.whole(1, 30))
 
