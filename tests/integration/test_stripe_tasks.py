@@ -17,7 +17,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def fleet_settings(stripe_sandbox: SandboxControl) -> dict[str, str]:
-    return {"BILLING_STRIPE_SANDBOX_URL": stripe_sandbox.url}
+    return {"BILLING_STRIPE_SANDBOX_URL": stripe_sandbox.url, "BILLING_STRIPE_PERIODS": "calendar"}
 
 
 def test_given_each_entry_of_beat_twice_then_stripe_has_what_the_log_has(

@@ -19,6 +19,7 @@ from billing.core.clock import SystemClock
 from billing.sinks.stripe.sandbox import webhooks
 from billing.sinks.stripe.sandbox.api import Api
 from billing.sinks.stripe.sandbox.in_process import AUTHORIZATION, InProcess
+from billing.sinks.stripe.sandbox.invoicing import drafting
 from billing.sinks.stripe.sandbox.requests import Request
 from billing.sinks.stripe.sandbox.state import State
 
@@ -160,6 +161,15 @@ def test_a_call_that_fails_leaves_nothing_of_it(world: World) -> None:
     assert reply.status == 400
     assert world.sandbox.ask("GET", f"/v1/subscriptions/{world.subscription}") == before
 
+    price = {"product": "prod_x", "currency": "eur", "unit_amount": 1, "lookup_key": "x"}
+    world.sandbox.ask("POST", "/v1/products", {"id": "prod_x", "name": "x"})
+    keyed = world.sandbox.ask("POST", "/v1/prices", price)
+    taken = {**price, "transfer_lookup_key": True, "recurring": {"interval": "month", "interval_count": 0}}
+    reply = world.sandbox.call("POST", "/v1/prices", taken)
+    assert reply is not None
+    assert reply.status == 400
+    assert world.sandbox.ask("GET", f"/v1/prices/{keyed['id']}") == keyed
+
     def undone() -> None:
         with state.store.transaction():
             state.store.set_meter_status(world.meter, "inactive", 0)
@@ -171,6 +181,17 @@ def test_a_call_that_fails_leaves_nothing_of_it(world: World) -> None:
     assert state.store.active_meter("credits") is not None
     world.clock.second += 40 * DAY
     assert len(world.sandbox.ask("GET", "/v1/invoices")["data"]) == 2
+
+
+def test_a_step_of_the_clock_that_fails_is_taken_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is undone as a whole, and nothing that was due is forgotten."""
+    world.clock.second += 70 * DAY
+    with monkeypatch.context() as patched:
+        patched.setattr(drafting, "finalized", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            world.sandbox.state.catch_up()
+    listed = world.sandbox.ask("GET", "/v1/invoices")["data"]
+    assert [one["period_start"] for one in listed] == [MAY + 31 * DAY, MAY, MAY]
 
 
 def test_a_restarted_stand_in_makes_the_invoices_that_are_due(tmp_path: Path) -> None:

@@ -151,12 +151,7 @@ class Server:
         """Execute a call some time after its caller has given up."""
         task = Task("late call", MachineClock(self.kernel))
         at = self.kernel.ms + PATIENCE_MS + self._chance.whole(0, LATE_MS)
-
-        def execute() -> None:
-            with self._under_way(request):
-                self._execute(request, None)
-
-        self.kernel.spawn(task, execute, at_ms=at)
+        self.kernel.spawn(task, lambda: self._execute(request, None), at_ms=at)
 
     def _execute(self, request: Request, fault: Fault | None) -> Reply:
         """Let the stand-in answer; where it may wait for others, they have their turns."""

@@ -29,8 +29,7 @@ CREATE TABLE IF NOT EXISTS reply (
 CREATE TABLE IF NOT EXISTS control (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 METERS: Final = "SELECT id, event_name, status, created, updated, deactivated_at, details FROM meter ORDER BY seq DESC"
-#: A simulation makes millions of answers; v2 keeps them longest.
-REPLY_SECONDS: Final = 31 * 86_400
+#: A simulation makes millions of answers.
 PRUNED_EVERY: Final = 20_000
 TABLES: Final = {"customer", "meter", "event", "reply", "control", "document"}
 #: Those of a file that an earlier version made; the others are added to it.
@@ -144,14 +143,15 @@ class Store:
             self._meters = [_meter(row) for row in self._connection.execute(METERS)]
         return self._meters
 
-    def save_reply(self, key: str, reply: SavedReply) -> None:
-        """Keep the answer to an idempotency key; in memory, forget those that are older than any window by default."""
+    def save_reply(self, key: str, reply: SavedReply, *, seconds: int) -> None:
+        """Keep the answer to an idempotency key for so long; what is in memory alone is forgotten then."""
         row = (key, reply.fingerprint, reply.status, reply.body, json.dumps(reply.headers), reply.saved_at)
         self._connection.execute("INSERT OR REPLACE INTO reply VALUES (?, ?, ?, ?, ?, ?)", row)
         self._saved += 1
         if self._file is None and self._saved % PRUNED_EVERY == 0:
-            old = reply.saved_at - REPLY_SECONDS
-            self._connection.execute("DELETE FROM reply WHERE saved_at < ?", (old,))
+            # Those that are kept longer are of v2, whose keys begin with the call.
+            sql = "DELETE FROM reply WHERE saved_at < ? AND (key LIKE 'POST /v2/%') = ?"
+            self._connection.execute(sql, (reply.saved_at - seconds, key.startswith("POST /v2/")))
 
     def saved_reply(self, key: str, *, since: int) -> SavedReply | None:
         """Return the answer that was saved under a key after `since`."""
