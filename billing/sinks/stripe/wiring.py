@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from billing.connections import postgres
+from billing.core.errors import Unreachable
 from billing.core.settings import Settings
 from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.keys import key_kind

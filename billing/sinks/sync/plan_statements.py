@@ -63,7 +63,7 @@ HAVING: Final = {
     Having.KNOWN_PERIOD: "(SELECT count(*) FROM stripe_period WHERE customer_id = linked.customer_id) > 0",
     Having.OPEN_PERIOD: "(SELECT count(*) FROM stripe_period WHERE customer_id = linked.customer_id"
     " AND (closes_at IS NULL OR closes_at > :now)) > 0",
-    Having.CLOSING_PERIOD: "(SELECT count(*) FROM stripe_period WHERE customer_id = linked.customer_id"
+    Having.CLOSING_PERIOD: "(SELECT count(*) FROM stripe_period WHERE customer_id = linked.customer_id"  # noqa: S608
     f" AND least(period_end, closes_at - interval '{CLOSING.total_seconds():.0f} seconds') <= :now"
     " AND closes_at > :now) > 0",
 }

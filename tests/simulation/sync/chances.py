@@ -36,6 +36,7 @@ OUTAGES: Final = (
     (3, "commit_then_error"),
     (3, "commit_then_close"),
     (2, "rate_limit"),
+    (2, "drop"),
 )
 
 
@@ -65,6 +66,8 @@ class Outage:
     end: int
     kind: str
     once_in: int = 1
+    #: Only what is sent fails; what is read is answered.
+    writes_only: bool = False
 
 
 def outages(chance: Chance, rates: Rates, *, begin: int, end: int) -> list[Outage]:
@@ -75,7 +78,8 @@ def outages(chance: Chance, rates: Rates, *, begin: int, end: int) -> list[Outag
         longest = chance.weighted(((6, 20 * MINUTE), (4, 5 * HOUR), (3, 26 * HOUR), (2, OUTAGE_MAX)))
         until = min(at + chance.whole(MINUTE, longest), end)
         kind = chance.weighted(OUTAGES)
-        found.append(Outage(begin=at, end=until, kind=kind, once_in=chance.weighted(((3, 1), (1, 2), (1, 3)))))
+        once_in, writes_only = chance.weighted(((3, 1), (1, 2), (1, 3))), chance.once_in(2)
+        found.append(Outage(begin=at, end=until, kind=kind, once_in=once_in, writes_only=writes_only))
         at = until
     return found
 

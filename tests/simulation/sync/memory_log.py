@@ -131,7 +131,7 @@ class MemoryLog:
         """Take an increment for a call, and write its attempt down."""
         with self.lock:
             now = self.increments[increment_id]
-            if (now.customer_id, now.event_name) in self._in_flight:
+            if self.flies(now):
                 return None
             taken = decide(now)
             if taken is None:
@@ -233,6 +233,10 @@ class MemoryLog:
             self.generations[increment.increment_id].pop()
             del self._identifiers[gone.identifier]
         self._index(increment)
+
+    def flies(self, increment: Increment) -> bool:
+        """Whether anything of its customer and meter is in flight."""
+        return (increment.customer_id, increment.event_name) in self._in_flight
 
     def _index(self, one: Increment) -> None:
         place = one.customer_id, one.event_name, one.event_at

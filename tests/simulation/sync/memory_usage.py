@@ -129,7 +129,7 @@ class MemoryUsage:
         self.reads[customer_id] = read_at, "; ".join(_said(found))
         known = self.periods.setdefault(customer_id, {})
         changed = {}
-        for event_name in {*known, *found.periods}:
+        for event_name in sorted({*known, *found.periods}):
             old = known.get(event_name, [])
             known[event_name] = new = merged(old, found.periods.get(event_name, ()), read_at)
             if not old or any(period not in new for period in old):

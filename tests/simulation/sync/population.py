@@ -15,7 +15,8 @@ CREDITS_PER_UNIT: Final = {"credits": 1, "tokens": 1_000}
 METERS: Final = tuple(CREDITS_PER_UNIT)
 
 #: How many of 100 clients use something once in so many hours.
-_HABITS: Final = ((5, 1), (35, 36), (40, 240), (20, 0))
+Habits = tuple[tuple[int, int], ...]
+HABITS: Final[Habits] = ((5, 1), (35, 36), (40, 240), (20, 0))
 #: How late usage arrives, in ms: as a rule at once, some hours or days later, or when its invoice is final long since.
 _LATENESS: Final = (
     (900, (0, 0)),
@@ -59,24 +60,24 @@ class Use:
     credits: int
 
 
-def clients(chance: Chance, count: int, days: int) -> list[Client]:
+def clients(chance: Chance, count: int, days: int, *, habits: Habits, deleted_once_in: int) -> list[Client]:
     """Return the clients of a world of so many days."""
-    return [_client(chance, number, days) for number in range(count)]
+    return [_client(chance, number, days, habits, deleted_once_in) for number in range(count)]
 
 
-def _client(chance: Chance, number: int, days: int) -> Client:
+def _client(chance: Chance, number: int, days: int, habits: Habits, deleted_once_in: int) -> Client:
     late_start = chance.once_in(8)
     begins = BEGINNING_MS + (chance.whole(1, days * DAY * 2 // 3) if late_start else chance.whole(0, 2 * HOUR))
     linked = begins + (chance.whole(HOUR, max(2, days // 3) * DAY) if chance.once_in(10) else 0)
     later = begins + chance.whole(DAY // 2, days * DAY)
     return Client(
         client_id=f"client-{number:05d}",
-        every_hours=chance.weighted(_HABITS),
+        every_hours=chance.weighted(habits),
         begins_ms=begins,
         anchor_after_ms=chance.whole(1, min(27, days) * DAY),
         linked_ms=linked,
         cancels_ms=later if chance.once_in(15) else None,
-        deleted_ms=later if chance.once_in(25) else None,
+        deleted_ms=later if deleted_once_in and chance.once_in(deleted_once_in) else None,
     )
 
 

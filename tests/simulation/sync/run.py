@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from tests.simulation.sync.auditor import Auditor, LawBroken
-from tests.simulation.sync.chances import Rates
+from tests.simulation.sync.chances import Outage, Rates
+from tests.simulation.sync.names import named
 from tests.simulation.sync.world import Size, World
 
 
-def run(seed: int, size: Size, rates: Rates | None = None) -> tuple[World, Auditor]:
+def run(
+    seed: int, size: Size, rates: Rates | None = None, outages: Sequence[Outage] | None = None
+) -> tuple[World, Auditor]:
     """Simulate; raises `LawBroken`, whose text has the line that replays it."""
     logging.disable(logging.CRITICAL)
     try:
-        world = World(seed, size, rates)
-        auditor = Auditor(world)
-        try:
-            world.run(auditor.check)
-            auditor.check_end()
-        except LawBroken as broken:
-            raise LawBroken(f"{broken} [{replay(seed, size)}; day {world.day}]") from broken.__cause__
-        return world, auditor
+        with named(seed):
+            world = World(seed, size, rates, outages)
+            auditor = Auditor(world)
+            try:
+                world.run(auditor.check)
+                auditor.check_end()
+            except LawBroken as broken:
+                raise LawBroken(f"{broken} [{replay(seed, size)}; day {world.day}]") from broken.__cause__
+            return world, auditor
     finally:
         logging.disable(logging.NOTSET)
 

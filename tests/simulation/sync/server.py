@@ -13,7 +13,6 @@ import dataclasses
 import json
 import urllib.parse
 from collections.abc import Iterator, Mapping
-from http import HTTPStatus
 from typing import Any, Final
 
 import requests
@@ -55,6 +54,7 @@ class Server:
         self._api = Api(self.state)
         self.outages: list[Outage] = []
         self.counts: collections.Counter[str] = collections.Counter()
+        self._places: collections.Counter[tuple[str, str]] = collections.Counter()
         #: Whether calls go wrong: those of the project do, those that make the world do not.
         self.is_open = False
 
@@ -68,10 +68,35 @@ class Server:
             self.is_open = was
 
     def call(self, request: Request) -> Answer:
-        """Answer a call, or fail as a connection does."""
+        """Answer a call, or fail as a connection does. Notes who calls while another call of its place is under way."""
         if not self.is_open:
             return _answer(self._api.answer(request))
-        kind = self._fault()
+        with self._under_way(request):
+            return self._call(request)
+
+    @contextlib.contextmanager
+    def _under_way(self, request: Request) -> Iterator[None]:
+        place = self._place(request)
+        if place is None:
+            yield
+            return
+        if self._places[place]:
+            self.counts["overlapping calls"] += 1
+        self._places[place] += 1
+        try:
+            yield
+        finally:
+            self._places[place] -= 1
+
+    def _place(self, request: Request) -> tuple[str, str] | None:
+        """Return the customer and meter of an event; None of any other call."""
+        if not self._is_event(request):
+            return None
+        fields = dict(urllib.parse.parse_qsl(request.form))
+        return fields["payload[stripe_customer_id]"], fields["event_name"]
+
+    def _call(self, request: Request) -> Answer:
+        kind = self._fault(request)
         self.counts[f"calls: {request.method}"] += 1
         if kind is not None:
             self.counts[f"fault: {kind}"] += 1
@@ -102,12 +127,14 @@ class Server:
             return Answer("<html>proxy</html>", 200, CaseInsensitiveDict())
         return _answer(reply)
 
-    def _fault(self) -> str | None:
+    def _fault(self, request: Request) -> str | None:
         now = self.kernel.ms
         while self.outages and self.outages[0].end <= now:
             del self.outages[0]
         if self.outages and self.outages[0].begin <= now and self._happens(self.outages[0].once_in):
-            return self.outages[0].kind
+            out = self.outages[0]
+            if request.method == "POST" or not out.writes_only:
+                return out.kind
         return self._chance.weighted(CALL_FAULTS) if self._happens(self.rates.call) else None
 
     def _happens(self, once_in: int) -> bool:
@@ -134,7 +161,6 @@ class Server:
                 next(steps)
             except StopIteration as done:
                 found: Reply = done.value
-                self.counts["overlapping calls"] += found.status == HTTPStatus.CONFLICT
                 return found
             self.kernel.linger(self._chance.whole(1, 30))
 

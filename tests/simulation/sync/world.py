@@ -10,7 +10,7 @@ import collections
 import dataclasses
 import heapq
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -18,7 +18,7 @@ from billing.core.clock import from_milliseconds
 from tests.simulation.chance import BEGINNING_MS, Chance
 from tests.simulation.sync import population
 from tests.simulation.sync.account import Account
-from tests.simulation.sync.chances import DAY, HOUR, MINUTE, Rates, happens, outages
+from tests.simulation.sync.chances import DAY, HOUR, MINUTE, Outage, Rates, happens, outages
 from tests.simulation.sync.fleet import Fleet
 from tests.simulation.sync.kernel import Kernel, Turns
 from tests.simulation.sync.memory_log import MemoryLog
@@ -45,13 +45,18 @@ class Size:
     knobs: dict[str, object] = dataclasses.field(default_factory=dict)
     late_usage: str = "carry_forward"
     grace_hours: int = 1
+    habits: population.Habits = population.HABITS
+    #: One customer in so many is deleted at some time; 0: none.
+    deleted_once_in: int = 25
 
 
 class World:
     """Everything there is, from one seed."""
 
-    def __init__(self, seed: int, size: Size, rates: Rates | None = None) -> None:
-        self.seed, self.size = seed, size
+    def __init__(
+        self, seed: int, size: Size, rates: Rates | None = None, given: Sequence[Outage] | None = None
+    ) -> None:
+        self.seed, self.size, self._given = seed, size, given
         self.chance, self.kernel = Chance(seed), Kernel()
         self.rates = Rates() if rates is None else rates
         self.usage = MemoryUsage()
@@ -65,7 +70,9 @@ class World:
         self.counts: collections.Counter[str] = collections.Counter()
         #: What was used, in credits, by client and meter: the auditor's own books.
         self.logged: collections.Counter[tuple[str, str]] = collections.Counter()
-        self.clients = population.clients(self.chance, size.clients, size.days)
+        self.clients = population.clients(
+            self.chance, size.clients, size.days, habits=size.habits, deleted_once_in=size.deleted_once_in
+        )
         self._numbers = itertools.count()
         self._actions: list[tuple[int, int, Callable[[], None]]] = []
         self.end_ms = BEGINNING_MS + size.days * DAY
@@ -75,7 +82,7 @@ class World:
         self.account.open()
         for number, client in enumerate(self.clients):
             self._begin(number, client)
-        self.server.outages = outages(self.chance, self.rates, begin=BEGINNING_MS + DAY // 4, end=self.end_ms)
+        self.server.outages = self._outages()
         self.server.is_open = True
         for name, every in BEAT:
             self.at(BEGINNING_MS + self.chance.whole(MINUTE, 10 * MINUTE), lambda n=name, e=every: self._beat(n, e))
@@ -85,6 +92,13 @@ class World:
             if look is not None:
                 look()
         self.settle(look)
+
+    def _outages(self) -> list[Outage]:
+        if self._given is None:
+            return outages(self.chance, self.rates, begin=BEGINNING_MS + DAY // 4, end=self.end_ms)
+        return [
+            dataclasses.replace(one, begin=BEGINNING_MS + one.begin, end=BEGINNING_MS + one.end) for one in self._given
+        ]
 
     def settle(self, look: Callable[[], None] | None = None) -> None:
         """Let nothing go wrong any more, until all that can be settled is."""
