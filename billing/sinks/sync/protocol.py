@@ -22,8 +22,8 @@ from typing import Final
 from billing.sinks.sink import Answer, Kind, Payload, Reply
 from billing.sinks.sync.increment import Increment, State
 
-#: Stripe knows an identifier for "at least 24 hours" after its receipt, which is never before the first attempt. Half an
-#: hour more than what a clock that was set back by an hour, and a call that takes its time, need.
+#: Stripe knows an identifier for "at least 24 hours" after its receipt, which is never before the first attempt. A
+#: clock that was set back by an hour, and a call that takes its time, keep to it as well.
 RESEND_WITHIN: Final = timedelta(hours=22, minutes=30)
 #: A time on record that is further ahead than this is of a clock that was set back since: how long ago it was is not
 #: known. Together with `RESEND_WITHIN` less than Stripe's 24 hours, so that clocks of several machines may differ.
