@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Final
 
 from billing.sinks.sink import Answer, Reply
 from billing.sinks.sync import protocol
 from billing.sinks.sync.increment import State
 from tests.unit import increment_model as model
-from tests.unit.increment_model import DAY, HOUR, Look, Scene, World
+from tests.unit.increment_world import (
+    BOOKS,
+    DAY,
+    GENERATIONS,
+    HOUR,
+    UNITS,
+    Look,
+    Scene,
+    Step,
+    World,
+    clock,
+    counted,
+    planned,
+)
 from tests.unit.searching import Violation, search_states
 
 #: How often everybody does what they should, and how many minutes that takes, until it must be over.
 ROUNDS: Final = 60
 ROUND: Final = 5 * HOUR
+#: A lease, and more.
+LATER: Final = 3
 
 
 def search(world: World, *, states_max: int) -> int:
@@ -24,15 +40,16 @@ def search(world: World, *, states_max: int) -> int:
     """
     settled: set[Scene] = set()
 
-    def check(scene: Scene, _: object) -> None:
+    def check(scene: Scene, steps: Sequence[Step]) -> None:
         hold_counted(scene, world)
+        hold_over(scene, steps)
         if scene.mark == len(world.marks) - 1:
-            alone = scene._replace(calls=(), afloat=(), look=None)
+            alone = scene._replace(calls=(), afloat=(), looks=())
             if alone not in settled:
                 settle(alone, world)
             settled.add(alone)
 
-    start = Scene(model.planned(world))
+    start = Scene(planned(world))
     return search_states(start, lambda scene: model.successors(scene, world), check, states_max=states_max)
 
 
@@ -41,13 +58,24 @@ def hold_counted(scene: Scene, world: World) -> None:
 
     Where sums may be later than promised, a second time is told by a sum; what is rejected is told to a person anyhow.
     """
-    state, times = scene.increment.state, model.counted(scene)
+    state, times = scene.increment.state, counted(scene)
     if times > 1 and (world.is_in_time or state is State.CONFIRMED):
         raise Violation(f"it is counted {times} times, and {state.value}")
     if state is State.CONFIRMED and all(event.dropped or model.is_final(event, world) for event in scene.events):
         raise Violation("it is confirmed, and on no invoice")
     if state in (State.REJECTED, State.WRITTEN_OFF) and times and world.is_in_time:
         raise Violation(f"it is {state.value}, and counted")
+
+
+def hold_over(scene: Scene, steps: Sequence[Step]) -> None:
+    """Hold what is over to stay so, and identifiers to be few (L9)."""
+    state, generation = scene.increment.state, scene.increment.generation
+    if state in (State.CONFIRMED, State.WRITTEN_OFF):
+        for name, after in steps:
+            if after.increment != scene.increment:
+                raise Violation(f"what is {state.value} is changed by: {name}")
+    if generation > GENERATIONS:
+        raise Violation(f"it has {generation} identifiers")
 
 
 def settle(scene: Scene, world: World) -> None:
@@ -66,13 +94,9 @@ def settle(scene: Scene, world: World) -> None:
         raise Violation(f"it stays {scene.increment.state.value}")
 
 
-#: A lease, and more.
-LATER: Final = 3
-
-
 def _round(scene: Scene, world: World) -> Scene:
     """Let everybody do what they should, once."""
-    now = model.clock(scene, world)
+    now = clock(scene, world)
     found = protocol.lost(scene.increment, now)
     scene = scene if found is None else scene._replace(increment=found)
     if protocol.needs_reissue(scene.increment, now):
@@ -83,7 +107,7 @@ def _round(scene: Scene, world: World) -> Scene:
         taken, _ = model.executed(claim._replace(calls=()), call, call.begun)
         found = protocol.answered(taken.increment, call.attempt, Reply(answer=Answer.TAKEN), doubted=call.doubted)
         return taken if found is None else taken._replace(increment=found)
-    if protocol.may_check(scene.increment, books=model.BOOKS):
+    if protocol.may_check(scene.increment, books=BOOKS):
         return _looked(scene, world)
     return scene
 
@@ -91,8 +115,8 @@ def _round(scene: Scene, world: World) -> Scene:
 def _looked(scene: Scene, world: World) -> Scene:
     payload, generation = scene.increment.payload, scene.increment.generation
     shown = model.shown(scene, payload)
-    after = next(model.noted(scene._replace(look=Look(payload, model.clock(scene, world), shown)), world))
+    after = next(model.noted(scene, Look(payload, clock(scene, world), shown), world))
     known = any(event.generation == generation and world.marks[0] < event.received + DAY for event in scene.events)
-    if shown > model.UNITS and known and model.counted(after) > 1:
+    if shown > UNITS and known and counted(after) > 1:
         raise Violation("it shows twice, and is not withdrawn while it can be")
     return after

@@ -1,7 +1,7 @@
 """A model of one increment under the protocol, beside a sink that may do anything, small enough to be searched whole.
 
-Pushers, a confirmer, the planner and a person act on it, each paused for as long as it likes between two steps. The sink
-executes a call, or not, or late; it loses answers, drops what it took, shows it up to a day later, and forgets an
+Pushers, a confirmer, the planner and a person act on it, each paused for as long as it likes between two steps. The
+sink executes a call, or not, or late; it loses answers, drops what it took, shows it up to a day later, and forgets an
 identifier a day after its receipt. Every decision is the project's own (`protocol`); time passes from mark to mark.
 """
 
@@ -9,134 +9,30 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
 
-from billing.sinks.sink import Answer, Kind, Payload, Reply
+from billing.sinks.sink import Answer, Payload, Reply
 from billing.sinks.sync import protocol
 from billing.sinks.sync.increment import Increment, State
+from tests.unit.increment_world import (
+    BASE,
+    BOOKS,
+    DAY,
+    FINAL_AFTER,
+    GENERATIONS,
+    HOUR,
+    LEASE,
+    UNITS,
+    Call,
+    Event,
+    Look,
+    Scene,
+    Step,
+    World,
+    clock,
+    counted,
+    minutes,
+)
 from tests.unit.searching import Violation
-
-BASE = datetime(2026, 3, 1, tzinfo=UTC)
-HOUR, DAY = 60, 24 * 60
-#: Within so many minutes of its beginning a call is executed, if ever.
-LEASE = 2
-UNITS = 7
-BOOKS = "test"
-#: An invoice is final so long after `closes_at`.
-FINAL_AFTER = 10
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class World:
-    """What may happen. Times are minutes since the increment was planned."""
-
-    marks: tuple[int, ...]
-    #: Calls that are begun at most.
-    calls: int = 2
-    #: Whether a confirmer may be paused between finding an increment and looking at it.
-    finds: bool = False
-    #: How much later than it was received anything may show, and what the first generation brought.
-    lag: int = DAY
-    lag_of_first: int = DAY
-    #: By how much the clock may be set back, once, at any time.
-    set_back: int = 0
-    #: When the first period closes (None: never), and how old the increment's minute is at first.
-    closes: int | None = None
-    event_age: int = 1
-    writes_off: bool = False
-    drops: bool = False
-    refused_sums: bool = False
-    person: bool = False
-
-    @property
-    def is_in_time(self) -> bool:
-        """Whether sums are never later than the protocol takes them to be."""
-        return max(self.lag, self.lag_of_first) <= DAY
-
-
-class Call(NamedTuple):
-    """One call of a pusher, which has yet to note its answer. One that it never notes is of a pusher that has died."""
-
-    attempt: int
-    generation: int
-    event_at: datetime
-    begun: int
-    doubted: bool
-    answer: Answer = Answer.UNREACHED
-
-
-class Event(NamedTuple):
-    """What the sink has received. What is dropped, or withdrawn, is not counted."""
-
-    generation: int
-    event_at: datetime
-    received: int
-    shows: bool = False
-    dropped: bool = False
-
-
-class Look(NamedTuple):
-    """A confirmer that looked at `payload`: what was shown (None: it was refused), and when it began to look.
-
-    `at` is None while it is yet to look.
-    """
-
-    payload: Payload
-    at: datetime | None = None
-    shown: int | None = None
-
-
-class Scene(NamedTuple):
-    """All there is. `afloat` calls may still be executed, though nobody waits for their answers."""
-
-    increment: Increment
-    mark: int = 0
-    set_back: bool = False
-    calls: tuple[Call, ...] = ()
-    afloat: tuple[Call, ...] = ()
-    events: tuple[Event, ...] = ()
-    reports: frozenset[str] = frozenset()
-    look: Look | None = None
-
-
-Step = tuple[str, Scene]
-
-
-def minutes(count: int) -> timedelta:
-    """Return so many minutes."""
-    return timedelta(minutes=count)
-
-
-def planned(world: World) -> Increment:
-    """Return it as it is planned."""
-    closes_at = None if world.closes is None else BASE + minutes(world.closes)
-    return Increment(
-        increment_id=1,
-        client_id="c",
-        customer_id="cus",
-        event_name="m",
-        kind=Kind.METER_EVENT,
-        period_start=BASE - minutes(50 * DAY),
-        period_end=BASE,
-        units=UNITS,
-        credits_per_unit=1,
-        generation=1,
-        event_at=BASE - minutes(world.event_age),
-        identifier="i1",
-        planned_at=BASE,
-        closes_at=closes_at,
-    )
-
-
-def counted(scene: Scene) -> int:
-    """Return how many times the increment is counted at the sink."""
-    return sum(not event.dropped for event in scene.events)
-
-
-def clock(scene: Scene, world: World) -> datetime:
-    """Return what the fleet takes the time to be."""
-    return BASE + minutes(world.marks[scene.mark] - (world.set_back if scene.set_back else 0))
 
 
 def is_final(event: Event, world: World) -> bool:
@@ -266,27 +162,35 @@ def shown(scene: Scene, payload: Payload) -> int:
 
 
 def _confirmer(scene: Scene, world: World) -> Iterator[Step]:
-    look, now = scene.look, clock(scene, world)
-    if look is None:
-        if not protocol.may_check(scene.increment, books=BOOKS):
-            return
-        look = Look(scene.increment.payload)
+    for look in scene.looks:
+        left = scene._replace(looks=tuple(one for one in scene.looks if one != look))
+        if look.at is None:
+            yield from _looked(left, look, world)
+        else:
+            yield from ((f"note a look that showed {look.shown}", after) for after in noted(left, look, world))
+    if len(scene.looks) < world.confirmers and protocol.may_check(scene.increment, books=BOOKS):
+        found = Look(scene.increment.payload)
         if world.finds:
-            yield "find", scene._replace(look=look)
-    elif look.at is not None:
-        yield from ((f"note a look that showed {look.shown}", after) for after in noted(scene, world))
+            yield "find", scene._replace(looks=(*scene.looks, found))
+        else:
+            yield from _looked(scene, found, world)
+
+
+def _looked(scene: Scene, found: Look, world: World) -> Iterator[Step]:
+    look = found._replace(at=clock(scene, world), shown=shown(scene, found.payload))
+    yield "look", scene._replace(looks=(*scene.looks, look))
+    if world.refused_sums:
+        yield "refuse a look", scene._replace(looks=(*scene.looks, look._replace(shown=None)))
+
+
+def noted(left: Scene, look: Look, world: World) -> Iterator[Scene]:
+    """Yield it after a look is noted, with what is withdrawn for it, and without.
+
+    Raises `Violation` where it is quarantined without a doubt.
+    """
+    increment = left.increment
     if look.at is None:
-        yield "look", scene._replace(look=look._replace(at=now, shown=shown(scene, look.payload)))
-        if world.refused_sums:
-            yield "refuse a look", scene._replace(look=look._replace(at=now))
-
-
-def noted(scene: Scene, world: World) -> Iterator[Scene]:
-    """Yield it after a look is noted, with what is withdrawn for it, and without. Raises `Violation` without a doubt."""
-    look, increment = scene.look, scene.increment
-    if look is None or look.at is None:
         return
-    left = scene._replace(look=None)
     if look.shown is None:
         found = protocol.check_refused(increment, "r", look.at, payload=look.payload)
         patient = increment.last_attempt_at is not None and look.at - increment.last_attempt_at > minutes(2 * DAY)
@@ -297,7 +201,7 @@ def noted(scene: Scene, world: World) -> Iterator[Scene]:
     _hold_quarantine(increment, found, doubt=look.shown not in (0, UNITS))
     after = _with(left, found)
     if found is not None and found.state is State.QUARANTINED and protocol.counted_twice(found, look.shown):
-        yield withdrawn(after, found.generation, world.marks[scene.mark])
+        yield withdrawn(after, found.generation, world.marks[left.mark])
     yield after
 
 
@@ -343,7 +247,7 @@ def replanned(scene: Scene, world: World) -> Scene:
         identifier=f"i{increment.generation + 1}",
         reason="",
     )
-    _hold_quarantine(increment, found, doubt=increment.generation >= protocol.GENERATIONS_MAX)
+    _hold_quarantine(increment, found, doubt=increment.generation >= GENERATIONS)
     return _with(scene, found)
 
 

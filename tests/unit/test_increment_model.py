@@ -1,4 +1,4 @@
-"""Whatever a sink, pushers, a confirmer, the planner and a person do, in every order, an increment is counted once (L8).
+"""Whatever a sink, pushers, confirmers, a planner and a person do, in any order, an increment is counted once (L8).
 
 The model is searched whole: a law that fails is told with the shortest way to it. Each rule of the protocol is switched
 off in turn: the law that it is for must fail then.
@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from billing.sinks.sink import Answer, Payload
+from billing.sinks.sink import Answer, Payload, Reply
 from billing.sinks.sync import protocol
 from billing.sinks.sync.increment import Increment, State
 from tests.unit.increment_laws import search
-from tests.unit.increment_model import DAY, HOUR, World
+from tests.unit.increment_world import DAY, HOUR, World
 from tests.unit.searching import Violation
 
 #: The search stops with an error past so many states: it is to stay small enough to be whole.
@@ -34,12 +34,17 @@ CLOSES = 22 * HOUR + 30
 WORLDS = {
     "calls": (World(marks=DAYS), 30_000),
     "three calls": (World(marks=(0, 3, 22 * HOUR, DAY + 6, 2 * DAY + 12), calls=3), 50_000),
+    "to the minute": (World(marks=(0, 3, DAY, DAY + 3)), 5_000),
+    "two confirmers": (
+        World(marks=(0, DAY + 6, DAY + 12, 2 * DAY + 20), closes=CLOSES, finds=True, confirmers=2),
+        10_000,
+    ),
     "generations": (World(marks=WEEK, calls=4), 30_000),
-    "drops": (World(marks=(0, 3, 22 * HOUR, DAY + 6, 2 * DAY + 12), drops=True, person=True), 80_000),
+    "drops": (World(marks=(0, 3, DAY + 6, 2 * DAY + 12), drops=True, person=True), 20_000),
     "closing": (World(marks=(0, 3, 22 * HOUR, CLOSES, DAY + 6, 2 * DAY + 12), closes=CLOSES, finds=True), 40_000),
     "writing off": (
-        World(marks=(0, 3, 22 * HOUR, CLOSES, DAY + 6, 2 * DAY + 12), closes=CLOSES, writes_off=True, person=True),
-        70_000,
+        World(marks=(0, 3, CLOSES, DAY + 6, 2 * DAY + 12), closes=CLOSES, writes_off=True, person=True),
+        20_000,
     ),
     "clock": (World(marks=(0, 3, 22 * HOUR, 23 * HOUR + 59, 2 * DAY + 12), set_back=HOUR), 30_000),
     "age": (World(marks=(0, 3, 22 * HOUR, DAY + 6, 2 * DAY + 12), event_age=35 * DAY - 2 * HOUR), 10_000),
@@ -47,7 +52,6 @@ WORLDS = {
     # From here on, sums are later than anybody promises: what is counted twice shows, and is withdrawn in time.
     "one late sum": (World(marks=LATE, lag_of_first=31 * HOUR), 40_000),
     "late sums": (World(marks=LATE, lag_of_first=31 * HOUR, lag=31 * HOUR), 40_000),
-    "very late sums": (World(marks=LATE, lag_of_first=40 * HOUR, lag=40 * HOUR), 40_000),
 }
 
 
@@ -56,94 +60,108 @@ def test_l8_whatever_happens_an_increment_is_counted_once_or_told_to_a_person(wo
     assert search(world, states_max=STATES_MAX) > scenes
 
 
-REAL = {name: getattr(protocol, name) for name in dir(protocol)}
+#: The project's own functions, as they are before any is changed.
+state_after, may_send, claimed = protocol.state_after, protocol.may_send, protocol.claimed
+answered, checked, needs_reissue = protocol.answered, protocol.checked, protocol.needs_reissue
+unseen = protocol._unseen
 Mutant = tuple[str, dict[str, object], str]
 LONG = timedelta(days=100)
 NEVER: Callable[..., bool] = lambda *_, **__: False  # noqa: E731 - a table of functions
 TWICE = "it is counted [23] times"
+REFUSED = "it is rejected, and counted"
+DOUBTLESS = "it is quarantined without a doubt"
+UNTIMELY = "it is sent with a time that the sink does not take"
 UNBILLED = "it is confirmed, and on no invoice"
 STAYS = "it stays "
 
 
-def after(name: str, **changes: Callable[[Increment], object]) -> Callable[..., Increment | None]:
+def after(name: str, **changes: Callable[[Increment], Any]) -> Callable[..., Increment | None]:
     """Return a function of the protocol whose result is changed."""
+    real: Callable[..., Increment | None] = getattr(protocol, name)
 
     def changed(increment: Increment, *args: Any, **given: Any) -> Increment | None:
-        found = REAL[name](increment, *args, **given)
+        found = real(increment, *args, **given)
         return found and dataclasses.replace(found, **{field: change(increment) for field, change in changes.items()})
 
     return changed
 
 
-def unless_doubted(answer: Answer, *, doubted: bool) -> State:  # noqa: ARG001 - what it forgets
-    return REAL["state_after"](answer, doubted=False)
+def unless_doubted(answer: Answer, *, doubted: bool) -> State:
+    return state_after(answer, doubted=False)
 
 
 def unknown_is_not_executed(answer: Answer, *, doubted: bool) -> State:
-    return State.PENDING if answer is Answer.UNKNOWN and not doubted else REAL["state_after"](answer, doubted=doubted)
+    return State.PENDING if answer is Answer.UNKNOWN and not doubted else state_after(answer, doubted=doubted)
 
 
-def of_any_attempt(increment: Increment, attempt: int, reply: object, *, doubted: bool) -> Increment | None:  # noqa: ARG001
-    return REAL["answered"](increment, increment.attempts, reply, doubted=doubted)
+def before_its_time(increment: Increment, *, books: str, now: datetime) -> bool:
+    early = dataclasses.replace(increment, event_at=min(increment.event_at, now))
+    return may_send(early, books=books, now=now)
 
 
-def of_any_state(increment: Increment, attempt: int, reply: object, *, doubted: bool) -> Increment | None:
-    return REAL["answered"](dataclasses.replace(increment, state=State.SENDING), attempt, reply, doubted=doubted)
+def first_is_latest(increment: Increment, *, books: str, now: datetime) -> Increment | None:
+    found = claimed(increment, books=books, now=now)
+    return found and dataclasses.replace(found, first_attempt_at=now)
+
+
+def of_any_attempt(increment: Increment, attempt: int, reply: Reply, *, doubted: bool) -> Increment | None:
+    return answered(increment, increment.attempts, reply, doubted=doubted)
+
+
+def of_any_state(increment: Increment, attempt: int, reply: Reply, *, doubted: bool) -> Increment | None:
+    return answered(dataclasses.replace(increment, state=State.SENDING), attempt, reply, doubted=doubted)
 
 
 def pending_keeps_its_first(increment: Increment, *args: Any, **given: Any) -> Increment | None:
-    found = REAL["answered"](increment, *args, **given)
+    found = answered(increment, *args, **given)
     return found and dataclasses.replace(found, first_attempt_at=increment.first_attempt_at)
 
 
-def at_any_generation(increment: Increment, shown: int, now: datetime, *, payload: Payload) -> Increment | None:  # noqa: ARG001
-    return REAL["checked"](increment, shown, now, payload=increment.payload)
+def at_any_generation(increment: Increment, shown: int, now: datetime, *, payload: Payload) -> Increment | None:
+    return checked(increment, shown, now, payload=increment.payload)
 
 
-def every_look_counts(increment: Increment, now: datetime) -> Increment:
-    found = REAL["_unseen"](increment, now)
+def every_look_counts(increment: Increment, now: datetime, doubted_by: str | None) -> Increment:
+    found = unseen(increment, now, doubted_by)
     return dataclasses.replace(found, absence_checks=increment.absence_checks + 1)
 
 
 def anything_confirms(increment: Increment, shown: int, now: datetime, *, payload: Payload) -> Increment | None:
-    return REAL["checked"](increment, increment.units if shown else 0, now, payload=payload)
+    return checked(increment, increment.units if shown else 0, now, payload=payload)
 
 
-def confirmed_by_nothing(increment: Increment, shown: int, now: datetime, *, payload: Payload) -> Increment | None:  # noqa: ARG001
-    return REAL["checked"](increment, increment.units, now, payload=payload)
+def confirmed_by_nothing(increment: Increment, shown: int, now: datetime, *, payload: Payload) -> Increment | None:
+    return checked(increment, increment.units, now, payload=payload)
 
 
-def always_rejects(increment: Increment, code: str, *, key: str) -> Increment | None:  # noqa: ARG001
+def always_rejects(increment: Increment, code: str, *, key: str) -> Increment | None:
     seen = increment.state in (State.SENDING, State.SENT, State.AMBIGUOUS, State.QUARANTINED)
     return dataclasses.replace(increment, state=State.REJECTED, lease_until=None) if seen else None
 
 
 def pending_or_late(increment: Increment, now: datetime) -> bool:
-    return increment.state is State.AMBIGUOUS and REAL["needs_reissue"](increment, now)
+    return increment.state is State.AMBIGUOUS and needs_reissue(increment, now)
 
 
 def whenever_in_doubt(increment: Increment, now: datetime) -> bool:
-    return increment.state is State.AMBIGUOUS or REAL["needs_reissue"](increment, now)
+    return increment.state is State.AMBIGUOUS or needs_reissue(increment, now)
 
 
-def at_any_time(increment: Increment, now: datetime) -> bool:  # noqa: ARG001
+def at_any_time(increment: Increment, now: datetime) -> bool:
     return increment.state in (State.REJECTED, State.QUARANTINED, State.AMBIGUOUS)
 
 
 MUTANTS: dict[str, Mutant] = {
-    "what was in doubt is forgotten": ("three calls", {"state_after": unless_doubted}, "it is rejected, and counted"),
-    "no answer is no call": ("three calls", {"state_after": unknown_is_not_executed}, TWICE),
+    "what was in doubt is forgotten": ("three calls", {"state_after": unless_doubted}, REFUSED),
+    "no answer is no call": ("three calls", {"state_after": unknown_is_not_executed}, REFUSED),
     "an identifier is sent again at any time": ("calls", {"RESEND_WITHIN": LONG}, TWICE),
     "an identifier is sent again for 23 hours": ("clock", {"RESEND_WITHIN": timedelta(hours=23)}, TWICE),
     "a period never closes": ("closing", {"is_closed": NEVER}, "it is sent after its period has closed"),
-    "no event is too old": ("age", {"is_too_old": NEVER}, "it is sent with a time that the sink does not take"),
-    "the first attempt is the latest": (
-        "three calls",
-        {"claimed": after("claimed", first_attempt_at=lambda one: None)},
-        "",
-    ),
-    "an attempt has no number": ("three calls", {"answered": of_any_attempt}, TWICE),
-    "an answer changes what is over": ("three calls", {"answered": of_any_state}, ""),
+    "no event is too early": ("clock", {"may_send": before_its_time}, UNTIMELY),
+    "no event is too old": ("age", {"is_too_old": NEVER}, UNTIMELY),
+    "the first attempt is the latest": ("three calls", {"claimed": first_is_latest}, TWICE),
+    "an attempt has no number": ("three calls", {"answered": of_any_attempt}, REFUSED),
+    "an answer changes what is over": ("three calls", {"answered": of_any_state}, "what is confirmed is changed"),
     "what was absent before a call is absent after it": (
         "calls",
         {
@@ -157,22 +175,22 @@ MUTANTS: dict[str, Mutant] = {
     "what is lost never arrived": (
         "calls",
         {"lost": after("lost", state=lambda _: State.PENDING, first_attempt_at=lambda _: None)},
-        TWICE,
+        REFUSED,
     ),
     "what never arrived keeps its first attempt": ("calls", {"answered": pending_keeps_its_first}, STAYS + "pending"),
-    "a look is at any generation": ("closing", {"checked": at_any_generation}, ""),
+    "a look is at any generation": ("two confirmers", {"checked": at_any_generation}, TWICE),
     "every look counts": ("calls", {"_unseen": every_look_counts}, TWICE),
     "one look proves an absence": ("calls", {"ABSENCE_CHECKS": 1}, TWICE),
     "half a day proves an absence": ("calls", {"ABSENT_FOR": timedelta(hours=12)}, TWICE),
-    "a look during a call counts": ("calls", {"LEASE": timedelta(0)}, ""),
+    "a look during a call counts": ("to the minute", {"LEASE": timedelta(0)}, TWICE),
     "nothing is absent": ("calls", {"is_absent": NEVER}, STAYS),
     "nothing shown is a proof": ("calls", {"checked": confirmed_by_nothing}, UNBILLED),
     "whatever is shown is a proof": ("one late sum", {"checked": anything_confirms}, TWICE),
     "any generation's units are a proof": ("one late sum", {"_is_settled": lambda *_: True}, TWICE),
     "a day settles": ("late sums", {"SETTLED_AFTER": timedelta(hours=24)}, TWICE),
     "nothing is withdrawn": ("one late sum", {"counted_twice": NEVER}, "it shows twice, and is not withdrawn"),
-    "a refused sum is a doubt at once": ("refused sums", {"REFUSED_FOR": timedelta(0)}, "without a doubt"),
-    "a report is of any call": ("drops", {"reported": always_rejects}, "it is rejected, and counted"),
+    "a refused sum is a doubt at once": ("refused sums", {"REFUSED_FOR": timedelta(0)}, DOUBTLESS),
+    "a report is of any call": ("drops", {"reported": always_rejects}, REFUSED),
     "what is pending is never planned anew": ("closing", {"needs_reissue": pending_or_late}, STAYS + "pending"),
     "what is too old is never planned anew": ("age", {"needs_reissue": pending_or_late}, STAYS + "pending"),
     "what is in doubt is planned anew": ("calls", {"needs_reissue": whenever_in_doubt}, TWICE),
@@ -181,8 +199,8 @@ MUTANTS: dict[str, Mutant] = {
         {"reissued": after("reissued", first_attempt_at=lambda one: one.first_attempt_at)},
         STAYS + "pending",
     ),
-    "generations are given up at once": ("calls", {"GENERATIONS_MAX": 1}, ""),
-    "a person does not wait for a call": ("drops", {"may_resolve": at_any_time}, ""),
+    "generations are given up at once": ("generations", {"GENERATIONS_MAX": 2}, DOUBTLESS),
+    "a person does not wait for a call": ("writing off", {"may_resolve": at_any_time}, "it is written_off, "),
 }
 
 
