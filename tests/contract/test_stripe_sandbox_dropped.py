@@ -182,6 +182,48 @@ def test_an_adjustment_is_refused_after_24_hours_and_a_second_time(
     assert stripe_sandbox.total(customer, "credits") == 5
 
 
+def test_what_an_adjustment_that_cannot_be_is_answered_is_a_knob(
+    stripe_sandbox: SandboxControl, stripe_client: stripe.StripeClient, send: Send, customer: str
+) -> None:
+    """Assumed: it is refused. A 200 that does nothing is as likely, since adjustments are asynchronous."""
+    send("i1")
+    stripe_sandbox.knobs(wrong_adjustment="accept")
+    assert cancel(stripe_client, "nothing").status == "pending"
+    stripe_sandbox.advance(DAY)
+    assert cancel(stripe_client, "i1").status == "pending"
+    stripe_sandbox.advance(DAY)
+    assert stripe_sandbox.total(customer, "credits") == 5
+
+
+def test_whether_a_canceled_identifier_is_free_is_a_knob(
+    stripe_sandbox: SandboxControl, stripe_client: stripe.StripeClient, send: Send, customer: str
+) -> None:
+    """Assumed: it stays used."""
+    stripe_sandbox.knobs(canceled_identifier="free")
+    send("i1")
+    cancel(stripe_client, "i1")
+    stripe_sandbox.advance(59)
+    with pytest.raises(stripe.InvalidRequestError, match="already exists"):
+        send("i1")
+    stripe_sandbox.advance(1)
+    send("i1", value="7")
+    assert stripe_sandbox.total(customer, "credits") == 7
+
+
+def test_whether_v1_and_v2_share_identifiers_is_a_knob(
+    stripe_sandbox: SandboxControl, stripe_client: stripe.StripeClient, send: Send, customer: str
+) -> None:
+    """Assumed: they do. Nothing may rest on it."""
+    stripe_sandbox.knobs(v2_identifiers="own")
+    send("i1")
+    send_v2(stripe_client, customer, identifier="i1")
+    assert stripe_sandbox.total(customer, "credits") == 10
+    with pytest.raises(stripe.InvalidRequestError, match="already exists"):
+        send("i1")
+    with pytest.raises(stripe.InvalidRequestError, match="already exists"):
+        send_v2(stripe_client, customer, identifier="i1")
+
+
 def test_an_adjustment_does_not_change_a_final_invoice(
     stripe_sandbox: SandboxControl, stripe_client: stripe.StripeClient, send: Send, meter: str, customer: str
 ) -> None:
