@@ -32,9 +32,9 @@ from billing.sinks.stripe.sandbox.resources import (
     subscriptions,
     v2_meter_events,
 )
+from tests.contract.billed_account import JUNE, MAY, Account
 from tests.contract.metering import HOUR, Send
 from tests.contract.sdk_types import accepted, object_mismatches, required
-from tests.contract.test_stripe_sandbox_invoices import JUNE, MAY, Account
 
 #: The SDK's parameters of each call; those that are not in the types are in the third column.
 CALLS: dict[Any, tuple[str, str, set[str]]] = {
