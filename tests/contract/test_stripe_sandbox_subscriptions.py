@@ -155,6 +155,9 @@ def test_an_item_changes_its_price(stripe_client: stripe.StripeClient, meter: st
     (now,) = changed["items"].data
     assert (now.id, now.price.id, period(changed)) == (item, other, period(made))
 
+    for wrong in ({"deleted": True}, {"id": "si_nobody", "price": other}):
+        with pytest.raises(stripe.InvalidRequestError, match="No such subscription_item"):
+            stripe_client.v1.subscriptions.update(made.id, {"items": [wrong]})  # type: ignore[arg-type]
     both = stripe_client.v1.subscriptions.update(made.id, {"items": [{"price": price}]})
     assert [one.price.id for one in both["items"].data] == [other, price]
     one = stripe_client.v1.subscriptions.update(made.id, {"items": [{"id": item, "deleted": True}]})
