@@ -57,6 +57,7 @@ def test_a_report_names_samples_and_counts_all(
     for number in range(5):
         send(f"i{number}", key=f"k{number}", customer="cus_nobody")
     stripe_sandbox.fault("drop_later", code="archived_meter")
+    stripe_client.v1.customers.list({})  # no event: the fault waits for one
     send("i5", key="k5")
     stripe_sandbox.advance(10)
     (event,) = reports(stripe_client)

@@ -144,6 +144,25 @@ def test_a_key_of_v2_is_of_one_request_and_not_of_v1(
         send_v2(stripe_client, customer, "6", key="k", identifier="i2")
 
 
+def test_an_adjustment_of_v2_cancels_as_one_of_v1_does(
+    stripe_sandbox: SandboxControl, stripe_client: stripe.StripeClient, send: Send, customer: str
+) -> None:
+    """Events of both; a refusal has a code."""
+    send("i1")
+    send_v2(stripe_client, customer, identifier="i2")
+
+    def cancel(identifier: str) -> str:
+        params: Any = {"type": "cancel", "event_name": "credits", "cancel": {"identifier": identifier}}
+        return str(stripe_client.v2.billing.meter_event_adjustments.create(params).status)
+
+    assert [cancel("i1"), cancel("i2")] == ["pending", "pending"]
+    stripe_sandbox.advance(60)
+    assert stripe_sandbox.total(customer, "credits") == 0
+    with pytest.raises(stripe.InvalidRequestError) as caught:
+        cancel("nothing")
+    assert code_of(caught) == (400, "resource_missing")
+
+
 def test_a_rate_limit_of_v2_is_the_sdk_s(
     stripe_sandbox: SandboxControl, stripe_client: stripe.StripeClient, meter: str, customer: str
 ) -> None:

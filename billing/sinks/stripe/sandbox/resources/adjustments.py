@@ -7,14 +7,20 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from billing.sinks.stripe.sandbox import times
 from billing.sinks.stripe.sandbox.errors import Refusal
 from billing.sinks.stripe.sandbox.params import EXPAND, Param, Spec
-from billing.sinks.stripe.sandbox.records import Event
+from billing.sinks.stripe.sandbox.records import Event, new_id
 from billing.sinks.stripe.sandbox.routing import Call, route
 
 CREATE: Final[Spec] = {
     **EXPAND,
     "cancel": Param(kind="object", fields={"identifier": Param(longest=100)}),
+    "event_name": Param(required=True, longest=100),
+    "type": Param(required=True, choices=("cancel",)),
+}
+CREATE_V2: Final[Spec] = {
+    "cancel": Param(kind="object", required=True, fields={"identifier": Param(required=True, longest=100)}),
     "event_name": Param(required=True, longest=100),
     "type": Param(required=True, choices=("cancel",)),
 }
@@ -45,6 +51,12 @@ def create(call: Call) -> dict[str, Any]:
     }
 
 
+def create_v2(call: Call) -> dict[str, Any]:
+    """`POST /v2/billing/meter_event_adjustments`."""
+    more = {"object": "v2.billing.meter_event_adjustment", "id": new_id("mea_test"), "created": times.written(call.now)}
+    return {**create(call), **more}
+
+
 def _why_not(found: tuple[int, Event] | None, now: int) -> str | None:
     """Say why an event cannot be canceled, None if it can."""
     if found is None:
@@ -54,4 +66,7 @@ def _why_not(found: tuple[int, Event] | None, now: int) -> str | None:
     return None if found[1].canceled_at is None else "it is canceled already"
 
 
-ROUTES: Final = (route("POST", "/v1/billing/meter_event_adjustments", CREATE, create),)
+ROUTES: Final = (
+    route("POST", "/v1/billing/meter_event_adjustments", CREATE, create),
+    route("POST", "/v2/billing/meter_event_adjustments", CREATE_V2, create_v2),
+)
