@@ -185,8 +185,12 @@ def test_given_what_stripe_has_dropped_or_nobody_sends_then_the_status_names_it_
 def test_given_more_to_look_at_than_is_shown_then_their_number_is(syncing: Syncing) -> None:
     for number in range(12):
         syncing.add(f"client-{number:02}", f"cus_{number}")
-        syncing.use(f"client-{number:02}", 1, hour=NOON - timedelta(days=100))
+        syncing.use(f"client-{number:02}", 1)
     syncing.planner().plan()
+    with syncing.engine.begin() as connection:
+        connection.execute(
+            sqlalchemy.text("UPDATE stripe_increment SET state = 'quarantined', reason = 'nobody knows'")
+        )
 
     with syncing.engine.connect() as connection:
         status = read_status(connection, syncing.clock.now())
