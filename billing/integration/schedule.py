@@ -36,6 +36,11 @@ def build_schedule(conf: Mapping[str, Any] | None = None) -> dict[str, dict[str,
         "billing.stripe.plan": _entry("billing.stripe.plan", crontab(minute=7, hour="*/4"), expires_seconds=3_600),
         # Five minutes after each plan, and every quarter of an hour for what Stripe did not take or did not answer.
         "billing.stripe.push": _entry("billing.stripe.push", crontab(minute="12-59/15"), expires_seconds=840),
+        # Eight minutes after each push: most of what was sent shows in Stripe's sums by then, and the rest later.
+        "billing.stripe.confirm": _entry("billing.stripe.confirm", crontab(minute="5-59/15"), expires_seconds=840),
+        # What Stripe dropped after it had taken it: reported within minutes, known here long before a day of absence is
+        # over. Between a push and a confirmation, which use Stripe's rate as well.
+        "billing.stripe.errors": _entry("billing.stripe.errors", crontab(minute="16-59/30"), expires_seconds=1_700),
         # Redis, the log and Stripe against each other: hourly, at a minute when nothing else of billing's begins.
         "billing.reconcile.run": _entry("billing.reconcile.run", crontab(minute=41), expires_seconds=3_000),
     }

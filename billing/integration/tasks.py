@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import celery
 
+from billing.integration.stripe_tasks import stripe_tasks
 from billing.task.attachment import attachment_of
 from billing.workload import row_task
 
@@ -83,18 +84,6 @@ def register_tasks(app: celery.Celery) -> None:
 
         run_top_ups(attachment_of(app).runtime)
 
-    def plan_increments() -> dict[str, int]:
-        """Plan the increments of all usage that has none."""
-        from billing.sinks.stripe import scheduled  # noqa: PLC0415 - the SDK of Stripe is not for task workers' memory
-
-        return scheduled.plan(attachment_of(app).runtime)
-
-    def push_increments() -> dict[str, int]:
-        """Send planned increments to Stripe, and confirm what its summaries show."""
-        from billing.sinks.stripe import scheduled  # noqa: PLC0415 - see above
-
-        return scheduled.push(attachment_of(app).runtime)
-
     for name, function in (
         ("billing.fulfillment.drain", drain_usage_queues),
         ("billing.partitions.make", make_months),
@@ -103,8 +92,7 @@ def register_tasks(app: celery.Celery) -> None:
         ("billing.top_ups.run", run_due_top_ups),
         ("billing.parked.start", _starting_parked(app)),
         ("billing.reconcile.run", reconcile_books),
-        ("billing.stripe.plan", plan_increments),
-        ("billing.stripe.push", push_increments),
+        *stripe_tasks(app),
     ):
         register: Any = app.task(name=name, **_OPTIONS)
         register(function)

@@ -26,8 +26,9 @@ def test_given_a_clock_set_back_after_a_doubt_then_it_is_not_sent_again(
     """L8: by the clock an hour has hardly passed; by Stripe's, the identifier may be forgotten."""
     made = syncing.customer("acme")
     syncing.use("acme", 7)
-    syncing.planner().plan()
     syncing.clock.advance(timedelta(days=2))
+    stripe_sandbox.advance(2 * 86_400)
+    syncing.planner().plan()
     stripe_sandbox.fault("commit_then_close", path="/v1/billing/meter_events")
     assert syncing.pusher().push(most=100).ambiguous == 1
     syncing.clock.advance(timedelta(days=-1))

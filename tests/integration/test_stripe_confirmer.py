@@ -182,15 +182,15 @@ def test_given_what_stripe_has_dropped_or_nobody_sends_then_the_status_names_it_
     assert "No such customer" in _concerns(syncing)[0]
 
 
-def test_given_more_to_look_at_than_is_shown_then_their_number_is(syncing: Syncing) -> None:
+def test_given_more_to_look_at_than_is_shown_then_their_number_is(
+    syncing: Syncing, stripe_sandbox: SandboxControl
+) -> None:
+    stripe_sandbox.knobs(unknown_customer="refuse")
     for number in range(12):
         syncing.add(f"client-{number:02}", f"cus_{number}")
         syncing.use(f"client-{number:02}", 1)
     syncing.planner().plan()
-    with syncing.engine.begin() as connection:
-        connection.execute(
-            sqlalchemy.text("UPDATE stripe_increment SET state = 'quarantined', reason = 'nobody knows'")
-        )
+    assert syncing.pusher().push(most=100).rejected == 12
 
     with syncing.engine.connect() as connection:
         status = read_status(connection, syncing.clock.now())

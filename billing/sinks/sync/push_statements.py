@@ -93,12 +93,12 @@ ON CONFLICT (event_id) DO NOTHING
 """).bindparams(bindparam("samples", type_=JSONB), bindparam("increments", type_=JSONB))
 REPORTED_UNTIL: Final = text("SELECT max(window_end) FROM stripe_error_report")
 
-#: `leaves_open` and `is_near`: a report about calls that it does not name, of which one may be this increment's.
+#: `doubts`: a report about calls that it does not name, of which one may be this increment's.
 DOUBTED_BY: Final = text("""
 SELECT report.code
 FROM stripe_increment AS increment
 JOIN stripe_attempt AS attempt ON attempt.increment_id = increment.increment_id
-JOIN stripe_error_report AS report ON report.event_name = increment.event_name
+JOIN stripe_error_report AS report ON report.event_name IN (increment.event_name, '')
  AND report.window_end >= attempt.started_at - CAST(:margin AS interval)
  AND report.window_start <= coalesce(attempt.finished_at, attempt.started_at + CAST(:lease AS interval))
                             + CAST(:margin AS interval)
