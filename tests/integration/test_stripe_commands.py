@@ -22,10 +22,7 @@ TEST_KEY = "rk_test_hunter2hunter2"
 @pytest.fixture
 def reporting(shop: Terminal, stripe_sandbox: SandboxControl) -> Terminal:
     """Open a shop whose reports go to the stand-in."""
-    return Terminal(
-        {**shop.environment, "BILLING_STRIPE_SANDBOX_URL": stripe_sandbox.url, "BILLING_STRIPE_PERIODS": "calendar"},
-        shop.directory,
-    )
+    return Terminal({**shop.environment, "BILLING_STRIPE_SANDBOX_URL": stripe_sandbox.url}, shop.directory)
 
 
 def use(reporting: Terminal, syncing: Syncing, client_id: str, credits: int) -> None:
