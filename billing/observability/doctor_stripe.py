@@ -20,7 +20,7 @@ def examine_stripe(runtime: Runtime) -> Iterator[Finding]:
     """Check key and meter, then what the tables say about the report."""
     yield from _meter(runtime)
     with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
-        status = read_status(connection, runtime.clock.now())
+        status = read_status(connection, runtime.clock.now(), runtime.settings)
     yield from _report(status)
 
 
