@@ -29,17 +29,25 @@ from billing.admin.rebuilding import Rebuilding, rebuild
 from billing.admin.receipts import open_receipt, receipt
 from billing.admin.reconciling import plan_repair, reconcile, reconciler_status, repair
 from billing.admin.stripe import (
-    customers,
-    link_client,
-    stripe_setup,
     sync_confirm,
     sync_errors,
+    sync_flush,
     sync_plan,
     sync_push,
     sync_resolve,
     sync_show,
     sync_status,
 )
+from billing.admin.stripe_links import (
+    Subscribed,
+    create_customer,
+    customers,
+    invoices,
+    link_client,
+    move_client,
+    subscribe_client,
+)
+from billing.admin.stripe_setup import INTERVALS, add_meter, meters, stripe_setup
 from billing.admin.sync_reconciling import sync_reconcile
 from billing.admin.top_ups import TopUp, answer_top_up, remove_top_up, set_top_up, top_up
 from billing.admin.usage_adjustments import adjust_usage
@@ -48,6 +56,7 @@ from billing.ledger.grant_terms import Terms, check_terms
 from billing.task.quoting import Quote
 
 __all__ = [
+    "INTERVALS",
     "PARKED_SHOWN_MAX",
     "AlertRow",
     "ClientView",
@@ -57,12 +66,14 @@ __all__ = [
     "Quote",
     "Rebuilding",
     "Replay",
+    "Subscribed",
     "Terms",
     "TopUp",
     "UsageSums",
     "Webhook",
     "add_allowance",
     "add_client",
+    "add_meter",
     "adjust_credits",
     "adjust_usage",
     "alerts",
@@ -77,6 +88,7 @@ __all__ = [
     "client",
     "clients",
     "close",
+    "create_customer",
     "customers",
     "dead_letter",
     "dead_letters",
@@ -85,8 +97,11 @@ __all__ = [
     "dry_runs",
     "end_allowance",
     "grant",
+    "invoices",
     "link_client",
     "make_months",
+    "meters",
+    "move_client",
     "open_receipt",
     "parked",
     "partitions",
@@ -108,8 +123,10 @@ __all__ = [
     "set_top_up",
     "set_webhook",
     "stripe_setup",
+    "subscribe_client",
     "sync_confirm",
     "sync_errors",
+    "sync_flush",
     "sync_plan",
     "sync_push",
     "sync_reconcile",

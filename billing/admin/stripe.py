@@ -1,8 +1,7 @@
-"""The report to Stripe, from Python: links, plan, push, confirmation, status, and the meter."""
+"""The report to Stripe, from Python: plan, push, confirmation, status. Links and setup are beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from billing.admin.access import runtime_for
@@ -10,13 +9,12 @@ from billing.catalog import clients as catalog
 from billing.connections import postgres
 from billing.core.identifiers import check_client_id
 from billing.core.settings import Settings
-from billing.sinks.stripe import links
 from billing.sinks.sync.status import SyncStatus, read_status
 from billing.sinks.sync.story import Story, read_story
 
 if TYPE_CHECKING:  # the SDK takes a quarter of a second to import: only what calls Stripe does so
-    from billing.sinks.stripe.gateway import Meter
     from billing.sinks.sync.confirmer import ConfirmReport
+    from billing.sinks.sync.flushing import FlushReport
     from billing.sinks.sync.increment import Increment
     from billing.sinks.sync.planner import PlanReport
     from billing.sinks.sync.pusher import PushReport
@@ -24,31 +22,25 @@ if TYPE_CHECKING:  # the SDK takes a quarter of a second to import: only what ca
     from billing.sinks.sync.resolving import ResolvedAs
 
 
-def link_client(settings: Settings, client_id: str, customer_id: str) -> bool:
-    """Link a client to the Stripe customer who pays for it; return whether the link is new. Doing so again is harmless.
-
-    Raises `InvalidValue`, `UnknownClient`, and `Conflict` when the client or the customer has another link.
-    """
-    check_client_id(client_id)
-    links.check_customer_id(customer_id)
-    runtime = runtime_for(settings)
-    with postgres.reaching(settings), runtime.engine.begin() as connection:
-        catalog.get_client(connection, client_id)
-        return links.link(connection, client_id, customer_id)
-
-
-def customers(settings: Settings, client_ids: Sequence[str]) -> dict[str, str]:
-    """Return the Stripe customers of those of some clients that are linked."""
-    runtime = runtime_for(settings)
-    with postgres.reaching(settings), runtime.engine.connect() as connection:
-        return links.customers_of(connection, client_ids)
-
-
 def sync_plan(settings: Settings) -> PlanReport:
     """Plan all usage of linked clients that no increment carries yet. Nothing is sent."""
     from billing.sinks.stripe import wiring  # noqa: PLC0415 - see above
 
     return wiring.plan(runtime_for(settings))
+
+
+def sync_flush(settings: Settings, client_id: str) -> FlushReport:
+    """Plan and push one client's usage now, before its price changes or its subscription ends; say what is left.
+
+    Usage that is still on its way into the log is not there to be flushed. Raises `UnknownClient`, and as `sync_push`.
+    """
+    from billing.sinks.stripe import wiring  # noqa: PLC0415
+
+    check_client_id(client_id)
+    runtime = runtime_for(settings)
+    with postgres.reaching(settings), runtime.engine.connect() as connection:
+        catalog.get_client(connection, client_id)
+    return wiring.flush(runtime, client_id)
 
 
 def sync_push(settings: Settings, *, client_id: str | None = None) -> PushReport:
@@ -98,11 +90,3 @@ def sync_show(settings: Settings, increment_id: int) -> Story:
     runtime = runtime_for(settings)
     with postgres.reaching(settings), runtime.engine.connect() as connection:
         return read_story(connection, increment_id, runtime.clock.now())
-
-
-def stripe_setup(settings: Settings) -> Meter:
-    """Make the meter at Stripe unless it is there, and check that it counts as increments need it."""
-    from billing.sinks.stripe.gateway import Gateway  # noqa: PLC0415
-
-    with Gateway(settings) as gateway:
-        return gateway.setup()

@@ -1,4 +1,4 @@
-"""`billing client add|list|show|link|webhook|export`; the commands that change one are in changes.py."""
+"""`billing client add|list|show|webhook|export`; what changes one is in changes.py, links to Stripe in links.py."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from billing.admin import ClientView
 from billing.cli.changes import close, overdraft, resume, suspend
 from billing.cli.context import settings
 from billing.cli.exports import export
+from billing.cli.links import link
 from billing.cli.output import emit_json, json_option, table
 from billing.cli.webhooks import webhook
 from billing.credits.values import Balance
@@ -25,7 +26,7 @@ def client() -> None:
 
 client.add_command(webhook)
 client.add_command(export)
-for command in (suspend, resume, close, overdraft):
+for command in (suspend, resume, close, overdraft, link):
     client.add_command(command)
 
 
@@ -39,19 +40,6 @@ def add(client_id: str, as_json: bool) -> None:  # noqa: FBT001 - click gives fl
         emit_json({"client_id": made.client_id, "created": created})
     else:
         click.echo(f"client {made.client_id}: {'added' if created else 'is there already'}")
-
-
-@client.command(epilog="Example: billing client link acme cus_QXg1kqS8pn4Hnc")
-@click.argument("client_id")
-@click.argument("customer_id")
-@json_option
-def link(client_id: str, customer_id: str, as_json: bool) -> None:  # noqa: FBT001
-    """Link a client to the Stripe customer who pays for it. A link is made once and stays."""
-    created = admin.link_client(settings(), client_id, customer_id)
-    if as_json:
-        emit_json({"client_id": client_id, "customer_id": customer_id, "created": created})
-    else:
-        click.echo(f"client {client_id}: {'linked' if created else 'is linked already'} to {customer_id}")
 
 
 @client.command(name="list", epilog="Example: billing client list --after acme --limit 50")

@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "doctor": "billing.cli.operations:doctor",
     "client": "billing.cli.clients:client",
     "price": "billing.cli.prices:price",
+    "meter": "billing.cli.meters:meter",
     "grant": "billing.cli.money:grant",
     "void": "billing.cli.money:void",
     "adjust": "billing.cli.adjust:adjust",

@@ -20,20 +20,49 @@ def sync() -> None:
 @sync.command(epilog="Example: billing sync plan")
 @json_option
 def plan(as_json: bool) -> None:  # noqa: FBT001 - click gives flags by name
-    """Plan one increment per client and month for all usage that has none. Nothing is sent."""
+    """Plan one increment per client, meter and billing period for all usage that has none. Nothing is sent."""
     report = admin.sync_plan(settings())
     if as_json:
         emit_json(report)
         return
     click.echo(f"planned {report.increments:,} increments with {report.units:,} units for {report.clients:,} clients")
+    if report.reissued:
+        click.echo(f"{report.reissued:,} that could not be sent as they were have another identifier now")
+    if report.written_off:
+        click.echo(f"{report.written_off:,} came too late and are written off (billing_stripe_late_usage)")
     if report.quarantined:
-        click.echo(f"{report.quarantined:,} of them are quarantined: too old for Stripe (see: billing sync status)")
+        click.echo(f"{report.quarantined:,} were sent under too many identifiers (see: billing sync status)")
+    for reason, clients in sorted(report.waiting.items()):
+        click.echo(f"usage of {clients:,} clients waits: {reason}")
+    if report.unread:
+        click.echo(f"billing periods were not read: {report.unread}")
     if report.postponed:
         click.echo(f"{report.postponed:,} more have no free minute yet: the next plan carries them")
     if report.busy:
         click.echo("another plan is at work; it carries the rest")
     elif not report.complete:
         click.echo("the time of this plan is used up; the next one carries the rest")
+
+
+@sync.command(epilog="Example: billing sync flush acme")
+@click.argument("client_id", metavar="CLIENT")
+@json_option
+def flush(client_id: str, as_json: bool) -> None:  # noqa: FBT001
+    """Plan and push one client's usage now: before its price changes, or its subscription ends.
+
+    Exit code 1 when something is left that should be gone.
+    """
+    report = admin.sync_flush(settings(), client_id)
+    if as_json:
+        emit_json(report)
+    else:
+        click.echo(f"planned {report.increments:,} and sent {report.sent:,} increments of {client_id}")
+        for line in report.why:
+            click.echo(f"left: {line}")
+        if not report.why:
+            click.echo("nothing is left")
+    if not report.is_complete:
+        click.get_current_context().exit(1)
 
 
 @sync.command(epilog="Example: billing sync push")

@@ -63,6 +63,18 @@ stripe_customer: Final = Table(
     instant("linked_at", default=NOW),
 )
 
+#: Links that were moved to another customer, each for a reason that a person gave.
+stripe_link_change: Final = Table(
+    "stripe_link_change",
+    METADATA,
+    Column("client_id", Text, ForeignKey("client.client_id"), primary_key=True),
+    Column("changed_at", DateTime(timezone=True), primary_key=True, server_default=NOW),
+    words("was"),
+    words("customer_id"),
+    words("reason"),
+    Column("increments", Integer, nullable=False, comment="how many that were not taken go to the new customer"),
+)
+
 stripe_increment: Final = Table(
     "stripe_increment",
     METADATA,

@@ -43,6 +43,7 @@ APPEND_ONLY: Final = (
     "stripe_generation",
     "stripe_error_report",
     "stripe_resolution",
+    "stripe_link_change",
 )
 
 client: Final = Table(

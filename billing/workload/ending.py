@@ -61,9 +61,13 @@ def close_books(settings: Settings, client_ids: Sequence[str], tallies: Mapping[
     """Report to Stripe, reconcile, and read how each client stands."""
     steps.begin("Stripe", "reporting what was used")
     # Clients that used nothing need no customer.
-    used = [found.client_id for found in admin.usage_totals(settings, client_ids) if found.spent]
+    totals = [found for found in admin.usage_totals(settings, client_ids) if found.spent]
+    used = [found.client_id for found in totals]
     stripe = report_usage(settings, used)
     steps.say(stripe.text)
+    units, spent = sum(units_of(settings, used).values()), sum(found.spent for found in totals)
+    if stripe.reached and units == spent:
+        steps.say(f"Stripe's units equal logged units: {units:,}")
     steps.begin("laws", "comparing Redis, PostgreSQL and Stripe")
     report = reconcile(settings, client_ids)
     return Books(report=report, stripe=stripe, standings=_standings(settings, client_ids, tallies, report))

@@ -15,9 +15,10 @@ from billing.credits.verbs import Verbs
 from tests.contract.clusters import ClusterServer, cluster_started
 from tests.contract.metering import customer, meter, send
 from tests.contract.servers import BINARIES, Server, started
+from tests.contract.targets import target
 from tests.contract.twins import TwinServer
 
-__all__ = ["customer", "meter", "send"]
+__all__ = ["customer", "meter", "send", "target"]
 
 CLUSTER = "cluster"
 TWIN = "twin"

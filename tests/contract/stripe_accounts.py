@@ -13,12 +13,13 @@ from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.period_reader import StripePeriods
 from billing.sinks.stripe.sandbox.control import SandboxControl
 from billing.sinks.sync.period_source import PeriodsFound
+from billing.sinks.sync.periods import CLOSING_MARGIN
 from tests.contract.metering import make_meter, metered_price
 
 METER = "credits"
 MAY, JUNE, JULY = (datetime(2026, month, 1, tzinfo=UTC) for month in (5, 6, 7))
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
-MARGIN = timedelta(minutes=10)
+MARGIN = CLOSING_MARGIN
 
 
 class Account:

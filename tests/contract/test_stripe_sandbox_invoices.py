@@ -270,6 +270,8 @@ def test_an_invoice_item_lands_on_the_next_invoice(account: Account) -> None:
 
     assert listed(pending=True) == [later.id]
     assert listed(invoice=final.id) == [at_once.id, waiting.id]
+    account.control.set_time(JULY + HOUR)
+    assert account.quantities() == [[0, 41, 2], [0, 41]]
     with pytest.raises(stripe.InvalidRequestError) as caught:
         on(final)
     assert caught.value.code == "invoice_not_editable"

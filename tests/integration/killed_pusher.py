@@ -16,9 +16,30 @@ from billing.core.settings import Settings
 from billing.sinks.sink import Payload, Reply
 from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.keys import KeyKind
+from billing.sinks.sync.increment import Increment
+from billing.sinks.sync.log import Decide, Noted
 from billing.sinks.sync.postgres_log import PostgresLog
 from billing.sinks.sync.pusher import Pusher
 from tests.integration.syncing import TestClock
+
+
+class DoomedLog(PostgresLog):
+    """A log whose process dies before its first attempt is on record, or when the first answer is."""
+
+    point = ""
+
+    def claim(self, increment_id: int, decide: Decide) -> Increment | None:
+        """Die where it is due."""
+        if self.point == "before claim":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().claim(increment_id, decide)
+
+    def note(self, increment_id: int, decide: Noted) -> Increment | None:
+        """Die where it is due."""
+        found = super().note(increment_id, decide)
+        if self.point == "after note":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
 
 
 class Doomed(Gateway):
@@ -30,18 +51,19 @@ class Doomed(Gateway):
         """Die where it is due."""
         if self.point == "before call":
             os.kill(os.getpid(), signal.SIGKILL)
-        super().send(payload, idempotency_key=idempotency_key)
-        os.kill(os.getpid(), signal.SIGKILL)
-        raise AssertionError
+        reply = super().send(payload, idempotency_key=idempotency_key)
+        if self.point == "after call":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return reply
 
 
 def main() -> None:
     """Push, and die."""
     settings = Settings(**json.loads(sys.argv[1]))
-    Doomed.point = sys.argv[2]
+    Doomed.point = DoomedLog.point = sys.argv[2]
     clock = TestClock(datetime.fromisoformat(sys.argv[3]))
     engine = postgres.engine(settings)
-    Pusher(PostgresLog(engine), clock, lambda: Doomed(settings), books=KeyKind.STAND_IN.value).push(most=100)
+    Pusher(DoomedLog(engine), clock, lambda: Doomed(settings), books=KeyKind.STAND_IN.value).push(most=100)
 
 
 if __name__ == "__main__":

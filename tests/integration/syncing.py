@@ -20,6 +20,7 @@ from billing.sinks.sync.confirmer import Confirmer
 from billing.sinks.sync.planner import ROWS, Planner, PlanRules
 from billing.sinks.sync.postgres_log import PostgresLog
 from billing.sinks.sync.pusher import Pusher
+from billing.sinks.sync.reports import Reports
 
 METER = "billing_credits"
 #: Clients of these tests have no subscriptions: their periods are months.
@@ -101,6 +102,10 @@ class Syncing:
     def confirmer(self, books: KeyKind = KeyKind.STAND_IN) -> Confirmer:
         """Return a confirmer."""
         return Confirmer(PostgresLog(self.engine), self.clock, self.gateway, books=books.value)
+
+    def reports(self, open_sink: Callable[[], Any] | None = None) -> Reports:
+        """Return what reads Stripe's error reports."""
+        return Reports(PostgresLog(self.engine), self.clock, open_sink or self.gateway)
 
     def gateway(self) -> Gateway:
         """Return a gateway that waits as long as a busy machine may need."""

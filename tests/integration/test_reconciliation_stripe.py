@@ -24,7 +24,7 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 def books(database: Settings, redis_url: str, stripe_sandbox: SandboxControl) -> Iterator[Books]:
     """Open books with Stripe's stand-in."""
-    with books_on(database, redis_url, stripe_sandbox_url=stripe_sandbox.url) as opened:
+    with books_on(database, redis_url, stripe_sandbox_url=stripe_sandbox.url, stripe_periods="calendar") as opened:
         yield opened
 
 

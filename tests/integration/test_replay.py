@@ -44,7 +44,7 @@ acme,page,4
 @pytest.fixture
 def fleet_settings(stripe_sandbox: SandboxControl) -> dict[str, str]:
     """Point the fleet at the stand-in."""
-    return {"BILLING_STRIPE_SANDBOX_URL": stripe_sandbox.url}
+    return {"BILLING_STRIPE_SANDBOX_URL": stripe_sandbox.url, "BILLING_STRIPE_PERIODS": "calendar"}
 
 
 @pytest.fixture

@@ -15,7 +15,9 @@ import sqlalchemy
 
 from billing.core.clock import SystemClock
 from billing.core.settings import Settings
+from billing.sinks.stripe.sandbox.control import SandboxControl
 from billing.sinks.sync.budget import AHEAD_SECONDS_MAX, LAPSE_SECONDS, LOST_MAX, SPREAD, PostgresBudget, await_turn
+from tests.integration.syncing import at_noon
 
 pytestmark = pytest.mark.integration
 
@@ -86,6 +88,30 @@ def test_given_a_turn_that_no_fleet_can_be_waiting_for_then_the_clock_was_set_ba
             connection.execute(at, {"ahead": ahead})
 
         assert (budget.take() > 1) is waits
+
+
+def test_given_pushers_of_several_processes_then_stripe_never_asks_for_fewer_calls(
+    engine: sqlalchemy.Engine, database: Settings, stripe_sandbox: SandboxControl
+) -> None:
+    """Given a Stripe that answers 429 above the rate, then it answers none, and each increment is sent once (L8)."""
+    per_second, clients = 20, 90
+    syncing = at_noon(engine, database, stripe_sandbox)
+    for number in range(clients):
+        syncing.add(f"client-{number:02}", f"cus_{number}")
+        syncing.use(f"client-{number:02}", 1)
+    syncing.planner().plan()
+    stripe_sandbox.knobs(calls_per_second=per_second)
+    given = [database.database_url, stripe_sandbox.url, str(per_second), syncing.clock.now().isoformat()]
+    command = [sys.executable, "-m", "tests.integration.paced_pusher", *given]
+    processes = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    said = [process.communicate(timeout=240)[0].split() for process in processes]
+
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert sum(int(sent) for sent, _ in said) == clients
+    calls = [call for call in stripe_sandbox.requests() if call["path"].startswith("/v1/")]
+    assert [call["status"] for call in calls if call["status"] != 200] == []
+    assert {row.attempts for row in syncing.read("SELECT attempts FROM stripe_increment")} == {1}
+    assert syncing.states() == {"sent": clients}
 
 
 class Taken:

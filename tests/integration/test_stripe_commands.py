@@ -23,14 +23,7 @@ TEST_KEY = "rk_test_hunter2hunter2"
 @pytest.fixture
 def reporting(shop: Terminal, stripe_sandbox: SandboxControl) -> Terminal:
     """Open a shop whose reports go to the stand-in."""
-    return Terminal(
-        {
-            **shop.environment,
-            "BILLING_STRIPE_SANDBOX_URL": stripe_sandbox.url,
-            "BILLING_STRIPE_PERIODS": "calendar",
-        },
-        shop.directory,
-    )
+    return Terminal({**shop.environment, "BILLING_STRIPE_SANDBOX_URL": stripe_sandbox.url}, shop.directory)
 
 
 def use(reporting: Terminal, syncing: Syncing, client_id: str, credits: int) -> None:
@@ -50,15 +43,18 @@ def test_usage_goes_from_a_plan_to_stripe_and_is_confirmed(
     """Given a linked client and one without a link, then one is billed, the other is named until it is linked."""
     use(reporting, syncing, "acme", 12)
     use(reporting, syncing, "globex", 30)
-    made = reporting.type("stripe", "setup", "--json").json()
-    assert (made["event_name"], made["created"]) == (METER, True)
-    assert reporting.type("stripe", "setup", "--json").json() == {**made, "created": False}
+    (made,) = reporting.type("stripe", "setup", "--price", "0.5", "--json").json()["meters"]
+    assert (made["event_name"], made["made"]) == (METER, ["meter", "product", "price"])
+    assert reporting.type("stripe", "setup", "--json").json()["meters"] == [{**made, "made": []}]
     customers = [_customer(stripe_sandbox, name) for name in ("acme", "globex")]
 
     linked = {"client_id": "acme", "customer_id": customers[0]}
     assert reporting.type("client", "link", "acme", customers[0], "--json").json() == {**linked, "created": True}
     assert reporting.type("client", "link", "acme", customers[0], "--json").json() == {**linked, "created": False}
     assert reporting.type("client", "show", "acme", "--json").json()["stripe_customer"] == customers[0]
+    waits = reporting.type("sync", "plan", "--json").json()
+    assert (waits["units"], list(waits["waiting"].values())) == (0, [1])
+    assert reporting.type("client", "link", "acme", "--subscribe", "--backdate-hours", "2").code == 0
     assert reporting.type("sync", "plan", "--json").json()["units"] == 12
     waiting = reporting.type("sync", "status", "--json").json()
     assert waiting["unlinked"] == {"credits": 30, "clients": 1, "names": ["globex"], "reasons": []}
@@ -68,7 +64,8 @@ def test_usage_goes_from_a_plan_to_stripe_and_is_confirmed(
     pushed = reporting.type("sync", "push", "--json").json()
     assert (pushed["sent"], pushed["stopped"]) == (1, None)
     assert stripe_sandbox.total(customers[0], METER) == 12
-    assert reporting.type("client", "link", "globex", customers[1]).code == 0
+    backdated = "--subscribe", "--backdate-hours", "2"
+    assert reporting.type("client", "link", "globex", customers[1], *backdated).code == 0
     assert "not planned yet: 30 credits" in reporting.type("sync", "status").out
     assert "planned 1 increments with 30 units" in reporting.type("sync", "plan").out
     assert "sent 1 increments" in reporting.type("sync", "push").out
@@ -84,14 +81,15 @@ def test_usage_goes_from_a_plan_to_stripe_and_is_confirmed(
     assert sum(found["increments"] for found in states.values()) == 2
 
 
-def test_a_link_stays(reporting: Terminal) -> None:
+def test_a_link_stays(reporting: Terminal, stripe_sandbox: SandboxControl) -> None:
     """Given a link, then neither its client nor its customer gets another one, and the refusal is one line."""
     assert reporting.type("client", "add", "globex").code == 0
-    assert reporting.type("client", "link", "acme", "cus_one").code == 0
+    one, two = _customer(stripe_sandbox, "one"), _customer(stripe_sandbox, "two")
+    assert reporting.type("client", "link", "acme", one).code == 0
 
-    reporting.type("client", "link", "acme", "cus_two").refused(2, "customer_id", "'cus_two'", "'cus_one'")
-    reporting.type("client", "link", "globex", "cus_one").refused(2, "customer_id", "'cus_one'", "'acme'")
-    reporting.type("client", "link", "nobody", "cus_one").refused(2, "client_id", "'nobody'")
+    reporting.type("client", "link", "acme", two).refused(2, "customer_id", repr(two), repr(one), "--replace")
+    reporting.type("client", "link", "globex", one).refused(2, "customer_id", repr(one), "'acme'")
+    reporting.type("client", "link", "nobody", one).refused(2, "client_id", "'nobody'")
     for wrong in ("acme", "cus_", "cus_ä", "cus_" + "a" * 252, "cus_a b"):
         reporting.type("client", "link", "globex", wrong).refused(2, "customer_id", "cus_…")
     assert reporting.type("client", "show", "globex", "--json").json()["stripe_customer"] is None
@@ -99,14 +97,18 @@ def test_a_link_stays(reporting: Terminal) -> None:
 
 def test_a_push_that_nobody_answers_says_so_and_exits_with_1(reporting: Terminal, syncing: Syncing) -> None:
     use(reporting, syncing, "acme", 12)
-    assert reporting.type("client", "link", "acme", "cus_one").code == 0
-    assert reporting.type("sync", "plan").code == 0
+    assert reporting.type("client", "link", "acme", "cus_one", "--unchecked").code == 0
+    monthly = {"BILLING_STRIPE_PERIODS": "calendar"}
+    assert reporting.type("sync", "plan", **monthly).code == 0
 
-    for command in (("sync", "push"), ("stripe", "setup")):
+    for command in (("sync", "push"), ("stripe", "setup"), ("client", "link", "acme", "cus_one")):
         answer = reporting.type(*command, BILLING_STRIPE_SANDBOX_URL="http://127.0.0.1:1")
         answer.refused(1, "Stripe", "'http://127.0.0.1:1'", "does not answer")
 
-    reporting.type("sync", "push").refused(1, "billing_stripe_meter", METER, "billing stripe setup")
+    pushed = reporting.type("sync", "push")
+    assert pushed.code == 1
+    assert METER in pushed.err
+    assert "billing stripe setup" in pushed.err
     assert reporting.type("sync", "status", "--json").json()["states"][0]["increments"] == 1
 
 
@@ -152,7 +154,7 @@ def test_doctor_and_push_refuse_a_meter_that_counts_otherwise(
     """Given a meter that overwrites, or counts events, then nothing is sent to it."""
     settings = {"display_name": "x", "event_name": METER, "default_aggregation": {"formula": "sum"}, **wrong}
     with Gateway(_settings(stripe_sandbox)) as gateway:
-        gateway._client.v1.billing.meters.create(settings)  # type: ignore[arg-type]
+        gateway.session.client.v1.billing.meters.create(settings)  # type: ignore[arg-type]
 
     answer = reporting.type("doctor", "--json")
 

@@ -40,10 +40,7 @@ def test_given_a_pusher_killed_around_its_call_when_pushed_again_then_counted_on
 ) -> None:
     """Its attempt is on record before the call; while its lease lasts nobody touches the increment."""
     made = syncing.planned()
-    settings = {"database_url": syncing.settings.database_url, "stripe_sandbox_url": stripe_sandbox.url}
-    command = [sys.executable, "-m", "tests.integration.killed_pusher", json.dumps(settings), point, NOON.isoformat()]
-    died = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
-    assert died.returncode == -signal.SIGKILL, died.stderr
+    _killed(syncing, point)
 
     assert stripe_sandbox.total(made, METER) == counted
     assert syncing.states() == {"sending": 1}
@@ -57,6 +54,22 @@ def test_given_a_pusher_killed_around_its_call_when_pushed_again_then_counted_on
     assert stripe_sandbox.total(made, METER) == 7
     outcomes = [row.outcome for row in syncing.read("SELECT outcome FROM stripe_attempt ORDER BY attempt")]
     assert outcomes == ["unknown", "duplicate" if counted else "taken"]
+
+
+@pytest.mark.parametrize(("point", "left"), [("before claim", "pending"), ("after note", "sent")])
+def test_given_a_pusher_killed_between_its_steps_when_pushed_again_then_nobody_waits(
+    syncing: Syncing, stripe_sandbox: SandboxControl, point: str, left: str
+) -> None:
+    """Nothing is in flight: the next push need not wait for a lease."""
+    made = syncing.planned()
+    _killed(syncing, point)
+    assert syncing.states() == {left: 1}
+
+    again = syncing.pusher().push(most=100)
+
+    assert (again.sent, again.lost) == (int(left == "pending"), 0)
+    assert stripe_sandbox.total(made, METER) == 7
+    assert [row.outcome for row in syncing.read("SELECT outcome FROM stripe_attempt")] == ["taken"]
 
 
 def test_given_an_answer_that_cannot_be_noted_then_the_increment_is_sent_again_after_its_lease(
@@ -238,6 +251,17 @@ def test_given_a_pusher_that_died_when_nobody_listens_then_the_push_says_both(sy
     assert report.lost == 1
     assert report.stopped is not None
     assert report.stopped.startswith("Stripe: 'http://127.0.0.1:1': does not answer")
+
+
+def _killed(syncing: Syncing, point: str) -> None:
+    """Have a pusher die at a point."""
+    given = {
+        "database_url": syncing.settings.database_url,
+        "stripe_sandbox_url": syncing.settings.stripe_sandbox_url,
+    }
+    command = [sys.executable, "-m", "tests.integration.killed_pusher", json.dumps(given), point, NOON.isoformat()]
+    died = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    assert died.returncode == -signal.SIGKILL, died.stderr
 
 
 def _by(clock: TestClock, syncing: Syncing) -> Pusher:

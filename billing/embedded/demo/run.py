@@ -170,7 +170,7 @@ class _Demo:
         held = {client_id: admin.balance(settings, client_id).held for client_id in client_ids}
         found = audit(self._workload.clients, self._orders, self._endings, runs, held)
         books = close_books(settings, client_ids, found.tallies, self._steps)
-        laws = (*books.report.findings(), log_complete(books.report), *found.findings)
+        laws = (*books.report.findings(), *books.stripe.findings, log_complete(books.report), *found.findings)
         ended = Ended(findings=laws, standings=books.standings)
         receipts = self._receipts()
         self._steps.end()

@@ -16,7 +16,13 @@ def plan(runtime: Runtime) -> dict[str, int]:
     """Plan; return counts."""
     report = wiring.plan(runtime)
     if report.quarantined:
-        logger.error("billing: %d increments are too old for Stripe (see: billing sync status)", report.quarantined)
+        logger.error("billing: %d increments were sent under too many identifiers", report.quarantined)
+    if report.written_off:
+        logger.error("billing: %d increments came too late and are written off", report.written_off)
+    if report.unread:
+        logger.error("billing: billing periods were not read from Stripe: %s", report.unread)
+    for reason, clients in sorted(report.waiting.items()):
+        logger.warning("billing: usage of %d clients waits: %s", clients, reason)
     return {"increments": report.increments, "units": report.units}
 
 

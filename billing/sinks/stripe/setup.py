@@ -9,20 +9,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from billing.catalog.meters import UsageMeter
 from billing.core.errors import InvalidValue, Rejected
 from billing.sinks.stripe import prices
 from billing.sinks.stripe.meters import Meter, Meters
 from billing.sinks.stripe.prices import Wanted
 from billing.sinks.stripe.session import Session
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class MeterInUse:
-    """A meter as billing knows it. `unit` is the word for one of what it counts."""
-
-    event_name: str
-    unit: str = "credits"
-    credits_per_unit: int = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +33,7 @@ class MeterSetup:
 
 
 def set_up(
-    session: Session, meters: Meters, in_use: Sequence[MeterInUse], *, wanted: Wanted | None, dry_run: bool
+    session: Session, meters: Meters, in_use: Sequence[UsageMeter], *, wanted: Wanted | None, dry_run: bool
 ) -> list[MeterSetup]:
     """Make what is missing, or only say what it would be; `wanted` is the price of meters that have none.
 
@@ -58,7 +50,7 @@ def set_up(
     return [_made(session, meters, one, has, wanted) for one, has in zip(in_use, found, strict=True)]
 
 
-def _found(session: Session, meters: Meters, one: MeterInUse, wanted: Wanted | None) -> MeterSetup:
+def _found(session: Session, meters: Meters, one: UsageMeter, wanted: Wanted | None) -> MeterSetup:
     meter = meters.find(one.event_name)
     price = None if meter is None else prices.find_price(session, one.event_name, meter.meter_id)
     if price is not None and wanted is not None and (differs := prices.differs(price, wanted)):
@@ -83,7 +75,7 @@ def _missing(found: MeterSetup, wanted: Wanted | None) -> MeterSetup:
     return dataclasses.replace(found, made=made, price=str(wanted) if "price" in made else found.price)
 
 
-def _made(session: Session, meters: Meters, one: MeterInUse, found: MeterSetup, wanted: Wanted | None) -> MeterSetup:
+def _made(session: Session, meters: Meters, one: UsageMeter, found: MeterSetup, wanted: Wanted | None) -> MeterSetup:
     missing = _missing(found, wanted)
     meter_id = found.meter_id or _meter(meters, one).meter_id
     product_id, price_id = found.product_id, found.price_id
@@ -93,7 +85,7 @@ def _made(session: Session, meters: Meters, one: MeterInUse, found: MeterSetup, 
     return dataclasses.replace(missing, meter_id=meter_id, product_id=product_id, price_id=price_id)
 
 
-def _meter(meters: Meters, one: MeterInUse) -> Meter:
+def _meter(meters: Meters, one: UsageMeter) -> Meter:
     """Return the meter, made unless somebody else has made it at this moment with another word for its unit."""
     try:
         return meters.make(one.event_name, unit=one.unit)

@@ -14,10 +14,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from billing.sinks.sync.period_source import PeriodsFound
-from billing.sinks.sync.periods import KnownPeriod
+from billing.sinks.sync.periods import CLOSING_MARGIN, KnownPeriod
 
-#: An attempt that begins this long before an invoice may be final has its answer by then.
-CLOSES_BEFORE: Final = timedelta(minutes=10)
 #: An item that is this much younger than its period was added to it later: what was used before is not billed by it.
 _ADDED_LATER: Final = timedelta(minutes=1)
 #: Subscriptions that bill usage. Those of an unpaid one make draft invoices still.
@@ -103,10 +101,10 @@ def periods(
 def _present(one: Billed, grace: timedelta) -> KnownPeriod:
     """Return the period that an item is in. After the last one there may be no invoice that waits for usage."""
     if one.ends_at is None:
-        closes_at = one.end + grace - CLOSES_BEFORE
+        closes_at = one.end + grace - CLOSING_MARGIN
         return KnownPeriod(start=one.start, end=one.end, closes_at=closes_at, subscription_id=one.subscription_id)
     end = min(one.end, one.ends_at)
-    closes_at = end - CLOSES_BEFORE
+    closes_at = end - CLOSING_MARGIN
     return KnownPeriod(start=one.start, end=end, closes_at=closes_at, ended=True, subscription_id=one.subscription_id)
 
 
@@ -123,7 +121,7 @@ def _ended(one: Billed, invoice: Mapping[str, Any] | None, grace: timedelta) -> 
     if one.status in _OVER:
         end = min(one.end, one.ends_at or one.end)
         if one.start < end:
-            closes_at = end - CLOSES_BEFORE
+            closes_at = end - CLOSING_MARGIN
             yield KnownPeriod(
                 start=one.start, end=end, closes_at=closes_at, ended=True, subscription_id=one.subscription_id
             )
@@ -154,10 +152,10 @@ def _closes_at(invoice: Mapping[str, Any], end: datetime, *, grace: timedelta) -
     """Return from when on an invoice may be final: Stripe's own word where it has one, else the account's grace."""
     finalized_at = (invoice.get("status_transitions") or {}).get("finalized_at")
     if invoice["status"] != "draft":
-        known = end + grace - CLOSES_BEFORE
+        known = end + grace - CLOSING_MARGIN
         return known if finalized_at is None else min(known, _instant(finalized_at))
     planned = invoice.get("automatically_finalizes_at")
-    return (end + grace if planned is None else _instant(planned)) - CLOSES_BEFORE
+    return (end + grace if planned is None else _instant(planned)) - CLOSING_MARGIN
 
 
 def _ends_at(subscription: Mapping[str, Any], period_end: datetime) -> datetime | None:
@@ -173,13 +171,19 @@ def _ends_at(subscription: Mapping[str, Any], period_end: datetime) -> datetime 
 
 
 def _ordered(found: Sequence[KnownPeriod]) -> list[KnownPeriod]:
-    """Return the periods, the oldest first; of two that begin at once the one that closes later."""
+    """Return the periods, the oldest first; they do not overlap: one ends where the next begins.
+
+    Of two that begin at once the one that closes later is told.
+    """
     by_start: dict[datetime, KnownPeriod] = {}
     for one in found:
         kept = by_start.get(one.start)
         if kept is None or (one.closes_at or one.end) > (kept.closes_at or kept.end):
             by_start[one.start] = one
-    return [by_start[start] for start in sorted(by_start)]
+    ordered = [by_start[start] for start in sorted(by_start)]
+    following = [one.start for one in ordered[1:]]
+    cut = [dataclasses.replace(one, end=min(one.end, start)) for one, start in zip(ordered, following, strict=False)]
+    return [*cut, *ordered[-1:]]
 
 
 def _instant(seconds: int) -> datetime:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 from billing.connections import postgres
 from billing.core.settings import Settings
 from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.keys import key_kind
-from billing.sinks.sync.budget import EVENTS, READS, READS_PER_SECOND, PostgresBudget
+from billing.sinks.stripe.period_reader import StripePeriods
+from billing.sinks.sync import flushing
+from billing.sinks.sync.budget import EVENTS, READS, READS_PER_SECOND, PostgresBudget, await_turn
 from billing.sinks.sync.confirmer import Confirmer, ConfirmReport
+from billing.sinks.sync.flushing import FlushReport
 from billing.sinks.sync.increment import Increment
+from billing.sinks.sync.left import Left, read_left
 from billing.sinks.sync.planner import Planner, PlanReport, PlanRules
 from billing.sinks.sync.postgres_log import PostgresLog
 from billing.sinks.sync.pusher import Pusher, PushReport
@@ -31,23 +38,27 @@ def plan_rules(settings: Settings) -> PlanRules:
 
 def plan(runtime: Runtime) -> PlanReport:
     """Plan all usage of linked clients that no increment carries yet. Nothing is sent."""
-    with postgres.reaching(runtime.settings):
-        return Planner(PostgresLog(runtime.engine), runtime.clock, plan_rules(runtime.settings)).plan()
+    with postgres.reaching(runtime.settings), _planner(runtime) as planner:
+        return planner.plan()
 
 
 def push(runtime: Runtime, *, client_id: str | None = None) -> PushReport:
     """Send what is planned, at most `billing_stripe_push_batch` increments; of one client only if one is named."""
+    with postgres.reaching(runtime.settings):
+        return _pusher(runtime).push(most=runtime.settings.stripe_push_batch, client_id=client_id)
+
+
+def flush(runtime: Runtime, client_id: str) -> FlushReport:
+    """Plan and push one client's usage now, and say what is left."""
     settings = runtime.settings
-    pusher = Pusher(
-        PostgresLog(runtime.engine),
-        runtime.clock,
-        lambda: Gateway(settings),
-        books=key_kind(settings).value,
-        events=PostgresBudget(runtime.engine, EVENTS, per_second=settings.stripe_calls_per_second),
-        reads=_reads(runtime),
-    )
-    with postgres.reaching(settings):
-        return pusher.push(most=settings.stripe_push_batch, client_id=client_id)
+
+    def left() -> Left:
+        with runtime.engine.connect() as connection:
+            return read_left(connection, client_id, meter=settings.stripe_meter)
+
+    with postgres.reaching(settings), _planner(runtime) as planner:
+        most = settings.stripe_push_batch
+        return flushing.flush(client_id, planner, _pusher(runtime), left, runtime.clock, time.sleep, most=most)
 
 
 def confirm(runtime: Runtime) -> ConfirmReport:
@@ -77,6 +88,35 @@ def resolve_increment(runtime: Runtime, increment_id: int, resolved_as: Resolved
     said = Resolution(resolved_as=resolved_as, reason=reason, resolved_at=runtime.clock.now())
     with postgres.reaching(runtime.settings):
         return resolve(PostgresLog(runtime.engine), increment_id, said)
+
+
+@contextmanager
+def _planner(runtime: Runtime) -> Iterator[Planner]:
+    """Yield a planner, and close what it read periods from."""
+    settings, reads = runtime.settings, _reads(runtime)
+    rules = plan_rules(settings)
+
+    def turn() -> None:
+        await_turn(reads, runtime.clock, time.sleep)
+
+    source = None if rules.calendar else StripePeriods(settings, grace=rules.grace, turn=turn)
+    try:
+        yield Planner(PostgresLog(runtime.engine), runtime.clock, rules, source=source)
+    finally:
+        if source is not None:
+            source.close()
+
+
+def _pusher(runtime: Runtime) -> Pusher:
+    settings = runtime.settings
+    return Pusher(
+        PostgresLog(runtime.engine),
+        runtime.clock,
+        lambda: Gateway(settings),
+        books=key_kind(settings).value,
+        events=PostgresBudget(runtime.engine, EVENTS, per_second=settings.stripe_calls_per_second),
+        reads=_reads(runtime),
+    )
 
 
 def _reads(runtime: Runtime) -> PostgresBudget:

@@ -31,6 +31,16 @@ def is_near(attempt: Attempt, report: ErrorReport) -> bool:
     return attempt.started_at - REPORT_MARGIN <= report.window_end and report.window_start <= ended + REPORT_MARGIN
 
 
+def doubts(report: ErrorReport, named: Collection[int], increment: Increment, attempts: Collection[Attempt]) -> bool:
+    """Whether a report, which names calls of some increments, may be about a call of this one without naming it.
+
+    A report of no known meter may be about any.
+    """
+    if report.event_name not in ("", increment.event_name) or not leaves_open(report, named):
+        return False
+    return any(is_near(attempt, report) for attempt in attempts)
+
+
 def named(increment: Increment, report: ErrorReport) -> Increment | None:
     """Return it after a report that names a call of an increment; None when it says nothing of this generation.
 

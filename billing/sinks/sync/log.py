@@ -155,9 +155,9 @@ class IncrementLog(PlanningLog, Protocol):
         ...
 
     def doubted_by(self, increment_id: int) -> str | None:
-        """Return the code of a report that leaves calls open (`afterwards.leaves_open`), one of which may be its own.
+        """Return the code of the first report that may be about a call of it without naming it: `afterwards.doubts`.
 
-        That is: a report about its meter or about no known one, near whose window an attempt of it lies (`afterwards.is_near`).
+        First by the end of its window, then by its event's id; None: there is none.
         """
         ...
 

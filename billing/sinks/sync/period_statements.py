@@ -7,6 +7,7 @@ from typing import Final
 from sqlalchemy import TextClause, text
 
 from billing.sinks.sync.log import Having
+from billing.sinks.sync.plan_statements import HAVING
 from billing.sinks.sync.rows import COLUMNS
 
 #: Customers with something to plan, in the order in which they need to be read. Who has no period for a reason that is
@@ -21,25 +22,18 @@ WHERE (EXISTS (SELECT FROM usage_rollup WHERE client_id = linked.client_id AND u
              AND (state = 'pending' AND closes_at <= :now OR state = 'ambiguous')
        ))
   AND (seen.read_at IS NULL OR seen.read_at < :before OR seen.read_at > :now) {condition}
-ORDER BY coalesce(seen.reason, '') <> '' OR EXISTS (
-    SELECT FROM stripe_period
+ORDER BY coalesce(seen.reason, '') <> '' OR (
+    SELECT count(*) FROM stripe_period
     WHERE customer_id = linked.customer_id AND period_start <= :now AND period_end > :now
-), seen.read_at NULLS FIRST, linked.customer_id
+) > 0, seen.read_at NULLS FIRST, linked.customer_id
 LIMIT :most
 """
-
-_WITHOUT: Final = {
-    Having.NOTHING: "false",
-    Having.KNOWN_PERIOD: "NOT EXISTS (SELECT FROM stripe_period WHERE customer_id = linked.customer_id)",
-    Having.OPEN_PERIOD: "NOT EXISTS (SELECT FROM stripe_period WHERE customer_id = linked.customer_id"
-    " AND (closes_at IS NULL OR closes_at > :now))",
-}
 
 #: Clients that a plan leaves out, by what the sink said of their periods.
 _COUNT_WAITING: Final = """
 SELECT coalesce(nullif(seen.reason, ''), 'no billing period is open') AS reason, count(*) AS clients
 FROM stripe_customer AS linked LEFT JOIN stripe_period_read AS seen USING (customer_id)
-WHERE {without} AND EXISTS (SELECT FROM usage_rollup WHERE client_id = linked.client_id AND unplanned) {condition}
+WHERE NOT ({having}) AND EXISTS (SELECT FROM usage_rollup WHERE client_id = linked.client_id AND unplanned) {condition}
 GROUP BY 1 ORDER BY 1
 """
 
@@ -47,8 +41,8 @@ _OF_ONE: Final = "AND linked.client_id = :client_id"
 
 FIND_UNREAD: Final = {one: text(_FIND_UNREAD.format(condition=_OF_ONE if one else "")) for one in (False, True)}
 COUNT_WAITING: Final[dict[tuple[Having, bool], TextClause]] = {
-    (having, one): text(_COUNT_WAITING.format(without=without, condition=_OF_ONE if one else ""))
-    for having, without in _WITHOUT.items()
+    (having, one): text(_COUNT_WAITING.format(having=HAVING[having], condition=_OF_ONE if one else ""))
+    for having in Having
     for one in (False, True)
 }
 

@@ -56,11 +56,12 @@ UPDATE stripe_increment SET {", ".join(f"{name} = :{name}" for name in NAMES if 
 WHERE increment_id = :increment_id
 """)  # noqa: S608 - names of columns
 
-_HAVING: Final = {
+#: Whether a linked client has what it needs: a count is read by client, `EXISTS` might be by all periods there are.
+HAVING: Final = {
     Having.NOTHING: "true",
-    Having.KNOWN_PERIOD: "EXISTS (SELECT FROM stripe_period WHERE customer_id = linked.customer_id)",
-    Having.OPEN_PERIOD: "EXISTS (SELECT FROM stripe_period WHERE customer_id = linked.customer_id"
-    " AND (closes_at IS NULL OR closes_at > :now))",
+    Having.KNOWN_PERIOD: "(SELECT count(*) FROM stripe_period WHERE customer_id = linked.customer_id) > 0",
+    Having.OPEN_PERIOD: "(SELECT count(*) FROM stripe_period WHERE customer_id = linked.customer_id"
+    " AND (closes_at IS NULL OR closes_at > :now)) > 0",
 }
 
 
@@ -74,7 +75,7 @@ WHERE rollup.unplanned AND rollup.client_id IN (
     SELECT client_id FROM stripe_customer AS linked
     WHERE client_id > :after {condition} AND EXISTS (
         SELECT FROM usage_rollup AS used WHERE used.client_id = linked.client_id AND used.unplanned
-    ) AND {_HAVING[having]}
+    ) AND {HAVING[having]}
     ORDER BY client_id LIMIT :clients
 )
 ORDER BY rollup.client_id, rollup.sku, rollup.hour LIMIT :rows
@@ -100,14 +101,15 @@ CROSS JOIN LATERAL (
     (SELECT event_at FROM stripe_increment
      WHERE customer_id = wanted.customer_id AND event_name = wanted.event_name AND event_at <= wanted.latest
      ORDER BY event_at DESC LIMIT :most)
-    UNION ALL
-    (SELECT earlier.event_at
+    UNION
+    (SELECT DISTINCT earlier.event_at
      FROM stripe_generation AS later JOIN stripe_generation AS earlier USING (increment_id)
           JOIN stripe_increment AS increment USING (increment_id)
      WHERE later.customer_id = wanted.customer_id AND later.generation > 1
        AND earlier.generation < later.generation AND earlier.customer_id = wanted.customer_id
        AND increment.event_name = wanted.event_name AND earlier.event_at <= wanted.latest
      ORDER BY earlier.event_at DESC LIMIT :most)
+    ORDER BY event_at DESC LIMIT :most
 ) AS taken
 """)
 

@@ -136,7 +136,7 @@ def checked(
     """Return it after a look, begun at `now`, at the sink's sum of it alone; None when the look says nothing of it.
 
     `payload`: what was looked for; another generation has taken its place if it differs. `doubted_by`: the code of a
-    report that may be about one of its calls without naming it (`afterwards.is_near`).
+    report that may be about one of its calls without naming it (`afterwards.doubts`).
     """
     if increment.state not in _LOOKED_AT or payload not in (None, increment.payload):
         return None

@@ -93,7 +93,7 @@ ON CONFLICT (event_id) DO NOTHING
 """).bindparams(bindparam("samples", type_=JSONB), bindparam("increments", type_=JSONB))
 REPORTED_UNTIL: Final = text("SELECT max(window_end) FROM stripe_error_report")
 
-#: `leaves_open` and `is_near`: a report about calls that it does not name, of which one may be this increment's.
+#: `doubts`: a report about calls that it does not name, of which one may be this increment's.
 DOUBTED_BY: Final = text("""
 SELECT report.code
 FROM stripe_increment AS increment

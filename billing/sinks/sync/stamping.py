@@ -12,7 +12,9 @@ from billing.sinks.sync import minutes
 from billing.sinks.sync.log import Plan
 from billing.sinks.sync.places import Place
 
-#: Taken minutes that are looked at, per customer, meter and place, for a free one.
+#: Taken minutes that are looked at beside those that are wanted, per customer, meter and place: most often the latest
+#: minute is free. Where these few leave too little room, more are.
+TAKEN_FEW: Final = 16
 TAKEN_MAX: Final = 2_000
 
 
@@ -28,26 +30,25 @@ class Wanted:
 
 def stamps(plan: Plan, wanted: Sequence[Wanted], now: datetime) -> list[list[datetime]]:
     """Return free minutes for each, the latest first: fewer than wanted where there are no more yet."""
-    spans = [_span(one.place, now) for one in wanted]
-    asked = [
-        (one.customer_id, one.event_name, span[1]) for one, span in zip(wanted, spans, strict=True) if span is not None
-    ]
-    taken = iter(plan.taken(asked, most=TAKEN_MAX)) if asked else iter(())
+    found: list[list[datetime]] = [[] for _ in wanted]
     given: dict[tuple[str, str], set[datetime]] = defaultdict(set)
-    found: list[list[datetime]] = []
-    for one, span in zip(wanted, spans, strict=True):
-        if span is None:
-            found.append([])
-            continue
-        first, last = span
-        known = next(taken)
-        if len(known) >= TAKEN_MAX:
+    searched = [(place, span) for place, one in enumerate(wanted) if (span := _span(one.place, now)) is not None]
+    few = TAKEN_FEW + max((one.count for one in wanted), default=0)
+    for most in (min(few, TAKEN_MAX), TAKEN_MAX):
+        asked = [(wanted[place].customer_id, wanted[place].event_name, last) for place, (_, last) in searched]
+        again = []
+        for (place, span), taken in zip(searched, plan.taken(asked, most=most) if asked else (), strict=True):
+            one, (first, last) = wanted[place], span
+            own = given[one.customer_id, one.event_name]
             # What lies before the earliest of them is not known to be free.
-            first = max(first, min(known))
-        own = given[one.customer_id, one.event_name]
-        free = minutes.free(last, first, known | own, one.count)
-        own.update(free)
-        found.append(free)
+            cut = len(taken) >= most
+            first = max(first, min(taken)) if cut else first
+            free = minutes.free(last, first, taken | own, one.count - len(found[place]))
+            own.update(free)
+            found[place] += free
+            if cut and len(found[place]) < one.count:
+                again.append((place, span))
+        searched = again
     return found
 
 

@@ -52,6 +52,20 @@ CREATE TABLE stripe_period_read (
 COMMENT ON COLUMN stripe_period_read.reason IS 'why no period is known, if none is';
 """
 
+_LINKS: Final = """
+CREATE TABLE stripe_link_change (
+    client_id text NOT NULL REFERENCES client (client_id),
+    changed_at timestamptz NOT NULL DEFAULT now(),
+    was text NOT NULL,
+    customer_id text NOT NULL,
+    reason text NOT NULL,
+    increments integer NOT NULL,
+    PRIMARY KEY (client_id, changed_at)
+);
+COMMENT ON COLUMN stripe_link_change.increments IS 'how many that were not taken go to the new customer';
+SELECT billing_make_append_only('stripe_link_change');
+"""
+
 _INCREMENT: Final = """
 ALTER TABLE stripe_increment
     ADD COLUMN kind text NOT NULL DEFAULT 'meter_event',
@@ -179,6 +193,7 @@ def upgrade() -> None:
     """Make the tables, widen increments, and let generations follow each other."""
     op.execute(_METERS)
     op.execute(_PERIODS)
+    op.execute(_LINKS)
     op.execute(_INCREMENT)
     op.execute(_WRITE_ONCE)
     op.execute(_REPORTS)

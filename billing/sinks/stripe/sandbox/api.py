@@ -168,7 +168,7 @@ class Api:
             saved = SavedReply(
                 fingerprint=mark, status=reply.status, body=reply.body, headers=reply.headers, saved_at=now
             )
-            self._state.store.save_reply(key, saved)
+            self._state.store.save_reply(key, saved, seconds=dialect.window_seconds(self._state.knobs))
 
     def _place(self, route: Route, fields: Mapping[str, Any]) -> tuple[str, str] | None:
         if route.run not in _ONE_AT_A_TIME or not self._state.knobs.one_call_per_customer_and_meter:

@@ -66,6 +66,8 @@ class Subscription(Document):
     canceled_at: int | None = None
     ended_at: int | None = None
     latest_invoice: str | None = None
+    #: Earlier than `created` where it was backdated.
+    start_date: int | None = None
     details: dict[str, Any]
 
     @classmethod

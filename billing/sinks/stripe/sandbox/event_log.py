@@ -31,6 +31,7 @@ SHOWN_MAX: Final = 100_000
 class Counted(NamedTuple):
     """What aggregation needs of an event."""
 
+    place: int
     value: str
     timestamp: int
     received_at: int
@@ -78,7 +79,7 @@ class EventLog:
     def counted(self, meter: str, customer: str, start: int, end: int, *, now: int) -> list[Counted]:
         """Return what counts of a customer at `now` from `start` to `end`, both included, in the order of receipt."""
         sql = (
-            "SELECT value, timestamp, received_at FROM event WHERE meter = ? AND customer = ? "
+            "SELECT seq, value, timestamp, received_at FROM event WHERE meter = ? AND customer = ? "
             "AND timestamp BETWEEN ? AND ? AND dropped IS NULL AND (canceled_at IS NULL OR canceled_at > ?) "
             "ORDER BY seq"
         )

@@ -1,4 +1,4 @@
-"""The stand-in without a socket, for simulations: one thread, the clock that it is given, memory alone.
+"""The stand-in without a socket, for simulations: one thread, the clock that it is given, in memory or a file.
 
 Guarantee: the same rules, faults and invoices as over HTTP, since it is the same `Api`; nothing waits.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -25,8 +26,8 @@ SILENT: Final = {"drop", "hang", "commit_then_close", "commit_then_hang"}
 class InProcess:
     """One stand-in. `state.turn(…)` turns knobs, `fault(…)` adds to the script, `billed(…)` is what counts."""
 
-    def __init__(self, clock: Clock) -> None:
-        self.state = State(clock)
+    def __init__(self, clock: Clock, file: Path | None = None) -> None:
+        self.state = State(clock, file)
         self._api = Api(self.state)
 
     def call(
@@ -60,7 +61,7 @@ class InProcess:
         return billed(self.state.store, customer, event_name)
 
     def close(self) -> None:
-        """Forget everything."""
+        """Close the memory, which forgets everything, or the file."""
         self.state.store.close()
 
     def __enter__(self) -> Self:

@@ -48,6 +48,9 @@ class Knobs:
     one_call_per_customer_and_meter: bool = True  #: overlapping calls are refused with 409
     calls_per_second: int = _number(0, 1_000_000)  #: more of them are answered 429; 0: no limit
     summary_lag_seconds: int = _number(0, 400 * DAY)  #: how long after its receipt an event shows in summaries
+    summary_lag_spread_seconds: int = _number(
+        0, 400 * DAY
+    )  #: how much longer it takes at most, each event its own time
     end_time_inclusive: bool = False  #: whether an event at exactly `end_time` is in the summary
     empty_summaries: Empty = _choice("zero", Empty)  #: whether a window without events has a summary
     summaries_newest_first: bool = True  #: the order of grouped summaries

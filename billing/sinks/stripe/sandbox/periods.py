@@ -31,7 +31,7 @@ def next_boundary(anchor: int, interval: str, count: int, after: int) -> int:
     else:
         since, at = datetime.fromtimestamp(anchor, UTC), datetime.fromtimestamp(after, UTC)
         months = (at.year - since.year) * 12 + at.month - since.month
-        number = months // (count * MONTHS[interval]) - 1
+        number = months // (count * MONTHS[interval])
     while (found := boundary(anchor, interval, count, number)) <= after:
         number += 1
     return found

@@ -29,6 +29,8 @@ CREATE TABLE IF NOT EXISTS reply (
 CREATE TABLE IF NOT EXISTS control (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 METERS: Final = "SELECT id, event_name, status, created, updated, deactivated_at, details FROM meter ORDER BY seq DESC"
+#: A simulation makes millions of answers.
+PRUNED_EVERY: Final = 20_000
 TABLES: Final = {"customer", "meter", "event", "reply", "control", "document"}
 #: Those of a file that an earlier version made; the others are added to it.
 FIRST_TABLES: Final = TABLES - {"document"}
@@ -59,6 +61,7 @@ class Store:
             raise Fatal(f"--data: {str(file)!r}: cannot be used as the stand-in's memory: {error}") from None
         self.documents = documents.Documents(self._connection)
         self.events = event_log.EventLog(self._connection)
+        self._file, self._saved = file, 0
         self._meters: list[Meter] | None = None
         self._undone: list[Callable[[], None]] = [self.documents.forget, self._forget_meters]
 
@@ -140,10 +143,15 @@ class Store:
             self._meters = [_meter(row) for row in self._connection.execute(METERS)]
         return self._meters
 
-    def save_reply(self, key: str, reply: SavedReply) -> None:
-        """Keep the answer to an idempotency key."""
+    def save_reply(self, key: str, reply: SavedReply, *, seconds: int) -> None:
+        """Keep the answer to an idempotency key for so long; what is in memory alone is forgotten then."""
         row = (key, reply.fingerprint, reply.status, reply.body, json.dumps(reply.headers), reply.saved_at)
         self._connection.execute("INSERT OR REPLACE INTO reply VALUES (?, ?, ?, ?, ?, ?)", row)
+        self._saved += 1
+        if self._file is None and self._saved % PRUNED_EVERY == 0:
+            # Those that are kept longer are of v2, whose keys begin with the call.
+            sql = "DELETE FROM reply WHERE saved_at < ? AND (key LIKE 'POST /v2/%') = ?"
+            self._connection.execute(sql, (reply.saved_at - seconds, key.startswith("POST /v2/")))
 
     def saved_reply(self, key: str, *, since: int) -> SavedReply | None:
         """Return the answer that was saved under a key after `since`."""

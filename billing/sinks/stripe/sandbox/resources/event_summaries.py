@@ -29,6 +29,7 @@ LIST: Final[Spec] = {
 }
 SECONDS: Final = {"minute": 60, "hour": 3_600, "day": 86_400}
 WINDOWS_MAX: Final = 20_000
+_SHUFFLING: Final = 2_654_435_761
 
 Window = tuple[int, int]
 
@@ -49,9 +50,13 @@ def windows(start: int, end: int, grouping: str | None) -> list[Window]:
     return [(at, at + step) for at in range(start, end, step)]
 
 
-def visible(events: Iterable[Counted], now: int, lag_seconds: int) -> list[Counted]:
-    """Return the events that summaries show yet."""
-    return [event for event in events if event.received_at + lag_seconds <= now]
+def visible(events: Iterable[Counted], now: int, lag_seconds: int, spread_seconds: int) -> list[Counted]:
+    """Return the events that summaries show yet: each after the lag and its own share of the spread, in any order."""
+    return [
+        event
+        for event in events
+        if event.received_at + lag_seconds + event.place * _SHUFFLING % (spread_seconds + 1) <= now
+    ]
 
 
 def aggregate(meter: Meter, events: Sequence[Counted]) -> Decimal:
@@ -97,7 +102,7 @@ def list_all(call: Call) -> dict[str, Any]:
     made = []
     asked = windows(start, end, call.params.get("value_grouping_window"))
     received = call.store.events.counted(meter.id, customer, start, end, now=call.now)
-    shown = visible(received, call.now, knobs.summary_lag_seconds)
+    shown = visible(received, call.now, knobs.summary_lag_seconds, knobs.summary_lag_spread_seconds)
     for window in asked:
         its = inside(shown, window, inclusive=knobs.end_time_inclusive)
         if its or knobs.empty_summaries == "zero":

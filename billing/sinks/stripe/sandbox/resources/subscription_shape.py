@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from billing.sinks.stripe.sandbox.billed_records import Item, Price, Subscription
-from billing.sinks.stripe.sandbox.resources import prices
+from billing.sinks.stripe.sandbox.resources import price_shape
 from billing.sinks.stripe.sandbox.store import Store
 
 _NOTHING: Final = dict.fromkeys(
@@ -88,7 +88,7 @@ def shape(store: Store, subscription: Subscription) -> dict[str, Any]:
             "url": f"/v1/subscription_items?subscription={subscription.id}",
         },
         "latest_invoice": subscription.latest_invoice,
-        "start_date": subscription.created,
+        "start_date": subscription.created if subscription.start_date is None else subscription.start_date,
         "status": subscription.status,
         **details,
     }
@@ -109,8 +109,8 @@ def item_shape(store: Store, subscription: Subscription, item: Item) -> dict[str
         "current_trial": None,
         "discounts": [],
         "metadata": item.metadata,
-        "plan": prices.plan_shape(price),
-        "price": prices.shape(price),
+        "plan": price_shape.plan_shape(price),
+        "price": price_shape.shape(price),
         "quantity": item.quantity,
         "subscription": subscription.id,
         "tax_rates": [],

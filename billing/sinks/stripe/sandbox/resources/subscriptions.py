@@ -10,19 +10,24 @@ import dataclasses
 from typing import Any, Final
 
 from billing.sinks.stripe.sandbox import errors
-from billing.sinks.stripe.sandbox.billed_records import Item, Price, Subscription
+from billing.sinks.stripe.sandbox.billed_records import Subscription
 from billing.sinks.stripe.sandbox.errors import Refusal
-from billing.sinks.stripe.sandbox.invoicing.drafting import bill_until_now
 from billing.sinks.stripe.sandbox.metadata import updated
 from billing.sinks.stripe.sandbox.pages import page
 from billing.sinks.stripe.sandbox.params import EXPAND, PAGE, Param, Spec, within
 from billing.sinks.stripe.sandbox.periods import next_boundary
 from billing.sinks.stripe.sandbox.records import new_id
-from billing.sinks.stripe.sandbox.resources import customers, prices
+from billing.sinks.stripe.sandbox.resources import customers
+from billing.sinks.stripe.sandbox.resources.subscription_items import (
+    ITEM,
+    bill_old_prices,
+    changed_items,
+    new_item,
+    prices_of,
+)
 from billing.sinks.stripe.sandbox.resources.subscription_shape import shape
 from billing.sinks.stripe.sandbox.routing import Call, route
 
-ITEMS_MAX: Final = 20
 _FIELDS: Final[Spec] = {
     **EXPAND,
     "cancel_at_period_end": Param(kind="boolean"),
@@ -32,22 +37,18 @@ _FIELDS: Final[Spec] = {
     "metadata": Param(kind="strings", longest=500),
     "proration_behavior": Param(choices=("create_prorations", "none")),
 }
-_ITEM: Final[Spec] = {
-    "metadata": Param(kind="strings", longest=500),
-    "price": Param(),
-    "quantity": Param(kind="integer"),
-}
 CREATE: Final[Spec] = {
     **_FIELDS,
+    "backdate_start_date": Param(kind="integer"),
     "billing_cycle_anchor": Param(kind="integer"),
     "billing_mode": Param(kind="object", fields={"type": Param(required=True, choices=("classic", "flexible"))}),
     "currency": Param(longest=3),
     "customer": Param(required=True),
-    "items": Param(kind="objects", fields=_ITEM),
+    "items": Param(kind="objects", fields=ITEM),
 }
 UPDATE: Final[Spec] = {
     **_FIELDS,
-    "items": Param(kind="objects", fields={**_ITEM, "id": Param(), "deleted": Param(kind="boolean")}),
+    "items": Param(kind="objects", fields={**ITEM, "id": Param(), "deleted": Param(kind="boolean")}),
 }
 LIST: Final[Spec] = {
     **PAGE,
@@ -78,12 +79,17 @@ def create(call: Call) -> dict[str, Any]:
     """`POST /v1/subscriptions`. Without an anchor the periods start now; with one the first period ends there."""
     given = call.params
     customer = customers.existing(call.store, given["customer"])
-    items = [_new_item(call, place, one, call.now) for place, one in enumerate(given.get("items", []))]
-    its_prices = _prices(call, items)
+    items = [new_item(call, place, one, call.now) for place, one in enumerate(given.get("items", []))]
+    its_prices = prices_of(call, items)
     interval, count = its_prices[0].interval or "", its_prices[0].interval_count
-    anchor = given.get("billing_cycle_anchor", call.now)
-    natural_end = next_boundary(call.now, interval, count, call.now)
-    if not call.now <= anchor <= natural_end:
+    since = given.get("backdate_start_date", call.now)
+    if not since <= call.now < next_boundary(since, interval, count, since):
+        message = "The stand-in backdates a subscription by less than one period, and not into the future."
+        raise Refusal(400, message, param="backdate_start_date")
+    items = [dataclasses.replace(item, billed_from=since) for item in items]
+    anchor = given.get("billing_cycle_anchor", since)
+    natural_end = next_boundary(since, interval, count, since)
+    if not (anchor == since or call.now <= anchor <= natural_end):
         message = "billing_cycle_anchor must lie between now and the next natural billing date of the plan"
         raise Refusal(400, message, param="billing_cycle_anchor")
     made = Subscription(
@@ -93,7 +99,8 @@ def create(call: Call) -> dict[str, Any]:
         status="active",
         currency=its_prices[0].currency,
         billing_cycle_anchor=anchor,
-        period_start=call.now,
+        start_date=since,
+        period_start=since,
         period_end=next_boundary(anchor, interval, count, call.now),
         interval=interval,
         interval_count=count,
@@ -133,8 +140,8 @@ def update(call: Call) -> dict[str, Any]:
     if (at_end := call.params.get("cancel_at_period_end")) is not None:
         changed = dataclasses.replace(changed, cancel_at_period_end=at_end, canceled_at=call.now if at_end else None)
     if "items" in call.params:
-        changed = dataclasses.replace(changed, items=_changed_items(call, subscription))
-        _bill_old_prices(call, subscription, changed)
+        changed = dataclasses.replace(changed, items=changed_items(call, subscription))
+        bill_old_prices(call, subscription, changed)
     call.store.documents.put(changed)
     return shape(call.store, changed)
 
@@ -166,82 +173,6 @@ def _alive(call: Call) -> Subscription:
         # Stripe's own sentence: a canceled subscription is not found by a call that would change it.
         raise errors.no_such("subscription", call.id)
     return subscription
-
-
-def _new_item(call: Call, place: int, given: dict[str, Any], now: int) -> Item:
-    price = prices.existing(call.store, given.get("price", ""), f"items[{place}][price]")
-    if price.interval is None:
-        message = (
-            "The price specified is set to `type=one_time` but this field only accepts prices with `type=recurring`."
-        )
-        raise Refusal(400, message, param=f"items[{place}][price]")
-    if price.meter is not None and "quantity" in given:
-        message = "Quantity should not be specified where usage_type is `metered`."
-        raise Refusal(400, message, param=f"items[{place}][quantity]")
-    quantity = None if price.meter is not None else given.get("quantity", 1)
-    return Item(
-        id=new_id("si"),
-        created=now,
-        price=price.id,
-        billed_from=now,
-        quantity=quantity,
-        metadata=given.get("metadata", {}),
-    )
-
-
-def _changed_items(call: Call, subscription: Subscription) -> tuple[Item, ...]:
-    """Return the items with what a call changes, adds and removes."""
-    items = {item.id: item for item in subscription.items}
-    for place, given in enumerate(call.params["items"]):
-        item_id = given.get("id")
-        if item_id is not None and item_id not in items:
-            raise errors.no_such("subscription_item", item_id, param=f"items[{place}][id]", status=400)
-        if given.get("deleted"):
-            items.pop(item_id or "", None)
-            continue
-        kept = items.get(item_id or "")
-        wanted = {**({} if kept is None else {"price": kept.price}), **given}
-        new = _new_item(call, place, wanted, call.now)
-        if kept is not None:
-            same = kept.price == new.price
-            quantity = kept.quantity if same and "quantity" not in given else new.quantity
-            new = dataclasses.replace(
-                kept,
-                price=new.price,
-                billed_from=kept.billed_from if same else call.now,
-                quantity=quantity,
-                metadata=updated({"metadata": kept.metadata}, given, ())["metadata"],
-            )
-        items[new.id] = new
-    its_prices = _prices(call, list(items.values()))
-    if (its_prices[0].interval, its_prices[0].interval_count) != (subscription.interval, subscription.interval_count):
-        raise Refusal(400, "The stand-in does not change the interval of a subscription.", param="items")
-    return tuple(items.values())
-
-
-def _bill_old_prices(call: Call, before: Subscription, after: Subscription) -> None:
-    """Settle the items that lose their price: usage that is reported later for it is on no invoice."""
-    kept = {(item.id, item.price) for item in after.items}
-    for item in before.items:
-        if (item.id, item.price) in kept:
-            continue
-        if before.flexible and call.params.get("proration_behavior") != "none":
-            bill_until_now(call.store, call.knobs, before, item, call.now)
-        call.state.progress.cut_off(before, item.id, call.now)
-
-
-def _prices(call: Call, items: list[Item]) -> list[Price]:
-    """Return the prices of a subscription's items: at least one, of one currency and interval, a meter once."""
-    if not 1 <= len(items) <= ITEMS_MAX:
-        raise Refusal(400, f"A subscription has from 1 to {ITEMS_MAX} items", code="parameter_missing", param="items")
-    its_prices = [found for item in items if (found := call.store.documents.get(Price, item.price)) is not None]
-    if len({(price.interval, price.interval_count) for price in its_prices}) > 1:
-        raise Refusal(400, "The stand-in takes items of one interval in a subscription.", param="items")
-    if len({price.currency for price in its_prices}) > 1:
-        raise Refusal(400, "All prices on a subscription must have the same currency.", param="items")
-    if len({price.id for price in its_prices}) < len(its_prices):
-        raise Refusal(400, "A subscription cannot have two items of the same price.", param="items")
-    return its_prices
 
 
 def _has_status(subscription: Subscription, wanted: str | None) -> bool:
