@@ -40,6 +40,7 @@ EXPORTED: Final[Mapping[str, str]] = {
     "alert": "alerts, and what became of each delivery",
     "webhook": "where its alerts go, without the secret that signs them",
     "stripe_customer": "its customer at Stripe",
+    "stripe_link_change": "the customers that it had at Stripe before, and why it left them",
     "stripe_increment": "the increments reported to Stripe",
     "stripe_increment_part": "which usage each increment carries",
     "stripe_generation": "every identifier under which each was sent, and why there was another",

@@ -59,9 +59,7 @@ class Parts:
                 break
             overlap = min(high, part.high) - max(low, part.low)
             signed = overlap if credits_ > 0 else -overlap
-            carried = Reported(
-                increment_id=part.increment_id, state=part.state, credits=signed, billed=part.billed
-            )
+            carried = Reported(increment_id=part.increment_id, state=part.state, credits=signed, billed=part.billed)
             found.append(carried)
         # In the order in which they were planned: what is returned has its running total fall.
         return tuple(found if credits_ > 0 else reversed(found))
