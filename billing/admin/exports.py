@@ -75,6 +75,7 @@ _BY_INCREMENT: Final = "increment_id IN (SELECT increment_id FROM stripe_increme
 #: Also of customers that it had before: their increments and generations name them.
 _BY_CUSTOMER: Final = """customer_id IN (
     SELECT customer_id FROM stripe_customer WHERE client_id = :client_id
+    UNION SELECT was FROM stripe_link_change WHERE client_id = :client_id
     UNION SELECT made.customer_id FROM stripe_generation AS made JOIN stripe_increment USING (increment_id)
           WHERE client_id = :client_id)"""
 _OF_ANOTHER: Final = {
