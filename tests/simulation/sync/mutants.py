@@ -67,7 +67,9 @@ def no_attempt_on_record(patch: Patch) -> None:
         return found and dataclasses.replace(found, state=increment.state, first_attempt_at=increment.first_attempt_at)
 
     def answered(increment: Increment, attempt: int, reply: Reply, *, doubted: bool) -> Increment | None:
-        sending = dataclasses.replace(increment, state=State.SENDING)
+        sending = dataclasses.replace(
+            increment, state=State.SENDING, first_attempt_at=increment.last_attempt_at, sent_to="stand-in"
+        )
         return real_answered(sending, attempt, reply, doubted=doubted)
 
     patch.setattr(protocol, "claimed", claimed)

@@ -67,6 +67,7 @@ class World:
         self.server.state.turn({"invoice_grace_seconds": size.grace_hours * 3_600, **size.knobs})
         self.account = Account(self.server)
         self.fleet = Fleet(self)
+        self.clocks_were_wrong = bool(self.rates.clock)
         self.counts: collections.Counter[str] = collections.Counter()
         #: What was used, in credits, by client and meter: the auditor's own books.
         self.logged: collections.Counter[tuple[str, str]] = collections.Counter()
