@@ -277,12 +277,16 @@ def _busy(**more: object) -> Size:
 
 
 LAG: Final = _busy(knobs={"summary_lag_seconds": 20 * 3_600})
+#: Nothing shows for longer than an identifier is known.
+BLIND: Final = _busy(knobs={"summary_lag_seconds": 30 * 3_600})
+#: Nobody is reached for two days, twice.
+LONG: Final = (*_out("refused_connection", begins_day=1), *_out("refused_connection", begins_day=3))
 MUTANTS: Final[dict[str, Mutant]] = {
     "the first attempt is not on record": Mutant(
-        apply=no_beginning_on_record, finds=COUNTED_TWICE, outages=_out("commit_then_close")
+        apply=no_beginning_on_record, finds=COUNTED_TWICE, outages=_out("commit_then_close"), size=BLIND
     ),
     "an attempt is not on record before its call": Mutant(
-        apply=no_attempt_on_record, finds=COUNTED_TWICE, rates=_calm(killed=6), outages=_out("commit_then_close")
+        apply=no_attempt_on_record, finds=COUNTED_TWICE, rates=_calm(killed=6), outages=LONG
     ),
     "an identifier is fresh for each attempt": Mutant(apply=fresh_identifier, finds="which no increment is"),
     "an identifier does not cover the payload": Mutant(apply=identifier_of_the_client, finds="L9: .* Refused"),
@@ -301,13 +305,13 @@ MUTANTS: Final[dict[str, Mutant]] = {
         apply=silence_is_nothing, finds=COUNTED_TWICE, outages=_out("commit_then_close"), rates=_calm()
     ),
     "it is sent again blindly": Mutant(
-        apply=resent_blindly, finds=COUNTED_TWICE, outages=_out("commit_then_close")
+        apply=resent_blindly, finds=COUNTED_TWICE, outages=_out("commit_then_close"), size=BLIND
     ),
     "the dead sent nothing": Mutant(
         apply=the_dead_sent_nothing,
         finds=COUNTED_TWICE,
         rates=_calm(killed=6),
-        outages=(*_out("refused_connection", begins_day=1), *_out("refused_connection", begins_day=3)),
+        outages=LONG,
     ),
     "what is absent once is absent": Mutant(apply=absent_at_first_sight, finds=COUNTED_TWICE, size=LAG),
     "what is absent for hours is absent": Mutant(apply=absent_within_hours, finds=COUNTED_TWICE, size=LAG),
