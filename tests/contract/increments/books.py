@@ -128,7 +128,9 @@ class PostgresBooks:
         self._engine = engine
         self.log: IncrementLog = PostgresLog(engine)
         for event_name, each in CREDITS_PER_UNIT.items():
-            self._run("INSERT INTO meter (event_name, credits_per_unit) VALUES (:name, :each)", name=event_name, each=each)
+            self._run(
+                "INSERT INTO meter (event_name, credits_per_unit) VALUES (:name, :each)", name=event_name, each=each
+            )
         for sku, event_name in METER_OF.items():
             self._run("INSERT INTO sku_meter (sku, event_name) VALUES (:sku, :name)", sku=sku, name=event_name)
 

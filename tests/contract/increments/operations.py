@@ -1,4 +1,4 @@
-"""Random operations on an increment log, as planner, pusher, confirmer, reports and people do them; each returns a value.
+"""Random operations on an increment log, as planner, pusher, confirmer, reports and people do them.
 
 Every choice is made by numbers that are drawn once and given to each log, so that logs in one state do the same.
 """
@@ -156,9 +156,7 @@ class Operations:
         def decide(one: Increment) -> Increment | None:
             if not protocol.may_resolve(one):
                 return None
-            return (
-                protocol.resolved_as_absent(one, "seen", now) if absent else protocol.written_off(one, "given up")
-            )
+            return protocol.resolved_as_absent(one, "seen", now) if absent else protocol.written_off(one, "given up")
 
         return self._log.change(self._one(chance), decide)
 

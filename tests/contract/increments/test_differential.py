@@ -9,12 +9,14 @@ import pytest
 from tests.contract.increments.books import NOON, Books, MemoryBooks
 from tests.contract.increments.operations import CLIENTS, Clock, Operations, snapshot, steps
 
-STEPS = 250
+STEPS = 251
+#: Steps between two looks at all that is on record.
+LOOK_EVERY = 10
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_given_the_same_operations_then_both_logs_say_and_hold_the_same(in_postgres: Books, seed: int) -> None:
-    """Given random operations, when each is done on both logs, then answers and records are equal after each."""
+    """Given random operations, when each is done on both logs, then answers and records are equal."""
     pair: list[Books] = [in_postgres, MemoryBooks()]
     clocks = [Clock(NOON) for _ in pair]
     sides = [Operations(books, clock) for books, clock in zip(pair, clocks, strict=True)]
@@ -24,6 +26,8 @@ def test_given_the_same_operations_then_both_logs_say_and_hold_the_same(in_postg
     for number, (name, chosen) in enumerate(steps(seed, STEPS)):
         said = [side.do(name, chosen) for side in sides]
         assert said[0] == said[1], f"step {number} of seed {seed}: {name}"
+        if number % LOOK_EVERY:
+            continue
         held = [snapshot(books) for books in pair]
         for what in held[0]:
             assert held[0][what] == held[1][what], f"step {number} of seed {seed}: {name}: {what}"

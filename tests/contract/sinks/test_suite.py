@@ -195,7 +195,9 @@ class ChecksNothing(MemorySink):
 _lost = test_once.test_given_an_answer_that_was_lost_when_sent_again_then_the_sink_says_that_it_has_it
 _alone = test_once.test_given_increments_of_many_minutes_and_customers_when_sent_then_each_is_shown_alone
 _known = test_once.test_given_an_identifier_that_was_counted_when_sent_under_another_key_then_it_is_recognised_for_a_day
-_withdrawn = test_once.test_given_an_increment_that_was_counted_when_withdrawn_then_it_counts_no_more_and_the_other_stays
+_withdrawn = (
+    test_once.test_given_an_increment_that_was_counted_when_withdrawn_then_it_counts_no_more_and_the_other_stays
+)
 _gone = test_answers.test_given_a_customer_who_is_gone_when_sent_then_it_is_refused_or_reported_with_its_key
 FAULTS: list[tuple[type[MemorySink], Callable[..., None]]] = [
     (CountsAgain, test_once.test_given_a_call_when_it_is_repeated_under_its_own_key_then_it_counts_once),

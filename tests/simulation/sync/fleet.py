@@ -82,9 +82,7 @@ class Fleet:
 
     def push(self, clock: MachineClock) -> object:
         """Run a push, in one thread: pushes that overlap are what its threads would be."""
-        pusher = Pusher(
-            self._wire, clock, self._sink, books=BOOKS, threads=1, wait=self._wait, between=self._between
-        )
+        pusher = Pusher(self._wire, clock, self._sink, books=BOOKS, threads=1, wait=self._wait, between=self._between)
         return pusher.push(most=PUSH_MOST)
 
     def confirm(self, clock: MachineClock) -> object:

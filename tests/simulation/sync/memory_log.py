@@ -114,9 +114,7 @@ class MemoryLog:
             states = (self.by_state[State.PENDING], self.by_state[State.AMBIGUOUS])
             open_ = (self.increments[number] for numbers in states for number in numbers)
             may = [
-                one
-                for one in open_
-                if protocol.may_send(one, books=found.books, now=found.now) and _wanted(one, found)
+                one for one in open_ if protocol.may_send(one, books=found.books, now=found.now) and _wanted(one, found)
             ]
             return sorted(may, key=lambda one: (one.attempts, one.increment_id))[: found.most]
 

@@ -18,7 +18,7 @@ from billing.sinks.sync import afterwards, drafts, minutes, protocol
 from billing.sinks.sync.drafts import Part
 from billing.sinks.sync.increment import Increment, State
 from billing.sinks.sync.periods import KnownPeriod
-from tests.simulation.sync.chances import DAY, HOUR, Outage, Rates
+from tests.simulation.sync.chances import DAY, HOUR, MINUTE, Outage, Rates
 from tests.simulation.sync.memory_log import MemoryLog
 from tests.simulation.sync.memory_plan import MemoryPlan
 from tests.simulation.sync.world import Size
@@ -279,8 +279,16 @@ def _busy(**more: object) -> Size:
 LAG: Final = _busy(knobs={"summary_lag_seconds": 20 * 3_600})
 #: Nothing shows for longer than an identifier is known.
 BLIND: Final = _busy(knobs={"summary_lag_seconds": 30 * 3_600})
-#: Nobody is reached for two days, twice.
-LONG: Final = (*_out("refused_connection", begins_day=1), *_out("refused_connection", begins_day=3))
+#: Nobody is reached for a day and more, again and again, from the middle of the first push after a plan on.
+LONG: Final = tuple(
+    Outage(
+        begin=hours * HOUR + minutes * MINUTE,
+        end=hours * HOUR + minutes * MINUTE + 26 * HOUR,
+        kind="refused_connection",
+        writes_only=True,
+    )
+    for hours, minutes in ((8, 12), (36, 14), (64, 16), (92, 18))
+)
 MUTANTS: Final[dict[str, Mutant]] = {
     "the first attempt is not on record": Mutant(
         apply=no_beginning_on_record, finds=COUNTED_TWICE, outages=_out("commit_then_close"), size=BLIND

@@ -100,7 +100,5 @@ def uses(chance: Chance, client: Client, number: int, at_ms: int, first: int) ->
         # What is given back is dated when it is given back, and never more than was used.
         at = made.arrives_ms + chance.whole(1, 3 * DAY)
         back = -chance.whole(1, amount)
-        found.append(
-            Use(arrives_ms=at, number=first + 1, client=number, sku=sku, hour_ms=at - at % HOUR, credits=back)
-        )
+        found.append(Use(arrives_ms=at, number=first + 1, client=number, sku=sku, hour_ms=at - at % HOUR, credits=back))
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation.sync.auditor import LawBroken
-from tests.simulation.sync.mutants import MUTANTS
+from tests.simulation.sync.mutants import MUTANTS, Mutant
 from tests.simulation.sync.run import run
 
 #: Seeds in which a mutant has to show: the first does, as a rule.
@@ -18,5 +18,10 @@ def test_without_a_safeguard_a_law_is_broken(name: str, monkeypatch: pytest.Monk
     mutant = MUTANTS[name]
     mutant.apply(monkeypatch)
     with pytest.raises(LawBroken, match=mutant.finds):
-        for seed in range(SEEDS_MAX):
-            run(seed, mutant.size, mutant.rates(), mutant.outages)
+        run_seeds(mutant)
+
+
+def run_seeds(mutant: Mutant) -> None:
+    """Run one seed after the other, until a law is broken."""
+    for seed in range(SEEDS_MAX):
+        run(seed, mutant.size, mutant.rates(), mutant.outages)
