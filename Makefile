@@ -2,7 +2,7 @@
 # can be had without a question. PYTHON=… chooses the interpreter.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test lint matrix endings loss kills crashes deliveries operations simulate bench reconciler \
+.PHONY: help demo up test lint matrix endings loss kills crashes deliveries operations simulate sync-simulation bench reconciler \
 	postgres15 pictures lock clean rabbitmq servers
 
 export PYTHON
@@ -52,6 +52,10 @@ operations: .venv/.installed ## Compare buckets with their twin over random oper
 
 simulate: .venv/.installed ## Run a simulated fleet with every fault (SEED= STEPS=100000 RUNS=1); a failing seed is named
 	@exec $(BIN)/python -m tests.simulation --steps $(or $(STEPS),100000) --runs $(or $(RUNS),1) $(if $(SEED),--seed $(SEED))
+
+sync-simulation: .venv/.installed ## Run the simulated sync to Stripe with every fault (SEED= CLIENTS=10000 DAYS=30, ARGS=--knobs)
+	@exec $(BIN)/python -m tests.simulation.sync --clients $(or $(CLIENTS),10000) --days $(or $(DAYS),30) \
+		$(if $(SEED),--seed $(SEED)) $(ARGS)
 
 bench: .venv/.installed rabbitmq ## Measure, as ratios to plain Celery, Redis and PostgreSQL (ARGS=log: the fulfillment log)
 	@exec $(BIN)/python -m benchmarks $(ARGS)

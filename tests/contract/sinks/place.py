@@ -55,7 +55,7 @@ class Place(Protocol):
         ...
 
     def fault(self, kind: str) -> None:
-        """Let the next call that sends fail: `drop`, `commit_then_close`, `commit_then_error`, `rate_limit`, …"""
+        """Let the next call that sends fail, as the stand-in's faults do: `drop`, `commit_then_close`, `rate_limit`."""
         ...
 
     def close(self) -> None:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-from billing.sinks.stripe.sandbox.billed_records import Price, Subscription
-from billing.sinks.stripe.sandbox.invoicing.records import Invoice, InvoiceItem
+from billing.sinks.stripe.sandbox.invoicing.records import InvoiceItem
 from billing.sinks.sync.increment import Increment, State
+from tests.simulation.sync import invoices
 from tests.simulation.sync.population import CREDITS_PER_UNIT, METER_OF
 
 if TYPE_CHECKING:
@@ -35,19 +34,6 @@ class Counted:
     was_dropped: bool = False
 
 
-class Seen(NamedTuple):
-    """A meter event that the stand-in has taken."""
-
-    identifier: str
-    event_name: str
-    customer: str
-    units: int
-    timestamp: int
-    received_at: int
-    counts: int
-    was_dropped: int
-
-
 class Auditor:
     """Looks at a world at its checkpoints and at its end."""
 
@@ -61,7 +47,9 @@ class Auditor:
         """Check what holds at any time: each credit is in one place, and nothing is counted twice for good."""
         for error in self._world.fleet.failures:
             raise LawBroken(f"L9: a task ended with {type(error).__name__}: {error}") from error
-        if overlapping := self._world.server.counts["overlapping calls"]:
+        # A lease is told by two machines' clocks: where these are wrong by more, calls may meet, and count once still.
+        overlapping = self._world.server.counts["overlapping calls"]
+        if overlapping and not self._world.clocks_were_wrong:
             raise LawBroken(f"two calls at once for one customer and meter: {overlapping}")
         self._credits()
         self._once_per_plan()
@@ -120,7 +108,7 @@ class Auditor:
     def _counted(self) -> dict[str, Counted]:
         found: dict[str, Counted] = collections.defaultdict(Counted)
         store = self._world.server.state.store
-        for event in self._events():
+        for event in invoices.events(self._world):
             one = found[event.identifier]
             one.was_dropped |= bool(event.was_dropped)
             if event.counts:
@@ -161,7 +149,8 @@ class Auditor:
 
     def _may_wait(self, one: Increment) -> bool:
         """Whether it waits for a subscription: its customer has none any more, or has been deleted."""
-        return one.state is State.PENDING and (self._is_broken(one) or self._has_ended(one))
+        nothing_arrived = one.state is State.PENDING or (one.state is State.AMBIGUOUS and one.absent_since is not None)
+        return nothing_arrived and (self._is_broken(one) or self._has_ended(one))
 
     def _quarantined(self, one: Increment, what: str, found: list[Counted]) -> None:
         """Quarantine is for true doubt: the customer is gone, or what was taken was dropped later."""
@@ -191,7 +180,7 @@ class Auditor:
                 raise LawBroken(f"L8: the stand-in counts {one.units} of {identifier!r}, which no increment is")
 
     def _reported(self) -> None:
-        """What the sink reported as dropped is told to a person: it is not sent again as if nothing had been."""
+        """Check that a person is told of what was reported as dropped: it is not sent again as if nothing had been."""
         log = self._world.log
         for report, numbers in log.reports.values():
             for one in (log.increments[number] for number in numbers):
@@ -204,7 +193,7 @@ class Auditor:
 
     def _billed(self, counted: dict[str, Counted]) -> None:
         """Of each customer and meter: what is on invoices, or will be, is what is counted of our increments."""
-        billed = self._on_invoices()
+        billed = invoices.billed(self._world)
         expected: collections.Counter[tuple[str, str]] = collections.Counter()
         for generations in self._world.log.generations.values():
             for one in generations:
@@ -214,47 +203,6 @@ class Auditor:
                 story = f"{billed[key]} are billed, {expected[key]} were counted: {self._unbilled(key)}"
                 raise LawBroken(f"L8: lost: of {key} {story}")
         self.counts["units billed"] = sum(billed.values())
-
-    def _on_invoices(self) -> collections.Counter[tuple[str, str]]:
-        """Return the units on final invoices, on drafts, of periods that go on, and of invoice items."""
-        state = self._world.server.state
-        store, now = state.store, state.clock.now()
-        state.progress.catch_up(now)
-        meters = {meter.id: meter.event_name for meter in store.meters()}
-        prices = {price.id: meters[price.meter] for price in store.documents.of(Price) if price.meter is not None}
-        billed: collections.Counter[tuple[str, str]] = collections.Counter()
-        final: dict[tuple[str, str], list[tuple[int, int]]] = collections.defaultdict(list)
-        to_come: dict[tuple[str, str], list[tuple[int, int]]] = collections.defaultdict(list)
-        for invoice in store.documents.of(Invoice):
-            spans = to_come if invoice.finalized_at is None else final
-            for charge in invoice.charges:
-                if charge.quantity is None:
-                    spans[invoice.owner, prices[charge.price]].append((charge.start, charge.end))
-            for line in invoice.lines:
-                if line["parent"]["type"] == "subscription_item_details":
-                    billed[invoice.owner, prices[line["pricing"]["price_details"]["price"]]] += line["quantity"]
-        for subscription in store.documents.of(Subscription):
-            if subscription.status == "active":
-                for item in subscription.items:
-                    span = subscription.period_start, subscription.period_end
-                    to_come[subscription.owner, prices[item.price]].append(span)
-        meter_of = {one.identifier: one.event_name for found in self._world.log.generations.values() for one in found}
-        for item in store.documents.of(InvoiceItem):
-            name = meter_of.get(item.details["metadata"].get("billing_identifier", ""), "")
-            billed[item.owner, name] += item.quantity
-        for event in self._events():
-            key = event.customer, event.event_name
-            if event.counts and not _lies_in(event.timestamp, final[key]) and _lies_in(event.timestamp, to_come[key]):
-                billed[key] += event.units
-        return billed
-
-    def _events(self) -> Iterator[Seen]:
-        sql = (
-            "SELECT identifier, event_name, customer, CAST(value AS INTEGER), timestamp, received_at, "
-            "dropped IS NULL AND canceled_at IS NULL, dropped IS NOT NULL FROM event ORDER BY seq"
-        )
-        store = self._world.server.state.store
-        return (Seen._make(row) for row in store._connection.execute(sql))
 
     def _unbilled(self, key: tuple[str, str]) -> str:
         """Name increments of a customer and meter, for whoever has to find out."""
@@ -270,7 +218,3 @@ class Auditor:
     def _deleted(self, customer_id: str) -> bool:
         customer = self._world.server.state.store.customer(customer_id)
         return customer is None or customer.deleted
-
-
-def _lies_in(timestamp: int, spans: Sequence[tuple[int, int]]) -> bool:
-    return any(start <= timestamp < end for start, end in spans)

@@ -130,8 +130,8 @@ class MemoryLog:
     def claim(self, increment_id: int, decide: Decide) -> Increment | None:
         """Take an increment for a call, and write its attempt down."""
         with self.lock:
-            now = self.increments[increment_id]
-            if self.flies(now):
+            now = self.increments.get(increment_id)
+            if now is None or now.client_id not in self.usage.customers or self.flies(now):
                 return None
             taken = decide(now)
             if taken is None:
@@ -151,6 +151,8 @@ class MemoryLog:
     def note(self, increment_id: int, decide: Noted) -> Increment | None:
         """Note the answer to an attempt."""
         with self.lock:
+            if increment_id not in self.increments:
+                return None
             changed, attempt = decide(self.increments[increment_id])
             if changed is not None:
                 self.put(changed)
@@ -164,18 +166,23 @@ class MemoryLog:
     def doubted_by(self, increment_id: int) -> str | None:
         """Return the code of a report that leaves calls open, one of which may be its own."""
         with self.lock:
-            one = self.increments[increment_id]
+            one = self.increments.get(increment_id)
+            if one is None:
+                return None
             calls = [self.attempts[increment_id, number] for number in range(1, one.attempts + 1)]
-            for report, numbers in self.reports.values():
-                if report.event_name == one.event_name and afterwards.leaves_open(report, numbers):
-                    if any(afterwards.is_near(call, report) for call in calls):
-                        return report.code
+            open_ = [report for report, numbers in self.reports.values() if afterwards.leaves_open(report, numbers)]
+            for report in sorted(open_, key=lambda report: (report.window_end, report.event_id)):
+                if report.event_name in (one.event_name, "") and any(
+                    afterwards.is_near(call, report) for call in calls
+                ):
+                    return report.code
             return None
 
     def change(self, increment_id: int, decide: Decide) -> Increment | None:
         """Change an increment."""
         with self.lock:
-            changed = decide(self.increments[increment_id])
+            known = self.increments.get(increment_id)
+            changed = decide(known) if known is not None else None
             if changed is not None:
                 self.put(changed)
             return changed
@@ -184,10 +191,12 @@ class MemoryLog:
         """Keep reports that are new."""
         del now
         with self.lock:
+            added = []
             for one in reports:
-                named = {self._keys[key] for key in one.samples if key in self._keys}
-                self.reports.setdefault(one.event_id, (one, sorted(named)))
-            return [self.reports[one.event_id] for one in reports]
+                named = sorted({self._keys[key] for key in one.samples if key in self._keys})
+                self.reports.setdefault(one.event_id, (one, named))
+                added.append((one, named))
+            return added
 
     def reported_until(self) -> datetime | None:
         """Return up to when reports were read."""
@@ -236,7 +245,8 @@ class MemoryLog:
 
     def flies(self, increment: Increment) -> bool:
         """Whether anything of its customer and meter is in flight."""
-        return (increment.customer_id, increment.event_name) in self._in_flight
+        meter = increment.customer_id, increment.event_name
+        return self._in_flight.get(meter, increment.increment_id) != increment.increment_id
 
     def _index(self, one: Increment) -> None:
         place = one.customer_id, one.event_name, one.event_at

@@ -18,7 +18,7 @@ from billing.sinks.sync import afterwards, drafts, minutes, protocol
 from billing.sinks.sync.drafts import Part
 from billing.sinks.sync.increment import Increment, State
 from billing.sinks.sync.periods import KnownPeriod
-from tests.simulation.sync.chances import DAY, HOUR, Outage, Rates
+from tests.simulation.sync.chances import DAY, HOUR, MINUTE, Outage, Rates
 from tests.simulation.sync.memory_log import MemoryLog
 from tests.simulation.sync.memory_plan import MemoryPlan
 from tests.simulation.sync.world import Size
@@ -67,7 +67,9 @@ def no_attempt_on_record(patch: Patch) -> None:
         return found and dataclasses.replace(found, state=increment.state, first_attempt_at=increment.first_attempt_at)
 
     def answered(increment: Increment, attempt: int, reply: Reply, *, doubted: bool) -> Increment | None:
-        sending = dataclasses.replace(increment, state=State.SENDING)
+        sending = dataclasses.replace(
+            increment, state=State.SENDING, first_attempt_at=increment.last_attempt_at, sent_to="stand-in"
+        )
         return real_answered(sending, attempt, reply, doubted=doubted)
 
     patch.setattr(protocol, "claimed", claimed)
@@ -275,12 +277,24 @@ def _busy(**more: object) -> Size:
 
 
 LAG: Final = _busy(knobs={"summary_lag_seconds": 20 * 3_600})
+#: Nothing shows for longer than an identifier is known.
+BLIND: Final = _busy(knobs={"summary_lag_seconds": 30 * 3_600})
+#: Nobody is reached for a day and more, again and again, from the middle of the first push after a plan on.
+LONG: Final = tuple(
+    Outage(
+        begin=hours * HOUR + minutes * MINUTE,
+        end=hours * HOUR + minutes * MINUTE + 26 * HOUR,
+        kind="refused_connection",
+        writes_only=True,
+    )
+    for hours, minutes in ((8, 12), (36, 14), (64, 16), (92, 18))
+)
 MUTANTS: Final[dict[str, Mutant]] = {
     "the first attempt is not on record": Mutant(
-        apply=no_beginning_on_record, finds=COUNTED_TWICE, outages=_out("commit_then_close")
+        apply=no_beginning_on_record, finds=COUNTED_TWICE, outages=_out("commit_then_close"), size=BLIND
     ),
     "an attempt is not on record before its call": Mutant(
-        apply=no_attempt_on_record, finds=COUNTED_TWICE, rates=_calm(killed=6), outages=_out("commit_then_close")
+        apply=no_attempt_on_record, finds=COUNTED_TWICE, rates=_calm(killed=6), outages=LONG
     ),
     "an identifier is fresh for each attempt": Mutant(apply=fresh_identifier, finds="which no increment is"),
     "an identifier does not cover the payload": Mutant(apply=identifier_of_the_client, finds="L9: .* Refused"),
@@ -298,12 +312,14 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "silence is nothing": Mutant(
         apply=silence_is_nothing, finds=COUNTED_TWICE, outages=_out("commit_then_close"), rates=_calm()
     ),
-    "it is sent again blindly": Mutant(apply=resent_blindly, finds=COUNTED_TWICE, outages=_out("commit_then_close")),
+    "it is sent again blindly": Mutant(
+        apply=resent_blindly, finds=COUNTED_TWICE, outages=_out("commit_then_close"), size=BLIND
+    ),
     "the dead sent nothing": Mutant(
         apply=the_dead_sent_nothing,
         finds=COUNTED_TWICE,
         rates=_calm(killed=6),
-        outages=(*_out("refused_connection", begins_day=1), *_out("refused_connection", begins_day=3)),
+        outages=LONG,
     ),
     "what is absent once is absent": Mutant(apply=absent_at_first_sight, finds=COUNTED_TWICE, size=LAG),
     "what is absent for hours is absent": Mutant(apply=absent_within_hours, finds=COUNTED_TWICE, size=LAG),

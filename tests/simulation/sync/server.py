@@ -13,7 +13,7 @@ import dataclasses
 import json
 import urllib.parse
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import requests
 import stripe
@@ -107,25 +107,20 @@ class Server:
             return _answer(_refused(errors.too_many_concurrent()))
         if kind == "drop":
             raise requests.exceptions.ConnectionError("Connection aborted.")
-        if kind == "hang":
-            self.kernel.pause(PATIENCE_MS)
-            raise requests.exceptions.ReadTimeout("Read timed out.")
-        if kind == "commit_late":
-            self._later(request)
-            self.kernel.pause(PATIENCE_MS)
-            raise requests.exceptions.ReadTimeout("Read timed out.")
-        fault = Fault(kind=kind) if kind in _BY_THE_API else None  # type: ignore[arg-type]
-        if fault is None and self._is_event(request) and self._happens(self.rates.dropped):
-            fault = self._dropped_later()
-        reply = self._execute(request, fault)
+        if kind in {"hang", "commit_late"}:
+            if kind == "commit_late":
+                self._later(request)
+            self._hang()
+        reply = self._execute(request, self._by_the_api(request, kind))
         if kind == "commit_then_close":
             raise requests.exceptions.ConnectionError("Connection aborted.")
         if kind == "commit_then_hang":
-            self.kernel.pause(PATIENCE_MS)
-            raise requests.exceptions.ReadTimeout("Read timed out.")
-        if kind == "garbage":
-            return Answer("<html>proxy</html>", 200, CaseInsensitiveDict())
-        return _answer(reply)
+            self._hang()
+        return Answer("<html>proxy</html>", 200, CaseInsensitiveDict()) if kind == "garbage" else _answer(reply)
+
+    def _hang(self) -> NoReturn:
+        self.kernel.pause(PATIENCE_MS)
+        raise requests.exceptions.ReadTimeout("Read timed out.")
 
     def _fault(self, request: Request) -> str | None:
         now = self.kernel.ms
@@ -143,7 +138,12 @@ class Server:
     def _is_event(self, request: Request) -> bool:
         return request.method == "POST" and request.path == "/v1/billing/meter_events"
 
-    def _dropped_later(self) -> Fault:
+    def _by_the_api(self, request: Request, kind: str | None) -> Fault | None:
+        """Return the fault that the stand-in itself carries out: what it takes may be dropped later."""
+        if kind in _BY_THE_API:
+            return Fault(kind=kind)  # type: ignore[arg-type]
+        if not self._is_event(request) or not self._happens(self.rates.dropped):
+            return None
         self.counts["fault: dropped_later"] += 1
         return Fault(kind="drop_later")
 

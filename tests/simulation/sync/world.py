@@ -28,9 +28,9 @@ from tests.simulation.sync.server import Server
 
 #: What beat sends, and how often.
 BEAT: Final = (("plan", 4 * HOUR), ("push", 15 * MINUTE), ("confirm", 15 * MINUTE), ("errors", HOUR))
-#: How wrong a machine's clock may be. Above five minutes ahead, Stripe refuses what it stamps; above half an hour, what
-#: is on record of other machines says nothing (`protocol.AHEAD_MAX`).
-BEHIND_SECONDS: Final = 1_500
+#: How wrong a machine's clock may be. More than five minutes ahead, Stripe refuses what it stamps: it lies in the
+#: future. More than ten behind (`periods.CLOSING_MARGIN`), it sends for a period whose invoice is final.
+BEHIND_SECONDS: Final = 480
 AHEAD_SECONDS: Final = 240
 #: How long it may take at most until all is settled after the last fault.
 SETTLING_DAYS: Final = 12
@@ -67,6 +67,7 @@ class World:
         self.server.state.turn({"invoice_grace_seconds": size.grace_hours * 3_600, **size.knobs})
         self.account = Account(self.server)
         self.fleet = Fleet(self)
+        self.clocks_were_wrong = bool(self.rates.clock)
         self.counts: collections.Counter[str] = collections.Counter()
         #: What was used, in credits, by client and meter: the auditor's own books.
         self.logged: collections.Counter[tuple[str, str]] = collections.Counter()
