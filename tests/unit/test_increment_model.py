@@ -52,6 +52,10 @@ WORLDS = {
     # From here on, sums are later than anybody promises: what is counted twice shows, and is withdrawn in time.
     "one late sum": (World(marks=LATE, lag_of_first=31 * HOUR), 40_000),
     "late sums": (World(marks=LATE, lag_of_first=31 * HOUR, lag=31 * HOUR), 40_000),
+    "a late sum of a closed period": (
+        World(marks=(0, 3, DAY + 6, 31 * HOUR, 2 * DAY + 20), lag_of_first=31 * HOUR, closes=CLOSES),
+        20_000,
+    ),
 }
 
 
@@ -188,6 +192,11 @@ MUTANTS: dict[str, Mutant] = {
     "whatever is shown is a proof": ("one late sum", {"checked": anything_confirms}, TWICE),
     "any generation's units are a proof": ("one late sum", {"_is_settled": lambda *_: True}, TWICE),
     "a day settles": ("late sums", {"SETTLED_AFTER": timedelta(hours=24)}, TWICE),
+    "a look is at the present minute alone": (
+        "a late sum of a closed period",
+        {"may_show_twice": NEVER},
+        TWICE,
+    ),
     "nothing is withdrawn": ("one late sum", {"counted_twice": NEVER}, "it shows twice, and is not withdrawn"),
     "a refused sum is a doubt at once": ("refused sums", {"REFUSED_FOR": timedelta(0)}, DOUBTLESS),
     "a report is of any call": ("drops", {"reported": always_rejects}, REFUSED),

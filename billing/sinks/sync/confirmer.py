@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from billing.core.clock import Clock
@@ -105,7 +106,7 @@ class Confirmer:
         now = self._clock.now()
         was = found.state
         try:
-            shown = sink.shown(found.payload)
+            shown = self._shown(sink, found)
         except Rejected as error:  # one customer that the sink does not know keeps no other waiting (L10)
             reason = str(error)
             done = self._log.change(
@@ -122,6 +123,14 @@ class Confirmer:
         if done is not None and protocol.counted_twice(done, shown) and turn() and self._withdraw(sink, done, shown):
             report = dataclasses.replace(report, withdrawn=report.withdrawn + 1)
         return report
+
+    def _shown(self, sink: MeterSink, found: Increment) -> int:
+        """Return what shows of an increment: in its minute, and wherever an earlier generation of it was sent."""
+        shown = sink.shown(found.payload)
+        for earlier in self._log.sent_before(found.increment_id) if protocol.may_show_twice(found) else ():
+            with suppress(Rejected):  # nothing is billed to a customer that the sink does not know any more
+                shown += sink.shown(earlier)
+        return shown
 
     def _withdraw(self, sink: MeterSink, found: Increment, shown: int) -> bool:
         """Take the newest generation back; return whether the sink says that it does."""

@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Protocol
 
-from billing.sinks.sink import ErrorReport
+from billing.sinks.sink import ErrorReport, Payload
 from billing.sinks.sync.drafts import Meters, Planned, Unplanned
 from billing.sinks.sync.increment import Attempt, Increment
 from billing.sinks.sync.period_source import PeriodsFound
@@ -154,6 +154,13 @@ class IncrementLog(PlanningLog, Protocol):
 
     def change(self, increment_id: int, decide: Decide) -> Increment | None:
         """Change an increment; return it as it is then, None when nothing was changed."""
+        ...
+
+    def sent_before(self, increment_id: int) -> Sequence[Payload]:
+        """Return the generations before its present one for which a call was begun, where they lie elsewhere.
+
+        Those in one minute are one of them; what lies in its present minute is not among them.
+        """
         ...
 
     def doubted_by(self, increment_id: int) -> str | None:

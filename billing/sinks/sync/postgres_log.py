@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from billing.sinks.sink import ErrorReport
+from billing.sinks.sink import ErrorReport, Kind, Payload
 from billing.sinks.sync import push_statements as sql
 from billing.sinks.sync.afterwards import REPORT_MARGIN
 from billing.sinks.sync.increment import Attempt, Increment
@@ -104,6 +104,12 @@ class PostgresLog(PostgresPlanningLog):
                 _write(connection, decided)
                 connection.execute(sql.ADD_RESOLUTION, {**said, "was": found.state.value})
         return decided
+
+    def sent_before(self, increment_id: int) -> Sequence[Payload]:
+        """Return the generations before its present one that were sent, where they lie elsewhere."""
+        with self._engine.connect() as connection:
+            found = connection.execute(sql.SENT_BEFORE, {"increment_id": increment_id}).mappings()
+            return [Payload(**{**row, "kind": Kind(row["kind"])}) for row in found]
 
     def doubted_by(self, increment_id: int) -> str | None:
         """Return the code of a report that may be about one of its calls without naming it."""

@@ -153,8 +153,9 @@ def checked(
 ) -> Increment | None:
     """Return it after a look at the sink's sum of `payload` alone, or None when the look says nothing of it.
 
-    `now` is when the look began, however late it is noted: what was sent after it cannot have shown. `doubted_by`: the
-    code of a report that may be about one of its calls without naming it (`afterwards.doubts`).
+    Where it `may_show_twice`, `shown` is of all its generations that were sent: they may lie in several minutes. `now`
+    is when the look began, however late it is noted: what was sent after it cannot have shown. `doubted_by`: the code
+    of a report that may be about one of its calls without naming it (`afterwards.doubts`).
     """
     if _says_nothing(increment, payload):
         return None
@@ -192,13 +193,13 @@ def _unseen(increment: Increment, now: datetime, doubted_by: str | None) -> Incr
     return seen
 
 
-def _may_show_twice(increment: Increment) -> bool:
-    """Whether an earlier generation of it may have been sent, and may show in the same sum."""
-    return increment.kind is Kind.METER_EVENT and increment.generation > 1 and increment.attempts > 1
+def may_show_twice(increment: Increment) -> bool:
+    """Whether an earlier generation of it may have been sent, and may show as well: a look is at all of them."""
+    return increment.generation > 1 and increment.attempts > 1
 
 
 def _is_settled(increment: Increment, now: datetime) -> bool:
-    if not _may_show_twice(increment) or increment.withdrawn_at is not None:
+    if not may_show_twice(increment) or increment.withdrawn_at is not None:
         return True  # both have shown, and one of them was taken back
     latest = increment.last_attempt_at
     return latest is None or now >= latest + SETTLED_AFTER
@@ -228,7 +229,8 @@ def is_absent(increment: Increment) -> bool:
 
 def counted_twice(increment: Increment, shown: int) -> bool:
     """Whether the sum shows two generations of it: the sums were silent for longer than a day. The newer one goes."""
-    return _may_show_twice(increment) and shown == 2 * increment.units
+    twice = may_show_twice(increment) and shown == 2 * increment.units
+    return twice and increment.kind is Kind.METER_EVENT
 
 
 def reported(increment: Increment, code: str, *, key: str) -> Increment | None:

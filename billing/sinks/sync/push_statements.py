@@ -93,6 +93,20 @@ ON CONFLICT (event_id) DO NOTHING
 """).bindparams(bindparam("samples", type_=JSONB), bindparam("increments", type_=JSONB))
 REPORTED_UNTIL: Final = text("SELECT max(window_end) FROM stripe_error_report")
 
+#: Generations that were given up after a call, each minute once.
+SENT_BEFORE: Final = text("""
+SELECT DISTINCT ON (earlier.kind, earlier.customer_id, earlier.event_at)
+       earlier.kind, earlier.identifier, increment.event_name, earlier.customer_id, increment.units, earlier.event_at,
+       earlier.period_start, earlier.period_end
+FROM stripe_increment AS increment JOIN stripe_generation AS earlier USING (increment_id)
+WHERE increment.increment_id = :increment_id AND earlier.generation < increment.generation
+  AND (earlier.kind, earlier.customer_id, earlier.event_at)
+      <> (increment.kind, increment.customer_id, increment.event_at)
+  AND EXISTS (SELECT FROM stripe_attempt AS call WHERE call.increment_id = increment.increment_id
+              AND split_part(call.idempotency_key, '#', 1) = earlier.identifier)
+ORDER BY earlier.kind, earlier.customer_id, earlier.event_at, earlier.generation
+""")
+
 #: `doubts`: a report about calls that it does not name, of which one may be this increment's.
 DOUBTED_BY: Final = text("""
 SELECT report.code

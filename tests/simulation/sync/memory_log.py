@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from billing.schema.stripe import OF_GENERATION, UNITS_MAX, WRITE_ONCE
-from billing.sinks.sink import ErrorReport, Kind
+from billing.sinks.sink import ErrorReport, Kind, Payload
 from billing.sinks.sync import afterwards, protocol
 from billing.sinks.sync.drafts import Part
 from billing.sinks.sync.increment import Attempt, Increment, State
@@ -163,6 +163,18 @@ class MemoryLog:
                 )
             return self.increments[increment_id]
 
+    def sent_before(self, increment_id: int) -> Sequence[Payload]:
+        """Return the generations before its present one that were sent, where they lie elsewhere."""
+        with self.lock:
+            one = self.increments[increment_id]
+            keys = [self.attempts[increment_id, number].idempotency_key for number in range(1, one.attempts + 1)]
+            sent = {key.partition("#")[0] for key in keys}
+            first: dict[tuple[str, str, datetime], Payload] = {}
+            for found in self.generations[increment_id]:
+                if found.identifier in sent and _place(found) != _place(one):
+                    first.setdefault(_place(found), found.payload)
+            return [first[place] for place in sorted(first)]
+
     def doubted_by(self, increment_id: int) -> str | None:
         """Return the code of a report that leaves calls open, one of which may be its own."""
         with self.lock:
@@ -306,3 +318,7 @@ def _refuse_payload_change(was: Increment, new: Increment) -> None:
 
 def _values(one: Increment, names: Sequence[str]) -> list[object]:
     return [getattr(one, name) for name in names]
+
+
+def _place(increment: Increment) -> tuple[str, str, datetime]:
+    return increment.kind.value, increment.customer_id, increment.event_at
