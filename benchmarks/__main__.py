@@ -32,6 +32,7 @@ GROUPS: Final = {
     "consumer-memory": "benchmarks.consumer_memory",
     "growth": "benchmarks.growth",
     "sync-plan": "benchmarks.sync_plan",
+    "sync-push": "benchmarks.sync_push",
     "tasks": "benchmarks.tasks",
 }
 #: A name for several: what concerns the fulfillment log.
