@@ -40,6 +40,7 @@ EXPORTED: Final[Mapping[str, str]] = {
     "alert": "alerts, and what became of each delivery",
     "webhook": "where its alerts go, without the secret that signs them",
     "stripe_customer": "its customer at Stripe",
+    "stripe_link_change": "the customers that it had at Stripe before, and why it left them",
     "stripe_increment": "the increments reported to Stripe",
     "stripe_increment_part": "which usage each increment carries",
     "stripe_generation": "every identifier under which each was sent, and why there was another",
@@ -74,6 +75,7 @@ _BY_INCREMENT: Final = "increment_id IN (SELECT increment_id FROM stripe_increme
 #: Also of customers that it had before: their increments and generations name them.
 _BY_CUSTOMER: Final = """customer_id IN (
     SELECT customer_id FROM stripe_customer WHERE client_id = :client_id
+    UNION SELECT was FROM stripe_link_change WHERE client_id = :client_id
     UNION SELECT made.customer_id FROM stripe_generation AS made JOIN stripe_increment USING (increment_id)
           WHERE client_id = :client_id)"""
 _OF_ANOTHER: Final = {

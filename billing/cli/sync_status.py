@@ -33,8 +33,8 @@ def status(as_json: bool) -> None:  # noqa: FBT001 - click gives flags by name
     else:
         sums = [(s.state, s.oldest, s.increments, s.clients, s.units) for s in found.states]
         table(None, ("state", "oldest planned (UTC)", "increments", "clients", "units"), sums, numbers=3)
-    _waiting(found)
     _last(found.last)
+    _waiting(found)
     if found.concerns:
         concerns = [(c.increment_id, c.client_id, c.state, c.reason, c.command) for c in found.concerns]
         table("to look at", ("increment", "client", "state", "why", "next"), concerns)

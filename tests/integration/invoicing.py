@@ -83,9 +83,9 @@ class Invoicing:
         run = usage_event(client_id, at_milliseconds=to_milliseconds(at)).run_id
         self.sql(
             "INSERT INTO usage_history SELECT (jsonb_populate_record(kept, jsonb_build_object('run_id', %s::text,"
-            " 'credits', -%s::bigint, 'corrects', run_id, 'corrects_line', line))).*"
-            " FROM usage_history AS kept WHERE client_id = %s LIMIT 1",
-            *(str(run), credits, client_id),
+            " 'credits', -%s::bigint, 'occurred_at', %s::timestamptz, 'corrects', run_id, 'corrects_line', line))).*"
+            " FROM usage_history AS kept WHERE client_id = %s AND sku = %s LIMIT 1",
+            *(str(run), credits, at, client_id, sku),
         )
         self.sql(
             "UPDATE usage_rollup SET credits = credits - %s, returned = returned + %s"

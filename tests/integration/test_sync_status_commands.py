@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from billing.core.settings import Settings
+from tests.documents import DOCS, typed
 from tests.integration.invoicing import METER, Invoicing, invoicing_on
 from tests.terminal import Terminal
 
@@ -256,3 +258,19 @@ def test_reconcile_of_a_client_by_name_asks_stripe_and_says_when_it_cannot(shop:
     assert "not compared" in answer.out
     assert "http://127.0.0.1:1" in answer.out
     assert shop.type("sync", "reconcile", BILLING_STRIPE_SANDBOX_URL="http://127.0.0.1:1").code == 0
+
+
+def test_the_commands_print_what_their_page_says(shop: Terminal, books: Invoicing) -> None:
+    """Given an increment in doubt and usage that waits, when the page is typed, then it is as the page says."""
+    for client_id, credits_ in (("acme", 48), ("globex", 30)):
+        if client_id != "acme":
+            books.client(client_id)
+        used(books, client_id, credits_)
+    books.sql("INSERT INTO stripe_customer (client_id, customer_id) VALUES ('acme', 'cus_acme')")
+    reason = "its own sum is 80 at the sink, not its 40 units"
+    books.increment("acme", PRESENT, {("page", START): (0, 40)}, state="quarantined", reason=reason)
+    steps = [step for step in typed(DOCS / "reconciliation.md") if step.command.startswith("billing sync ")]
+    assert len(steps) == 4
+    for step in steps:
+        answer = shop.type(*shlex.split(step.command.removeprefix("billing ")))
+        assert step.is_printed(answer.out), f"$ {step.command}\n{answer.out}{answer.err}"
