@@ -39,17 +39,11 @@ class Api:
         self._state.calls[f"{request.method} {request.path}"] += 1
         if not self._state.faults:
             return None
-        fields = request.fields
-        if fields is None:
-            try:
-                fields = dialects.of(request.path).fields(request)
-            except Refusal:
-                fields = {}
-        return self._state.faults.take(request.method, request.path, customer_of(fields))
+        return self._state.faults.take(request.method, request.path, customer_of(_readable(request)))
 
     def lost(self, request: Request, fault: Fault) -> None:
         """Note a request of which nothing is executed, and that has no answer."""
-        self._state.requests.add(request, request.fields or {}, fault, status=None, at=self._state.clock.now())
+        self._state.requests.add(request, _readable(request), fault, status=None, at=self._state.clock.now())
 
     def answer(self, request: Request, fault: Fault | None = None) -> Reply:
         """Answer a request without waiting for anything (`slow` is as fast as no fault)."""
@@ -125,7 +119,15 @@ class Api:
             now = state.clock.now()
             state.progress.catch_up(now)
             drop_code = fault.code if fault is not None and fault.kind == "drop_later" else None
-            call = Call(state=state, params=checked, now=now, id=unchecked.id, key=request.key, drop_code=drop_code)
+            call = Call(
+                state=state,
+                params=checked,
+                now=now,
+                id=unchecked.id,
+                key=request.key,
+                drop_code=drop_code,
+                api=request.path[1:3],
+            )
             return self._execute(route, call, fault, (dialect, key, mark))
 
     def _execute(
@@ -174,6 +176,16 @@ class Api:
         if route.run not in _ONE_AT_A_TIME or not self._state.knobs.one_call_per_customer_and_meter:
             return None
         return str(fields.get("event_name")), str(customer_of(fields))
+
+
+def _readable(request: Request) -> Mapping[str, Any]:
+    """Return what a request says, as far as it can be read."""
+    if request.fields is not None:
+        return request.fields
+    try:
+        return dialects.of(request.path).fields(request)
+    except Refusal:
+        return {}
 
 
 def _refuse_before(fault: Fault | None) -> None:

@@ -34,7 +34,8 @@ class InProcess:
         self, method: str, path: str, params: Mapping[str, Any] | None = None, *, key: str | None = None
     ) -> Reply | None:
         """Make a call; None: the connection broke, or timed out, and nobody knows what was done."""
-        fields = _encoded(params or {}) if path.startswith("/v1/") else params or {}
+        is_json = path.startswith("/v2/") and method == "POST"
+        fields = params or {} if is_json else _encoded(params or {})
         request = Request(method=method, path=path, authorization=AUTHORIZATION, key=key, fields=fields)
         fault = self._api.fault_for(request)
         if fault is not None and fault.kind in {"drop", "hang"}:
