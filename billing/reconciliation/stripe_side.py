@@ -2,18 +2,20 @@
 
 PostgreSQL is read before Stripe: what it says was accepted must be there. If there is more than that explains,
 PostgreSQL is read again, since an increment may have been sent in between. A Stripe that does not answer a few times in
-a row is asked no more: the rest is not compared, with the reason (L10).
+a row is asked no more: the rest is not compared, with the reason (L10). Each call waits for a turn of the fleet's rate.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Sequence
 from datetime import UTC, timedelta
 from typing import Final
 
 from sqlalchemy import ARRAY, RowMapping, Text, bindparam, text
 
+from billing.connections import postgres
 from billing.core.errors import BillingError, Rejected, Unreachable
 from billing.reconciliation import invoice_queries
 from billing.reconciliation.facts import PeriodFacts
@@ -22,6 +24,7 @@ from billing.reconciliation.reading import snapshot
 from billing.reconciliation.report import Discrepancy
 from billing.reconciliation.totals import Totals
 from billing.sinks.stripe.keys import key_kind
+from billing.sinks.sync.budget import READS, READS_PER_SECOND, PostgresBudget, await_turn
 from billing.sinks.sync.periods import minute_of, period_of
 from billing.task.runtime import Runtime
 
@@ -130,8 +133,15 @@ class StripeSide:
             # Stripe's library is large, and only those who have linked clients need it.
             from billing.sinks.stripe.gateway import Gateway  # noqa: PLC0415
 
-            self._totals = Gateway(self._runtime.settings)
+            self._totals = Gateway(self._runtime.settings, turn=self._turn)
         return self._totals
+
+    def _turn(self) -> None:
+        """Wait until the fleet's rate lets one more call through."""
+        runtime = self._runtime
+        with postgres.reaching(runtime.settings):
+            reads = PostgresBudget(runtime.engine, READS, per_second=READS_PER_SECOND)
+            await_turn(reads, runtime.clock, time.sleep)
 
 
 def _facts(row: RowMapping) -> PeriodFacts:

@@ -57,7 +57,7 @@ def report_usage(settings: Settings, client_ids: Sequence[str]) -> StripeReport:
         if kind is KeyKind.STAND_IN:
             linked = _prepare(settings, client_ids, linked)
         else:
-            admin.stripe_setup(settings)
+            admin.stripe_setup(settings, dry_run=True)
         before = accepted(settings) if kind is KeyKind.STAND_IN else ()
         waiting = _plan(settings)
         sent, stopped = _push(settings)

@@ -235,7 +235,8 @@ def test_given_late_usage_and_an_invoice_item_then_stripes_total_is_of_what_is_s
     books.use("acme", 3, minute(OLD))
     books.use("acme", 5, minute(NEW))
     books.increment("acme", PRESENT, {("page", OLD): (1, 3), ("page", NEW): (0, 5)})
-    books.increment("acme", EARLIER, {("page", OLD): (0, 1)}, kind="invoice_item")
+    now = NEW + timedelta(minutes=50)
+    books.increment("acme", EARLIER, {("page", OLD): (0, 1)}, kind="invoice_item", event_at=now)
 
     earlier, present = books.rows(stripe=True, totals=Counted(cus_acme=7))
 

@@ -49,7 +49,7 @@ def differences(books: Invoicing) -> list[str]:
 def test_given_any_policy_when_planned_then_every_credit_is_in_one_place_and_nothing_is_odd(
     books: Invoicing, late_usage: StripeLateUsage
 ) -> None:
-    """Given usage before, in and after the hour of the turn, of both meters, planned in two goes with a return between."""
+    """Given usage around the hour of the turn, of both meters, planned in two goes with a return in between."""
     planner = Planner(
         PostgresLog(books.runtime.engine), TestClock(NOW), PlanRules(meter=METER, calendar=False, late_usage=late_usage)
     )

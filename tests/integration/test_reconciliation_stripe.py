@@ -71,6 +71,8 @@ def test_given_what_was_sent_when_reconciled_then_stripe_has_it_to_the_unit(book
     assert compared(report, "L8 Stripe") == {
         "customers": 1, "periods": 1, "units": 42, "not visible yet": 0, "doubtful": 0,
     }  # fmt: skip
+    # The fleet's rate covers these calls, too.
+    assert books.sql("SELECT name FROM stripe_budget") == [("reads",)]
 
 
 @pytest.mark.parametrize("state", ["none", "pending", "sent"])
