@@ -184,3 +184,16 @@ def test_a_subscription_that_cannot_be_is_refused(
     with pytest.raises(stripe.InvalidRequestError):
         stripe_client.v1.subscriptions.create(params)
     assert stripe_client.v1.subscriptions.list({"status": "all"}).data == []
+
+
+def test_a_backdated_subscription_bills_from_its_start(
+    stripe_sandbox: SandboxControl, stripe_client: stripe.StripeClient, customer: str, price: str
+) -> None:
+    """As documented, the start date lies in the past; here by less than one period, and never in the future."""
+    stripe_sandbox.set_time(APRIL)
+    made = subscribe(stripe_client, customer, price, backdate_start_date=APRIL - 5 * DAY)
+    assert (made.created, made.start_date, made.billing_cycle_anchor) == (APRIL, APRIL - 5 * DAY, APRIL - 5 * DAY)
+    assert period(made) == (APRIL - 5 * DAY, at(2026, 5, 5, 9, 30))
+    for wrong in (APRIL + 1, APRIL - 31 * DAY):
+        with pytest.raises(stripe.InvalidRequestError, match="backdates"):
+            subscribe(stripe_client, customer, price, backdate_start_date=wrong)
