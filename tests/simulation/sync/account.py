@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import stripe
@@ -31,7 +32,7 @@ class Account:
             )
             recurring: Any = {"interval": "month", "usage_type": "metered", "meter": meter.id}
             price = self._client.v1.prices.create(
-                {"product": product, "currency": "eur", "recurring": recurring, "unit_amount_decimal": "1"}
+                {"product": product, "currency": "eur", "recurring": recurring, "unit_amount_decimal": Decimal(1)}
             )
             self._prices.append(price.id)
 

@@ -68,6 +68,8 @@ class Outage:
     once_in: int = 1
     #: Only what is sent fails; what is read is answered.
     writes_only: bool = False
+    #: Nor are sums: only what is looked at before anything is sent.
+    blind: bool = False
 
 
 def outages(chance: Chance, rates: Rates, *, begin: int, end: int) -> list[Outage]:

@@ -263,9 +263,9 @@ class MemoryLog:
     def _index(self, one: Increment) -> None:
         place = one.customer_id, one.event_name, one.event_at
         meter = place[:2]
-        for unique, key in ((self._places, place), (self._identifiers, one.identifier)):
-            if unique.get(key, one.increment_id) != one.increment_id:  # type: ignore[attr-defined]
-                raise Refused(f"{key} is of increment {unique[key]}")  # type: ignore[index]
+        for key, has in ((place, self._places.get(place)), (one.identifier, self._identifiers.get(one.identifier))):
+            if has not in (None, one.increment_id):
+                raise Refused(f"{key} is of increment {has}")
         if one.state is State.SENDING:
             if self._in_flight.get(meter, one.increment_id) != one.increment_id:
                 raise Refused(f"{meter}: two in flight")

@@ -29,10 +29,9 @@ COUNTED_TWICE: Final = "counted twice|counted after all"
 BUSY: Final = Size(clients=5, days=6, habits=((1, 3),), deleted_once_in=0)
 
 
-def _out(kind: str, *, begins_day: int = 2) -> tuple[Outage, ...]:
-    """Return an outage of 40 hours of all that is sent."""
-    begin = begins_day * DAY
-    return (Outage(begin=begin, end=begin + 40 * HOUR, kind=kind, writes_only=True),)
+def _out(kind: str, *, blind: bool = False) -> tuple[Outage, ...]:
+    """Return an outage of 40 hours of all that is sent, and of sums, if `blind`."""
+    return (Outage(begin=2 * DAY, end=2 * DAY + 40 * HOUR, kind=kind, writes_only=True, blind=blind),)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -277,8 +276,6 @@ def _busy(**more: object) -> Size:
 
 
 LAG: Final = _busy(knobs={"summary_lag_seconds": 20 * 3_600})
-#: Nothing shows for longer than an identifier is known.
-BLIND: Final = _busy(knobs={"summary_lag_seconds": 30 * 3_600})
 #: Nobody is reached for a day and more, again and again, from the middle of the first push after a plan on.
 LONG: Final = tuple(
     Outage(
@@ -291,10 +288,10 @@ LONG: Final = tuple(
 )
 MUTANTS: Final[dict[str, Mutant]] = {
     "the first attempt is not on record": Mutant(
-        apply=no_beginning_on_record, finds=COUNTED_TWICE, outages=_out("commit_then_close"), size=BLIND
+        apply=no_beginning_on_record, finds=COUNTED_TWICE, outages=_out("commit_then_close", blind=True)
     ),
     "an attempt is not on record before its call": Mutant(
-        apply=no_attempt_on_record, finds=COUNTED_TWICE, rates=_calm(killed=6), outages=LONG
+        apply=no_attempt_on_record, finds="two calls at once", rates=_calm(twin=1), outages=_out("hang")
     ),
     "an identifier is fresh for each attempt": Mutant(apply=fresh_identifier, finds="which no increment is"),
     "an identifier does not cover the payload": Mutant(apply=identifier_of_the_client, finds="L9: .* Refused"),
@@ -306,14 +303,14 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "a refusal in doubt is final": Mutant(
         apply=refusal_in_doubt_is_final,
         finds=COUNTED_TWICE,
-        outages=_out("commit_then_close"),
-        size=_busy(clients=12, deleted_once_in=1, knobs={"deleted_customer": "refuse"}),
+        outages=_out("commit_then_close", blind=True),
+        size=_busy(deleted_once_in=1, knobs={"deleted_customer": "refuse"}),
     ),
     "silence is nothing": Mutant(
         apply=silence_is_nothing, finds=COUNTED_TWICE, outages=_out("commit_then_close"), rates=_calm()
     ),
     "it is sent again blindly": Mutant(
-        apply=resent_blindly, finds=COUNTED_TWICE, outages=_out("commit_then_close"), size=BLIND
+        apply=resent_blindly, finds=COUNTED_TWICE, outages=_out("commit_then_close", blind=True)
     ),
     "the dead sent nothing": Mutant(
         apply=the_dead_sent_nothing,

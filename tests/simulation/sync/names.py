@@ -13,9 +13,10 @@ from billing.sinks.stripe.sandbox import records
 @contextmanager
 def named(seed: int) -> Iterator[None]:
     """Let the stand-in draw its ids from a seed meanwhile."""
-    drawn, real = random.Random(f"names of {seed}"), records.secrets
-    records.secrets = SimpleNamespace(token_hex=lambda size: f"{drawn.getrandbits(8 * size):0{2 * size}x}")  # type: ignore[assignment]
+    drawn, own = random.Random(f"names of {seed}"), vars(records)
+    real = own["secrets"]
+    own["secrets"] = SimpleNamespace(token_hex=lambda size: f"{drawn.getrandbits(8 * size):0{2 * size}x}")
     try:
         yield
     finally:
-        records.secrets = real
+        own["secrets"] = real

@@ -128,7 +128,8 @@ class Server:
             del self.outages[0]
         if self.outages and self.outages[0].begin <= now and self._happens(self.outages[0].once_in):
             out = self.outages[0]
-            if request.method == "POST" or not out.writes_only:
+            blind = out.blind and request.path.endswith("/event_summaries")
+            if request.method == "POST" or blind or not out.writes_only:
                 return out.kind
         return self._chance.weighted(CALL_FAULTS) if self._happens(self.rates.call) else None
 

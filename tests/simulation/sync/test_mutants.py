@@ -10,6 +10,8 @@ from tests.simulation.sync.run import run
 
 #: Seeds in which a mutant has to show: the first does, as a rule.
 SEEDS_MAX = 4
+#: A mutant for each world that differs from the others.
+WORLDS = {(str(one.size), str(one.rates()), one.outages): name for name, one in MUTANTS.items()}.values()
 
 
 @pytest.mark.parametrize("name", MUTANTS)
@@ -19,6 +21,13 @@ def test_without_a_safeguard_a_law_is_broken(name: str, monkeypatch: pytest.Monk
     mutant.apply(monkeypatch)
     with pytest.raises(LawBroken, match=mutant.finds):
         run_seeds(mutant)
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_with_all_safeguards_the_same_worlds_hold(name: str) -> None:
+    """Given the world in which a safeguard is needed, when it is there, then every law holds."""
+    mutant = MUTANTS[name]
+    run(0, mutant.size, mutant.rates(), mutant.outages)
 
 
 def run_seeds(mutant: Mutant) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import heapq
 import itertools
 from collections.abc import Callable, Sequence
@@ -86,7 +87,7 @@ class World:
         self.server.outages = self._outages()
         self.server.is_open = True
         for name, every in BEAT:
-            self.at(BEGINNING_MS + self.chance.whole(MINUTE, 10 * MINUTE), lambda n=name, e=every: self._beat(n, e))
+            self.at(BEGINNING_MS + self.chance.whole(MINUTE, 10 * MINUTE), functools.partial(self._beat, name, every))
         self.at(BEGINNING_MS + DAY, self._a_day)
         for day in range(1, self.size.days + 1):
             self._until(BEGINNING_MS + day * DAY)
@@ -161,7 +162,7 @@ class World:
         if now >= self.end_ms:
             return
         for use in population.uses(self.chance, client, number, now, 0):
-            self.at(use.arrives_ms, lambda use=use: self._arrive(client, use))
+            self.at(use.arrives_ms, functools.partial(self._arrive, client, use))
         self.at(population.next_use(self.chance, client, now), lambda: self._use(number, client))
 
     def _arrive(self, client: Client, use: population.Use) -> None:
