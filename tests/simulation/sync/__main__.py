@@ -41,7 +41,9 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=10_000)
     parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--knobs", action="store_true", help="run the product of the stand-in's knobs instead")
-    parser.add_argument("changes", nargs="*", metavar="NAME=VALUE", help="a knob, late_usage or grace_hours")
+    parser.add_argument(
+        "changes", nargs="*", metavar="NAME=VALUE", help="a knob, or a field of the size, as a replay names it"
+    )
     given = parser.parse_args()
     seed = secrets.randbelow(2**32) if given.seed is None else given.seed
     sizes: Iterator[Size] | list[Size] = products() if given.knobs else [changed(given)]
@@ -67,7 +69,10 @@ def products() -> Iterator[Size]:
     for number, values in enumerate(itertools.product(*KNOBS.values())):
         late_usage, grace_hours = POLICIES[number % len(POLICIES)]
         knobs = dict(zip(KNOBS, values, strict=True))
-        yield dataclasses.replace(SMALL, knobs=knobs, late_usage=late_usage, grace_hours=grace_hours)
+        refuses = number // len(POLICIES) % 2 == 1
+        yield dataclasses.replace(
+            SMALL, knobs=knobs, late_usage=late_usage, grace_hours=grace_hours, refuses_sums=refuses
+        )
 
 
 def changed(given: argparse.Namespace) -> Size:
@@ -77,7 +82,10 @@ def changed(given: argparse.Namespace) -> Size:
     for change in given.changes:
         name, _, text = change.partition("=")
         value: Any = {"True": True, "False": False}.get(text, int(text) if text.isdigit() else text)
-        if name in {"late_usage", "grace_hours", "deleted_once_in"}:
+        if name == "habits":
+            habits = tuple((int(one.partition(":")[0]), int(one.partition(":")[2])) for one in text.split(","))
+            size = dataclasses.replace(size, habits=habits)
+        elif name in {"late_usage", "grace_hours", "deleted_once_in", "refuses_sums"}:
             size = dataclasses.replace(size, **{name: value})
         else:
             knobs[name] = value

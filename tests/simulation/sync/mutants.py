@@ -303,8 +303,11 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "a refusal in doubt is final": Mutant(
         apply=refusal_in_doubt_is_final,
         finds=COUNTED_TWICE,
-        outages=_out("commit_then_close", blind=True),
-        size=_busy(deleted_once_in=1, knobs={"deleted_customer": "refuse"}),
+        outages=(Outage(begin=0, end=6 * DAY, kind="commit_then_close", once_in=2, writes_only=True),),
+        rates=_calm(),
+        size=_busy(
+            clients=20, days=4, deleted_once_in=1, knobs={"deleted_customer": "refuse", "summary_lag_seconds": 72_000}
+        ),
     ),
     "silence is nothing": Mutant(
         apply=silence_is_nothing, finds=COUNTED_TWICE, outages=_out("commit_then_close"), rates=_calm()
@@ -337,7 +340,10 @@ MUTANTS: Final[dict[str, Mutant]] = {
         apply=planned_outside_of_the_transaction, finds="that were used", rates=_calm(killed=8)
     ),
     "sums that are refused mean nothing": Mutant(
-        apply=refused_sums_mean_nothing, finds="stalled", size=_busy(deleted_once_in=1), outages=_out("drop")
+        apply=refused_sums_mean_nothing,
+        finds="stalled",
+        rates=_calm(),
+        size=_busy(deleted_once_in=1, refuses_sums=True, knobs={"summary_lag_seconds": 72_000}),
     ),
     "nobody looks": Mutant(apply=nobody_looks, finds="stalled"),
     "any sum confirms": Mutant(apply=any_sum_confirms, finds="lost", rates=_calm(dropped=10)),

@@ -31,9 +31,12 @@ def run(
 
 
 def replay(seed: int, size: Size) -> str:
-    """Return the line that replays a run."""
-    more = "".join(f" {name}={value}" for name, value in sorted(size.knobs.items()))
-    policy = f" late_usage={size.late_usage}" if size.late_usage != "carry_forward" else ""
-    grace = f" grace_hours={size.grace_hours}" if size.grace_hours != 1 else ""
-    arguments = f' ARGS="{(policy + grace + more).strip()}"' if policy + grace + more else ""
+    """Return the line that replays a run: what differs from a plain one is named."""
+    plain = Size()
+    names = ("late_usage", "grace_hours", "deleted_once_in", "refuses_sums", "habits")
+    own = {name: getattr(size, name) for name in names if getattr(size, name) != getattr(plain, name)}
+    if "habits" in own:
+        own["habits"] = ",".join(f"{weight}:{hours}" for weight, hours in size.habits)
+    changes = " ".join(f"{name}={value}" for name, value in {**own, **size.knobs}.items())
+    arguments = f' ARGS="{changes}"' if changes else ""
     return f"make sync-simulation SEED={seed} CLIENTS={size.clients} DAYS={size.days}{arguments}"

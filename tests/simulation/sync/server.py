@@ -57,6 +57,7 @@ class Server:
         self._places: collections.Counter[tuple[str, str]] = collections.Counter()
         #: Whether calls go wrong: those of the project do, those that make the world do not.
         self.is_open = False
+        self.refuses_sums = False
 
     @contextlib.contextmanager
     def calm(self) -> Iterator[None]:
@@ -111,12 +112,21 @@ class Server:
             if kind == "commit_late":
                 self._later(request)
             self._hang()
+        if self._refuses(request):
+            return _answer(_refused(errors.no_such("customer", "it", param="customer", status=400)))
         reply = self._execute(request, self._by_the_api(request, kind))
         if kind == "commit_then_close":
             raise requests.exceptions.ConnectionError("Connection aborted.")
         if kind == "commit_then_hang":
             self._hang()
         return Answer("<html>proxy</html>", 200, CaseInsensitiveDict()) if kind == "garbage" else _answer(reply)
+
+    def _refuses(self, request: Request) -> bool:
+        """Whether it is asked for sums of a customer that was deleted, and refuses them."""
+        if not self.refuses_sums or not request.path.endswith("/event_summaries"):
+            return False
+        customer = self.state.store.customer(dict(urllib.parse.parse_qsl(request.form))["customer"])
+        return customer is None or customer.deleted
 
     def _hang(self) -> NoReturn:
         self.kernel.pause(PATIENCE_MS)

@@ -49,6 +49,8 @@ class Size:
     habits: population.Habits = population.HABITS
     #: One customer in so many is deleted at some time; 0: none.
     deleted_once_in: int = 25
+    #: Whether the sums of a deleted customer are refused: the stand-in shows them.
+    refuses_sums: bool = False
 
 
 class World:
@@ -66,6 +68,7 @@ class World:
         self.log = MemoryLog(self.usage, lock=Turns(self.kernel))
         self.server = Server(self.kernel, self.chance, self.rates)
         self.server.state.turn({"invoice_grace_seconds": size.grace_hours * 3_600, **size.knobs})
+        self.server.refuses_sums = size.refuses_sums
         self.account = Account(self.server)
         self.fleet = Fleet(self)
         self.clocks_were_wrong = bool(self.rates.clock)
