@@ -116,7 +116,8 @@ class Operations:
         number = self._one(chance)
         doubted_by = self._log.doubted_by(number)
         return self._log.change(
-            number, lambda one: protocol.checked(one, times * one.units, now, doubted_by=doubted_by)
+            number,
+            lambda one: protocol.checked(one, times * one.units, now, payload=one.payload, doubted_by=doubted_by),
         )
 
     def refuse(self, chance: random.Random) -> object:
@@ -124,7 +125,10 @@ class Operations:
         now = self._clock.now()
         if chance.random() < 0.5:
             return self._log.change(self._one(chance), lambda one: protocol.unanswered(one, now))
-        return self._log.change(self._one(chance), lambda one: protocol.check_refused(one, "no such customer", now))
+        reason = "no such customer"
+        return self._log.change(
+            self._one(chance), lambda one: protocol.check_refused(one, reason, now, payload=one.payload)
+        )
 
     def withdraw(self, chance: random.Random) -> object:
         """Take a second generation back."""
@@ -154,7 +158,7 @@ class Operations:
         now, absent = self._clock.now(), chance.random() < 0.7
 
         def decide(one: Increment) -> Increment | None:
-            if not protocol.may_resolve(one):
+            if not protocol.may_resolve(one, now):
                 return None
             return protocol.resolved_as_absent(one, "seen", now) if absent else protocol.written_off(one, "given up")
 
@@ -171,6 +175,7 @@ class Operations:
             "unread": self._log.find_unread(now=now, before=now, most=chance.choice((1, 9))),
             "waiting": dict(self._log.count_waiting(having=having, now=now)),
             "doubted": self._log.doubted_by(number),
+            "sent before": list(self._log.sent_before(number)),
             "reported": self._log.reported_until(),
         }
 

@@ -166,7 +166,9 @@ class MemoryLog:
     def sent_before(self, increment_id: int) -> Sequence[Payload]:
         """Return the generations before its present one that were sent, where they lie elsewhere."""
         with self.lock:
-            one = self.increments[increment_id]
+            one = self.increments.get(increment_id)
+            if one is None:
+                return []
             keys = [self.attempts[increment_id, number].idempotency_key for number in range(1, one.attempts + 1)]
             sent = {key.partition("#")[0] for key in keys}
             first: dict[tuple[str, str, datetime], Payload] = {}
