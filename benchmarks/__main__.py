@@ -31,6 +31,7 @@ GROUPS: Final = {
     "consumer": "benchmarks.consumer",
     "consumer-memory": "benchmarks.consumer_memory",
     "growth": "benchmarks.growth",
+    "sync-plan": "benchmarks.sync_plan",
     "sync-push": "benchmarks.sync_push",
     "tasks": "benchmarks.tasks",
 }

@@ -35,6 +35,7 @@ from billing.admin.stripe import (
     sync_plan,
     sync_push,
     sync_resolve,
+    sync_show,
     sync_status,
 )
 from billing.admin.stripe_links import (
@@ -46,7 +47,8 @@ from billing.admin.stripe_links import (
     move_client,
     subscribe_client,
 )
-from billing.admin.stripe_setup import INTERVALS, add_meter, meters, stripe_setup
+from billing.admin.stripe_setup import INTERVALS, add_meter, advance_stand_in, meters, stripe_setup
+from billing.admin.sync_reconciling import sync_reconcile
 from billing.admin.top_ups import TopUp, answer_top_up, remove_top_up, set_top_up, top_up
 from billing.admin.usage_adjustments import adjust_usage
 from billing.admin.usage_sums import UsageSums, usage_by, usage_total
@@ -74,6 +76,7 @@ __all__ = [
     "add_meter",
     "adjust_credits",
     "adjust_usage",
+    "advance_stand_in",
     "alerts",
     "all_usage",
     "allowances",
@@ -127,7 +130,9 @@ __all__ = [
     "sync_flush",
     "sync_plan",
     "sync_push",
+    "sync_reconcile",
     "sync_resolve",
+    "sync_show",
     "sync_status",
     "top_up",
     "usage",

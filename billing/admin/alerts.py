@@ -39,7 +39,8 @@ class Webhook:
 class AlertRow:
     """An alert and what became of its webhook: `delivery` is pending, delivered, failed, or none without a webhook.
 
-    An alert of the kind `corrupt` has no amounts, and goes to no webhook: `redis_key` has what was `found`.
+    An alert of the kind `corrupt` has no amounts, and goes to no webhook: `redis_key` has what was `found`. Nor have
+    those of the report to Stripe: something was `found` of `increment_id`, or of usage that no increment carries.
     """
 
     alert_id: int
@@ -56,6 +57,7 @@ class AlertRow:
     reason: str
     redis_key: str
     found: str
+    increment_id: int | None
 
 
 _ROW: Final = [alert.c[field.name] for field in dataclasses.fields(AlertRow)]

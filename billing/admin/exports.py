@@ -40,9 +40,14 @@ EXPORTED: Final[Mapping[str, str]] = {
     "alert": "alerts, and what became of each delivery",
     "webhook": "where its alerts go, without the secret that signs them",
     "stripe_customer": "its customer at Stripe",
+    "stripe_link_change": "the customers that it had at Stripe before, and why it left them",
     "stripe_increment": "the increments reported to Stripe",
     "stripe_increment_part": "which usage each increment carries",
+    "stripe_generation": "every identifier under which each was sent, and why there was another",
     "stripe_attempt": "every call that reported one",
+    "stripe_resolution": "what a person said of one",
+    "stripe_period": "its billing periods at Stripe",
+    "stripe_period_read": "when these were read, and why there are none",
     "discrepancy": "where its books once differed",
     "repair": "what was repaired in its bucket, without who did it",
 }
@@ -56,6 +61,10 @@ LEFT_OUT: Final[Mapping[str, str]] = {
     "recovery_marker": "work under way, of many clients at once",
     "reconciliation_run": "checks of all books at once",
     "reconciler": "checks of all books at once",
+    "meter": "meters are everybody's",
+    "sku_meter": "meters are everybody's",
+    "stripe_error_report": "what Stripe reports is of many clients at once; what came of it is in the increments",
+    "stripe_budget": "numbers of the installation",
     "recorded_workload": "files that were replayed, of many clients at once",
 }
 
@@ -63,7 +72,20 @@ LEFT_OUT: Final[Mapping[str, str]] = {
 _SECRET: Final = {"webhook": ("secret",), "repair": ("made_by",)}
 #: What belongs to the client by another row → how.
 _BY_INCREMENT: Final = "increment_id IN (SELECT increment_id FROM stripe_increment WHERE client_id = :client_id)"
-_OF_ANOTHER: Final = {"stripe_increment_part": _BY_INCREMENT, "stripe_attempt": _BY_INCREMENT}
+#: Also of customers that it had before: their increments and generations name them.
+_BY_CUSTOMER: Final = """customer_id IN (
+    SELECT customer_id FROM stripe_customer WHERE client_id = :client_id
+    UNION SELECT was FROM stripe_link_change WHERE client_id = :client_id
+    UNION SELECT made.customer_id FROM stripe_generation AS made JOIN stripe_increment USING (increment_id)
+          WHERE client_id = :client_id)"""
+_OF_ANOTHER: Final = {
+    "stripe_increment_part": _BY_INCREMENT,
+    "stripe_generation": _BY_INCREMENT,
+    "stripe_attempt": _BY_INCREMENT,
+    "stripe_resolution": _BY_INCREMENT,
+    "stripe_period": _BY_CUSTOMER,
+    "stripe_period_read": _BY_CUSTOMER,
+}
 #: With the months that are in the archive.
 _FROM: Final = {"usage_history": "usage_ever"}
 #: In the order of time, which its index has; all else is in the order of its key.

@@ -25,15 +25,20 @@ from billing.schema.partitions import make_partitions
 from billing.task.runtime import Runtime
 
 #: What is on its way and says something of usage before the month's end, by name: the first of each kind. What
-#: corrections returned beyond what was used is on its way to nowhere: it waits for later usage, which may never come.
+#: corrections returned beyond what was used is on its way to nowhere: it waits for later usage, which may never come;
+#: so does what is less than one unit of its meter. What was written off, or is for a person to look at, is done with:
+#: it says so itself, and is read in the archive as well.
 _UNFINISHED: Final = text("""
 (SELECT 'is used by client ' || client_id || ' for credits that no increment carries yet (see: billing sync plan)'
- FROM (SELECT client_id, sum(sum(credits - planned)) OVER (PARTITION BY client_id ORDER BY period) AS net
-       FROM usage_rollup JOIN stripe_customer USING (client_id)
+ FROM (SELECT client_id, coalesce(max(credits_per_unit), 1) AS credits_per_unit,
+              sum(sum(credits - planned)) OVER (PARTITION BY client_id, counted_by ORDER BY period) AS net
+       FROM usage_rollup JOIN stripe_customer USING (client_id) LEFT JOIN sku_meter USING (sku)
+            CROSS JOIN LATERAL coalesce(sku_meter.event_name, :meter) AS counted_by
+            LEFT JOIN meter ON meter.event_name = counted_by
             CROSS JOIN LATERAL date_trunc('month', hour, 'UTC') AS period
        WHERE unplanned AND hour < :end
-       GROUP BY client_id, period) AS carried
- WHERE net > 0 LIMIT 1)
+       GROUP BY client_id, counted_by, period) AS carried
+ WHERE net >= credits_per_unit LIMIT 1)
 UNION ALL
 (SELECT 'is carried by increment ' || increment_id || ', which is ' || state || ' (see: billing sync status)'
  FROM stripe_increment
@@ -78,7 +83,7 @@ def detach_month(settings: Settings, month: str, *, now: datetime | None = None)
     with postgres.reaching(settings):
         with runtime.engine.connect() as connection:
             found = _find(connection, name_of(start))
-            _check_finished(connection, found)
+            _check_finished(connection, found, settings.stripe_meter)
         if found.place != "archive":
             archiving.detach(runtime.engine, found)
         return _again(runtime, found)
@@ -112,8 +117,8 @@ def _find(connection: Connection, name: str) -> Partition:
     return found[name]
 
 
-def _check_finished(connection: Connection, month: Partition) -> None:
-    wanted = {"end": month.end, "first_id": month.first_id, "end_id": month.end_id}
+def _check_finished(connection: Connection, month: Partition, meter: str) -> None:
+    wanted = {"end": month.end, "first_id": month.first_id, "end_id": month.end_id, "meter": meter}
     unfinished = connection.execute(_UNFINISHED, wanted).scalars().first()
     if unfinished is not None:
         raise InvalidValue("month", month.month, str(unfinished))

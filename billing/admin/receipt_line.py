@@ -26,11 +26,21 @@ class ReceiptHead:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Reported:
-    """How many credits of a line one increment carries to Stripe, and what is known about that increment."""
+    """How many credits of a line one increment carries to Stripe, and what is known about that increment.
+
+    `billed` says on what they are, if not on the invoice of the period in which they were used.
+    """
 
     increment_id: int
     state: str
     credits: int
+    billed: str = ""
+
+    @property
+    def text(self) -> str:
+        """What Stripe knows of them, in words."""
+        billed = f" ({self.billed})" if self.billed else ""
+        return f"#{self.increment_id} {self.state.replace('_', ' ')}{billed}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +91,7 @@ class ReceiptLine:
     @property
     def reporting(self) -> str:
         """What Stripe knows of this line, in words."""
-        words = [f"#{part.increment_id} {part.state}" for part in self.reported]
+        words = [part.text for part in self.reported]
         if not self.credits and not words:
             return "nothing to report"
         if self.unreported:

@@ -26,6 +26,7 @@ class Part:
     credits_to: int
     increment_id: int
     state: str
+    billed: str = ""
 
     @property
     def low(self) -> int:
@@ -58,6 +59,7 @@ class Parts:
                 break
             overlap = min(high, part.high) - max(low, part.low)
             signed = overlap if credits_ > 0 else -overlap
-            found.append(Reported(increment_id=part.increment_id, state=part.state, credits=signed))
+            carried = Reported(increment_id=part.increment_id, state=part.state, credits=signed, billed=part.billed)
+            found.append(carried)
         # In the order in which they were planned: what is returned has its running total fall.
         return tuple(found if credits_ > 0 else reversed(found))

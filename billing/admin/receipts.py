@@ -67,18 +67,28 @@ WHERE occurred_at >= :start AND occurred_at <= :last AND {named}
 ORDER BY occurred_at, run_id, line
 """
 
-#: The parts of a client's rollup rows that increments carry: those of the rows' period, and what a later one carried.
-_PARTS: Final = text("""
-SELECT sku, hour, credits_from, credits_to, increment_id, state
+#: Where a part is billed, if not on the invoice of the period in which it was used.
+_BILLED: Final = """
+CASE WHEN state = 'written_off' THEN ''
+     WHEN kind = 'invoice_item' THEN 'a line of its own'
+     WHEN hour < date_trunc('hour', period_start, 'UTC')
+     THEN 'on the invoice from ' || to_char(period_start AT TIME ZONE 'UTC', 'YYYY-MM-DD') ELSE '' END AS billed
+"""
+
+#: The parts of a client's rollup rows that increments carry: those of the rows' period, and what a later one carried. A
+#: period has the whole hour that it begins in.
+_PARTS: Final = text(f"""
+SELECT sku, hour, credits_from, credits_to, increment_id, state, {_BILLED}
 FROM stripe_increment JOIN stripe_increment_part USING (increment_id)
-WHERE client_id = :client_id AND period_start <= :last AND hour <= :last
+WHERE client_id = :client_id AND period_start < CAST(:last AS timestamptz) + interval '1 hour' AND hour <= :last
   AND hour >= date_trunc('hour', CAST(:start AS timestamptz), 'UTC') AND hour < period_end
 UNION ALL
-SELECT sku, hour, credits_from, credits_to, increment_id, state
+SELECT sku, hour, credits_from, credits_to, increment_id, state, {_BILLED}
 FROM stripe_increment JOIN stripe_increment_part USING (increment_id)
-WHERE client_id = :client_id AND carries_from <= :last AND period_start > :last AND hour <= :last
+WHERE client_id = :client_id AND carries_from <= :last
+  AND period_start >= CAST(:last AS timestamptz) + interval '1 hour' AND hour <= :last
   AND hour >= date_trunc('hour', CAST(:start AS timestamptz), 'UTC')
-""")
+""")  # noqa: S608 - text of our own
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

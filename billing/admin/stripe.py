@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from billing.admin.access import runtime_for
+from billing.catalog import clients as catalog
 from billing.connections import postgres
+from billing.core.identifiers import check_client_id
 from billing.core.settings import Settings
 from billing.sinks.sync.status import SyncStatus, read_status
+from billing.sinks.sync.story import Story, read_story
 
 if TYPE_CHECKING:  # the SDK takes a quarter of a second to import: only what calls Stripe does so
     from billing.sinks.sync.confirmer import ConfirmReport
@@ -79,4 +82,11 @@ def sync_status(settings: Settings) -> SyncStatus:
     """Return how the report to Stripe stands."""
     runtime = runtime_for(settings)
     with postgres.reaching(settings), runtime.engine.connect() as connection:
-        return read_status(connection, runtime.clock.now())
+        return read_status(connection, runtime.clock.now(), settings)
+
+
+def sync_show(settings: Settings, increment_id: int) -> Story:
+    """Return the whole story of an increment. Raises `InvalidValue` for one that is unknown."""
+    runtime = runtime_for(settings)
+    with postgres.reaching(settings), runtime.engine.connect() as connection:
+        return read_story(connection, increment_id, runtime.clock.now())

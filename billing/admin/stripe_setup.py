@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +13,7 @@ from billing.catalog.meters import UsageMeter
 from billing.connections import postgres
 from billing.core.errors import InvalidValue
 from billing.core.settings import Settings
+from billing.sinks.stripe.keys import KeyKind, key_kind
 
 if TYPE_CHECKING:
     from billing.sinks.stripe.setup import MeterSetup
@@ -70,6 +72,17 @@ def stripe_setup(
         return setup.set_up(session, Meters(session), in_use, wanted=wanted, dry_run=dry_run)
     finally:
         session.close()
+
+
+def advance_stand_in(settings: Settings, *, days: int) -> datetime:
+    """Move the stand-in's time on; return it. Raises `InvalidValue` when a key is set: Stripe's time is not ours."""
+    from billing.sinks.stripe.sandbox.control import SandboxControl  # noqa: PLC0415 - brings in an HTTP client
+
+    if key_kind(settings) is not KeyKind.STAND_IN:
+        raise InvalidValue("billing_stripe_api_key", "…", "is set: only the stand-in's time can be moved")
+    with SandboxControl(settings.stripe_sandbox_url) as control:
+        control.advance(days * 86_400)
+        return datetime.fromtimestamp(control.state()["now"], UTC)
 
 
 def _amount(price: str | Decimal) -> Decimal:

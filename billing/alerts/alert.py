@@ -12,13 +12,19 @@ from billing.credits.values import AlertEntry
 LOW_BALANCE: Final = "low_balance"
 EXHAUSTED: Final = "exhausted"
 CORRUPT: Final = "corrupt"
+UNREPORTED: Final = "unreported"
+LATE_USAGE: Final = "late_usage"
+WAITING_USAGE: Final = "waiting_usage"
+#: Of the report to Stripe: without amounts, with what was found.
+OF_REPORT: Final = (UNREPORTED, LATE_USAGE, WAITING_USAGE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Alert:
     """A client fell below a share of what it was granted, or has nothing left (`threshold_percent` 0).
 
-    Or, for the operator alone, a key of its bucket is corrupt: which, and what was found there.
+    Or, for the operator alone, a key of its bucket is corrupt: which, and what was found there; or something is to be
+    known of the report of its usage: of which increment, and what. Of late usage on its invoice a client is told, too.
     """
 
     alert_id: int
@@ -30,6 +36,7 @@ class Alert:
     occurred_at: datetime
     redis_key: str = ""
     found: str = ""
+    increment_id: int | None = None
 
 
 def kind_of(entry: AlertEntry) -> str:
@@ -49,15 +56,14 @@ def message_id(alert: Alert) -> str:
 
 def body_of(alert: Alert) -> bytes:
     """Return the webhook's body. The same alert gives the same bytes."""
-    message = {
-        "type": f"billing.{alert.kind}",
-        "timestamp": alert.occurred_at.isoformat(),
-        "data": {
-            "alert_id": alert.alert_id,
-            "client_id": alert.client_id,
+    data: dict[str, object] = {"alert_id": alert.alert_id, "client_id": alert.client_id}
+    if alert.kind in OF_REPORT:
+        data |= {"increment_id": alert.increment_id, "found": alert.found}
+    else:
+        data |= {
             "threshold_percent": alert.threshold_percent,
             "available": alert.available,
             "granted": alert.granted,
-        },
-    }
+        }
+    message = {"type": f"billing.{alert.kind}", "timestamp": alert.occurred_at.isoformat(), "data": data}
     return json.dumps(message, separators=(",", ":")).encode()

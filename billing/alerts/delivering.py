@@ -7,6 +7,7 @@ from typing import Final
 from billing.alerts.announcing import announce
 from billing.alerts.deliveries import Deliveries
 from billing.alerts.recording import prune, record
+from billing.alerts.sync import tell_of_sync
 from billing.task.runtime import Runtime
 
 #: Rounds of calls that one pass makes (L9).
@@ -19,6 +20,7 @@ ANNOUNCING_SECONDS: Final = 5.0
 def deliver_pending(runtime: Runtime) -> None:
     """Record, announce and post what waits. Safe beside a loop or another pass: each alert is claimed by one."""
     record(runtime)
+    tell_of_sync(runtime)
     announce(runtime, seconds=ANNOUNCING_SECONDS)
     deliveries = Deliveries(runtime)
     try:

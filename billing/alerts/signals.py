@@ -12,13 +12,24 @@ from typing import Any, Final
 
 from celery.utils.dispatch import Signal
 
-from billing.alerts.alert import CORRUPT, EXHAUSTED, LOW_BALANCE, Alert
+from billing.alerts.alert import (
+    CORRUPT,
+    EXHAUSTED,
+    LATE_USAGE,
+    LOW_BALANCE,
+    OF_REPORT,
+    UNREPORTED,
+    WAITING_USAGE,
+    Alert,
+)
 
 #: What receivers get, beside `signal` and `sender` (None): who, the share that was crossed (0 when exhausted), the
 #: credits that were available and granted then, when that was (UTC), and the alert's id.
 _ARGUMENTS: Final = ("client_id", "threshold_percent", "available", "granted", "occurred_at", "alert_id")
 #: What receivers of `corrupt` get: whose bucket, which key of Redis, what it has instead, when, and the alert's id.
 _OF_CORRUPTIONS: Final = ("client_id", "redis_key", "found", "occurred_at", "alert_id")
+#: What receivers of the report's alerts get: whose usage, which increment (None where none carries it), what was found.
+_OF_REPORT: Final = ("client_id", "increment_id", "found", "occurred_at", "alert_id")
 
 #: A client fell below one of `billing_alert_percents` of what it was granted.
 low_balance: Final = Signal(name="billing_low_balance", providing_args=_ARGUMENTS)
@@ -28,10 +39,26 @@ exhausted: Final = Signal(name="billing_exhausted", providing_args=_ARGUMENTS)
 #: each corruption, and for the operator: no client's webhook is told.
 corrupt: Final = Signal(name="billing_corrupt", providing_args=_OF_CORRUPTIONS)
 
-_SIGNALS: Final = {LOW_BALANCE: low_balance, EXHAUSTED: exhausted, CORRUPT: corrupt}
+#: An increment is rejected or quarantined: nobody but a person says what becomes of it. Once for each of its
+#: identifiers, and for the operator.
+unreported: Final = Signal(name="billing_unreported", providing_args=_OF_REPORT)
+#: Usage of a period whose invoice was final is on a later invoice, is a line of its own, or is written off. The webhook
+#: of its client is told of the first two.
+late_usage: Final = Signal(name="billing_late_usage", providing_args=_OF_REPORT)
+#: A client's usage waits for a customer or a subscription at Stripe for more than a day. Once until it can be planned.
+waiting_usage: Final = Signal(name="billing_waiting_usage", providing_args=_OF_REPORT)
+
+_SIGNALS: Final = {
+    LOW_BALANCE: low_balance,
+    EXHAUSTED: exhausted,
+    CORRUPT: corrupt,
+    UNREPORTED: unreported,
+    LATE_USAGE: late_usage,
+    WAITING_USAGE: waiting_usage,
+}
 
 
 def signal_of(alert: Alert) -> tuple[Signal, dict[str, Any]]:
     """Return the signal that tells an alert, and what its receivers get."""
-    names = _OF_CORRUPTIONS if alert.kind == CORRUPT else _ARGUMENTS
+    names = _OF_CORRUPTIONS if alert.kind == CORRUPT else _OF_REPORT if alert.kind in OF_REPORT else _ARGUMENTS
     return _SIGNALS[alert.kind], {name: getattr(alert, name) for name in names}

@@ -37,7 +37,7 @@ ANNOUNCING: Final = text(f"""
         ORDER BY alert_id LIMIT :count FOR UPDATE SKIP LOCKED
     )
     UPDATE alert SET announcing_until = :claimed_until FROM claimed WHERE alert.alert_id = claimed.alert_id
-    RETURNING alert.alert_id, {_COLUMNS}, redis_key, found
+    RETURNING alert.alert_id, {_COLUMNS}, redis_key, found, increment_id
 """)  # noqa: S608 - see above
 
 #: Note that their signals are sent.
@@ -73,7 +73,7 @@ CLAIM: Final = text(f"""
     UPDATE alert SET attempts = attempts + 1, next_attempt_at = :claimed_until FROM claimed, webhook
     WHERE alert.alert_id = claimed.alert_id AND webhook.client_id = alert.client_id
     RETURNING alert.alert_id, {", ".join(f"alert.{column.strip()}" for column in _COLUMNS.split(","))},
-              attempts, url, secret
+              found, increment_id, attempts, url, secret
 """)  # noqa: S608 - see above
 
 

@@ -14,7 +14,7 @@ _COLUMNS = ("alert", "client", "kind", "when (UTC)", "webhook", "reason", "attem
 
 @click.group(epilog="Example: billing alerts list --pending")
 def alerts() -> None:
-    """See which clients ran low or out, and whether their webhooks took it; and whose buckets were corrupt."""
+    """See who ran low or out, whose bucket was corrupt, whose usage is late or waits; and whether webhooks took it."""
 
 
 @alerts.command(name="list", epilog="Example: billing alerts list --client acme --pending")
@@ -35,7 +35,7 @@ def list_(client_id: str | None, pending: bool, limit: int, as_json: bool) -> No
             a.kind,
             a.occurred_at,
             a.delivery,
-            a.reason or (f"{a.redis_key}: {a.found}" if a.redis_key else ""),
+            a.reason or (f"{a.redis_key}: {a.found}" if a.redis_key else a.found),
             a.attempts,
             a.threshold_percent,
             a.available,

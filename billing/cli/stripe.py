@@ -86,6 +86,18 @@ def invoices(*, client_id: str, limit: int, as_json: bool) -> None:
     table(None, columns, rows, numbers=2)
 
 
+@stripe.command(epilog="Example: billing stripe clock --advance-days 31")
+@click.option("--advance-days", type=click.IntRange(1, 366), required=True, help="By how many days.")
+@json_option
+def clock(*, advance_days: int, as_json: bool) -> None:
+    """Move the stand-in's time on: periods end, invoices become final. Billing's own time stays."""
+    now = admin.advance_stand_in(settings(), days=advance_days)
+    if as_json:
+        emit_json({"now": now})
+    else:
+        click.echo(f"the stand-in's time is {now:%Y-%m-%d %H:%M} (UTC)")
+
+
 @stripe.command(epilog="Example: billing stripe sandbox --data sandbox.sqlite3")
 @click.option("--port", type=click.IntRange(0, 65_535), default=SANDBOX_PORT, show_default=True, help="0: any.")
 @click.option(

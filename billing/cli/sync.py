@@ -1,4 +1,4 @@
-"""`billing sync plan|push|confirm|status`."""
+"""`billing sync plan|push|confirm`, and the group of the other sync commands."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import click
 
 from billing import admin
 from billing.cli.context import settings
-from billing.cli.output import emit_json, json_option, table
-from billing.sinks.sync.status import SyncStatus, Waiting
+from billing.cli.output import emit_json, json_option
+from billing.cli.sync_reconcile import reconcile
+from billing.cli.sync_resolve import resolve
+from billing.cli.sync_status import show, status
 
 
 @click.group(epilog="Example: billing sync plan && billing sync push && billing sync status")
@@ -106,34 +108,5 @@ def confirm(as_json: bool) -> None:  # noqa: FBT001
         click.get_current_context().exit(1)
 
 
-@sync.command(epilog="Example: billing sync status --json")
-@json_option
-def status(as_json: bool) -> None:  # noqa: FBT001
-    """Show where every credit of usage stands on its way to Stripe."""
-    found = admin.sync_status(settings())
-    if as_json:
-        emit_json(found)
-        return
-    rows = [(s.state, s.oldest, s.increments, s.clients, s.units) for s in found.states]
-    table(None, ("state", "oldest planned (UTC)", "increments", "clients", "units"), rows, numbers=3)
-    _waiting(found)
-    if found.concerns:
-        concerns = [(c.client_id, c.state, c.reason, c.increment_id, c.units) for c in found.concerns]
-        table("to look at", ("client", "state", "why", "increment", "units"), concerns, numbers=2)
-    if found.concerned > len(found.concerns):
-        click.echo(f"and {found.concerned - len(found.concerns):,} more to look at")
-
-
-def _waiting(found: SyncStatus) -> None:
-    if found.unplanned.credits:
-        click.echo(f"not planned yet: {_credits(found.unplanned)} (next: billing sync plan)")
-    if found.carried.credits:
-        click.echo(f"carried: {_credits(found.carried)} (returned by corrections; what is used next is reported less)")
-    if found.unlinked.credits:
-        click.echo(f"waiting for a link: {_credits(found.unlinked)} (billing client link CLIENT cus_…)")
-
-
-def _credits(waiting: Waiting) -> str:
-    names = ", ".join(waiting.names)
-    more = ", …" if waiting.clients > len(waiting.names) else ""
-    return f"{waiting.credits:,} credits of {waiting.clients:,} clients: {names}{more}"
+for _command in (status, show, resolve, reconcile):
+    sync.add_command(_command)

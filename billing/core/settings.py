@@ -146,7 +146,7 @@ class Settings:
         choice("carry_forward", "invoice_item", "write_off"),
         "what becomes of usage that comes after its period has closed",
     )
-    stripe_push_batch: int = _setting(1_000, whole(1, 100_000), "increments that one push sends at most")
+    stripe_push_batch: int = _setting(4_000, whole(1, 100_000), "increments that one push sends at most")
     stripe_calls_per_second: int = _setting(
         20, whole(1, 1_000), "usage events that the whole fleet sends to Stripe in any second, at most"
     )

@@ -77,6 +77,6 @@ def label(counted: Sum) -> str:
         case GrantSum(grant=grant):
             return payer(grant)
         case IncrementSum(increment_id=number, state=state):
-            return f"#{number} {state}"
+            return f"#{number} {state.replace('_', ' ')}"
         case _:
             return "not yet reported"

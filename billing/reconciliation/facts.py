@@ -135,31 +135,36 @@ class PlannedRow:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class DifferingIncrement:
-    """An increment whose parts do not add up to its units, or lie outside its period."""
+    """An increment whose parts are not its units in credits, or lie outside its period, or that is odd otherwise.
+
+    `odd` are columns that do not fit the rows that they are to be like; `laws.planned` has the words.
+    """
 
     increment_id: int
     units: int
     parts: int
     outside: int
+    credits_per_unit: int = 1
+    odd: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class InvoiceFacts:
-    """What a client's rollups and increments say: credits, planned, and units by state."""
+    """What a client's rollups and increments say: credits, planned, and the credits of increments by state."""
 
     client_id: str
     credits: int = 0
     planned: int = 0
     logged: int = 0
     increments: int = 0
-    units: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    by_state: Mapping[str, int] = dataclasses.field(default_factory=dict)
     differing_rows: tuple[PlannedRow, ...] = ()
     differing_increments: tuple[DifferingIncrement, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PeriodFacts:
-    """What was sent to Stripe for a customer, meter and period.
+    """What was sent to Stripe for a customer, meter and period, as meter events.
 
     `known`: Stripe has accepted it. `fresh`: the part of that which its summaries may not show yet. `doubtful`: nobody
     knows whether Stripe has it. `open_units` are the units of each increment that is fresh or doubtful; None: they are
@@ -173,6 +178,8 @@ class PeriodFacts:
     period_end: datetime
     #: The kind of key that it was sent with: another one's totals say nothing about it.
     books: str = ""
+    #: Whether its meter is one that increments are planned for, now.
+    is_ours: bool = True
     known: int = 0
     fresh: int = 0
     doubtful: int = 0

@@ -17,7 +17,7 @@ from billing.connections import postgres
 from billing.core.errors import Retryable, Unreachable
 from billing.core.settings import Settings
 from billing.credits.posting import Posted
-from billing.reconciliation import queries
+from billing.reconciliation import invoice_queries, queries
 from billing.reconciliation.facts import (
     BrokenRun,
     Charged,
@@ -136,9 +136,9 @@ def log_facts(connection: Connection, ids: Sequence[str]) -> dict[str, LogFacts]
 
 def invoice_facts(connection: Connection, ids: Sequence[str], log: Mapping[str, LogFacts]) -> dict[str, InvoiceFacts]:
     """Return what each client's rollups and increments say."""
-    planned = {row.client_id: row for row in _rows(connection, queries.PLANNED, ids)}
+    planned = {row.client_id: row for row in _rows(connection, invoice_queries.PLANNED, ids)}
     states: dict[str, list[Any]] = collections.defaultdict(list)
-    for row in _rows(connection, queries.INCREMENTS, ids):
+    for row in _rows(connection, invoice_queries.INCREMENTS, ids):
         states[row.client_id].append(row)
     found = {}
     for client_id in ids:
@@ -149,10 +149,12 @@ def invoice_facts(connection: Connection, ids: Sequence[str], log: Mapping[str, 
             planned=rolled.planned if rolled else 0,
             logged=log[client_id].credits,
             increments=sum(state.increments for state in own),
-            units={state.state: state.units for state in own},
+            by_state={state.state: int(state.credits) for state in own},
             differing_rows=tuple(_planned_row(differing) for differing in (rolled and rolled.differing) or ()),
             differing_increments=tuple(
-                DifferingIncrement(**differing) for state in own for differing in state.differing or ()
+                DifferingIncrement(**{**differing, "odd": tuple(differing["odd"])})
+                for state in own
+                for differing in state.differing or ()
             ),
         )
     return found

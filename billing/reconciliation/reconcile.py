@@ -21,10 +21,11 @@ from billing.credits.auditing import BucketReading
 from billing.reconciliation import reading, recording
 from billing.reconciliation.facts import InvoiceFacts, LedgerFacts, LogFacts
 from billing.reconciliation.laws import bucket, grants, holds, one_charge, orphans, planned, spent, sums
-from billing.reconciliation.periods import Periods, Totals
+from billing.reconciliation.periods import Periods
 from billing.reconciliation.pursuit import Pursuit
 from billing.reconciliation.report import Discrepancy, Law, Report
 from billing.reconciliation.tally import Tally
+from billing.reconciliation.totals import Totals
 from billing.task.runtime import Runtime
 
 #: Clients that are pursued together (L9); past that they are reported as not compared.
@@ -201,9 +202,9 @@ class _Reconciliation:
         tally.compared(Law.SUMS, lines=log.rows, credits=log.credits, rollups=log.rolled_rows)
         tally.found(planned.differences(invoice))
         not_planned = invoice.credits - invoice.planned
-        units = {f"units_{state}": number for state, number in sorted(invoice.units.items())}
+        states = dict(sorted(invoice.by_state.items()))
         tally.compared(
-            Law.PLANNED, increments=invoice.increments, credits=invoice.credits, not_planned=not_planned, **units
+            Law.PLANNED, increments=invoice.increments, credits=invoice.credits, not_planned=not_planned, **states
         )
 
     def _agrees(self, pursuit: Pursuit, ledger: LedgerFacts) -> bool:

@@ -114,7 +114,10 @@ alert: Final = Table(
     Column("threshold_percent", Integer, nullable=False),
     amount("available"),
     amount("granted"),
-    words("source", comment="the entry of the shard's stream that it came from; corrupt: epoch and client"),
+    words(
+        "source",
+        comment="what it came from, once: a stream entry, epoch and client, increment and generation, client and hour",
+    ),
     instant("occurred_at"),
     instant("recorded_at", default=NOW),
     instant("announced_at", nullable=True, comment="when its signal was sent"),
@@ -124,10 +127,13 @@ alert: Final = Table(
     instant("delivered_at", nullable=True),
     words("reason", server_default=""),
     words("redis_key", server_default="", comment="corrupt: which key billing did not write"),
-    words("found", server_default="", comment="corrupt: what that key has"),
+    words("found", server_default="", comment="what was found: in that key, of that increment, why usage waits"),
     instant("announcing_until", nullable=True, comment="until when the worker that sends its signal has it"),
+    Column("increment_id", BigInteger, comment="unreported, late_usage: which increment it is about"),
     UniqueConstraint("source"),
-    CheckConstraint("kind IN ('low_balance', 'exhausted', 'corrupt')", name="kind"),
+    CheckConstraint(
+        "kind IN ('low_balance', 'exhausted', 'corrupt', 'unreported', 'late_usage', 'waiting_usage')", name="kind"
+    ),
     CheckConstraint("delivery IN ('pending', 'delivered', 'failed', 'none')", name="delivery"),
     Index("alert_pending_idx", "next_attempt_at", postgresql_where=text("delivery = 'pending'")),
     Index("alert_unannounced_idx", "alert_id", postgresql_where=text("announced_at IS NULL")),

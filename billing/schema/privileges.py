@@ -52,6 +52,7 @@ _CLEANED: Final = (
     "reconciliation_run",
     "recovery_marker",
     "shard_rebuild",
+    "stripe_period",
     "top_up_rule",
     "webhook",
 )

@@ -135,6 +135,11 @@ stripe_increment: Final = Table(
     Index(None, "client_id", "period_start"),
     Index("stripe_increment_place_idx", "customer_id", "event_name", "period_start"),
     Index(
+        "stripe_increment_late_idx",
+        "increment_id",
+        postgresql_where=text("carries_from IS NOT NULL OR kind = 'invoice_item' OR state = 'written_off'"),
+    ),
+    Index(
         "stripe_increment_carries_idx", "client_id", "carries_from", postgresql_where=text("carries_from IS NOT NULL")
     ),
 )

@@ -64,10 +64,9 @@ def close_books(settings: Settings, client_ids: Sequence[str], tallies: Mapping[
     totals = [found for found in admin.usage_totals(settings, client_ids) if found.spent]
     used = [found.client_id for found in totals]
     stripe = report_usage(settings, used)
-    steps.say(stripe.text)
     units, spent = sum(units_of(settings, used).values()), sum(found.spent for found in totals)
-    if stripe.reached and units == spent:
-        steps.say(f"Stripe's units equal logged units: {units:,}")
+    equal = f"; Stripe's units equal logged units: {units:,}" if stripe.reached and units == spent else ""
+    steps.say(stripe.text + equal)
     steps.begin("laws", "comparing Redis, PostgreSQL and Stripe")
     report = reconcile(settings, client_ids)
     return Books(report=report, stripe=stripe, standings=_standings(settings, client_ids, tallies, report))

@@ -32,7 +32,7 @@ _BACKDATED: Final = timedelta(days=1)
 
 _UNITS: Final = """
     -- what Stripe has accepted of some clients' usage
-    SELECT client_id, sum(units)::bigint FROM stripe_increment
+    SELECT client_id, sum(units * credits_per_unit)::bigint FROM stripe_increment
     WHERE state IN ('sent', 'confirmed') AND client_id = ANY(%s) GROUP BY client_id
 """
 
@@ -57,7 +57,7 @@ def report_usage(settings: Settings, client_ids: Sequence[str]) -> StripeReport:
         if kind is KeyKind.STAND_IN:
             linked = _prepare(settings, client_ids, linked)
         else:
-            admin.stripe_setup(settings)
+            admin.stripe_setup(settings, dry_run=True)
         before = accepted(settings) if kind is KeyKind.STAND_IN else ()
         waiting = _plan(settings)
         sent, stopped = _push(settings)
@@ -74,7 +74,7 @@ def report_usage(settings: Settings, client_ids: Sequence[str]) -> StripeReport:
 
 
 def units_of(settings: Settings, client_ids: Sequence[str]) -> dict[str, int]:
-    """Return the units that Stripe has accepted of each client."""
+    """Return the credits that Stripe has accepted of each client, in units of its meters."""
     with postgres.reaching(settings), postgres.connect(settings) as connection:
         return dict(connection.execute(_UNITS, [list(client_ids)]).fetchall())
 

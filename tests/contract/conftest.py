@@ -12,13 +12,14 @@ from collections.abc import Iterator
 import pytest
 
 from billing.credits.verbs import Verbs
+from tests.contract.billed_account import account
 from tests.contract.clusters import ClusterServer, cluster_started
 from tests.contract.metering import customer, meter, send
 from tests.contract.servers import BINARIES, Server, started
 from tests.contract.targets import target
 from tests.contract.twins import TwinServer
 
-__all__ = ["customer", "meter", "send", "target"]
+__all__ = ["account", "customer", "meter", "send", "target"]
 
 CLUSTER = "cluster"
 TWIN = "twin"

@@ -160,6 +160,21 @@ def test_who_has_none_is_told_why_and_keeps_no_other_waiting(account: Account) -
     assert found[account.customer].periods[METER][0].end == JUNE
 
 
+def test_many_who_cannot_be_read_keep_nobody_waiting(account: Account) -> None:
+    """L10: as long as somebody is answered in between, Stripe is there; who was not read is not in the answer."""
+    failing = [account.new_customer() for _ in range(UNANSWERED_MAX + 2)]
+    for one in failing:
+        account.control.fault("error", customer=one, count=100)
+    source = account.source()
+
+    others = [account.new_customer() for _ in failing]
+
+    found = source.read([name for pair in zip(failing, others, strict=True) for name in pair])
+    source.close()
+
+    assert list(found) == others
+
+
 def test_nobody_listens(account: Account) -> None:
     """Given that no customer is answered, then reading ends after a few, and says so."""
     account.control.fault("unavailable", path="/v1/subscriptions", count=1_000)

@@ -17,6 +17,7 @@ from stripe.billing import MeterEventAdjustment
 from stripe.events._v1_billing_meter_error_report_triggered_event import V1BillingMeterErrorReportTriggeredEvent
 from stripe.events._v1_billing_meter_no_meter_found_event import V1BillingMeterNoMeterFoundEvent
 from stripe.v2.billing import MeterEvent
+from stripe.v2.billing import MeterEventAdjustment as V2MeterEventAdjustment
 
 from billing.sinks.stripe.sandbox import calls
 from billing.sinks.stripe.sandbox.control import SandboxControl
@@ -32,9 +33,9 @@ from billing.sinks.stripe.sandbox.resources import (
     subscriptions,
     v2_meter_events,
 )
+from tests.contract.billed_account import JUNE, MAY, Account
 from tests.contract.metering import HOUR, Send
 from tests.contract.sdk_types import accepted, object_mismatches, required
-from tests.contract.test_stripe_sandbox_invoices import JUNE, MAY, Account
 
 #: The SDK's parameters of each call; those that are not in the types are in the third column.
 CALLS: dict[Any, tuple[str, str, set[str]]] = {
@@ -54,6 +55,11 @@ CALLS: dict[Any, tuple[str, str, set[str]]] = {
     invoice_items.create: ("_invoice_item_create_params", "InvoiceItemCreateParams", set()),
     invoice_items.list_all: ("_invoice_item_list_params", "InvoiceItemListParams", set()),
     adjustments.create: ("billing._meter_event_adjustment_create_params", "MeterEventAdjustmentCreateParams", set()),
+    adjustments.create_v2: (
+        "v2.billing._meter_event_adjustment_create_params",
+        "MeterEventAdjustmentCreateParams",
+        set(),
+    ),
     v2_meter_events.create: ("v2.billing._meter_event_create_params", "MeterEventCreateParams", set()),
     core_events.list_all: ("v2.core._event_list_params", "EventListParams", {"page"}),  # of its own next_page_url
 }
@@ -68,6 +74,7 @@ NESTED: dict[tuple[Any, str], str] = {
     (invoice_items.create, "period"): "Period",
     (invoice_items.create, "pricing"): "Pricing",
     (adjustments.create, "cancel"): "Cancel",
+    (adjustments.create_v2, "cancel"): "Cancel",
     (core_events.list_all, "created"): "Created",
 }
 
@@ -172,6 +179,11 @@ def test_adjustments_and_the_events_of_v2_have_exactly_the_keys_and_types_of_the
     event = stripe_client.v2.billing.meter_events.create({"event_name": "credits", "payload": payload})
     assert object_mismatches(body_of(event), MeterEvent, "event") == []
     assert isinstance(event, MeterEvent)
+
+    again = stripe_client.v2.billing.meter_event_adjustments.create(
+        {"type": "cancel", "event_name": "credits", "cancel": {"identifier": event.identifier}}
+    )
+    assert object_mismatches(body_of(again), V2MeterEventAdjustment, "adjustment") == []
 
     stripe_sandbox.knobs(no_meter="drop")
     send("i2", customer="cus_nobody")

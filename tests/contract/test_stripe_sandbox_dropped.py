@@ -1,4 +1,4 @@
-"""What the stand-in accepts and does not count: reports of errors, adjustments; and the events of v2."""
+"""What the stand-in accepts and does not count: reports of errors, adjustments."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from typing import Any
 import pytest
 import stripe
 
-from billing.core.errors import Rejected
 from billing.sinks.stripe.sandbox import times
 from billing.sinks.stripe.sandbox.control import SandboxControl
+from tests.contract.billed_account import JUNE, MAY, Account
 from tests.contract.metering import DAY, EVENTS, HOUR, NOON, Send, values
-from tests.contract.test_stripe_sandbox_invoices import JUNE, MAY, Account
 
 REPORTED = "v1.billing.meter.error_report_triggered"
-EVENTS_V2 = "/v2/billing/meter_events"
 
 
 @pytest.fixture(autouse=True)
@@ -27,21 +25,6 @@ def reports(client: stripe.StripeClient, **params: Any) -> list[Any]:
     """List the events of reports and fetch each with its data."""
     listed: Any = client.v2.core.events.list(params)  # type: ignore[arg-type]
     return [client.v2.core.events.retrieve(one.id) for one in listed.auto_paging_iter()]
-
-
-def send_v2(client: stripe.StripeClient, customer: str, value: str = "5", *, key: str = "", **more: Any) -> Any:
-    """Send one event of v2."""
-    params: Any = {
-        "event_name": "credits",
-        "payload": {"value": value, "stripe_customer_id": customer},
-        **more,
-    }
-    return client.v2.billing.meter_events.create(params, {"idempotency_key": key} if key else {})
-
-
-def code_of(caught: pytest.ExceptionInfo[stripe.StripeError]) -> object:
-    """Return status and code."""
-    return caught.value.http_status, caught.value.code
 
 
 def test_what_was_answered_200_and_dropped_is_reported_by_its_idempotency_key(
@@ -74,6 +57,7 @@ def test_a_report_names_samples_and_counts_all(
     for number in range(5):
         send(f"i{number}", key=f"k{number}", customer="cus_nobody")
     stripe_sandbox.fault("drop_later", code="archived_meter")
+    stripe_client.v1.customers.list({})  # no event: the fault waits for one
     send("i5", key="k5")
     stripe_sandbox.advance(10)
     (event,) = reports(stripe_client)
@@ -182,6 +166,34 @@ def test_an_adjustment_is_refused_after_24_hours_and_a_second_time(
     assert stripe_sandbox.total(customer, "credits") == 5
 
 
+def test_what_an_adjustment_that_cannot_be_is_answered_is_a_knob(
+    stripe_sandbox: SandboxControl, stripe_client: stripe.StripeClient, send: Send, customer: str
+) -> None:
+    """Assumed: it is refused. A 200 that does nothing is as likely, since adjustments are asynchronous."""
+    send("i1")
+    stripe_sandbox.knobs(wrong_adjustment="accept")
+    assert cancel(stripe_client, "nothing").status == "pending"
+    stripe_sandbox.advance(DAY)
+    assert cancel(stripe_client, "i1").status == "pending"
+    stripe_sandbox.advance(DAY)
+    assert stripe_sandbox.total(customer, "credits") == 5
+
+
+def test_whether_a_canceled_identifier_is_free_is_a_knob(
+    stripe_sandbox: SandboxControl, stripe_client: stripe.StripeClient, send: Send, customer: str
+) -> None:
+    """Assumed: it stays used."""
+    stripe_sandbox.knobs(canceled_identifier="free")
+    send("i1")
+    cancel(stripe_client, "i1")
+    stripe_sandbox.advance(59)
+    with pytest.raises(stripe.InvalidRequestError, match="already exists"):
+        send("i1")
+    stripe_sandbox.advance(1)
+    send("i1", value="7")
+    assert stripe_sandbox.total(customer, "credits") == 7
+
+
 def test_an_adjustment_does_not_change_a_final_invoice(
     stripe_sandbox: SandboxControl, stripe_client: stripe.StripeClient, send: Send, meter: str, customer: str
 ) -> None:
@@ -195,175 +207,3 @@ def test_an_adjustment_does_not_change_a_final_invoice(
     cancel(stripe_client, "i2")
     stripe_sandbox.advance(HOUR)
     assert account.quantities() == [[7]]
-
-
-def test_an_event_of_v2_counts_as_one_of_v1_does(
-    stripe_sandbox: SandboxControl, stripe_client: stripe.StripeClient, send: Send, customer: str
-) -> None:
-    """Instants instead of seconds; identifiers are unique in both together."""
-    at = times.written(NOON - 60)
-    made = send_v2(stripe_client, customer, "7", identifier="i1", timestamp=at)
-    assert (made.identifier, made.timestamp, made.created) == ("i1", at, times.written(NOON))
-    assert stripe_sandbox.events()[0]["timestamp"] == NOON - 60
-    assert stripe_sandbox.total(customer, "credits") == 7
-    with pytest.raises(stripe.InvalidRequestError, match="already exists"):
-        send("i1")
-    with pytest.raises(stripe.InvalidRequestError) as caught:
-        send_v2(stripe_client, customer, identifier="i1")
-    assert code_of(caught) == (400, "duplicate_meter_event")
-
-
-@pytest.mark.parametrize(
-    ("change", "code"),
-    [
-        ({"payload": {"value": "-5", "stripe_customer_id": "cus_1"}}, "payload_invalid_value"),
-        ({"payload": {"value": "0", "stripe_customer_id": "cus_1"}}, "payload_invalid_value"),
-        ({"payload": {"value": "1.5", "stripe_customer_id": "cus_1"}}, "payload_invalid_value"),
-        ({"payload": {"value": "5"}}, "payload_no_customer_defined"),
-        ({"payload": {"stripe_customer_id": "cus_1"}}, "payload_no_value_defined"),
-        ({"event_name": "nothing"}, "no_meter"),
-        ({"timestamp": times.written(NOON - 35 * DAY - 1)}, "timestamp_too_far_in_past"),
-        ({"timestamp": times.written(NOON + 301)}, "timestamp_in_future"),
-        ({"timestamp": "yesterday"}, "invalid_timestamp"),
-        ({"colour": "red"}, "parameter_unknown"),
-    ],
-)
-def test_a_refusal_of_v2_has_a_code_and_no_type(
-    stripe_sandbox: SandboxControl,
-    stripe_client: stripe.StripeClient,
-    meter: str,
-    customer: str,
-    *,
-    change: dict[str, Any],
-    code: str,
-) -> None:
-    """The codes are in Stripe's OpenAPI description; the SDK makes InvalidRequestError of all of them."""
-    assert meter
-    with pytest.raises(stripe.InvalidRequestError) as caught:
-        send_v2(stripe_client, customer, **change)
-    assert code_of(caught) == (400, code)
-    assert caught.value.json_body is not None
-    assert caught.value.json_body["error"].keys() == {"code", "message"}  # type: ignore[index]
-    assert stripe_sandbox.state()["events"] == 0
-
-
-def test_an_archived_meter_has_a_code_of_its_own(stripe_client: stripe.StripeClient, meter: str, customer: str) -> None:
-    """In v2 alone."""
-    stripe_client.v1.billing.meters.deactivate(meter)
-    with pytest.raises(stripe.InvalidRequestError) as caught:
-        send_v2(stripe_client, customer)
-    assert code_of(caught) == (400, "archived_meter")
-
-
-def test_a_key_of_v2_does_not_repeat_a_success_and_executes_a_failure_again(
-    stripe_sandbox: SandboxControl, stripe_client: stripe.StripeClient, meter: str, customer: str
-) -> None:
-    """Documented: for 30 days. A 500 is not kept: executed again, it finds its own event."""
-    assert meter
-    first = send_v2(stripe_client, customer, key="k1", identifier="i1")
-    stripe_sandbox.advance(30 * DAY - 1)
-    again = send_v2(stripe_client, customer, key="k1", identifier="i1")
-    assert again.created == first.created
-    stripe_sandbox.advance(1)
-    send_v2(stripe_client, customer, key="k1", identifier="i1")
-    assert stripe_sandbox.total(customer, "credits") == 10  # the key and the identifier were both forgotten
-
-    for kind, code in (("error", None), ("commit_then_error", "duplicate_meter_event")):
-        stripe_sandbox.fault(kind, path=EVENTS_V2)
-        with pytest.raises(stripe.APIError) as failed:
-            send_v2(stripe_client, customer, key=kind, identifier=kind)
-        assert failed.value.http_status == 500
-        if code is None:
-            send_v2(stripe_client, customer, key=kind, identifier=kind)
-        else:
-            with pytest.raises(stripe.InvalidRequestError) as caught:
-                send_v2(stripe_client, customer, key=kind, identifier=kind)
-            assert caught.value.code == code
-    assert stripe_sandbox.total(customer, "credits") == 20
-
-
-def test_a_key_of_v2_is_of_one_request_and_not_of_v1(
-    stripe_client: stripe.StripeClient, send: Send, customer: str
-) -> None:
-    """Each API has its own keys; other content under one is an idempotency error."""
-    send("i1", key="k")
-    send_v2(stripe_client, customer, key="k", identifier="i2")
-    with pytest.raises(stripe.IdempotencyError):
-        send_v2(stripe_client, customer, "6", key="k", identifier="i2")
-
-
-def test_a_rate_limit_of_v2_is_the_sdk_s(
-    stripe_sandbox: SandboxControl, stripe_client: stripe.StripeClient, meter: str, customer: str
-) -> None:
-    """429, nothing executed."""
-    assert meter
-    stripe_sandbox.fault("rate_limit", path="/v2/*", customer=customer)
-    with pytest.raises(stripe.RateLimitError):
-        send_v2(stripe_client, customer)
-    assert stripe_sandbox.state()["events"] == 0
-
-
-def test_summaries_show_events_in_any_order_when_the_knob_says_so(
-    stripe_sandbox: SandboxControl, stripe_client: stripe.StripeClient, send: Send, meter: str, customer: str
-) -> None:
-    """Eventual consistency: what came first is not seen first; after lag and spread all is."""
-    stripe_sandbox.knobs(summary_lag_seconds=HOUR, summary_lag_spread_seconds=HOUR)
-    for number in range(8):
-        send(f"i{number}", value=str(2**number))
-    stripe_sandbox.set_time(NOON + HOUR)
-    seen = []
-    for _ in range(60):
-        (total,) = values(stripe_client, meter, customer, NOON, NOON + 60)
-        seen.append(int(total))
-        stripe_sandbox.advance(60)
-    assert len(set(seen)) > 4
-    assert any(total & (total + 1) for total in seen), "some later event was seen before an earlier one"
-    stripe_sandbox.set_time(NOON + 2 * HOUR)
-    assert values(stripe_client, meter, customer, NOON, NOON + 60) == [255.0]
-
-
-def test_the_last_requests_can_be_read(stripe_sandbox: SandboxControl, send: Send, customer: str) -> None:
-    """Method, path, status, keys and names, and which fault struck; nothing of the caller's secret key."""
-    before = len(stripe_sandbox.requests())
-    send("i1", key="k1")
-    stripe_sandbox.fault("commit_then_close", path=EVENTS)
-    stripe_sandbox.fault("drop", path=EVENTS)
-    for number in (2, 3):
-        with pytest.raises(stripe.APIConnectionError):
-            send(f"i{number}", key=f"k{number}")
-    first, second, third = stripe_sandbox.requests()[before:]
-    event = {
-        "method": "POST",
-        "path": EVENTS,
-        "status": 200,
-        "idempotency_key": "k1",
-        "identifier": "i1",
-        "customer": customer,
-        "event_name": "credits",
-        "at": NOON,
-        "fault": None,
-    }
-    assert first == event
-    assert second == {**event, "idempotency_key": "k2", "identifier": "i2", "fault": "commit_then_close"}
-    assert third == {**event, "status": None, "idempotency_key": "k3", "identifier": "i3", "fault": "drop"}
-    assert "sk_test" not in str(stripe_sandbox.requests())
-
-
-def test_what_was_billed_is_on_final_invoices_and_in_invoice_items(
-    stripe_sandbox: SandboxControl, stripe_client: stripe.StripeClient, send: Send, meter: str, customer: str
-) -> None:
-    """A draft is no bill yet; an item counts once, whether it waits or is on an invoice."""
-    account = Account(stripe_sandbox, stripe_client, send, meter, customer)
-    stripe_sandbox.set_time(JUNE)
-    account.use(5, JUNE - 60)
-    assert stripe_sandbox.billed(customer, "credits") == 0
-    stripe_sandbox.set_time(JUNE + HOUR)
-    assert stripe_sandbox.billed(customer, "credits") == 5
-    item: dict[str, Any] = {"customer": customer, "currency": "eur", "quantity": 20, "unit_amount_decimal": "0.5"}
-    for metadata in ({"event_name": "credits"}, {"event_name": "bytes"}):
-        stripe_client.v1.invoice_items.create({**item, "metadata": metadata})  # type: ignore[arg-type]
-    assert stripe_sandbox.billed(customer, "credits") == 25
-    stripe_sandbox.set_time(JUNE + 40 * DAY)
-    assert (stripe_sandbox.billed(customer, "credits"), stripe_sandbox.billed(customer, "bytes")) == (25, 20)
-    with pytest.raises(Rejected):
-        stripe_sandbox._call("GET", "billed?customer=x")

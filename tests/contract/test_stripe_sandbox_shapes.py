@@ -78,7 +78,7 @@ def test_a_nested_object_takes_exactly_the_parameters_of_the_sdk(name: str) -> N
 def test_every_call_on_meters_and_events_is_compared_with_the_sdk() -> None:
     """A new call cannot be forgotten above, or in the shapes of billing."""
     called = {route.run for route in calls.ROUTES if "/billing/" in route.template}
-    assert called == {*CALLS, adjustments.create, v2_meter_events.create}
+    assert called == {*CALLS, adjustments.create, adjustments.create_v2, v2_meter_events.create}
 
 
 def test_a_customer_takes_and_has_only_what_the_sdk_s_customer_has(stripe_client: stripe.StripeClient) -> None:

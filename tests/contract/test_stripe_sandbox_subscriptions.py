@@ -10,32 +10,16 @@ import pytest
 import stripe
 
 from billing.sinks.stripe.sandbox.control import SandboxControl
+from tests.contract.billed_account import at, period, subscribe
 from tests.contract.metering import DAY, HOUR, metered_price
 
 APRIL = int(datetime(2026, 4, 10, 9, 30, tzinfo=UTC).timestamp())
-
-
-def at(*parts: int) -> int:
-    """Return the second of an instant in UTC."""
-    return int(datetime(*parts, tzinfo=UTC).timestamp())  # type: ignore[misc, arg-type]
 
 
 @pytest.fixture
 def price(stripe_client: stripe.StripeClient, meter: str) -> str:
     """Make a metered price of the meter `credits`."""
     return metered_price(stripe_client, meter)
-
-
-def subscribe(client: stripe.StripeClient, customer: str, *prices: str, **more: Any) -> stripe.Subscription:
-    """Make a subscription."""
-    params: Any = {"customer": customer, "items": [{"price": price} for price in prices], **more}
-    return client.v1.subscriptions.create(params)
-
-
-def period(subscription: stripe.Subscription) -> tuple[int, int]:
-    """Return the period of a subscription's first item."""
-    item = subscription["items"].data[0]
-    return item.current_period_start, item.current_period_end
 
 
 def test_customers_are_listed_newest_first_and_by_email(stripe_client: stripe.StripeClient) -> None:
@@ -171,6 +155,9 @@ def test_an_item_changes_its_price(stripe_client: stripe.StripeClient, meter: st
     (now,) = changed["items"].data
     assert (now.id, now.price.id, period(changed)) == (item, other, period(made))
 
+    for wrong in ({"deleted": True}, {"id": "si_nobody", "price": other}):
+        with pytest.raises(stripe.InvalidRequestError, match="No such subscription_item"):
+            stripe_client.v1.subscriptions.update(made.id, {"items": [wrong]})  # type: ignore[arg-type]
     both = stripe_client.v1.subscriptions.update(made.id, {"items": [{"price": price}]})
     assert [one.price.id for one in both["items"].data] == [other, price]
     one = stripe_client.v1.subscriptions.update(made.id, {"items": [{"id": item, "deleted": True}]})
@@ -197,3 +184,16 @@ def test_a_subscription_that_cannot_be_is_refused(
     with pytest.raises(stripe.InvalidRequestError):
         stripe_client.v1.subscriptions.create(params)
     assert stripe_client.v1.subscriptions.list({"status": "all"}).data == []
+
+
+def test_a_backdated_subscription_bills_from_its_start(
+    stripe_sandbox: SandboxControl, stripe_client: stripe.StripeClient, customer: str, price: str
+) -> None:
+    """As documented, the start date lies in the past; here by less than one period, and never in the future."""
+    stripe_sandbox.set_time(APRIL)
+    made = subscribe(stripe_client, customer, price, backdate_start_date=APRIL - 5 * DAY)
+    assert (made.created, made.start_date, made.billing_cycle_anchor) == (APRIL, APRIL - 5 * DAY, APRIL - 5 * DAY)
+    assert period(made) == (APRIL - 5 * DAY, at(2026, 5, 5, 9, 30))
+    for wrong in (APRIL + 1, APRIL - 31 * DAY):
+        with pytest.raises(stripe.InvalidRequestError, match="backdates"):
+            subscribe(stripe_client, customer, price, backdate_start_date=wrong)

@@ -82,14 +82,14 @@ DATABASE: Final[dict[str, Spoiled]] = {
         lambda books, *_: books.sql("UPDATE usage_rollup SET planned = 49 WHERE client_id = 'acme' AND sku = 'page'"),
         [
             ("L8 planned", "page in the hour "),
-            ("L8 planned", "usage_rollup says 51 planned, the increments have 52 units"),
+            ("L8 planned", "usage_rollup says 51 planned, the increments carry 52 credits"),
         ],
     ),
     "planned past the credits": (
         lambda books, *_: books.sql("UPDATE usage_rollup SET planned = 6 WHERE client_id = 'other'"),
         [
             ("L8 planned", "6 of 5 credits are planned"),
-            ("L8 planned", "usage_rollup says 6 planned, the increments have 0 units"),
+            ("L8 planned", "usage_rollup says 6 planned, the increments carry 0 credits"),
         ],
     ),
     "part": (

@@ -56,7 +56,7 @@ def _increments(engine: sqlalchemy.Engine) -> list[int]:
 def carried(engine: sqlalchemy.Engine) -> int:
     """Return what `sync status` says was returned beyond what was used since."""
     with engine.connect() as connection:
-        return read_status(connection, datetime.now(UTC)).carried.credits
+        return read_status(connection, datetime.now(UTC), Settings()).carried.credits
 
 
 def reported(lines: Sequence[ReceiptLine]) -> dict[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -234,14 +235,34 @@ def test_given_a_month_that_is_needed_still_when_detached_then_it_is_refused_and
     for state in ("pending", "sending", "sent", "ambiguous"):
         session.execute("UPDATE stripe_increment SET state = %s", [state])
         refused(f"is carried by increment {increment}, which is {state}")
-    session.execute("UPDATE stripe_increment SET state = 'confirmed'")
     session.execute(
         "INSERT INTO parked_task (run_id, client_id, task, task_id, sku, credits, available, body, content_type,"
         " content_encoding, headers, properties, exchange, routing_key, times, parked_at, expires_at)"
         " SELECT run_id, 'acme', 'task', 'parked', 'page', 1, 0, '', '', '', '', '', '', '', 1, now(), now()"
         " FROM usage_history"
     )
-    refused(r"has the run of parked task \d+, which waits still")
+    for state in ("rejected", "quarantined", "written_off", "confirmed"):
+        session.execute("UPDATE stripe_increment SET state = %s", [state])
+        refused(r"has the run of parked task \d+, which waits still")
     session.execute("UPDATE parked_task SET state = 'cancelled', ended_at = now()")
     for _ in range(2):
         assert admin.detach_month(settings, month, now=end + timedelta(days=90)).place == "archive"
+
+
+def test_given_less_than_one_unit_of_its_meter_when_detached_then_the_month_does_not_wait_for_it(
+    settings: Settings, session: Session, used: datetime
+) -> None:
+    """What no increment can carry may never be one unit; one whole unit is on its way."""
+    end = (used.replace(day=1, hour=0, minute=0, second=0, microsecond=0) + timedelta(days=32)).replace(day=1)
+    session.execute("INSERT INTO stripe_customer (client_id, customer_id) VALUES ('acme', 'cus_acme')")
+    ((waiting,),) = session.execute("SELECT sum(credits) FROM usage_rollup").fetchall()
+    session.execute("INSERT INTO meter (event_name, credits_per_unit) VALUES ('whole', %s)", [waiting])
+    session.execute("INSERT INTO meter (event_name, credits_per_unit) VALUES ('less', %s)", [waiting + 1])
+    for meter in ("whole", "less"):
+        on = dataclasses.replace(settings, stripe_meter=meter)
+        if meter == "whole":
+            with pytest.raises(InvalidValue, match="for credits that no increment carries yet"):
+                admin.detach_month(on, f"{used:%Y-%m}", now=end + timedelta(days=90))
+        else:
+            assert admin.detach_month(on, f"{used:%Y-%m}", now=end + timedelta(days=90)).place == "archive"
+        admin.close(on)

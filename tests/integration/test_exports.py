@@ -26,6 +26,9 @@ from tests.usage_events import delivered, paid_line, usage_event
 
 pytestmark = pytest.mark.integration
 
+#: Tables whose rows are a client's by another row.
+OF_INCREMENT = ("stripe_increment_part", "stripe_generation", "stripe_attempt", "stripe_resolution")
+OF_CUSTOMER = ("stripe_period", "stripe_period_read")
 SECRET = "whsec_do-not-tell"
 
 
@@ -75,6 +78,15 @@ def known(shop: Terminal) -> Terminal:
             "INSERT INTO stripe_attempt (increment_id, attempt, idempotency_key)"
             " SELECT increment_id, 1, client_id FROM stripe_increment"
         )
+        session.execute(
+            "INSERT INTO stripe_resolution (increment_id, generation, resolved_as, was, reason)"
+            " SELECT increment_id, 1, 'confirmed', 'quarantined', client_id FROM stripe_increment"
+        )
+        session.execute(
+            "INSERT INTO stripe_period (customer_id, event_name, period_start, period_end, read_at)"
+            " SELECT customer_id, event_name, period_start, period_end, now() FROM stripe_increment"
+        )
+        session.execute("INSERT INTO stripe_period_read SELECT customer_id, now(), client_id FROM stripe_increment")
     return shop
 
 
@@ -103,8 +115,11 @@ def test_an_export_has_all_of_one_client_and_nothing_of_another(known: Terminal,
 
     with psycopg.connect(known.environment["BILLING_DATABASE_URL"]) as session:
         for name in EXPORTED:
-            own = name not in ("stripe_increment_part", "stripe_attempt")
-            mine = "client_id = 'acme'" if own else "increment_id = 1"
+            mine = "client_id = 'acme'"
+            if name in OF_INCREMENT:
+                mine = "increment_id = 1"
+            elif name in OF_CUSTOMER:
+                mine = "customer_id = (SELECT customer_id FROM stripe_increment WHERE increment_id = 1)"
             count = session.execute(
                 sql.SQL("SELECT count(*) FROM {} WHERE {}").format(sql.Identifier(name), sql.SQL(mine))
             )
@@ -120,7 +135,7 @@ def test_an_export_has_all_of_one_client_and_nothing_of_another(known: Terminal,
         "parked_task",
     ):
         assert found[f"{name}.jsonl"], name
-    assert len(found["stripe_increment_part.jsonl"]) == len(found["stripe_attempt.jsonl"]) == 1
+    assert {len(found[f"{name}.jsonl"]) for name in (*OF_INCREMENT, *OF_CUSTOMER)} == {1}
     with zipfile.ZipFile(path) as made:
         everything = b"".join(made.read(name) for name in made.namelist()).decode()
     assert "bolt" not in everything

@@ -10,6 +10,7 @@ import pytest
 from billing.core.settings import Settings
 from tests.integration.reconciling import Books, books_on, broken, compared, texts
 from tests.integration.spoiling import BUCKET, DATABASE
+from tests.integration.spoiling_increments import INCREMENT
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
@@ -31,10 +32,10 @@ def books(database: Settings, redis_url: str) -> Iterator[Books]:
         yield opened
 
 
-@pytest.mark.parametrize("name", [*BUCKET, *DATABASE])
+@pytest.mark.parametrize("name", [*BUCKET, *DATABASE, *INCREMENT])
 def test_given_one_credit_changed_by_hand_when_reconciled_then_it_is_found_and_named(books: Books, name: str) -> None:
     """L2, L3, L8: clean before, broken after, and nothing else is blamed."""
-    spoil, expected = (BUCKET | DATABASE)[name]
+    spoil, expected = (BUCKET | DATABASE | INCREMENT)[name]
     assert books.reconcile().ok
     used_up, other = books.grant_ids("acme")
 

@@ -196,7 +196,7 @@ def test_given_a_stripe_that_refuses_the_key_when_the_work_is_done_then_the_book
     """L10: what was charged is not hidden by what Stripe says of a key."""
     running(fleet)
 
-    def refused(_settings: object) -> None:
+    def refused(_settings: object, **_: object) -> None:
         raise Fatal("Stripe: 'api.stripe.com': the key is refused")
 
     monkeypatch.setattr(admin, "stripe_setup", refused)

@@ -42,6 +42,10 @@ FORBIDDEN = (
     "INSERT INTO archive.usage_history SELECT * FROM usage_history",
     "DELETE FROM ledger_entry WHERE false",
     "UPDATE price SET credits_per_unit = 0",
+    "UPDATE meter SET credits_per_unit = 1",
+    "UPDATE stripe_generation SET reason = ''",
+    "DELETE FROM stripe_resolution WHERE false",
+    "DELETE FROM stripe_error_report WHERE false",
     "ALTER TABLE usage_history DISABLE TRIGGER ALL",
     "ALTER TABLE usage_history DETACH PARTITION usage_history_legacy",
     "DROP TABLE usage_history_legacy",
@@ -112,7 +116,8 @@ def test_given_a_consumer_when_it_writes_every_kind_of_message_then_all_is_writt
             "INSERT INTO ledger_entry (client_id, kind, credits) VALUES ('acme', 'grant', 1)",
             "SELECT body FROM dead_letter",
             "SELECT * FROM client",
-            *(f"SELECT 1 FROM {name}" for name in ("webhook", "parked_task", "stripe_customer", "alert", "price")),
+            *(f"SELECT 1 FROM {name}" for name in ("webhook", "parked_task", "alert", "price")),
+            *(f"SELECT 1 FROM {name}" for name in METADATA.tables if name.startswith("stripe_") or "meter" in name),
         )
     assert dataclasses.replace(report, rebuilds=()) == BatchReport(
         events=3, rows_inserted=3, duplicates=3, dead_letters=1, markers=1, postings=("acme",)
@@ -170,6 +175,14 @@ def test_given_a_fleets_login_when_commands_and_loops_run_then_all_do_and_the_lo
             1, "--roles", "must be the owner of the tables"
         )
         refuses(settings, *FORBIDDEN)
+        with postgres.connect(settings, autocommit=True) as connection:
+            connection.execute(
+                "INSERT INTO stripe_increment (client_id, customer_id, event_name, period_start, period_end, units,"
+                " identifier, event_at) VALUES ('bolt', 'cus_1', 'm', now(), now() + interval '1 day', 1, 'b1', now())"
+            )
+            connection.execute("UPDATE stripe_increment SET generation = 2, identifier = 'b2', reason = 'absent'")
+            kept = connection.execute("SELECT identifier, reason FROM stripe_generation ORDER BY generation")
+            assert kept.fetchall() == [("b1", ""), ("b2", "absent")]
 
 
 def test_given_an_owner_who_may_make_no_roles_when_migrated_then_only_the_roles_are_refused(

@@ -57,7 +57,7 @@ def test_usage_goes_from_a_plan_to_stripe_and_is_confirmed(
     assert reporting.type("client", "link", "acme", "--subscribe", "--backdate-hours", "2").code == 0
     assert reporting.type("sync", "plan", "--json").json()["units"] == 12
     waiting = reporting.type("sync", "status", "--json").json()
-    assert waiting["unlinked"] == {"credits": 30, "clients": 1, "names": ["globex"]}
+    assert waiting["unlinked"] == {"credits": 30, "clients": 1, "names": ["globex"], "reasons": []}
     assert waiting["unplanned"]["credits"] == 0
     assert "30 credits of 1 clients: globex" in reporting.type("sync", "status").out
 

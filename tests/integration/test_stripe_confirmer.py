@@ -193,12 +193,12 @@ def test_given_more_to_look_at_than_is_shown_then_their_number_is(
     assert syncing.pusher().push(most=100).rejected == 12
 
     with syncing.engine.connect() as connection:
-        status = read_status(connection, syncing.clock.now())
+        status = read_status(connection, syncing.clock.now(), syncing.settings)
 
     assert (status.concerned, len(status.concerns)) == (12, 10)
 
 
 def _concerns(syncing: Syncing) -> list[str]:
     with syncing.engine.connect() as connection:
-        found = read_status(connection, syncing.clock.now()).concerns
+        found = read_status(connection, syncing.clock.now(), syncing.settings).concerns
     return [f"{concern.state}: {concern.reason}" for concern in found]

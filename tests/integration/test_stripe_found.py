@@ -14,6 +14,7 @@ from billing.core.settings import Settings
 from billing.schema.stripe import stripe_increment
 from billing.sinks.sink import Kind
 from billing.sinks.sync import protocol
+from billing.sinks.sync import push_statements as sql
 from billing.sinks.sync.increment import Increment, State
 from billing.sinks.sync.log import Open
 from billing.sinks.sync.postgres_log import PostgresLog
@@ -154,3 +155,40 @@ def test_a_change_writes_all_that_is_not_of_a_generation(
 
     assert log.change(ours.increment_id, lambda locked: locked) == changed
     assert log.change(increments[1].increment_id, lambda locked: locked) == increments[1]
+
+
+@pytest.mark.parametrize(
+    ("statement", "indexes"),
+    [
+        (sql.FIND_OPEN, {"stripe_increment_open_idx"}),
+        (sql.FIND_LOST, {"stripe_increment_in_flight_key", "stripe_increment_open_idx"}),
+        (sql.FIND_UNCONFIRMED, {"stripe_increment_unconfirmed_idx"}),
+    ],
+)
+def test_a_search_does_not_grow_with_what_is_done(
+    engine: sqlalchemy.Engine, increments: list[Increment], statement: sqlalchemy.TextClause, indexes: set[str]
+) -> None:
+    """L9: given twenty thousand increments that are confirmed, then a search reads an index that has none of them."""
+    done = dataclasses.replace(increments[0], state=State.CONFIRMED, sent_to="test")
+    rows = []
+    for number in range(20_000):
+        row = row_of(dataclasses.replace(done, customer_id=f"done_{number}", identifier=f"done-{number}"))
+        del row["increment_id"]
+        rows.append(row)
+    given = {
+        "now": NOON,
+        "longest": NOON + LEASE,
+        "resend_from": NOON,
+        "ahead": NOON,
+        "books": "test",
+        "client_id": None,
+        "without": [],
+        "most": 100,
+    }
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.insert(stripe_increment), rows)
+        connection.execute(sqlalchemy.text("ANALYZE stripe_increment"))
+        named = {name: given[name] for name in statement.compile().params}
+        plan = connection.execute(sqlalchemy.text(f"EXPLAIN {statement.text}"), named).scalars().all()
+
+    assert any(index in line for line in plan for index in indexes), plan

@@ -194,7 +194,7 @@ def test_given_a_key_that_stripe_refuses_then_the_push_stops_with_one_line(
         """Its key is taken away after the check."""
 
         def send(self, payload, *, idempotency_key):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-            self._client._requestor._options.api_key = "sk_live_notforstandins"
+            self.session.client._requestor._options.api_key = "sk_live_notforstandins"
             return super().send(payload, idempotency_key=idempotency_key)
 
     report = syncing.pusher(lambda: Refused(syncing.settings)).push(most=100)

@@ -11,6 +11,7 @@ import sqlalchemy
 import stripe
 
 from billing import admin
+from billing.core.clock import SystemClock
 from billing.core.errors import Conflict, InvalidValue
 from billing.core.settings import Settings
 from billing.sinks.stripe.gateway import Gateway
@@ -265,6 +266,28 @@ def test_a_deleted_customer_is_replaced_and_what_it_did_not_get_goes_along(
     assert reporting.type("client", "link", "globex", "--create").code == 0
     taken = ("client", "link", "globex", new, "--replace", "--reason", "x")
     reporting.type(*taken).refused(2, repr(new), "'acme'")
+
+
+def test_what_a_deleted_customer_was_not_sent_is_billed_to_the_next_one(
+    reporting: Terminal, syncing: Syncing, stripe_client: stripe.StripeClient, stripe_sandbox: SandboxControl
+) -> None:
+    """L8: an increment that was planned for the old customer goes to the new one under another identifier, once."""
+    subscribed = ("--subscribe", "--backdate-hours", "2", "--json")
+    assert reporting.type(*PRICED).code == 0
+    old = reporting.type("client", "link", "acme", "--create", *subscribed).json()["customer_id"]
+    syncing.use("acme", 12, hour=SystemClock().now())
+    assert reporting.type("sync", "plan", "--json").json()["units"] == 12
+    stripe_client.v1.customers.delete(old)
+    replaced = ("--create", "--replace", "--reason", "deleted")
+    new = reporting.type("client", "link", "acme", *replaced, *subscribed).json()["customer_id"]
+
+    assert reporting.type("sync", "plan", "--json").json()["reissued"] == 1
+    assert reporting.type("sync", "push", "--json").json()["sent"] == 1
+
+    assert [stripe_sandbox.total(one, METER) for one in (old, new)] == [0, 12]
+    assert "confirmed 1 of 1" in reporting.type("sync", "confirm").out
+    (kept,) = syncing.read("SELECT customer_id, generation, units FROM stripe_increment")
+    assert tuple(kept) == (new, 2, 12)
 
 
 def test_a_customer_that_is_gone_is_replaced_by_a_new_one(

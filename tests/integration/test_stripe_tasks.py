@@ -46,7 +46,16 @@ def test_given_each_entry_of_beat_twice_then_stripe_has_what_the_log_has(
 
         wait_until(there, f"{used} units are {state}")
 
+    entry = build_schedule()["billing.stripe.errors"]
+    for _ in range(2):
+        fleet.app.send_task(entry["task"], **{**entry["options"], "queue": QUEUE})
+    wait_until(lambda: _calls(stripe_sandbox, "/v2/core/events") >= 2, "Stripe's reports were read twice")
+
     assert used == 50
     assert stripe_sandbox.total(customer, METER) == used
     status = admin.sync_status(fleet.settings)
     assert (status.units(), status.unplanned.credits, status.unlinked.credits) == (used, 0, 0)
+
+
+def _calls(stripe_sandbox: SandboxControl, path: str) -> int:
+    return sum(call["path"] == path for call in stripe_sandbox.requests())

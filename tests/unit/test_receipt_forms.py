@@ -220,7 +220,7 @@ def test_json_says_of_a_line_what_the_history_does() -> None:
     (found,) = json.loads(written("json", [line]))["lines"]
     assert found["reason"] == "=1+1 <b>"
     assert found["grants"] == [{"grant": 12, "credits": 30}, {"grant": 15, "credits": 10}, {"grant": 0, "credits": 5}]
-    assert found["increments"] == [{"increment_id": 7, "state": "confirmed", "credits": 40}]
+    assert found["increments"] == [{"increment_id": 7, "state": "confirmed", "credits": 40, "billed": ""}]
     assert (found["not_reported"], found["late"], found["corrects"]) == (5, True, f"{corrected}/3")
     assert found["occurred_at"] == "2026-11-21T08:00:00.250Z"
 

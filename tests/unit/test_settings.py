@@ -88,6 +88,9 @@ BAD = [
     *(("alert_percents", value) for value in ("20,20", "0", "100", "x", 5, None, [True], [1.5], list(range(1, 12)))),
     *(("stripe_meter", value) for value in ("", "a b", "é", "x" * 101, 5, None)),
     *(("top_up_hook", value) for value in ("shop", "shop:", ":buy", "shop.buy", "shop:buy()", "a b:c", 5)),
+    *(("stripe_periods", value) for value in ("", "month", "Calendar", None)),
+    *(("stripe_grace_hours", value) for value in (-1, 73, 0.5, "x", None, True)),
+    *(("stripe_late_usage", value) for value in ("", "carry forward", "drop", None)),
     *(("stripe_live", value) for value in ("", "maybe", 2, None)),
     *(("stripe_api_key", value) for value in ("sk_test", "pk_test_abcdefgh", "sk_test_abc\n", " sk_test_abcdefgh", 5)),
     *(

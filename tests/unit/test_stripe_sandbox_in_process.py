@@ -218,7 +218,7 @@ def test_a_file_of_an_earlier_version_is_taken_with_what_is_in_it(tmp_path: Path
     with closing(sqlite3.connect(file)) as old, old:
         old.execute("DROP TABLE document")
         old.execute("DROP INDEX event_dropped")
-        for column in ("key", "canceled_at"):
+        for column in ("key", "canceled_at", "api"):
             old.execute(f"ALTER TABLE event DROP COLUMN {column}")
         event = ("i1", "credits", "mtr_1", "cus_1", "5", MAY, MAY, None, json.dumps({"value": "5"}))
         columns = "identifier, event_name, meter, customer, value, timestamp, received_at, dropped, payload"
@@ -227,6 +227,27 @@ def test_a_file_of_an_earlier_version_is_taken_with_what_is_in_it(tmp_path: Path
     assert [one.identifier for one in state.store.events.all()] == ["i1"]
     assert state.describe()["totals"] == {"cus_1": {"credits": 5}}
     state.store.close()
+
+
+def test_an_event_costs_as_much_whatever_there_is(world: World) -> None:
+    """A million of them can be simulated: the number of statements is bounded, and none reads more than it needs."""
+
+    def statements() -> list[str]:
+        seen: list[str] = []
+        world.sandbox.state.store._connection.set_trace_callback(seen.append)
+        assert world.send(f"i{world.clock.second}", 5, world.clock.second, key=f"k{world.clock.second}") == 200
+        world.sandbox.state.store._connection.set_trace_callback(None)
+        return [text.split(None, 3)[0] for text in seen]
+
+    first = statements()
+    for number in range(50):
+        meter = {"display_name": "C", "event_name": f"m{number}", "default_aggregation": {"formula": "sum"}}
+        world.sandbox.ask("POST", "/v1/billing/meters", meter)
+        world.clock.second += 1
+        world.send(f"x{number}", 5, world.clock.second)
+    world.clock.second += 1
+    assert first == statements()
+    assert sorted(first) == ["BEGIN", "COMMIT", "INSERT", "INSERT", "SELECT", "SELECT", "SELECT"]
 
 
 def test_a_signed_webhook_is_verified_by_the_sdk() -> None:

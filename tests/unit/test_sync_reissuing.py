@@ -86,6 +86,17 @@ def test_what_was_not_sent_in_time_is_carried_forward_with_the_hour_that_it_is_o
     )
 
 
+def test_what_carries_earlier_usage_stays_in_its_own_period_while_that_is_open() -> None:
+    """Given an increment of March that carries usage of before the subscription, then no policy moves it again."""
+    carrying = dataclasses.replace(ABSENT, carries_from=HOUR - 40 * DAY)
+
+    found = reissuing.place_of(
+        carrying, first_hour=HOUR - 40 * DAY, known=[MARCH], late_usage="invoice_item", now=HOUR + 3 * DAY
+    )
+
+    assert found == Place(start=START, end=END, closes_at=MARCH.closes_at)
+
+
 def test_late_usage_may_become_an_item_of_the_next_invoice_and_one_stays_one() -> None:
     now = END + 2 * DAY
     where = place(INCREMENT, now, "invoice_item")

@@ -1,16 +1,29 @@
 """L8 within PostgreSQL: every planned credit is in exactly one increment, and nothing else is.
 
 The parts of a rollup row lie end to end from 0 to what is planned of it, those of what corrections returned below 0; an
-increment's parts add up to its units and lie in its period, or were carried into it; planned or not, the credits are
-those of the log.
+increment's parts add up to its units in credits and lie in its period, or before it from the hour on that it names;
+planned or not, the credits are those of the log. What is said of an increment elsewhere, its generations, attempts and
+resolutions, is how it stands.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
-from billing.reconciliation.facts import InvoiceFacts, PlannedRow
+from billing.reconciliation.facts import DifferingIncrement, InvoiceFacts, PlannedRow
 from billing.reconciliation.report import Discrepancy, Law, such_rows
+
+#: What is found in the columns of an increment that do not fit.
+ODD: Final = {
+    "carries_from": "carries_from is not the first hour that it carries",
+    "generation": "stripe_generation does not end with its identifier, minute and period",
+    "credits_per_unit": "its meter counts another number of credits as one unit",
+    "event_name": "it carries usage that another meter counts",
+    "resolution": "what a person said of it is not how it stands",
+    "reason": "it is written off, and nobody said why",
+    "attempts": "its attempts are not those of stripe_attempt",
+}
 
 
 def differences(invoice: InvoiceFacts) -> Iterator[Discrepancy]:
@@ -19,17 +32,28 @@ def differences(invoice: InvoiceFacts) -> Iterator[Discrepancy]:
         rows = tuple(_row(invoice.client_id, row) for row in invoice.differing_rows)
         yield _of(invoice, _said(invoice.differing_rows[0], len(rows)), rows)
     for increment in invoice.differing_increments:
-        found = f"increment {increment.increment_id} has {increment.units:,} units, its parts {increment.parts:,}"
-        if increment.outside:
-            found += f"; {increment.outside:,} parts are of hours outside its period"
-        yield _of(invoice, found, ({"table": "stripe_increment", "increment_id": increment.increment_id},))
-    units = sum(invoice.units.values())
-    if invoice.planned != units:
-        yield _of(invoice, f"usage_rollup says {invoice.planned:,} planned, the increments have {units:,} units")
+        yield _of(
+            invoice,
+            f"increment {increment.increment_id} {_odd(increment)}",
+            ({"table": "stripe_increment", "increment_id": increment.increment_id},),
+        )
+    carried = sum(invoice.by_state.values())
+    if invoice.planned != carried:
+        yield _of(invoice, f"usage_rollup says {invoice.planned:,} planned, the increments carry {carried:,} credits")
     if invoice.credits != invoice.logged:
         waiting = invoice.credits - invoice.planned
         found = f"planned {invoice.planned:,} + not planned {waiting:,} is not the log's {invoice.logged:,}"
         yield _of(invoice, found)
+
+
+def _odd(increment: DifferingIncrement) -> str:
+    units = f"{increment.units:,} units"
+    if increment.credits_per_unit != 1:
+        units += f" of {increment.credits_per_unit:,} credits"
+    found = [f"has {units}, its parts {increment.parts:,}"]
+    if increment.outside:
+        found.append(f"{increment.outside:,} parts are of hours outside its period")
+    return "; ".join([*found, *(ODD[odd] for odd in increment.odd)])
 
 
 def _said(row: PlannedRow, rows: int) -> str:

@@ -40,7 +40,7 @@ class Gateway:
             settings, timeouts_seconds=timeouts_seconds, retries=retries, turn=turn, http_client=http_client
         )
         self.kind, self.where, self.event_name = self.session.kind, self.session.where, settings.stripe_meter
-        self._client, self.meters = self.session.client, Meters(self.session)
+        self.meters = Meters(self.session)
 
     def check(self, event_name: str) -> None:
         """Raise `Fatal` unless the meter is there and counts as increments need it: active, raw, sum, our keys."""

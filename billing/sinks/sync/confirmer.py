@@ -20,9 +20,9 @@ from billing.sinks.sync.increment import Attempt, Increment, State, attempt_of
 from billing.sinks.sync.log import IncrementLog, Open
 from billing.sinks.sync.meters import check_meters
 
-#: Bounds of one run (L9).
-MOST: Final = 500
-SECONDS: Final = 60.0
+#: Bounds of one run (L9): at 25 reads a second the time ends first.
+MOST: Final = 6_000
+SECONDS: Final = 240.0
 #: Calls in a row without an answer, after which nobody is taken to listen. Fewer are some customer's own error (L10).
 UNANSWERED_MAX: Final = 5
 

@@ -75,6 +75,15 @@ def period_of(hour: datetime) -> Period:
     return Period(start=start, end=following)
 
 
+def minute_of(instant: datetime) -> datetime:
+    """Return the whole minute that an instant lies in: a sink's sums are of whole minutes.
+
+    Of a period that begins within one, sums are taken from its start, since no increment of the period before it has a
+    minute there.
+    """
+    return instant.replace(second=0, microsecond=0)
+
+
 def closes_at(end: datetime, *, grace: timedelta, ended: bool = False) -> datetime:
     """Return from when on nothing is sent for a period: its invoice is final `grace` after its end.
 

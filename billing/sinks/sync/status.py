@@ -1,132 +1,192 @@
-"""How the report to Stripe stands: every credit of the log is planned, waits for a plan, or waits for a link (L8)."""
+"""How the report to Stripe stands: every credit of the log is planned, or waits for something that is named (L8)."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
+from billing.core.settings import Settings
 from billing.schema.stripe import STATES
+from billing.sinks.sync import status_statements as sql
+from billing.sinks.sync.next_step import next_step
+from billing.sinks.sync.rows import NAMES, increment_of
 
-#: Names of clients without a link, and increments to look at, that are shown (L9).
-NAMES: Final = 10
 #: How long after its plan, or after it was sent, an increment may be without an answer or a proof.
 _PATIENCE: Final = timedelta(days=1)
+#: How long error reports that name no increment are shown: Stripe keeps them as long.
+_REPORTS_SHOWN: Final = timedelta(days=30)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class StateSum:
-    """The increments of one state. `oldest` is when the first of them was planned."""
+    """The increments of one state, of one meter or of all. `oldest` is when the first of them was planned."""
 
     state: str
     increments: int = 0
     units: int = 0
     clients: int = 0
     oldest: datetime | None = None
+    #: What the units are in credits.
+    credits: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class MeterSum:
+    """The increments of one meter, by state; states without any are left out."""
+
+    event_name: str
+    states: tuple[StateSum, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Waiting:
-    """Credits that no increment carries, with the first of the clients that used them, or had them returned."""
+    """Credits that wait, the first of the clients that used them or had them returned, and why, where it is known."""
 
-    credits: int
-    clients: int
-    names: tuple[str, ...]
+    credits: int = 0
+    clients: int = 0
+    names: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Concern:
-    """An increment that a person should look at, with why."""
+    """An increment that a person should look at, with why, and what to do next."""
 
     increment_id: int
     client_id: str
     units: int
     state: str
     reason: str
+    next: str
+    command: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Unmatched:
+    """An error report of Stripe's that is about no call of ours that is on record."""
+
+    event_id: str
+    event_name: str
+    code: str
+    count: int
+    window_end: datetime
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Last:
+    """When anything was last planned, sent, looked at; up to when Stripe's last error report was. None: never."""
+
+    planned_at: datetime | None = None
+    sent_at: datetime | None = None
+    checked_at: datetime | None = None
+    reported_at: datetime | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SyncStatus:
-    """The states in the order of their life, then what is not in any increment.
+    """The states in the order of their life, then what is not in any increment, by what it waits for.
 
-    `carried`: corrections returned more than was used since; what a client uses next is reported less by as much.
-    `concerned` increments are for a person to look at; `concerns` are the first of them.
+    `unplanned`: the next plan. `unlinked`: a customer. `unbilled`: a billing period, since Stripe has none for the
+    customer. `remainder`: more usage, being less than one unit. `carried`: the same, since corrections returned more
+    than was used; what a client uses next is reported less by as much. `late` is usage of earlier periods that
+    increments of present ones carry. `concerned` increments are for a person; `concerns` are the first of them.
     """
 
     states: tuple[StateSum, ...]
+    meters: tuple[MeterSum, ...]
     unplanned: Waiting
     unlinked: Waiting
+    unbilled: Waiting
+    remainder: Waiting
     carried: Waiting
+    late: Waiting
     concerned: int
     concerns: tuple[Concern, ...]
+    unmatched: int
+    unmatched_reports: tuple[Unmatched, ...]
+    last: Last
 
     def units(self, *states: str) -> int:
         """Return the units of increments in some states (none named: in all)."""
         return sum(found.units for found in self.states if not states or found.state in states)
 
 
-_STATES: Final = text("""
-SELECT state, count(*) AS increments, sum(units)::bigint AS units, count(DISTINCT client_id) AS clients,
-       min(planned_at) AS oldest
-FROM stripe_increment GROUP BY state
-""")
-
-#: What no increment carries, by whether its client is linked, and whether more of it was returned than used.
-_WAITING: Final = text(f"""
-WITH waiting AS (
-    SELECT rollup.client_id, link.client_id IS NOT NULL AS linked,
-           sum(rollup.credits - rollup.planned)::bigint AS credits
-    FROM usage_rollup AS rollup LEFT JOIN stripe_customer AS link ON link.client_id = rollup.client_id
-    WHERE rollup.unplanned
-    GROUP BY rollup.client_id, link.client_id
-)
-SELECT linked, credits < 0 AS carried, abs(sum(credits))::bigint AS credits, count(*) AS clients,
-       (array_agg(client_id ORDER BY client_id))[1:{NAMES}] AS names
-FROM waiting WHERE credits <> 0 AND (linked OR credits > 0) GROUP BY 1, 2
-""")  # noqa: S608 - a constant number
-
-#: What a person should look at. What Stripe drops after it has answered 200 shows in no answer, only in no summary.
-#: What nobody sends (another meter is configured, a link was taken away) shows in nothing else. The reason of what was
-#: sent is what its summary said.
-_CONCERNS: Final = text("""
-SELECT increment_id, client_id, units, state, count(*) OVER () AS concerned,
-       CASE WHEN state = 'pending'
-            THEN 'planned more than a day ago for meter ' || event_name || ', and not sent' || coalesce(
-                 '; ' || nullif(reason, ''), '')
-            WHEN state <> 'sent' OR reason <> '' THEN reason
-            WHEN checked_at > last_attempt_at + :patience
-            THEN 'sent more than a day ago, and Stripe''s summaries do not show it'
-            ELSE 'sent more than a day ago, and Stripe''s summaries were not asked since' END AS reason
-FROM stripe_increment
-WHERE state IN ('ambiguous', 'rejected', 'quarantined')
-   OR state = 'sent' AND (reason <> '' OR last_attempt_at < :long_ago)
-   OR state = 'pending' AND planned_at < :long_ago
-ORDER BY increment_id LIMIT :names
-""")
-
-
-def read_status(connection: Connection, now: datetime) -> SyncStatus:
+def read_status(connection: Connection, now: datetime, settings: Settings) -> SyncStatus:
     """Read how the report stands."""
-    found = {row["state"]: StateSum(**row) for row in connection.execute(_STATES).mappings()}
-    waiting = {(row.linked, row.carried): row for row in connection.execute(_WAITING)}
-    given = {"patience": _PATIENCE, "long_ago": now - _PATIENCE, "names": NAMES}
-    concerns = [dict(row) for row in connection.execute(_CONCERNS, given).mappings()]
+    rows = connection.execute(sql.STATES).all()
+    clients = {row[0]: row[1] for row in connection.execute(sql.CLIENTS)}
+    counted = {"meter": settings.stripe_meter, "subscribed": settings.stripe_periods == "subscription"}
+    waiting = {row.why: _waiting(row) for row in connection.execute(sql.WAITING, counted)}
+    late = _waiting(connection.execute(sql.LATE, {"now": now}).one())
+    given = {"patience": _PATIENCE, "long_ago": now - _PATIENCE, "names": sql.NAMES}
+    concerns = connection.execute(sql.CONCERNS, given).mappings().all()
+    shown = {"since": now - _REPORTS_SHOWN, "names": sql.NAMES}
+    unmatched = [dict(row) for row in connection.execute(sql.UNMATCHED, shown).mappings()]
     # One number, in each of the rows.
-    concerned = [row.pop("concerned") for row in concerns]
+    reports = [row.pop("reports") for row in unmatched]
+    nothing = Waiting()
     return SyncStatus(
-        states=tuple(found.get(state, StateSum(state=state)) for state in STATES),
-        unplanned=_waiting(waiting.get((True, False))),
-        unlinked=_waiting(waiting.get((False, False))),
-        carried=_waiting(waiting.get((True, True))),
-        concerned=max(concerned, default=0),
-        concerns=tuple(Concern(**row) for row in concerns),
+        states=tuple(_sum(state, [row for row in rows if row.state == state], clients) for state in STATES),
+        meters=tuple(_meter(name, rows) for name in sorted({row.event_name for row in rows})),
+        unplanned=waiting.get("unplanned", nothing),
+        unlinked=waiting.get("unlinked", nothing),
+        unbilled=waiting.get("unbilled", nothing),
+        remainder=waiting.get("remainder", nothing),
+        carried=waiting.get("carried", nothing),
+        late=late,
+        concerned=max((row["concerned"] for row in concerns), default=0),
+        concerns=tuple(_concern(row, now) for row in concerns),
+        unmatched=max(reports, default=0),
+        unmatched_reports=tuple(Unmatched(**row) for row in unmatched),
+        last=Last(
+            planned_at=_latest(row.planned_at for row in rows),
+            sent_at=_latest(row.sent_at for row in rows),
+            checked_at=_latest(row.checked_at for row in rows),
+            reported_at=connection.execute(sql.LAST_REPORT).scalar_one(),
+        ),
     )
 
 
-def _waiting(row: object) -> Waiting:
-    if row is None:
-        return Waiting(credits=0, clients=0, names=())
-    credits_, clients, names = row.credits, row.clients, row.names  # type: ignore[attr-defined]
-    return Waiting(credits=credits_, clients=clients, names=tuple(names))
+def _sum(state: str, rows: Iterable[Any], clients: dict[str, int]) -> StateSum:
+    found = list(rows)
+    return StateSum(
+        state=state,
+        increments=sum(row.increments for row in found),
+        units=sum(row.units for row in found),
+        clients=clients.get(state, 0),
+        oldest=min((row.oldest for row in found), default=None),
+        credits=sum(int(row.credits) for row in found),
+    )
+
+
+def _meter(event_name: str, rows: Iterable[Any]) -> MeterSum:
+    own = {row.state: row for row in rows if row.event_name == event_name}
+    states = (_sum(state, [own[state]], {state: own[state].clients}) for state in STATES if state in own)
+    return MeterSum(event_name=event_name, states=tuple(states))
+
+
+def _waiting(row: Any) -> Waiting:
+    reasons = tuple(getattr(row, "reasons", None) or ())
+    return Waiting(credits=row.credits, clients=row.clients, names=tuple(row.names or ()), reasons=reasons)
+
+
+def _concern(row: Any, now: datetime) -> Concern:
+    increment = increment_of({name: row[name] for name in NAMES})  # type: ignore[arg-type]
+    step = next_step(increment, now)
+    return Concern(
+        increment_id=increment.increment_id,
+        client_id=increment.client_id,
+        units=increment.units,
+        state=increment.state.value,
+        reason=row["why"],
+        next=step.what,
+        command=step.command,
+    )
+
+
+def _latest(instants: Iterable[datetime | None]) -> datetime | None:
+    return max((instant for instant in instants if instant is not None), default=None)

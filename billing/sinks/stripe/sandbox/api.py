@@ -119,7 +119,15 @@ class Api:
             now = state.clock.now()
             state.progress.catch_up(now)
             drop_code = fault.code if fault is not None and fault.kind == "drop_later" else None
-            call = Call(state=state, params=checked, now=now, id=unchecked.id, key=request.key, drop_code=drop_code)
+            call = Call(
+                state=state,
+                params=checked,
+                now=now,
+                id=unchecked.id,
+                key=request.key,
+                drop_code=drop_code,
+                api=request.path[1:3],
+            )
             return self._execute(route, call, fault, (dialect, key, mark))
 
     def _execute(

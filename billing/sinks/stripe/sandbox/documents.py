@@ -58,6 +58,15 @@ class Documents:
         found = (self.get(kind, row[0]) for row in rows.fetchall())
         return [one for one in found if one is not None]
 
+    def place(self, document: Document) -> int:
+        """Return how many documents of its kind and owner were there when this one was made, itself among them."""
+        sql = (
+            "SELECT count(*) FROM document WHERE kind = ? AND owner = ? "
+            "AND seq <= (SELECT seq FROM document WHERE id = ?)"
+        )
+        values = (type(document).__name__, document.owner, document.id)
+        return int(self._connection.execute(sql, values).fetchone()[0])
+
     def forget(self) -> None:
         """Read everything anew."""
         self._read.clear()

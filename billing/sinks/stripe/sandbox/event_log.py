@@ -15,16 +15,19 @@ SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS event (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, identifier TEXT NOT NULL, event_name TEXT NOT NULL, meter TEXT NOT NULL,
     customer TEXT NOT NULL, value TEXT NOT NULL, timestamp INTEGER NOT NULL, received_at INTEGER NOT NULL,
-    dropped TEXT, payload TEXT NOT NULL, key TEXT, canceled_at INTEGER);
+    dropped TEXT, payload TEXT NOT NULL, key TEXT, canceled_at INTEGER,
+    api TEXT NOT NULL DEFAULT 'v1');
 CREATE INDEX IF NOT EXISTS event_identifier ON event (identifier, received_at);
 CREATE INDEX IF NOT EXISTS event_of_customer ON event (meter, customer, timestamp);
 """
 #: What a file of an earlier version lacks.
-LATER_COLUMNS: Final = {"key": "TEXT", "canceled_at": "INTEGER"}
+LATER_COLUMNS: Final = {"key": "TEXT", "canceled_at": "INTEGER", "api": "TEXT NOT NULL DEFAULT 'v1'"}
 DROPPED_INDEX: Final = (
     "CREATE INDEX IF NOT EXISTS event_dropped ON event (received_at, meter) WHERE dropped IS NOT NULL"
 )
-_COLUMNS: Final = "identifier, event_name, meter, customer, value, timestamp, received_at, dropped, key, canceled_at"
+_COLUMNS: Final = (
+    "identifier, event_name, meter, customer, value, timestamp, received_at, dropped, key, canceled_at, api"
+)
 SHOWN_MAX: Final = 100_000
 
 
@@ -50,18 +53,24 @@ class EventLog:
 
     def add(self, event: Event) -> None:
         """Insert an event."""
-        sql = f"INSERT INTO event ({_COLUMNS}, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - our own text
+        sql = f"INSERT INTO event ({_COLUMNS}, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - our own text
         named = (event.identifier, event.event_name, event.meter, event.customer, event.value)
-        times = (event.timestamp, event.received_at, event.dropped, event.key, event.canceled_at)
+        times = (event.timestamp, event.received_at, event.dropped, event.key, event.canceled_at, event.api)
         self._connection.execute(sql, (*named, *times, json.dumps(event.payload)))
 
-    def identifier_used(self, identifier: str, *, since: int, meter: str | None) -> bool:
-        """Whether an event with this identifier was received after `since`, on one meter or on any."""
-        if meter is None:
-            sql = "SELECT 1 FROM event WHERE identifier = ? AND received_at > ? LIMIT 1"
-            return self._connection.execute(sql, (identifier, since)).fetchone() is not None
-        sql = "SELECT 1 FROM event WHERE identifier = ? AND received_at > ? AND meter = ? LIMIT 1"
-        return self._connection.execute(sql, (identifier, since, meter)).fetchone() is not None
+    def identifier_used(
+        self, identifier: str, *, since: int, meter: str | None, api: str | None, canceled_by: int | None
+    ) -> bool:
+        """Whether an event with this identifier was received after `since`, on one meter and API or on any.
+
+        Those that are canceled by `canceled_by` are left out, unless it is None.
+        """
+        sql = (
+            "SELECT 1 FROM event WHERE identifier = ?1 AND received_at > ?2 AND (?3 IS NULL OR meter = ?3) "
+            "AND (?4 IS NULL OR api = ?4) AND (?5 IS NULL OR canceled_at IS NULL OR canceled_at > ?5) LIMIT 1"
+        )
+        values = (identifier, since, meter, api, canceled_by)
+        return self._connection.execute(sql, values).fetchone() is not None
 
     def latest(self, identifier: str, event_name: str) -> tuple[int, Event] | None:
         """Return the event of an identifier that was received last, and its place in the log."""
@@ -125,5 +134,6 @@ def _event(row: tuple[Any, ...]) -> Event:
         dropped=row[7],
         key=row[8],
         canceled_at=row[9],
-        payload=json.loads(row[10]),
+        api=row[10],
+        payload=json.loads(row[11]),
     )

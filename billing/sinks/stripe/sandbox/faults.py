@@ -23,7 +23,7 @@ Kind = Literal[
     "commit_then_close",  # execute and commit, then close the connection
     "commit_then_error",  # execute and commit, then 500, and the key keeps the 500
     "commit_then_hang",  # execute and commit, then never answer
-    "drop_later",  # answer 200, and never count the event: the error `code` is reported later
+    "drop_later",  # answer a meter event with 200, and never count it: the error `code` is reported later
 ]
 COUNT_MAX: Final = 1_000_000
 SECONDS_MAX: Final = 60.0
@@ -50,6 +50,8 @@ class Fault:
 
     def matches(self, method: str, path: str, customer: str | None) -> bool:
         """Whether a call is one of this fault's."""
+        if self.kind == "drop_later" and not path.endswith("/meter_events"):
+            return False
         return (
             fnmatch.fnmatchcase(path, self.path) and self.method in {"*", method} and self.customer in {None, customer}
         )

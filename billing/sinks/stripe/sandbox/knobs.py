@@ -18,6 +18,8 @@ Lost = Literal["drop", "refuse"]
 Taken = Literal["accept", "refuse"]
 Scope = Literal["account", "meter"]
 Empty = Literal["zero", "absent"]
+Identifier = Literal["used", "free"]
+Names = Literal["shared", "own"]
 LastInvoice = Literal["grace", "at_once"]
 Mode = Literal["classic", "flexible"]
 
@@ -48,13 +50,13 @@ class Knobs:
     one_call_per_customer_and_meter: bool = True  #: overlapping calls are refused with 409
     calls_per_second: int = _number(0, 1_000_000)  #: more of them are answered 429; 0: no limit
     summary_lag_seconds: int = _number(0, 400 * DAY)  #: how long after its receipt an event shows in summaries
-    summary_lag_spread_seconds: int = _number(
-        0, 400 * DAY
-    )  #: how much longer it takes at most, each event its own time
+    summary_lag_spread_seconds: int = _number(0, 400 * DAY)  #: how much more at most, each event a time of its own
     end_time_inclusive: bool = False  #: whether an event at exactly `end_time` is in the summary
     empty_summaries: Empty = _choice("zero", Empty)  #: whether a window without events has a summary
     summaries_newest_first: bool = True  #: the order of grouped summaries
-
+    v2_identifiers: Names = _choice("shared", Names)  #: whether v1 refuses an identifier of v2, and v2 one of v1
+    wrong_adjustment: Taken = _choice("refuse", Taken)  #: of an event that is not there, too old, or canceled
+    canceled_identifier: Identifier = _choice("used", Identifier)  #: of an event whose cancellation is complete
     adjustment_seconds: int = _number(60, DAY)  #: until the cancellation of an event is complete
     error_report_delay_seconds: int = _number(0, DAY)  #: from a window's end until what was dropped in it is reported
     error_samples_max: int = _number(5, 1_000)  #: errors of each kind that a report names

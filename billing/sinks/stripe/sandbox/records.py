@@ -47,6 +47,7 @@ class Event:
     dropped: str | None = None
     key: str | None = None
     canceled_at: int | None = None
+    api: str = "v1"
     payload: dict[str, str]
 
 

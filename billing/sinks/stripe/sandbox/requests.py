@@ -10,6 +10,7 @@ from typing import Any, Final
 from billing.sinks.stripe.sandbox.faults import Fault
 
 KEPT_MAX: Final = 10_000
+_LONGEST: Final = 255
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +41,10 @@ def customer_of(fields: Mapping[str, Any]) -> str | None:
     return found if isinstance(found, str) else None
 
 
+def _short(text: object) -> str | None:
+    return text[:_LONGEST] if isinstance(text, str) else None
+
+
 class RequestLog:
     """The last requests, oldest first."""
 
@@ -50,9 +55,9 @@ class RequestLog:
         self, request: Request, fields: Mapping[str, Any], fault: Fault | None, *, status: int | None, at: int
     ) -> None:
         """Note a request; `status` is None when nothing was executed and the connection broke."""
-        named = (fields.get("identifier"), customer_of(fields), fields.get("event_name"))
+        named = (request.key, fields.get("identifier"), customer_of(fields), fields.get("event_name"))
         kind = None if fault is None else fault.kind
-        self._entries.append((request.method, request.path, status, request.key, *named, at, kind))
+        self._entries.append((request.method, request.path[:_LONGEST], status, *map(_short, named), at, kind))
 
     def clear(self) -> None:
         """Forget all."""

@@ -27,6 +27,7 @@ class Call:
     now: int
     id: str = ""
     key: str | None = None
+    api: str = "v1"
     drop_code: str | None = None  #: the code with which Stripe drops the event later, of a fault
 
     @property

@@ -45,8 +45,7 @@ def finalized(store: Store, knobs: Knobs, invoice: Invoice, at: int) -> Invoice:
     """Make an invoice final: its lines never change again. One of 0 is paid at once, as documented."""
     lines = tuple(lines_of(store, knobs, invoice, at))
     status = "open" if sum(line["amount"] for line in lines) > 0 else "paid"
-    earlier = [one for one in store.documents.of(Invoice, owner=invoice.owner) if one.finalized_at is not None]
-    number = f"{invoice.owner[-8:].upper()}-{1 + len(earlier):04d}"
+    number = f"{invoice.owner[-8:].upper()}-{store.documents.place(invoice):04d}"
     final = dataclasses.replace(invoice, finalized_at=at, status=status, lines=lines, number=number)
     store.documents.put(final)
     return final

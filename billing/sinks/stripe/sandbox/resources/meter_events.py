@@ -94,7 +94,10 @@ def accepted(call: Call) -> Event:
     def refuse_duplicate() -> None:
         since = now - knobs.identifier_window_seconds
         one_meter = meter.id if meter is not None and knobs.identifier_scope == "meter" else None
-        if call.store.events.identifier_used(identifier, since=since, meter=one_meter):
+        one_api = call.api if knobs.v2_identifiers == "own" else None
+        canceled_by = now if knobs.canceled_identifier == "free" else None
+        used = call.store.events.identifier_used
+        if used(identifier, since=since, meter=one_meter, api=one_api, canceled_by=canceled_by):
             raise errors.duplicate_event(identifier, saved=knobs.save_refusals)
 
     if knobs.duplicate_first:
@@ -117,6 +120,7 @@ def accepted(call: Call) -> Event:
         received_at=now,
         dropped=dropped,
         key=call.key,
+        api=call.api,
         payload=payload,
     )
     call.store.events.add(event)

@@ -54,10 +54,10 @@ def changed_items(call: Call, subscription: Subscription) -> tuple[Item, ...]:
     items = {item.id: item for item in subscription.items}
     for place, given in enumerate(call.params["items"]):
         item_id = given.get("id")
-        if item_id is not None and item_id not in items:
-            raise errors.no_such("subscription_item", item_id, param=f"items[{place}][id]", status=400)
+        if (item_id is not None or given.get("deleted")) and item_id not in items:
+            raise errors.no_such("subscription_item", item_id or "", param=f"items[{place}][id]", status=400)
         if given.get("deleted"):
-            items.pop(item_id or "", None)
+            del items[item_id]
             continue
         kept = items.get(item_id or "")
         wanted = {**({} if kept is None else {"price": kept.price}), **given}
