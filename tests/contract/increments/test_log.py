@@ -35,7 +35,7 @@ class Dying:
 
     def plan(self) -> None:
         """Plan what there is, and die."""
-        Planner(self, Clock(NOON), RULES).plan()  # type: ignore[arg-type]
+        Planner(self, Clock(NOON), RULES).plan()
 
     def __getattr__(self, name: str) -> Any:
         """Return what the log has."""

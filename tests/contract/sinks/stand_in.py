@@ -83,6 +83,6 @@ class StandInPlace:
     def _gateway(self, url: str, key: str) -> Gateway:
         made = Gateway(Settings(stripe_sandbox_url=url, stripe_meter=self.event_name))
         if key != KEY:
-            made._client._requestor._options.api_key = key
+            made.session.client._requestor._options.api_key = key
         self._sinks.append(made)
         return made

@@ -26,7 +26,7 @@ def test_every_law_holds(seed: int) -> None:
 
 
 def test_a_broken_customer_delays_no_other() -> None:
-    """Given customers that are deleted and refused, and no other fault, then everybody else is confirmed at once (L10)."""
+    """Given customers that are deleted and refused, and no other fault, then all others are confirmed at once (L10)."""
     calm = Rates()
     calm.calm()
     knobs: dict[str, object] = {"deleted_customer": "refuse"}
