@@ -175,6 +175,7 @@ def check_refused(increment: Increment, reason: str, now: datetime) -> Increment
     """Return it after a look that the sink refused, as of a customer that it does not know."""
     if increment.state not in _LOOKED_AT:
         return None
+    increment = _never_again(increment, now)
     since = increment.last_attempt_at or now
     state = State.QUARANTINED if now - since > REFUSED_FOR else increment.state
     found = dataclasses.replace(increment, state=state, reason=reason, checked_at=now)
@@ -185,7 +186,19 @@ def unanswered(increment: Increment, now: datetime) -> Increment | None:
     """Return it after a look that nobody answered: it goes behind those that wait for theirs."""
     if increment.state not in _LOOKED_AT:
         return None
-    return dataclasses.replace(increment, checked_at=now)
+    return dataclasses.replace(_never_again(increment, now), checked_at=now)
+
+
+def _never_again(increment: Increment, now: datetime) -> Increment:
+    """Return it as one that is not sent again under its identifier, if its first attempt is on record as of the future.
+
+    The clock was set back since. What is ahead now would be in time again hours later, when the sink may have forgotten
+    the identifier.
+    """
+    first = increment.first_attempt_at
+    if first is None or first <= now + AHEAD_MAX:
+        return increment
+    return dataclasses.replace(increment, first_attempt_at=now - RESEND_WITHIN)
 
 
 def is_absent(increment: Increment, now: datetime) -> bool:
