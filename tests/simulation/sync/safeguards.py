@@ -217,7 +217,7 @@ def planned_outside_of_the_transaction(patch: Patch) -> None:
 
 def refused_sums_mean_nothing(patch: Patch) -> None:
     """Ask for a customer's sums for ever."""
-    patch.setattr(protocol, "check_refused", lambda increment, reason, now: None)
+    patch.setattr(protocol, "check_refused", lambda increment, reason, now, *, payload: None)
 
 
 def nobody_looks(patch: Patch) -> None:
