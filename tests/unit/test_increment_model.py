@@ -121,6 +121,10 @@ def pending_keeps_its_first(increment: Increment, *args: Any, **given: Any) -> I
     return found and dataclasses.replace(found, first_attempt_at=increment.first_attempt_at)
 
 
+def at_any_generation(increment: Increment, shown: int, now: datetime, *, payload: Payload) -> Increment | None:
+    return checked(increment, shown, now, payload=increment.payload)
+
+
 def every_look_counts(increment: Increment, now: datetime, doubted_by: str | None) -> Increment:
     found = unseen(increment, now, doubted_by)
     return dataclasses.replace(found, absence_checks=increment.absence_checks + 1)
