@@ -104,7 +104,7 @@ class PlanningLog(Protocol):
         ...
 
     def find_unread(self, *, now: datetime, before: datetime, most: int, client_id: str | None = None) -> list[str]:
-        """Return customers with something to plan, or to plan anew, whose periods were not read since `before`.
+        """Return customers with something to plan, or left to send, whose periods were not read since `before`.
 
         First those without a period that covers `now` and without a reason for it, then those read longest ago.
         """

@@ -10,16 +10,16 @@ from billing.sinks.sync.log import Having
 from billing.sinks.sync.plan_statements import HAVING
 from billing.sinks.sync.rows import COLUMNS
 
-#: Customers with something to plan, in the order in which they need to be read. Who has no period for a reason that is
-#: known comes after who has none that covers now, and in turn with everybody else.
+#: Customers with something to plan, or to send that was left (its subscription may be gone), in the order in which they
+#: need to be read. Who has no period for a reason that is known comes after who has none that covers now, and in turn
+#: with everybody else.
 _FIND_UNREAD: Final = """
 SELECT linked.customer_id
 FROM stripe_customer AS linked LEFT JOIN stripe_period_read AS seen USING (customer_id)
 WHERE (EXISTS (SELECT FROM usage_rollup WHERE client_id = linked.client_id AND unplanned)
        OR linked.client_id IN (
            SELECT client_id FROM stripe_increment
-           WHERE state NOT IN ('sent', 'confirmed', 'written_off')
-             AND (state = 'pending' AND closes_at <= :now OR state = 'ambiguous')
+           WHERE state NOT IN ('sent', 'confirmed', 'written_off') AND state IN ('pending', 'ambiguous')
        ))
   AND (seen.read_at IS NULL OR seen.read_at < :before OR seen.read_at > :now) {condition}
 ORDER BY coalesce(seen.reason, '') <> '' OR (
