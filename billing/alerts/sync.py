@@ -39,8 +39,8 @@ ORDER BY increment_id LIMIT :most
 ON CONFLICT (source) DO NOTHING
 """)  # noqa: S608 - text of our own
 
-#: What is neither sent nor proved for days: no push, look or plan can do it (other books, no place, no link). One of each
-#: client, the first.
+#: What is neither sent nor proved for days: no push, look or plan can do it (other books, no place, no link). The first
+#: one of each client.
 _STALLED: Final = text(f"""{_INSERT}
 SELECT client_id, 'unreported', 0, 0, 0, source, :now, 'none', NULL, increment_id,
        state || ' for days' || coalesce(': ' || nullif(reason, ''), '') || ' (see: billing sync show ' || increment_id
