@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -32,7 +33,7 @@ OLD = (
 
 
 @pytest.fixture
-def upgraded(database: Settings) -> Syncing:
+def upgraded(database: Settings) -> Iterator[Syncing]:
     """Migrate a database in which the earlier version had left an increment in every state."""
     with psycopg.connect(database.database_url, autocommit=True) as connection:
         connection.execute("DROP SCHEMA public, archive CASCADE")
@@ -65,7 +66,9 @@ def upgraded(database: Settings) -> Syncing:
             )
     engine.dispose()
     migrate.migrate(database)
-    return Syncing(engine=postgres.engine(database), settings=database, clock=TestClock(NOW))
+    opened = Syncing(engine=postgres.engine(database), settings=database, clock=TestClock(NOW))
+    yield opened
+    opened.engine.dispose()
 
 
 def rows(syncing: Syncing) -> list[tuple[object, ...]]:
@@ -100,4 +103,3 @@ def test_what_an_earlier_version_planned_for_a_month_that_is_over_is_not_sent_fo
         ("pending", 2, MARCH),
         ("quarantined", 1, JANUARY),
     ]
-    upgraded.engine.dispose()
