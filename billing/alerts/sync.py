@@ -18,6 +18,8 @@ from billing.task.runtime import Runtime
 _MOST: Final = 1_000
 #: How long usage may wait for a customer or a subscription, as that of a client who has just come.
 _PATIENCE: Final = timedelta(days=1)
+#: An answer in doubt is resent for a day, and looked for during another, before it is sent anew.
+_STALLED_FOR: Final = timedelta(days=3)
 #: Late usage of periods that ended longer ago is nobody's news.
 _NEWS: Final = timedelta(days=40)
 
@@ -36,6 +38,28 @@ WHERE state IN ('rejected', 'quarantined') AND NOT EXISTS (SELECT FROM alert WHE
 ORDER BY increment_id LIMIT :most
 ON CONFLICT (source) DO NOTHING
 """)  # noqa: S608 - text of our own
+
+#: What is neither sent nor proved for days: no push, look or plan can do it (other books, no place, no link). The first
+#: one of each client.
+_STALLED: Final = text(f"""{_INSERT}
+SELECT client_id, 'unreported', 0, 0, 0, source, :now, 'none', NULL, increment_id,
+       state || ' for days' || coalesce(': ' || nullif(reason, ''), '') || ' (see: billing sync show ' || increment_id
+       || ')'
+FROM (
+    SELECT DISTINCT ON (client_id) client_id, increment_id, state, reason,
+           'stalled:' || increment_id || ':' || generation AS source
+    FROM stripe_increment
+    WHERE state NOT IN ('sent', 'confirmed', 'written_off') AND state IN ('pending', 'ambiguous')
+      AND coalesce(last_attempt_at, planned_at) < :stalled
+      AND (SELECT made_at FROM stripe_generation AS made
+           WHERE made.increment_id = stripe_increment.increment_id
+             AND made.generation = stripe_increment.generation) < :stalled
+    ORDER BY client_id, increment_id
+) AS first
+WHERE NOT EXISTS (SELECT FROM alert WHERE alert.source = first.source)
+ORDER BY increment_id LIMIT :most
+ON CONFLICT (source) DO NOTHING
+""")  # noqa: S608 - see above
 
 #: Usage that came too late for its invoice: on a later one, on a line of its own, or on none. What a person has written
 #: off they know of; what corrections returned is no usage.
@@ -100,8 +124,11 @@ def tell_of_sync(runtime: Runtime) -> int:
         "now": now,
         "news": now - _NEWS,
         "long_ago": now - _PATIENCE,
+        "stalled": now - _STALLED_FOR,
         "most": _MOST,
         "subscribed": settings.stripe_periods == "subscription",
     }
     with postgres.reaching(settings), runtime.engine.begin() as connection:
-        return sum(connection.execute(statement, given).rowcount for statement in (_UNREPORTED, _LATE, _WAITING))
+        return sum(
+            connection.execute(statement, given).rowcount for statement in (_UNREPORTED, _STALLED, _LATE, _WAITING)
+        )

@@ -14,6 +14,7 @@ from billing import admin
 from billing.alerts.alert import Alert, body_of
 from billing.alerts.announcing import announce
 from billing.alerts.sync import tell_of_sync
+from billing.core.clock import SystemClock
 from billing.core.settings import Settings
 from tests.integration.invoicing import Invoicing, invoicing_on
 
@@ -57,6 +58,30 @@ def alerts(books: Invoicing) -> list[tuple[str, str, int | None, str]]:
     tell_of_sync(books.runtime)
     found = reversed(admin.alerts(books.settings))
     return [(one.kind, one.client_id, one.increment_id, one.delivery) for one in found]
+
+
+@pytest.mark.parametrize("state", ["pending", "ambiguous"])
+def test_given_increments_that_nothing_moves_for_days_then_the_operator_is_told_of_one_of_each_client(
+    books: Invoicing, state: str
+) -> None:
+    """Given what no push, look or plan can do, as after a change of keys, then it does not wait untold for ever."""
+    first = books.increment("acme", PRESENT, {("page", START): (0, 3)}, state=state, reason="why")
+    books.increment("acme", PRESENT, {("page", START): (3, 5)}, state=state)
+    assert alerts(books) == []
+    books.sql("UPDATE stripe_increment SET last_attempt_at = planned_at")
+    books.runtime.clock = Later()
+
+    assert alerts(books) == alerts(books) == [("unreported", "acme", first, "none")]
+
+    assert f"{state} for days: why" in str(books.sql("SELECT found FROM alert"))
+
+
+class Later(SystemClock):
+    """A clock that is four days on."""
+
+    def now(self) -> datetime:
+        """Return the instant."""
+        return super().now() + timedelta(days=4)
 
 
 @pytest.mark.parametrize("state", ["rejected", "quarantined"])

@@ -62,6 +62,18 @@ def test_a_cancellation_that_is_found_later_closes_what_was_planned(syncing: Syn
     assert len(set(identifiers)) == 3
 
 
+def test_a_cancellation_closes_what_was_left_though_nothing_is_used_any_more(syncing: Syncing, source: Periods) -> None:
+    """Given a pending increment of a client that uses nothing, then a plan still sees that its subscription is gone."""
+    syncing.use("acme", 7)
+    plan(syncing, source)
+    source.of.clear()
+    syncing.clock.advance(MINUTE)
+
+    plan(syncing, source)
+
+    assert increments(syncing, "state, closes_at") == [("pending", syncing.clock.now())]
+
+
 def test_what_is_absent_is_sent_anew_in_the_same_minute_and_its_old_minute_stays_taken(
     syncing: Syncing, source: Periods
 ) -> None:

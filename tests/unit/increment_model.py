@@ -234,7 +234,8 @@ def replanned(scene: Scene, world: World) -> Scene:
     late = increment.event_at == first and not is_open
     if late and world.writes_off:
         return _with(scene, protocol.written_off(increment, "late"))
-    stays = not late and now - increment.event_at < minutes(34 * DAY)
+    ahead = protocol.is_ahead(increment, now)
+    stays = not late and not ahead and now - increment.event_at < minutes(34 * DAY)
     closes = world.closes is not None and stays and increment.event_at == first
     found = protocol.reissued(
         increment,

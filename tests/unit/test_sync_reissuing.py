@@ -52,7 +52,7 @@ def place(increment: Increment, now: datetime, policy: StripeLateUsage = "carry_
 def following(increment: Increment, where: Place, event_at: datetime | None = None) -> Increment:
     """Return what becomes of it there."""
     at = event_at or increment.event_at
-    return reissuing.next_generation(increment, where, customer_id="cus_1", event_at=at, first_hour=HOUR)
+    return reissuing.next_generation(increment, where, customer_id="cus_1", event_at=at, first_hour=HOUR, now=NEXT)
 
 
 def test_what_is_absent_is_sent_anew_in_its_own_minute_while_its_period_is_open() -> None:

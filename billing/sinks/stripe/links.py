@@ -12,10 +12,14 @@ from sqlalchemy.dialects.postgresql import insert as insert_unless
 from sqlalchemy.exc import IntegrityError
 
 from billing.core.errors import Conflict, InvalidValue
+from billing.schema.advisory import Guard
 from billing.schema.stripe import stripe_customer, stripe_link_change
 
 _CUSTOMER_ID: Final = re.compile(r"cus_[A-Za-z0-9_]{1,251}", re.ASCII)
 REASON_LENGTH_MAX: Final = 500
+
+#: A plan that has read the old link is waited for: what it writes for the old customer is moved as well.
+_AFTER_PLAN: Final = text(f"SELECT pg_advisory_xact_lock({int(Guard.STRIPE_PLAN)}, 0)")
 
 #: What the old customer was not billed for: nothing of it is in doubt, so that the next plan gives it another
 #: identifier, to the customer that the client has then. What it was sent before is on record in its attempts.
@@ -24,6 +28,11 @@ UPDATE stripe_increment
 SET state = 'pending', closes_at = LEAST(closes_at, CAST(:now AS timestamptz)), first_attempt_at = NULL, sent_to = NULL,
     reason = 'its client was moved to ' || CAST(:customer_id AS text)
 WHERE client_id = :client_id AND customer_id = :was AND state IN ('pending', 'rejected')
+""")
+#: What is on its way to the old customer goes to the new one, should the call turn out not to have been executed.
+_CLOSE_SENDING: Final = text("""
+UPDATE stripe_increment SET closes_at = LEAST(closes_at, CAST(:now AS timestamptz))
+WHERE client_id = :client_id AND customer_id = :was AND state = 'sending'
 """)
 
 
@@ -57,6 +66,7 @@ def move(connection: Connection, client_id: str, customer_id: str, *, reason: st
     """
     if not 1 <= len(reason.strip()) <= REASON_LENGTH_MAX or not reason.isprintable():
         raise InvalidValue("reason", reason, f"must be 1 to {REASON_LENGTH_MAX} printable characters")
+    connection.execute(_AFTER_PLAN)
     locked = select(stripe_customer.c.customer_id).where(stripe_customer.c.client_id == client_id).with_for_update()
     was = connection.execute(locked).scalar_one_or_none()
     if was is None:
@@ -75,6 +85,7 @@ def move(connection: Connection, client_id: str, customer_id: str, *, reason: st
         raise Conflict(f"customer_id: {customer_id!r}: is the customer of another client already") from None
     given = {"client_id": client_id, "was": was, "customer_id": customer_id}
     moved = connection.execute(_TO_REISSUE, {**given, "now": now}).rowcount
+    connection.execute(_CLOSE_SENDING, {"client_id": client_id, "was": was, "now": now})
     connection.execute(insert(stripe_link_change).values(**given, reason=reason, increments=moved))
     return moved
 

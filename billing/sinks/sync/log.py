@@ -106,7 +106,7 @@ class PlanningLog(Protocol):
     def find_unread(
         self, *, now: datetime, before: datetime, most: int, meter: str, client_id: str | None = None
     ) -> list[str]:
-        """Return customers with a whole unit to plan, or something to plan anew, who were not read since `before`.
+        """Return customers with a whole unit to plan, or left to send, who were not read since `before`.
 
         `meter` counts the SKUs that have none of their own. First come those without a period that covers `now` and
         without a reason for it, then those read longest ago.

@@ -49,6 +49,8 @@ def next_step(increment: Increment, now: datetime) -> NextStep:
 def _pending(increment: Increment, now: datetime) -> tuple[str, str]:
     if protocol.is_closed(increment, now):
         return "its period is closed: the next plan makes it anew", "billing sync plan"
+    if protocol.is_ahead(increment, now):
+        return "it was planned by a clock that was ahead: the next plan makes it anew", "billing sync plan"
     return "the next push sends it", "billing sync push"
 
 

@@ -10,9 +10,9 @@ from billing.sinks.sync.log import Having
 from billing.sinks.sync.plan_statements import HAVING
 from billing.sinks.sync.rows import COLUMNS
 
-#: Customers with a whole unit to plan, or something to plan anew, in the order in which they need to be read. What is
-#: less than a unit waits for more, and for no reading. Who has no period for a reason that is
-#: known comes after who has none that covers now, and in turn with everybody else.
+#: Customers with a whole unit to plan, or with something to send that was left (its subscription may be gone), in the
+#: order in which they need to be read. What is less than a unit waits for more, and for no reading. Who has no period for
+#: a reason that is known comes after who has none that covers now, and in turn with everybody else.
 _FIND_UNREAD: Final = """
 SELECT linked.customer_id
 FROM stripe_customer AS linked LEFT JOIN stripe_period_read AS seen USING (customer_id)
@@ -25,8 +25,7 @@ WHERE (EXISTS (
            HAVING sum(used.credits - used.planned) >= coalesce(meter.credits_per_unit, 1)
        ) OR linked.client_id IN (
            SELECT client_id FROM stripe_increment
-           WHERE state NOT IN ('sent', 'confirmed', 'written_off')
-             AND (state = 'pending' AND closes_at <= :now OR state = 'ambiguous')
+           WHERE state NOT IN ('sent', 'confirmed', 'written_off') AND state IN ('pending', 'ambiguous')
        ))
   AND (seen.read_at IS NULL OR seen.read_at < :before OR seen.read_at > :now) {condition}
 ORDER BY coalesce(seen.reason, '') <> '' OR (

@@ -22,7 +22,7 @@ LOCK_REISSUED: Final = {
     of_one: text(f"""
 SELECT {COLUMNS} FROM stripe_increment
 WHERE increment_id > :after AND state NOT IN ('sent', 'confirmed', 'written_off') {condition}
-  AND (state = 'pending' AND (closes_at <= :now OR kind = 'meter_event' AND event_at <= :too_old)
+  AND (state = 'pending' AND (closes_at <= :now OR kind = 'meter_event' AND event_at <= :too_old OR event_at > :ahead)
        OR state = 'ambiguous' AND absence_checks >= :checks)
 ORDER BY increment_id LIMIT :most
 FOR NO KEY UPDATE SKIP LOCKED

@@ -271,7 +271,7 @@ def _moved(plan: Plan, moving: Sequence[tuple[Increment, Place, str, datetime]],
         if free:
             changed.append(
                 reissuing.next_generation(
-                    increment, place, customer_id=customer_id, event_at=free[0], first_hour=first_hour
+                    increment, place, customer_id=customer_id, event_at=free[0], first_hour=first_hour, now=now
                 )
             )
     return changed

@@ -102,6 +102,7 @@ class PostgresPlan:
             "client_id": self._client_id,
             "checks": protocol.ABSENCE_CHECKS,
             "too_old": now - protocol.EVENT_AGE_MAX,
+            "ahead": now + protocol.AHEAD_MAX,
         }
         statement = sql.LOCK_REISSUED[self._client_id is not None]
         found = [increment_of(row) for row in self._connection.execute(statement, given).mappings()]

@@ -67,6 +67,11 @@ def is_too_old(increment: Increment, now: datetime) -> bool:
     return increment.kind is Kind.METER_EVENT and now - increment.event_at >= EVENT_AGE_MAX
 
 
+def is_ahead(increment: Increment, now: datetime) -> bool:
+    """Whether it was planned by a clock that was set back since: it would wait until that one's time has come."""
+    return increment.event_at > now + AHEAD_MAX
+
+
 def may_send(increment: Increment, *, books: str, now: datetime) -> bool:
     """Whether a call may be made for it now, to the books of this kind of key."""
     if increment.state not in (State.PENDING, State.AMBIGUOUS) or increment.event_at > now:
@@ -266,9 +271,9 @@ def reported(increment: Increment, code: str, *, key: str) -> Increment | None:
 
 
 def needs_reissue(increment: Increment, now: datetime) -> bool:
-    """Whether it cannot be sent as it is, though nothing of it has arrived: closed, too old, or absent."""
+    """Whether it cannot be sent as it is, though nothing of it has arrived: closed, too old, too early, or absent."""
     if increment.state is State.PENDING:
-        return is_closed(increment, now) or is_too_old(increment, now)
+        return is_closed(increment, now) or is_too_old(increment, now) or is_ahead(increment, now)
     return increment.state is State.AMBIGUOUS and is_absent(increment)
 
 
@@ -318,9 +323,12 @@ def written_off(increment: Increment, reason: str) -> Increment:
 
 
 def may_resolve(increment: Increment, now: datetime) -> bool:
-    """Whether it is for a person to say what becomes of it: not while a call of it may still arrive."""
+    """Whether it is for a person to say what becomes of it: not while a call of it may still arrive.
+
+    A call that is further ahead than clocks differ is of a clock that was set back since, as in `is_lost`.
+    """
     latest = increment.last_attempt_at
-    if latest is not None and now < latest + LEASE:
+    if latest is not None and latest - AHEAD_MAX <= now < latest + LEASE:
         return False
     return increment.state in (State.REJECTED, State.QUARANTINED, State.AMBIGUOUS)
 

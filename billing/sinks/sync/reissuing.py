@@ -26,12 +26,13 @@ def place_of(
     """Return where an increment goes now, by the periods of its client's present customer, or why it waits."""
     if increment.kind is Kind.INVOICE_ITEM:
         return Place(start=increment.period_start, end=increment.period_end, kind=Kind.INVOICE_ITEM)
-    hour = max(first_hour, floor_hour(increment.period_start))
+    # A period that has not begun was chosen by a clock that was ahead.
+    hour = max(first_hour, floor_hour(increment.period_start)) if increment.period_start <= now else first_hour
     return Places(known, late_usage=late_usage, now=now).of(hour)
 
 
 def next_generation(
-    increment: Increment, place: Place, *, customer_id: str, event_at: datetime, first_hour: datetime
+    increment: Increment, place: Place, *, customer_id: str, event_at: datetime, first_hour: datetime, now: datetime
 ) -> Increment:
     """Return an increment as it is to be in its new place: reissued, given up, or written off by the policy."""
     if place.written_off:
@@ -55,7 +56,7 @@ def next_generation(
         event_at=event_at,
         carries_from=first_hour if first_hour < floor_hour(place.start) else None,
         identifier=identifier(following),
-        reason=_why(increment, place),
+        reason=_why(increment, place, now),
     )
 
 
@@ -65,7 +66,9 @@ def waiting(increment: Increment, reason: str) -> Increment | None:
     return None if increment.reason == said else dataclasses.replace(increment, reason=said)
 
 
-def _why(increment: Increment, place: Place) -> str:
+def _why(increment: Increment, place: Place, now: datetime) -> str:
+    if protocol.is_ahead(increment, now):
+        return "it was planned by a clock that was ahead"
     if increment.state is State.AMBIGUOUS:
         return "nothing of it has arrived: every look at its minute for a day has found nothing"
     if place.start == increment.period_start and place.kind is increment.kind and increment.reason:

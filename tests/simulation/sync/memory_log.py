@@ -77,10 +77,8 @@ class MemoryLog:
     ) -> list[str]:
         """Return customers with a unit of unplanned usage whose periods were not read since `before`."""
         with self.lock:
-            doubted = (self.increments[number] for number in self.by_state[State.AMBIGUOUS])
-            pending = (self.increments[number] for number in self.by_state[State.PENDING])
-            anew = {one.client_id for one in doubted}
-            anew |= {one.client_id for one in pending if one.closes_at is not None and one.closes_at <= now}
+            left = [*self.by_state[State.PENDING], *self.by_state[State.AMBIGUOUS]]
+            anew = {self.increments[number].client_id for number in left}
             return self.usage.unread(anew, now=now, before=before, most=most, meter=meter, client_id=client_id)
 
     def count_waiting(self, *, having: Having, now: datetime, client_id: str | None = None) -> Mapping[str, int]:

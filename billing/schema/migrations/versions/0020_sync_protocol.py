@@ -153,6 +153,15 @@ CREATE TRIGGER stripe_increment_generation AFTER INSERT OR UPDATE OF generation 
 ALTER TABLE stripe_increment ENABLE ALWAYS TRIGGER stripe_increment_generation;
 """
 
+# What was planned before periods closed: as months do. What was given up before any call of it may have arrived, as too
+# old, needs nobody to look for it: it is planned anew, as late usage is.
+_OPEN: Final = """
+UPDATE stripe_increment SET closes_at = period_end + interval '50 minutes'
+WHERE state IN ('pending', 'sending', 'ambiguous');
+UPDATE stripe_increment SET state = 'pending', closes_at = least(period_end + interval '50 minutes', now())
+WHERE state = 'quarantined' AND first_attempt_at IS NULL;
+"""
+
 _REPORTS: Final = """
 CREATE TABLE stripe_error_report (
     event_id text PRIMARY KEY,
@@ -196,4 +205,5 @@ def upgrade() -> None:
     op.execute(_LINKS)
     op.execute(_INCREMENT)
     op.execute(_WRITE_ONCE)
+    op.execute(_OPEN)
     op.execute(_REPORTS)
