@@ -11,7 +11,7 @@ from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option, table
 
 
-@click.group()
+@click.group(epilog="Example: billing meter list")
 def meter() -> None:
     """Add and list meters. A meter is never changed: another unit is another meter."""
 

@@ -179,6 +179,7 @@ def test_a_search_does_not_grow_with_what_is_done(
         "now": NOON,
         "longest": NOON + LEASE,
         "resend_from": NOON,
+        "too_old": NOON,
         "ahead": NOON,
         "books": "test",
         "client_id": None,

@@ -158,7 +158,7 @@ def _sink(scene: Scene, world: World) -> Iterator[Step]:
 def shown(scene: Scene, payload: Payload) -> int:
     """Return the sink's sum of an increment's minute, and of those in which earlier generations of it were sent."""
     own = (event for event in scene.events if event.shows and not event.dropped)
-    every = protocol.may_show_twice(scene.increment)
+    every = payload == scene.increment.payload and protocol.may_show_twice(scene.increment)
     return sum(UNITS for event in own if every or event.event_at == payload.event_at)
 
 

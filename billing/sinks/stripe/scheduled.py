@@ -13,7 +13,16 @@ logger = logging.getLogger(__name__)
 
 
 def plan(runtime: Runtime) -> dict[str, int]:
-    """Plan; return counts."""
+    """Plan; return how many increments were made."""
+    return {"increments": _logged(lambda: _plan(runtime))}
+
+
+def close(runtime: Runtime) -> dict[str, int]:
+    """Plan what periods that are over are yet to be told; return how many increments were made."""
+    return {"increments": _logged(lambda: wiring.close(runtime).increments)}
+
+
+def _plan(runtime: Runtime) -> int:
     report = wiring.plan(runtime)
     if report.quarantined:
         logger.error("billing: %d increments were sent under too many identifiers", report.quarantined)
@@ -23,13 +32,7 @@ def plan(runtime: Runtime) -> dict[str, int]:
         logger.error("billing: billing periods were not read from Stripe: %s", report.unread)
     for reason, clients in sorted(report.waiting.items()):
         logger.warning("billing: usage of %d clients waits: %s", clients, reason)
-    return {"increments": report.increments, "units": report.units}
-
-
-def close(runtime: Runtime) -> dict[str, int]:
-    """Plan what periods that are over are yet to be told; return counts."""
-    report = wiring.close(runtime)
-    return {"increments": report.increments, "units": report.units}
+    return report.increments
 
 
 def push(runtime: Runtime) -> dict[str, int]:

@@ -24,6 +24,7 @@ from billing.sinks.sync.postgres_log import PostgresLog
 from billing.sinks.sync.pusher import Pusher, PushReport
 from billing.sinks.sync.reports import Reports, ReportsReport
 from billing.sinks.sync.resolving import Resolution, ResolvedAs, resolve
+from billing.sinks.sync.same_time import check_clock
 from billing.task.runtime import Runtime
 
 
@@ -40,6 +41,7 @@ def plan_rules(settings: Settings) -> PlanRules:
 def plan(runtime: Runtime) -> PlanReport:
     """Plan all usage of linked clients that no increment carries yet. Nothing is sent."""
     with postgres.reaching(runtime.settings), _planner(runtime) as planner:
+        check_clock(runtime.engine, runtime.clock)
         return planner.plan()
 
 
@@ -47,12 +49,14 @@ def close(runtime: Runtime) -> PlanReport:
     """Plan what was used in periods that are over and not closed yet. Nothing is read from Stripe, nothing sent."""
     planner = Planner(PostgresLog(runtime.engine), runtime.clock, plan_rules(runtime.settings))
     with postgres.reaching(runtime.settings):
+        check_clock(runtime.engine, runtime.clock)
         return planner.close()
 
 
 def push(runtime: Runtime, *, client_id: str | None = None) -> PushReport:
     """Send what is planned, at most `billing_stripe_push_batch` increments; of one client only if one is named."""
     with postgres.reaching(runtime.settings):
+        check_clock(runtime.engine, runtime.clock)
         return _pusher(runtime).push(most=runtime.settings.stripe_push_batch, client_id=client_id)
 
 
@@ -65,6 +69,7 @@ def flush(runtime: Runtime, client_id: str) -> FlushReport:
             return read_left(connection, client_id, meter=settings.stripe_meter)
 
     with postgres.reaching(settings), _planner(runtime) as planner:
+        check_clock(runtime.engine, runtime.clock)
         most = settings.stripe_push_batch
         return flushing.flush(client_id, planner, _pusher(runtime), left, runtime.clock, time.sleep, most=most)
 
@@ -80,6 +85,7 @@ def confirm(runtime: Runtime) -> ConfirmReport:
         reads=_reads(runtime),
     )
     with postgres.reaching(settings):
+        check_clock(runtime.engine, runtime.clock)
         return confirmer.confirm()
 
 

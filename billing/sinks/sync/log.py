@@ -103,10 +103,13 @@ class PlanningLog(Protocol):
         """Begin a slice of a plan, of one client if one is given; None when another planner leads."""
         ...
 
-    def find_unread(self, *, now: datetime, before: datetime, most: int, client_id: str | None = None) -> list[str]:
-        """Return customers with something to plan, or to plan anew, whose periods were not read since `before`.
+    def find_unread(
+        self, *, now: datetime, before: datetime, most: int, meter: str, client_id: str | None = None
+    ) -> list[str]:
+        """Return customers with a whole unit to plan, or something to plan anew, who were not read since `before`.
 
-        First those without a period that covers `now` and without a reason for it, then those read longest ago.
+        `meter` counts the SKUs that have none of their own. First come those without a period that covers `now` and
+        without a reason for it, then those read longest ago.
         """
         ...
 

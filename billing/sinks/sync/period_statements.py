@@ -10,13 +10,20 @@ from billing.sinks.sync.log import Having
 from billing.sinks.sync.plan_statements import HAVING
 from billing.sinks.sync.rows import COLUMNS
 
-#: Customers with something to plan, in the order in which they need to be read. Who has no period for a reason that is
+#: Customers with a whole unit to plan, or something to plan anew, in the order in which they need to be read. What is
+#: less than a unit waits for more, and for no reading. Who has no period for a reason that is
 #: known comes after who has none that covers now, and in turn with everybody else.
 _FIND_UNREAD: Final = """
 SELECT linked.customer_id
 FROM stripe_customer AS linked LEFT JOIN stripe_period_read AS seen USING (customer_id)
-WHERE (EXISTS (SELECT FROM usage_rollup WHERE client_id = linked.client_id AND unplanned)
-       OR linked.client_id IN (
+WHERE (EXISTS (
+           SELECT FROM usage_rollup AS used
+           LEFT JOIN sku_meter AS own ON own.sku = used.sku
+           LEFT JOIN meter ON meter.event_name = coalesce(own.event_name, :meter)
+           WHERE used.client_id = linked.client_id AND used.unplanned
+           GROUP BY coalesce(own.event_name, :meter), meter.credits_per_unit
+           HAVING sum(used.credits - used.planned) >= coalesce(meter.credits_per_unit, 1)
+       ) OR linked.client_id IN (
            SELECT client_id FROM stripe_increment
            WHERE state NOT IN ('sent', 'confirmed', 'written_off')
              AND (state = 'pending' AND closes_at <= :now OR state = 'ambiguous')

@@ -112,7 +112,7 @@ class Planner:
                 return PlanReport(busy=True, complete=False)
         report = PlanReport()
         if self._source is not None and not self._rules.calendar:
-            refreshed = refresh(self._log, self._source, self._clock, client_id=client_id)
+            refreshed = refresh(self._log, self._source, self._clock, meter=self._rules.meter, client_id=client_id)
             report = dataclasses.replace(report, periods_read=refreshed.read, unread=refreshed.stopped)
         report = self._reissue(report, deadline, client_id)
         if report.complete:

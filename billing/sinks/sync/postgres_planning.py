@@ -31,9 +31,11 @@ class PostgresPlanningLog:
             leads = connection.execute(plan_statements.TRY_LEAD).one().leads
             yield PostgresPlan(connection, client_id=client_id) if leads else None
 
-    def find_unread(self, *, now: datetime, before: datetime, most: int, client_id: str | None = None) -> list[str]:
+    def find_unread(
+        self, *, now: datetime, before: datetime, most: int, meter: str, client_id: str | None = None
+    ) -> list[str]:
         """Return customers whose periods are to be read, those first that need it most."""
-        given = {"now": now, "before": before, "most": most, "client_id": client_id}
+        given = {"now": now, "before": before, "most": most, "meter": meter, "client_id": client_id}
         with self._engine.connect() as connection:
             return list(connection.execute(sql.FIND_UNREAD[client_id is not None], given).scalars())
 

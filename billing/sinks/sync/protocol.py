@@ -159,6 +159,7 @@ def checked(
     """
     if _says_nothing(increment, payload):
         return None
+    increment = _never_again(increment, now)
     if shown == 0:
         return _unseen(increment, now, doubted_by)
     found = dataclasses.replace(increment, checked_at=now, absent_since=None, absence_checks=0)
@@ -209,6 +210,7 @@ def check_refused(increment: Increment, reason: str, now: datetime, *, payload: 
     """Return it after a look, begun at `now`, that the sink refused, as of a customer that it does not know."""
     if _says_nothing(increment, payload):
         return None
+    increment = _never_again(increment, now)
     since = increment.last_attempt_at or now
     state = State.QUARANTINED if now - since > REFUSED_FOR else increment.state
     found = dataclasses.replace(increment, state=state, reason=reason, checked_at=now)
@@ -219,7 +221,19 @@ def unanswered(increment: Increment, now: datetime) -> Increment | None:
     """Return it after a look that nobody answered: it goes behind those that wait for theirs."""
     if increment.state not in _LOOKED_AT:
         return None
-    return dataclasses.replace(increment, checked_at=now)
+    return dataclasses.replace(_never_again(increment, now), checked_at=now)
+
+
+def _never_again(increment: Increment, now: datetime) -> Increment:
+    """Return it as one that is not sent again under its identifier, if its first attempt is on record as of the future.
+
+    The clock was set back since. What is ahead now would be in time again hours later, when the sink may have forgotten
+    the identifier.
+    """
+    first = increment.first_attempt_at
+    if first is None or first <= now + AHEAD_MAX:
+        return increment
+    return dataclasses.replace(increment, first_attempt_at=now - RESEND_WITHIN)
 
 
 def is_absent(increment: Increment) -> bool:

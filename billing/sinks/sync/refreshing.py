@@ -33,6 +33,7 @@ def refresh(
     source: PeriodSource,
     clock: Clock,
     *,
+    meter: str,
     client_id: str | None = None,
     most: int = READS_MAX,
     seconds: float = SECONDS,
@@ -40,7 +41,7 @@ def refresh(
     """Read the periods of customers with something to plan, those first that need it most."""
     deadline = clock.monotonic() + seconds
     began = clock.now()
-    wanted = log.find_unread(now=began, before=began, most=most, client_id=client_id)
+    wanted = log.find_unread(now=began, before=began, most=most, meter=meter, client_id=client_id)
     read = 0
     for at in range(0, len(wanted), READS_AT_ONCE):
         if clock.monotonic() > deadline:

@@ -172,7 +172,7 @@ class Operations:
             "lost": self._log.find_lost(search),
             "open": self._log.find_open(search),
             "unconfirmed": self._log.find_unconfirmed(search),
-            "unread": self._log.find_unread(now=now, before=now, most=chance.choice((1, 9))),
+            "unread": self._log.find_unread(now=now, before=now, most=chance.choice((1, 9)), meter="credits"),
             "waiting": dict(self._log.count_waiting(having=having, now=now)),
             "doubted": self._log.doubted_by(number),
             "sent before": list(self._log.sent_before(number)),

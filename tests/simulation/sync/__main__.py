@@ -41,9 +41,7 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=10_000)
     parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--knobs", action="store_true", help="run the product of the stand-in's knobs instead")
-    parser.add_argument(
-        "changes", nargs="*", metavar="NAME=VALUE", help="a knob, or a field of the size, as a replay names it"
-    )
+    parser.add_argument("changes", nargs="*", metavar="NAME=VALUE", help="as a replay names it")
     given = parser.parse_args()
     seed = secrets.randbelow(2**32) if given.seed is None else given.seed
     sizes: Iterator[Size] | list[Size] = products() if given.knobs else [changed(given)]

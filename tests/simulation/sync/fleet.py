@@ -71,14 +71,13 @@ class Fleet:
 
     def plan(self, clock: MachineClock) -> object:
         """Run a plan."""
-        world = self._world
-        rules = PlanRules(
-            meter="credits",
-            late_usage=world.size.late_usage,  # type: ignore[arg-type]
-            grace=timedelta(hours=world.size.grace_hours),
-        )
-        source = StripePeriods(self._settings, grace=rules.grace, http_client=Transport(world.server))
+        rules = self._rules()
+        source = StripePeriods(self._settings, grace=rules.grace, http_client=Transport(self._world.server))
         return Planner(self._wire, clock, rules, source=source).plan()
+
+    def close(self, clock: MachineClock) -> object:
+        """Plan what was used in periods that are over."""
+        return Planner(self._wire, clock, self._rules()).close()
 
     def push(self, clock: MachineClock) -> object:
         """Run a push, in one thread: pushes that overlap are what its threads would be."""
@@ -107,6 +106,11 @@ class Fleet:
         """Whether every increment has come to its end, or waits for a person."""
         log = self._world.log
         return not any(numbers for state, numbers in log.by_state.items() if state not in SETTLED)
+
+    def _rules(self) -> PlanRules:
+        size = self._world.size
+        grace = timedelta(hours=size.grace_hours)
+        return PlanRules(meter="credits", late_usage=size.late_usage, grace=grace)  # type: ignore[arg-type]
 
     def _sink(self) -> MeterSink:
         gateway = Gateway(self._settings, http_client=Transport(self._world.server))

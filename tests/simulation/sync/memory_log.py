@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any, Final
 
-from billing.schema.stripe import OF_GENERATION, UNITS_MAX, WRITE_ONCE
+from billing.schema.stripe import UNITS_MAX
 from billing.sinks.sink import ErrorReport, Kind, Payload
 from billing.sinks.sync import afterwards, protocol
 from billing.sinks.sync.drafts import Part
@@ -24,15 +24,11 @@ from billing.sinks.sync.log import Decide, Having, Noted, Open
 from billing.sinks.sync.period_source import PeriodsFound
 from billing.sinks.sync.periods import closing
 from tests.simulation.sync.memory_plan import MemoryPlan
+from tests.simulation.sync.memory_rules import Refused, refuse_payload_change
 from tests.simulation.sync.memory_usage import MemoryUsage
 
 #: States in which an increment may still be sent.
 OPEN: Final = (State.PENDING, State.SENDING, State.AMBIGUOUS)
-_MAY_BE_REPLACED: Final = (State.PENDING, State.AMBIGUOUS, State.REJECTED, State.QUARANTINED)
-
-
-class Refused(Exception):
-    """A rule of the tables was about to be broken."""
 
 
 class MemoryLog:
@@ -76,14 +72,16 @@ class MemoryLog:
         finally:
             self._led = False
 
-    def find_unread(self, *, now: datetime, before: datetime, most: int, client_id: str | None = None) -> list[str]:
-        """Return customers with unplanned usage whose periods were not read since `before`."""
+    def find_unread(
+        self, *, now: datetime, before: datetime, most: int, meter: str, client_id: str | None = None
+    ) -> list[str]:
+        """Return customers with a unit of unplanned usage whose periods were not read since `before`."""
         with self.lock:
             doubted = (self.increments[number] for number in self.by_state[State.AMBIGUOUS])
             pending = (self.increments[number] for number in self.by_state[State.PENDING])
             anew = {one.client_id for one in doubted}
             anew |= {one.client_id for one in pending if one.closes_at is not None and one.closes_at <= now}
-            return self.usage.unread(anew, now=now, before=before, most=most, client_id=client_id)
+            return self.usage.unread(anew, now=now, before=before, most=most, meter=meter, client_id=client_id)
 
     def count_waiting(self, *, having: Having, now: datetime, client_id: str | None = None) -> Mapping[str, int]:
         """Return how many clients with unplanned usage a plan leaves out, by reason."""
@@ -231,7 +229,7 @@ class MemoryLog:
     def put(self, increment: Increment) -> None:
         """Update an increment, as far as its triggers let it be."""
         was = self.increments[increment.increment_id]
-        _refuse_payload_change(was, increment)
+        refuse_payload_change(was, increment)
         self._forget(was)
         try:
             self._index(increment)
@@ -303,23 +301,6 @@ def _wanted(one: Increment, found: Open) -> bool:
 
 def _read_last(one: Increment) -> tuple[bool, datetime | int, int]:
     return one.checked_at is not None, one.checked_at or 0, one.increment_id
-
-
-def _refuse_payload_change(was: Increment, new: Increment) -> None:
-    """Do what the trigger does."""
-    if _values(was, WRITE_ONCE) != _values(new, WRITE_ONCE):
-        raise Refused(f"what increment {was.increment_id} carries is written once")
-    if was.generation == new.generation:
-        if _values(was, OF_GENERATION) != _values(new, OF_GENERATION):
-            raise Refused(f"the payload of increment {was.increment_id} is written once")
-        return
-    follows = new.generation == was.generation + 1 and new.identifier != was.identifier
-    if not follows or was.state not in _MAY_BE_REPLACED or new.first_attempt_at is not None:
-        raise Refused(f"increment {was.increment_id} is {was.state.value}, and has no generation {new.generation}")
-
-
-def _values(one: Increment, names: Sequence[str]) -> list[object]:
-    return [getattr(one, name) for name in names]
 
 
 def _place(increment: Increment) -> tuple[str, str, datetime]:

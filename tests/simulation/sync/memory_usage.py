@@ -100,11 +100,12 @@ class MemoryUsage:
         return bool(known) if having is Having.KNOWN_PERIOD else any(period.is_open(now) for period in known)
 
     def unread(
-        self, anew: Collection[str], *, now: datetime, before: datetime, most: int, client_id: str | None
+        self, anew: Collection[str], *, now: datetime, before: datetime, most: int, meter: str, client_id: str | None
     ) -> list[str]:
-        """Return customers with something to plan whose periods were not read since `before`; `anew`: clients."""
+        """Return customers with a unit to plan whose periods were not read since `before`; `anew`: clients."""
         found = []
-        for name in {*self._waiting, *(other for other in anew if other in self.customers)}:
+        whole = (name for name in self._waiting if self._has_unit(name, meter))
+        for name in {*whole, *(other for other in anew if other in self.customers)}:
             customer_id = self.customers[name]
             read_at, reason = self.reads.get(customer_id, (None, ""))
             if client_id in (None, name) and (read_at is None or read_at < before or read_at > now):
@@ -112,6 +113,14 @@ class MemoryUsage:
                 covered = any(one.start <= now < one.end for periods in known.values() for one in periods)
                 found.append((covered or bool(reason), read_at or _LONG_AGO, customer_id))
         return [customer_id for *_, customer_id in sorted(found)[:most]]
+
+    def _has_unit(self, client_id: str, meter: str) -> bool:
+        """Whether what is unplanned of a client makes a unit of any meter."""
+        sums: Counter[str] = Counter()
+        for sku, hour in self._unplanned[client_id]:
+            row = self.rows[client_id, sku, hour]
+            sums[self.meter_of.get(sku, meter)] += row.credits - row.planned
+        return any(credits_ >= self.meters.get(name, 1) for name, credits_ in sums.items())
 
     def count_waiting(self, having: Having, *, now: datetime, client_id: str | None) -> Mapping[str, int]:
         """Return how many clients with unplanned usage a plan leaves out, by reason."""

@@ -9,7 +9,7 @@ from tests.simulation.sync.mutants import MUTANTS, Mutant
 from tests.simulation.sync.run import run
 
 #: Seeds in which a mutant has to show: the first does, as a rule.
-SEEDS_MAX = 4
+SEEDS_MAX = 8
 #: A mutant for each world that differs from the others.
 WORLDS = {(str(one.size), str(one.rates()), one.outages): name for name, one in MUTANTS.items()}.values()
 

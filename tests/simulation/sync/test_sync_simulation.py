@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import timedelta
 
 import pytest
 
 from tests.simulation.sync.__main__ import SMALL, products
+from tests.simulation.sync.chances import Rates
 from tests.simulation.sync.run import run
 
 PRODUCTS = list(products())
@@ -21,6 +23,22 @@ def test_every_law_holds(seed: int) -> None:
         assert world.server.counts[f"fault: {fault}"], fault
     assert world.fleet.mortal.killed
     assert world.counts["twins"]
+
+
+def test_a_broken_customer_delays_no_other() -> None:
+    """Given customers that are deleted and refused, and no other fault, then all others are confirmed at once (L10)."""
+    calm = Rates()
+    calm.calm()
+    knobs: dict[str, object] = {"deleted_customer": "refuse"}
+    size = dataclasses.replace(SMALL, clients=14, deleted_once_in=2, refuses_sums=True, knobs=knobs)
+    world, _ = run(3, size, calm)
+    well = {client.client_id for client in world.clients if client.deleted_ms is None}
+    own = [one for one in world.log.increments.values() if one.client_id in well]
+    assert world.counts["deleted"] > 3
+    assert len(own) > 30
+    for one in own:
+        assert one.confirmed_at is not None
+        assert one.confirmed_at - one.planned_at < timedelta(minutes=45), one
 
 
 def test_the_same_seed_is_the_same_run() -> None:

@@ -28,7 +28,13 @@ from tests.simulation.sync.population import CREDITS_PER_UNIT, METER_OF, Client
 from tests.simulation.sync.server import Server
 
 #: What beat sends, and how often.
-BEAT: Final = (("plan", 4 * HOUR), ("push", 15 * MINUTE), ("confirm", 15 * MINUTE), ("errors", HOUR))
+BEAT: Final = (
+    ("plan", 4 * HOUR),
+    ("close", 15 * MINUTE),
+    ("push", 15 * MINUTE),
+    ("confirm", 15 * MINUTE),
+    ("errors", HOUR),
+)
 #: How wrong a machine's clock may be. More than five minutes ahead, Stripe refuses what it stamps: it lies in the
 #: future. More than ten behind (`periods.CLOSING_MARGIN`), it sends for a period whose invoice is final.
 BEHIND_SECONDS: Final = 480

@@ -1,0 +1,32 @@
+"""What the tables' triggers refuse: what is written once stays, and a generation follows the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from billing.schema.stripe import OF_GENERATION, WRITE_ONCE
+from billing.sinks.sync.increment import Increment, State
+
+_MAY_BE_REPLACED: Final = (State.PENDING, State.AMBIGUOUS, State.REJECTED, State.QUARANTINED)
+
+
+class Refused(Exception):
+    """A rule of the tables was about to be broken."""
+
+
+def refuse_payload_change(was: Increment, new: Increment) -> None:
+    """Do what the trigger does."""
+    if _values(was, WRITE_ONCE) != _values(new, WRITE_ONCE):
+        raise Refused(f"what increment {was.increment_id} carries is written once")
+    if was.generation == new.generation:
+        if _values(was, OF_GENERATION) != _values(new, OF_GENERATION):
+            raise Refused(f"the payload of increment {was.increment_id} is written once")
+        return
+    follows = new.generation == was.generation + 1 and new.identifier != was.identifier
+    if not follows or was.state not in _MAY_BE_REPLACED or new.first_attempt_at is not None:
+        raise Refused(f"increment {was.increment_id} is {was.state.value}, and has no generation {new.generation}")
+
+
+def _values(one: Increment, names: Sequence[str]) -> list[object]:
+    return [getattr(one, name) for name in names]
