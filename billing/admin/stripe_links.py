@@ -25,13 +25,17 @@ _UNLINKED: Final = "has no Stripe customer (see: billing client link CLIENT --cr
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Subscribed:
-    """A client's subscription; `created` says whether this call made it. `meters` are what it bills."""
+    """A client's subscription; `created` says whether this call made it. `meters` are what it bills.
+
+    `unpriced` are meters in use without a price: nobody can be subscribed to them, and their usage waits.
+    """
 
     client_id: str
     customer_id: str
     subscription_id: str
     meters: tuple[str, ...]
     created: bool
+    unpriced: tuple[str, ...] = ()
 
 
 def link_client(settings: Settings, client_id: str, customer_id: str, *, unchecked: bool = False) -> bool:
@@ -122,6 +126,7 @@ def subscribe_client(settings: Settings, client_id: str, *, backdate_hours: int 
         subscription_id=made.subscription_id,
         meters=made.event_names,
         created=made.created,
+        unpriced=made.unpriced,
     )
 
 

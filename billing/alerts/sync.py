@@ -12,6 +12,7 @@ from typing import Final
 from sqlalchemy import text
 
 from billing.connections import postgres
+from billing.sinks.sync.status_statements import UNBILLED
 from billing.task.runtime import Runtime
 
 #: Alerts of one kind that one pass writes (L9).
@@ -99,10 +100,13 @@ SELECT client_id, 'waiting_usage', 0, 0, 0, named.source, :now, 'none', NULL, NU
 FROM (
     SELECT rollup.client_id, min(hour) AS since, sum(credits - planned)::bigint AS credits,
            CASE WHEN link.customer_id IS NULL THEN 'no customer is linked (billing client link CLIENT cus_…)'
-                ELSE max(period_read.reason) END AS why
+                ELSE string_agg(DISTINCT unbilled.reason, '; ') END AS why
     FROM usage_rollup AS rollup LEFT JOIN stripe_customer AS link USING (client_id)
          LEFT JOIN stripe_period_read AS period_read USING (customer_id)
-    WHERE unplanned AND (link.customer_id IS NULL OR :subscribed AND period_read.reason <> '')
+         LEFT JOIN sku_meter USING (sku)
+         CROSS JOIN LATERAL (SELECT coalesce(sku_meter.event_name, :meter)) AS waiting (event_name)
+         CROSS JOIN LATERAL ({UNBILLED}) AS unbilled (reason)
+    WHERE unplanned AND (link.customer_id IS NULL OR :subscribed AND unbilled.reason <> '')
     GROUP BY rollup.client_id, link.customer_id
     HAVING min(hour) < :long_ago AND sum(credits - planned) > 0
 ) AS waiting
@@ -127,6 +131,7 @@ def tell_of_sync(runtime: Runtime) -> int:
         "stalled": now - _STALLED_FOR,
         "most": _MOST,
         "subscribed": settings.stripe_periods == "subscription",
+        "meter": settings.stripe_meter,
     }
     with postgres.reaching(settings), runtime.engine.begin() as connection:
         return sum(

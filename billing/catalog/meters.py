@@ -12,6 +12,7 @@ from typing import Final
 from sqlalchemy import Connection, exists, select
 from sqlalchemy.dialects.postgresql import insert
 
+from billing.catalog.prices import check_unit
 from billing.core import parsers
 from billing.core.credits import check_amount
 from billing.core.errors import Conflict, InvalidValue
@@ -20,7 +21,6 @@ from billing.schema.stripe import meter, sku_meter, stripe_increment
 
 #: What a unit is called unless it is said.
 CREDITS: Final = "credits"
-_UNIT_LENGTH_MAX: Final = 32
 #: SKUs that one call gives a meter at most (L9).
 SKUS_MAX: Final = 1_000
 
@@ -44,7 +44,7 @@ def add_meter(
     """
     name = parsers.event_name("meter", event_name)
     amount = check_amount("credits_per_unit", credits_per_unit)
-    word = _check_unit(unit)
+    word = check_unit(unit)
     if len(skus) > SKUS_MAX:
         raise InvalidValue("sku", len(skus), f"must be at most {SKUS_MAX} at once")
     wanted = sorted({check_sku(sku) for sku in skus})
@@ -102,14 +102,3 @@ def _check_unplanned(connection: Connection, name: str) -> None:
 
 def _meter_of(connection: Connection, name: str) -> UsageMeter:
     return next(found for found in list_meters(connection, name) if found.event_name == name)
-
-
-def _check_unit(unit: object) -> str:
-    if (
-        not isinstance(unit, str)
-        or not 1 <= len(unit) <= _UNIT_LENGTH_MAX
-        or not unit.isprintable()
-        or unit.strip() != unit
-    ):
-        raise InvalidValue("unit", unit, f"must be 1 to {_UNIT_LENGTH_MAX} printable characters")
-    return unit

@@ -20,7 +20,7 @@ from billing.schema.advisory import Guard
 from billing.schema.ever import usage_ever
 from billing.schema.tables import price, usage_rollup
 
-__all__ = ["Price", "PriceBook", "load_price_book", "set_price"]
+__all__ = ["Price", "PriceBook", "check_unit", "load_price_book", "set_price"]
 
 _UNIT_LENGTH_MAX: Final = 32
 _COLUMNS: Final = (price.c.sku, price.c.version, price.c.credits_per_unit, price.c.unit, price.c.effective_at)
@@ -35,7 +35,7 @@ def set_price(
     now: datetime,
 ) -> Price:
     """Set what a unit of a SKU costs from `effective_at` (None: from `now`), or raise `InvalidValue`."""
-    checked_sku, checked_unit = check_sku(sku), _check_unit(unit)
+    checked_sku, checked_unit = check_sku(sku), check_unit(unit)
     amount = check_amount("credits_per_unit", credits_per_unit, minimum=0)
     start = _check_instant("effective_at", now if effective_at is None else effective_at)
     connection.execute(select(func.pg_advisory_xact_lock(Guard.PRICE_BOOK, 0)))
@@ -88,7 +88,8 @@ def _check_unused(connection: Connection, sku: str, start: datetime) -> None:
         raise InvalidValue("effective_at", start.isoformat(), rule)
 
 
-def _check_unit(unit: object) -> str:
+def check_unit(unit: object) -> str:
+    """Return the word for one of what is sold or metered. Raises `InvalidValue`."""
     if (
         not isinstance(unit, str)
         or not 1 <= len(unit) <= _UNIT_LENGTH_MAX

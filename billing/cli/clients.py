@@ -21,7 +21,7 @@ _COLUMNS = ("client", "state", "since (UTC)", "epoch", "granted", "spent", "held
 
 @click.group()
 def client() -> None:
-    """Add, list and show clients."""
+    """Add, list and show clients, and link them to who pays for them at Stripe."""
 
 
 client.add_command(webhook)

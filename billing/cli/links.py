@@ -63,13 +63,17 @@ def link(  # noqa: PLR0913 - click gives each option
         made, created = admin.create_customer(found, client_id, replace_reason=reason)
         told |= {"customer_id": made, "created": created}
         how = f"linked to {made}, made at Stripe ({_books(found)})" if created else f"is linked already to {made}"
-        said.append(f"client {client_id}: {how}")
+        stays = "" if created or not replace else ", which Stripe has: another one is made only for one that is deleted"
+        said.append(f"client {client_id}: {how}{stays}")
     if subscribe:
         done = admin.subscribe_client(found, client_id, backdate_hours=backdate_hours)
         told |= {"customer_id": done.customer_id, "subscription_id": done.subscription_id}
-        told |= {"subscribed": done.created, "meters": list(done.meters)}
+        told |= {"subscribed": done.created, "meters": list(done.meters), "unpriced": list(done.unpriced)}
         how = "subscribed" if done.created else "is subscribed already"
         said.append(f"customer {done.customer_id}: {how} to {', '.join(done.meters)} ({done.subscription_id})")
+        if done.unpriced:
+            then = "billing stripe setup --meter METER --price AMOUNT, then this again"
+            said.append(f"usage waits on meters without a price: {', '.join(done.unpriced)} ({then})")
     if as_json:
         emit_json(told)
     else:

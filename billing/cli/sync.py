@@ -1,4 +1,4 @@
-"""`billing sync plan|push|confirm`, and the group of the other sync commands."""
+"""`billing sync plan|flush|push|confirm|errors`, and the group of the other sync commands."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ def plan(as_json: bool) -> None:  # noqa: FBT001 - click gives flags by name
 def flush(client_id: str, as_json: bool) -> None:  # noqa: FBT001
     """Plan and push one client's usage now: before its price changes, or its subscription ends.
 
-    Exit code 1 when something is left that should be gone.
+    It waits up to two minutes for another plan, or for a free minute. Exit code 1 when something is left that should
+    be gone.
     """
     report = admin.sync_flush(settings(), client_id)
     if as_json:
@@ -106,6 +107,23 @@ def confirm(as_json: bool) -> None:  # noqa: FBT001
         click.secho(f"Error: a meter's sums cannot be read: {line}", fg="red", err=True)
     if report.refused:
         click.get_current_context().exit(1)
+
+
+@sync.command(epilog="Example: billing sync errors")
+@json_option
+def errors(as_json: bool) -> None:  # noqa: FBT001
+    """Read which events Stripe has dropped after it had taken them."""
+    report = admin.sync_errors(settings())
+    if as_json:
+        emit_json(report)
+        return
+    click.echo(
+        f"read {report.read:,} reports: {report.rejected:,} increments rejected, {report.quarantined:,} quarantined"
+    )
+    if report.unmatched:
+        click.echo(f"{report.unmatched:,} are about calls that they do not name (see: billing sync status)")
+    if report.more:
+        click.echo("there may be more: read again")
 
 
 for _command in (status, show, resolve, reconcile):

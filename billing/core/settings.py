@@ -130,7 +130,11 @@ class Settings:
     stripe_sandbox_url: str = _address(
         "http://127.0.0.1:12111", ("http",), "where `billing stripe sandbox` answers; used without an API key"
     )
-    stripe_meter: str = _setting("billing_credits", event_name, "event name of the meter; its unit is one credit")
+    stripe_meter: str = _setting(
+        "billing_credits",
+        event_name,
+        "event name of the meter of SKUs without one of their own; a unit of it is one credit, unless it was added",
+    )
     stripe_periods: StripePeriods = _setting(
         "subscription",
         choice("subscription", "calendar"),

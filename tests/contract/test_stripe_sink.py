@@ -127,6 +127,22 @@ def test_what_stripe_dropped_is_reported_with_the_key_of_its_attempt(account: Ac
         assert list(gateway.error_reports(MAY + 10 * DAY + 2 * HOUR)) == []
 
 
+def test_a_report_is_fetched_when_it_is_asked_for(account: Account) -> None:
+    """L9. Given two reports whose list leaves their data out, then who takes one has made one call for it."""
+    account.client.v1.customers.delete(account.customer)
+    with account.gateway() as gateway:
+        for minute, name in enumerate(("b1-a", "b1-b")):
+            account.at(MAY + 10 * DAY + minute * MINUTE)
+            assert gateway.send(account.payload(name), idempotency_key=f"{name}#1").answer is Answer.TAKEN
+        account.at(MAY + 10 * DAY + HOUR)
+
+        reports = gateway.error_reports(MAY + 10 * DAY - MINUTE)
+        assert next(reports).samples == ("b1-a#1",)
+        fetched = [one for one in account.control.requests() if one["path"].startswith("/v2/core/events/")]
+        assert len(fetched) == 1
+        assert next(reports).samples == ("b1-b#1",)
+
+
 @pytest.mark.parametrize(
     ("wrong", "rule"),
     [

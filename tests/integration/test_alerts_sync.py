@@ -190,6 +190,22 @@ def test_given_a_customer_without_a_subscription_then_its_reason_is_told_unless_
     assert admin.alerts(books.settings)[0].found == "5 credits wait: the customer has no subscription"
 
 
+def test_given_a_meter_that_a_customer_is_not_subscribed_to_then_its_usage_waits(books: Invoicing) -> None:
+    """Given a subscription to one meter, then usage of another one waits, and is told of; that of the first is not."""
+    books.sql("INSERT INTO stripe_period_read VALUES ('cus_acme', now(), '')")
+    books.sql(
+        "INSERT INTO stripe_period (customer_id, event_name, period_start, period_end, read_at) "
+        "VALUES ('cus_acme', 'billing_credits', now() - interval '9 days', now() + interval '9 days', now())"
+    )
+    assert alerts(books) == []
+
+    books.sql("INSERT INTO meter (event_name) VALUES ('tokens')")
+    books.sql("INSERT INTO sku_meter (sku, event_name) SELECT DISTINCT sku, 'tokens' FROM usage_rollup")
+
+    assert alerts(books) == [("waiting_usage", "acme", None, "none")]
+    assert admin.alerts(books.settings)[0].found == "5 credits wait: no billing period of meter tokens is known"
+
+
 def test_given_nobody_who_is_linked_then_nobody_waits_for_a_link(database: Settings) -> None:
     with invoicing_on(database) as books:
         books.client("globex")

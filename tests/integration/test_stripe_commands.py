@@ -163,6 +163,27 @@ def test_doctor_and_push_refuse_a_meter_that_counts_otherwise(
     reporting.type("stripe", "setup").refused(1, "billing_stripe_meter", METER)
 
 
+def test_what_stripe_dropped_later_is_read_by_hand(
+    reporting: Terminal, syncing: Syncing, stripe_sandbox: SandboxControl
+) -> None:
+    """Given a customer that Stripe does not know, then its increment is rejected, once."""
+    assert reporting.type("sync", "errors").out == "read 0 reports: 0 increments rejected, 0 quarantined\n"
+    use(reporting, syncing, "acme", 12)
+    assert reporting.type("stripe", "setup").code == 0
+    assert reporting.type("client", "link", "acme", "cus_nobody", "--unchecked").code == 0
+    months = {"BILLING_STRIPE_PERIODS": "calendar"}
+    assert reporting.type("sync", "plan", "--json", **months).json()["increments"] == 1
+    assert reporting.type("sync", "push", "--json").json()["sent"] == 1
+    stripe_sandbox.advance(120)
+
+    first, again = reporting.type("sync", "errors", "--json").json(), reporting.type("sync", "errors", "--json").json()
+
+    assert (first["read"], first["rejected"], again["rejected"]) == (1, 1, 0)
+    assert "1           acme     rejected" in reporting.type("sync", "status").out
+    away = {"BILLING_STRIPE_SANDBOX_URL": "http://127.0.0.1:1"}
+    reporting.type("sync", "errors", **away).refused(1, "does not answer")
+
+
 def test_no_command_or_worker_shows_the_key(reporting: Terminal) -> None:
     """Given a key in an app's configuration, then `celery report` and `inspect conf` show its kind at most."""
     (reporting.directory / "secret_app.py").write_text(

@@ -60,6 +60,10 @@ def test_a_customer_is_made_and_subscribed_once(
     assert again["subscription_id"] != first["subscription_id"]
     assert "is subscribed already to billing_credits" in reporting.type("client", "link", "acme", "--subscribe").out
 
+    assert reporting.type("meter", "add", "tokens", "--sku", "token").code == 0
+    told = reporting.type("client", "link", "acme", "--subscribe")
+    assert "usage waits on meters without a price: tokens (billing stripe setup --meter" in told.out
+
 
 def test_creations_at_the_same_time_make_one_customer(
     reporting: Terminal, syncing: Syncing, stripe_client: stripe.StripeClient
@@ -170,6 +174,7 @@ def test_a_customer_that_is_gone_is_replaced_by_a_new_one(
     first = reporting.type(*create).json()
     assert first["created"] is True
     assert reporting.type(*create).json() == {**first, "created": False}
+    assert "another one is made only for one that is deleted" in reporting.type(*create[:-1]).out
 
     stripe_client.v1.customers.delete(first["customer_id"])
     second = reporting.type(*create).json()

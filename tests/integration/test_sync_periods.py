@@ -57,7 +57,7 @@ def test_the_first_hour_of_a_period_waits_until_it_has_begun(syncing: Syncing, s
     syncing.use("acme", 5, hour=BOUNDARY)
 
     report = plan(syncing, source)
-    assert (report.increments, report.waiting) == (0, {"its period has not begun": 1})
+    assert (report.increments, report.waiting) == (0, {"its period has not begun (meter billing_credits)": 1})
     at(syncing, APRIL + 2 * MINUTE)
     source.put("cus_acme", period(MARCH, APRIL), period(APRIL, MAY))
     assert plan(syncing, source).units == 5

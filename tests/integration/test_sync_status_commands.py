@@ -71,6 +71,28 @@ def test_status_says_of_every_credit_what_it_waits_for(shop: Terminal, books: In
         assert line in answer
 
 
+def test_usage_of_a_meter_that_its_customer_is_not_subscribed_to_waits_for_that(
+    shop: Terminal, books: Invoicing
+) -> None:
+    """Given a customer who is billed by one meter, then usage of another is not said to wait for a mere plan."""
+    books.sql("INSERT INTO meter (event_name) VALUES ('tokens')")
+    books.sql("INSERT INTO sku_meter (sku, event_name) VALUES ('token', 'tokens')")
+    books.client("acme", "cus_acme")
+    books.sql("INSERT INTO stripe_period_read VALUES ('cus_acme', now(), '')")
+    books.sql(
+        "INSERT INTO stripe_period (customer_id, event_name, period_start, period_end, read_at) "
+        "VALUES ('cus_acme', 'billing_credits', now() - interval '9 days', now() + interval '9 days', now())"
+    )
+    used(books, "acme", 7)
+    used(books, "acme", 12, sku="token")
+
+    answer = shop.type("sync", "status").out
+
+    assert "not planned yet: 7 credits of 1 clients: acme (next: billing sync plan)" in answer
+    waits = "waiting for a subscription: 12 credits of 1 clients: acme (no billing period of meter tokens is known)"
+    assert waits in answer
+
+
 def test_status_counts_by_meter_once_there_are_several(shop: Terminal, books: Invoicing) -> None:
     books.sql("INSERT INTO meter (event_name, credits_per_unit) VALUES ('tokens', 1000)")
     books.client("bolt", "cus_bolt")

@@ -20,17 +20,24 @@ TYPES: Final = ("v1.billing.meter.error_report_triggered", "v1.billing.meter.no_
 EVENTS_MAX: Final = 20_000
 
 
-def read(session: Session, meters: Meters, since: datetime) -> list[ErrorReport]:
-    """Return the reports that were made at or after an instant, the oldest first."""
+def read(session: Session, meters: Meters, since: datetime) -> Iterator[ErrorReport]:
+    """Yield the reports that were made at or after an instant, the oldest first.
+
+    What the list leaves out is fetched as it is asked for, a call for each event: who stops early has lost nothing.
+    """
     with session.reaching():
         page = session.client.v2.core.events.list(
             {"types": list(TYPES), "created": {"gte": _written(since)}, "limit": PAGE}, session.reads()
         )
         events = [event.to_dict() for event in itertools.islice(page.auto_paging_iter(), EVENTS_MAX)]
     names = meters.event_names() if events else {}
-    events = [event if event.get("data") else _fetched(session, event["id"]) for event in events]
     with session.reaching(calls=False):
-        return [report for event in sorted(events, key=_created) for report in of_event(event, names)]
+        events.sort(key=_created)
+    for event in events:
+        whole = event if event.get("data") else _fetched(session, event["id"])
+        with session.reaching(calls=False):
+            reports = list(of_event(whole, names))
+        yield from reports
 
 
 def of_event(event: Mapping[str, Any], event_names: Mapping[str, str]) -> Iterator[ErrorReport]:

@@ -14,11 +14,13 @@ from billing.sinks.stripe.session import Session
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Subscription:
-    """A subscription that was made, or that bills these meters already."""
+    """A subscription that was made, or that bills these meters already; the meters in use that nothing bills."""
 
     subscription_id: str
     event_names: tuple[str, ...]
     created: bool
+    #: They have no price: their usage waits until there is one, and a subscription to it.
+    unpriced: tuple[str, ...] = ()
 
 
 class Subscriber:
@@ -38,16 +40,17 @@ class Subscriber:
         bills = [one for one in subscriptions.billed(known, self._meters.event_names()) if one.runs]
         billed = {one.event_name: one.subscription_id for one in bills}
         found = {name: price for name in self._wanted if name not in billed and (price := self._price(name))}
+        unpriced = tuple(name for name in self._wanted if name not in billed and name not in found)
         if found:
             made = customers.subscribe(
                 self._session, client_id, customer_id, list(found.values()), before=len(known), since=since
             )
-            return Subscription(subscription_id=made, event_names=tuple(found), created=True)
+            return Subscription(subscription_id=made, event_names=tuple(found), created=True, unpriced=unpriced)
         have = [name for name in self._wanted if name in billed]
         if not have:
             rule = "no meter in use has one (see: billing stripe setup --price AMOUNT --currency eur)"
             raise InvalidValue("price", ", ".join(self._wanted), rule)
-        return Subscription(subscription_id=billed[have[0]], event_names=tuple(have), created=False)
+        return Subscription(subscription_id=billed[have[0]], event_names=tuple(have), created=False, unpriced=unpriced)
 
     def _price(self, event_name: str) -> str | None:
         if event_name not in self._prices:

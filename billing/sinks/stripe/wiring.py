@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -94,7 +94,9 @@ def read_reports(runtime: Runtime) -> ReportsReport:
     settings = runtime.settings
     log = PostgresLog(runtime.engine)
     with postgres.reaching(settings):
-        return Reports(log, runtime.clock, lambda: Gateway(settings), reads=_reads(runtime)).read()
+        # An event that the list leaves out is a call of its own, for which a turn is due as well.
+        turn = _turn(runtime, "error reports")
+        return Reports(log, runtime.clock, lambda: Gateway(settings, turn=turn), reads=_reads(runtime)).read()
 
 
 def resolve_increment(runtime: Runtime, increment_id: int, resolved_as: ResolvedAs, reason: str) -> Increment:
@@ -107,19 +109,25 @@ def resolve_increment(runtime: Runtime, increment_id: int, resolved_as: Resolved
 @contextmanager
 def _planner(runtime: Runtime) -> Iterator[Planner]:
     """Yield a planner, and close what it read periods from; each of its calls waits for its turn."""
-    settings, reads = runtime.settings, _reads(runtime)
-    rules = plan_rules(settings)
-
-    def turn() -> None:
-        if not await_turn(reads, runtime.clock, time.sleep):
-            raise Unreachable("Stripe: no turn to read billing periods: this machine is too slow for the fleet's rate")
-
+    settings, rules = runtime.settings, plan_rules(runtime.settings)
+    turn = _turn(runtime, "billing periods")
     source = None if rules.calendar else StripePeriods(settings, grace=rules.grace, turn=turn)
     try:
         yield Planner(PostgresLog(runtime.engine), runtime.clock, rules, source=source)
     finally:
         if source is not None:
             source.close()
+
+
+def _turn(runtime: Runtime, what: str) -> Callable[[], None]:
+    """Return what waits for the turn of a call that reads, and raises `Unreachable` when there is none."""
+    reads = _reads(runtime)
+
+    def turn() -> None:
+        if not await_turn(reads, runtime.clock, time.sleep):
+            raise Unreachable(f"Stripe: no turn to read {what}: this machine is too slow for the fleet's rate")
+
+    return turn
 
 
 def _pusher(runtime: Runtime) -> Pusher:

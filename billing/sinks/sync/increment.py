@@ -28,7 +28,7 @@ class State(Enum):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Increment:
-    """One increment, whole. What the identifier covers changes only with the generation (`reissue`).
+    """One increment, whole. What the identifier covers changes only with the generation (`protocol.reissued`).
 
     Its parts carry `units` times `credits_per_unit` credits. No attempt begins at or after `closes_at`, when the
     invoice of its period may be final; None: not known to close.

@@ -8,11 +8,6 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
-from billing.sinks.sync.increment import State
-
-#: States in which an increment may not have reached the sink.
-NOT_THERE: Final = (State.PENDING, State.SENDING, State.AMBIGUOUS, State.REJECTED, State.QUARANTINED)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LeftUnits:

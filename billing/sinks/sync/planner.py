@@ -218,7 +218,9 @@ class Planner:
             if key not in places:
                 own = months if rules.calendar else known.get(key, ())
                 places[key] = Places(own, late_usage=rules.late_usage, now=now)
-            return places[key].of(hour)
+            found = places[key].of(hour)
+            # A customer may be subscribed to one meter and not to another.
+            return f"{found} (meter {event_name})" if isinstance(found, str) else found
 
         made = drafted(rows, meters=plan.meters(), default=rules.meter, placing=placing)
         return made.drafts, made.waiting

@@ -21,11 +21,22 @@ FROM stripe_increment GROUP BY event_name, state
 #: Clients by state: one may have increments of several meters.
 CLIENTS: Final = text("SELECT state, count(DISTINCT client_id) FROM stripe_increment GROUP BY state")
 
+#: Why nothing can be planned for a customer and meter, null or empty where it can: Stripe's word on the customer, or
+#: that it was read and no period of this meter was seen, as of who is subscribed to another meter only.
+UNBILLED: Final = """
+SELECT coalesce(nullif(period_read.reason, ''), CASE
+    WHEN period_read.read_at IS NOT NULL AND NOT EXISTS (
+        SELECT FROM stripe_period AS known
+        WHERE known.customer_id = period_read.customer_id AND known.event_name = waiting.event_name)
+    THEN 'no billing period of meter ' || waiting.event_name || ' is known' END)
+"""
+
 #: What no increment carries, per client and meter, by why it waits: for a link, for a billing period, for more usage
 #: (it is less than one unit, or below 0 after corrections), or for nothing but the next plan.
 WAITING: Final = text(f"""
 WITH waiting AS (
-    SELECT rollup.client_id, link.customer_id, coalesce(max(credits_per_unit), 1) AS credits_per_unit,
+    SELECT rollup.client_id, link.customer_id, counted_by AS event_name,
+           coalesce(max(credits_per_unit), 1) AS credits_per_unit,
            sum(rollup.credits - rollup.planned)::bigint AS credits
     FROM usage_rollup AS rollup LEFT JOIN stripe_customer AS link ON link.client_id = rollup.client_id
          LEFT JOIN sku_meter USING (sku)
@@ -34,13 +45,14 @@ WITH waiting AS (
     WHERE rollup.unplanned
     GROUP BY rollup.client_id, link.customer_id, counted_by
 ), judged AS (
-    SELECT client_id, credits, coalesce(period_read.reason, '') AS reason,
+    SELECT client_id, credits, unbilled.reason,
            CASE WHEN customer_id IS NULL THEN CASE WHEN credits > 0 THEN 'unlinked' END
                 WHEN credits < 0 THEN 'carried'
                 WHEN credits < credits_per_unit THEN 'remainder'
-                WHEN :subscribed AND period_read.reason <> '' THEN 'unbilled'
+                WHEN :subscribed AND unbilled.reason <> '' THEN 'unbilled'
                 ELSE 'unplanned' END AS why
     FROM waiting LEFT JOIN stripe_period_read AS period_read USING (customer_id)
+         CROSS JOIN LATERAL ({UNBILLED}) AS unbilled (reason)
     WHERE credits <> 0
 )
 SELECT why, abs(sum(credits))::bigint AS credits, count(DISTINCT client_id) AS clients,

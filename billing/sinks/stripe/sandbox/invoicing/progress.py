@@ -21,7 +21,6 @@ from billing.sinks.stripe.sandbox.store import Store
 
 FINALIZE: Final = 0
 END_PERIOD: Final = 1
-NEVER: Final = 1 << 62
 
 
 class Progress:
