@@ -13,7 +13,7 @@ from billing.catalog.clients import add_client
 from billing.core.settings import Settings
 from billing.schema.stripe import stripe_increment
 from billing.sinks.sink import Kind
-from billing.sinks.sync import protocol
+from billing.sinks.sync import looks, protocol
 from billing.sinks.sync import push_statements as sql
 from billing.sinks.sync.increment import Increment, State
 from billing.sinks.sync.log import Open
@@ -109,7 +109,7 @@ def test_each_search_finds_what_the_protocol_says_in_its_order(
 
     lost = [found.increment_id for found in own if protocol.is_lost(found, NOON)]
     to_send = [found for found in own if protocol.may_send(found, books="test", now=NOON)]
-    to_check = [found for found in own if protocol.may_check(found, books="test")]
+    to_check = [found for found in own if looks.may_check(found, books="test")]
 
     assert log.find_lost(search) == lost
     assert log.find_open(search) == sorted(to_send, key=lambda found: (found.attempts, found.increment_id))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from billing.sinks.sink import Answer, Reply
-from billing.sinks.sync import protocol
+from billing.sinks.sync import looks, protocol
 from billing.sinks.sync.increment import State
 from tests.unit import increment_model as model
 from tests.unit.increment_world import (
@@ -107,7 +107,7 @@ def _round(scene: Scene, world: World) -> Scene:
         taken, _ = model.executed(claim._replace(calls=()), call, call.begun)
         found = protocol.answered(taken.increment, call.attempt, Reply(answer=Answer.TAKEN), doubted=call.doubted)
         return taken if found is None else taken._replace(increment=found)
-    if protocol.may_check(scene.increment, books=BOOKS):
+    if looks.may_check(scene.increment, books=BOOKS):
         return _looked(scene, world)
     return scene
 

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from billing.sinks.sink import Answer, Payload, Reply
-from billing.sinks.sync import protocol
+from billing.sinks.sync import looks, protocol
 from billing.sinks.sync.increment import Increment, State
 from tests.unit.increment_world import (
     BASE,
@@ -158,7 +158,7 @@ def _sink(scene: Scene, world: World) -> Iterator[Step]:
 def shown(scene: Scene, payload: Payload) -> int:
     """Return the sink's sum of an increment's minute, and of those in which earlier generations of it were sent."""
     own = (event for event in scene.events if event.shows and not event.dropped)
-    every = payload == scene.increment.payload and protocol.may_show_twice(scene.increment)
+    every = payload == scene.increment.payload and looks.may_show_twice(scene.increment)
     return sum(UNITS for event in own if every or event.event_at == payload.event_at)
 
 
@@ -169,7 +169,7 @@ def _confirmer(scene: Scene, world: World) -> Iterator[Step]:
             yield from _looked(left, look, world)
         else:
             yield from ((f"note a look that showed {look.shown}", after) for after in noted(left, look, world))
-    if len(scene.looks) < world.confirmers and protocol.may_check(scene.increment, books=BOOKS):
+    if len(scene.looks) < world.confirmers and looks.may_check(scene.increment, books=BOOKS):
         found = Look(scene.increment.payload)
         if world.finds:
             yield "find", scene._replace(looks=(*scene.looks, found))
@@ -193,15 +193,15 @@ def noted(left: Scene, look: Look, world: World) -> Iterator[Scene]:
     if look.at is None:
         return
     if look.shown is None:
-        found = protocol.check_refused(increment, "r", look.at, payload=look.payload)
+        found = looks.check_refused(increment, "r", look.at, payload=look.payload)
         patient = increment.last_attempt_at is not None and look.at - increment.last_attempt_at > minutes(2 * DAY)
         _hold_quarantine(increment, found, doubt=patient)
         yield _with(left, found)
         return
-    found = protocol.checked(increment, look.shown, look.at, payload=look.payload)
+    found = looks.checked(increment, look.shown, look.at, payload=look.payload)
     _hold_quarantine(increment, found, doubt=look.shown not in (0, UNITS))
     after = _with(left, found)
-    if found is not None and found.state is State.QUARANTINED and protocol.counted_twice(found, look.shown):
+    if found is not None and found.state is State.QUARANTINED and looks.counted_twice(found, look.shown):
         yield withdrawn(after, found.generation, world.marks[left.mark])
     yield after
 

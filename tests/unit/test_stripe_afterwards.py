@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from billing.sinks.sink import Answer, ErrorReport, Kind, Reply
-from billing.sinks.sync import afterwards, protocol
+from billing.sinks.sync import afterwards, looks, protocol
 from billing.sinks.sync.increment import Attempt, Increment, State
-from billing.sinks.sync.protocol import ABSENT_FOR, LEASE
+from billing.sinks.sync.looks import ABSENT_FOR
+from billing.sinks.sync.protocol import LEASE
 
 NOON = datetime(2026, 3, 20, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -73,7 +74,7 @@ def test_given_a_report_of_an_earlier_call_then_the_sums_are_to_tell() -> None:
 
     assert found is not None
     assert found.state is State.QUARANTINED
-    assert protocol.may_check(found, books="test")
+    assert looks.may_check(found, books="test")
     assert afterwards.named(dataclasses.replace(SENT, state=State.SENDING), report) is None
     assert afterwards.named(dataclasses.replace(SENT, state=State.AMBIGUOUS), report) is None
 
@@ -116,9 +117,9 @@ def test_given_a_report_that_may_be_about_it_then_what_is_absent_is_for_a_person
     since = NOON + HOUR
     seen = dataclasses.replace(SENT, state=state, absent_since=since, absence_checks=1)
 
-    early = protocol.checked(seen, 0, since + ABSENT_FOR / 2, payload=SENT.payload, doubted_by="archived_meter")
-    doubted = protocol.checked(seen, 0, since + ABSENT_FOR, payload=SENT.payload, doubted_by="archived_meter")
-    plain = protocol.checked(seen, 0, since + ABSENT_FOR, payload=SENT.payload)
+    early = looks.checked(seen, 0, since + ABSENT_FOR / 2, payload=SENT.payload, doubted_by="archived_meter")
+    doubted = looks.checked(seen, 0, since + ABSENT_FOR, payload=SENT.payload, doubted_by="archived_meter")
+    plain = looks.checked(seen, 0, since + ABSENT_FOR, payload=SENT.payload)
 
     assert early is not None
     assert early.state is state
@@ -134,8 +135,8 @@ def test_given_a_report_that_may_be_about_it_then_what_is_absent_is_for_a_person
 def test_given_a_look_at_another_generation_then_it_says_nothing() -> None:
     other = dataclasses.replace(SENT, identifier="b1-b", generation=2)
 
-    assert protocol.checked(other, 7, NOON, payload=SENT.payload) is None
-    assert protocol.checked(SENT, 7, NOON, payload=SENT.payload) is not None
+    assert looks.checked(other, 7, NOON, payload=SENT.payload) is None
+    assert looks.checked(SENT, 7, NOON, payload=SENT.payload) is not None
 
 
 def test_given_a_second_generation_that_is_counted_as_well_then_it_is_taken_back_once() -> None:
@@ -147,7 +148,7 @@ def test_given_a_second_generation_that_is_counted_as_well_then_it_is_taken_back
     assert done is not None
     assert done.withdrawn_at == NOON + HOUR
     assert afterwards.withdrawing(done, 14, NOON + 2 * HOUR) is None
-    confirmed = protocol.checked(done, 7, NOON + 2 * HOUR, payload=done.payload)
+    confirmed = looks.checked(done, 7, NOON + 2 * HOUR, payload=done.payload)
     assert confirmed is not None
     assert confirmed.state is State.CONFIRMED
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from billing.sinks.sink import Kind
-from billing.sinks.sync import protocol
+from billing.sinks.sync import looks, protocol
 from billing.sinks.sync.increment import Increment, State
 
 NOW = datetime(2026, 3, 20, 12, 0, tzinfo=UTC)
@@ -37,13 +37,13 @@ DOUBTED = Increment(
 
 @pytest.mark.parametrize("hours", [0, 4.6, 20, 24.5, 27.9, 100])
 def test_given_a_clock_that_was_hours_ahead_then_after_a_look_it_is_never_sent_again(hours: float) -> None:
-    looks = (
-        protocol.checked(DOUBTED, 0, NOW, payload=DOUBTED.payload),
-        protocol.check_refused(DOUBTED, "no such customer", NOW, payload=DOUBTED.payload),
-        protocol.unanswered(DOUBTED, NOW),
+    after = (
+        looks.checked(DOUBTED, 0, NOW, payload=DOUBTED.payload),
+        looks.check_refused(DOUBTED, "no such customer", NOW, payload=DOUBTED.payload),
+        looks.unanswered(DOUBTED, NOW),
     )
 
-    for seen in looks:
+    for seen in after:
         assert seen is not None
         assert not protocol.may_send(seen, books="test", now=NOW + hours * HOUR)
 
@@ -51,7 +51,7 @@ def test_given_a_clock_that_was_hours_ahead_then_after_a_look_it_is_never_sent_a
 def test_given_clocks_that_differ_by_minutes_then_a_look_changes_nothing_of_it() -> None:
     early = dataclasses.replace(DOUBTED, first_attempt_at=NOW + timedelta(minutes=29))
 
-    seen = protocol.checked(early, 0, NOW, payload=early.payload)
+    seen = looks.checked(early, 0, NOW, payload=early.payload)
 
     assert seen is not None
     assert seen.first_attempt_at == early.first_attempt_at

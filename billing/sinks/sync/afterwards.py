@@ -13,7 +13,8 @@ from typing import Final
 
 from billing.sinks.sink import Answer, ErrorReport, Reply
 from billing.sinks.sync.increment import Attempt, Increment, State
-from billing.sinks.sync.protocol import AHEAD_MAX, LEASE, NOT_EXECUTED, RESEND_WITHIN, counted_twice, reported
+from billing.sinks.sync.looks import counted_twice
+from billing.sinks.sync.protocol import AHEAD_MAX, LEASE, NOT_EXECUTED, RESEND_WITHIN, reported
 
 #: How far from a call the window of a report may lie that is about it: what was taken is looked at some time later,
 #: and clocks differ.

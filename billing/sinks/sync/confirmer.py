@@ -15,7 +15,7 @@ from typing import Final
 from billing.core.clock import Clock
 from billing.core.errors import Rejected, Unreachable
 from billing.sinks.sink import MeterSink
-from billing.sinks.sync import afterwards, protocol
+from billing.sinks.sync import afterwards, looks
 from billing.sinks.sync.budget import Budget, Wait, await_turn
 from billing.sinks.sync.increment import Attempt, Increment, State, attempt_of
 from billing.sinks.sync.log import IncrementLog, Open
@@ -92,7 +92,7 @@ class Confirmer:
                 report = self._check(sink, increment, report, turn)
             except Unreachable as error:
                 unanswered.append(error)
-                self._log.change(increment.increment_id, lambda locked: protocol.unanswered(locked, self._clock.now()))
+                self._log.change(increment.increment_id, lambda locked: looks.unanswered(locked, self._clock.now()))
                 continue
             unanswered.clear()
         if unanswered and (len(unanswered) == UNANSWERED_MAX or not report.checked):
@@ -111,23 +111,23 @@ class Confirmer:
             reason = str(error)
             done = self._log.change(
                 found.increment_id,
-                lambda locked: protocol.check_refused(locked, reason, now, payload=found.payload),
+                lambda locked: looks.check_refused(locked, reason, now, payload=found.payload),
             )
             return _counted(report, was, done)
         doubted_by = self._log.doubted_by(found.increment_id) if shown == 0 else None
         done = self._log.change(
             found.increment_id,
-            lambda locked: protocol.checked(locked, shown, now, payload=found.payload, doubted_by=doubted_by),
+            lambda locked: looks.checked(locked, shown, now, payload=found.payload, doubted_by=doubted_by),
         )
         report = _counted(report, was, done)
-        if done is not None and protocol.counted_twice(done, shown) and turn() and self._withdraw(sink, done, shown):
+        if done is not None and looks.counted_twice(done, shown) and turn() and self._withdraw(sink, done, shown):
             report = dataclasses.replace(report, withdrawn=report.withdrawn + 1)
         return report
 
     def _shown(self, sink: MeterSink, found: Increment) -> int:
         """Return what shows of an increment: in its minute, and wherever an earlier generation of it was sent."""
         shown = sink.shown(found.payload)
-        for earlier in self._log.sent_before(found.increment_id) if protocol.may_show_twice(found) else ():
+        for earlier in self._log.sent_before(found.increment_id) if looks.may_show_twice(found) else ():
             with suppress(Rejected):  # nothing is billed to a customer that the sink does not know any more
                 shown += sink.shown(earlier)
         return shown

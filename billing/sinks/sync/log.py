@@ -137,7 +137,7 @@ class IncrementLog(PlanningLog, Protocol):
         ...
 
     def find_unconfirmed(self, found: Open) -> list[Increment]:
-        """Return what the sink's own sums may prove (`protocol.may_check`).
+        """Return what the sink's own sums may prove (`looks.may_check`).
 
         Those first that were never looked at, then those that were longest ago, then by their id.
         """

@@ -11,8 +11,8 @@ from billing.sinks.sync.plan_statements import HAVING
 from billing.sinks.sync.rows import COLUMNS
 
 #: Customers with a whole unit to plan, or with something to send that was left (its subscription may be gone), in the
-#: order in which they need to be read. What is less than a unit waits for more, and for no reading. Who has no period for
-#: a reason that is known comes after who has none that covers now, and in turn with everybody else.
+#: order in which they need to be read. What is less than a unit waits for more, and for no reading. Who has no period
+#: for a reason that is known comes after who has none that covers now, and in turn with everybody else.
 _FIND_UNREAD: Final = """
 SELECT linked.customer_id
 FROM stripe_customer AS linked LEFT JOIN stripe_period_read AS seen USING (customer_id)

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from billing.sinks.sink import Answer, ErrorReport, Reply
-from billing.sinks.sync import afterwards, protocol
+from billing.sinks.sync import afterwards, looks, protocol
 from billing.sinks.sync.increment import Attempt, Increment, attempt_of
 from billing.sinks.sync.log import Having, Open
 from billing.sinks.sync.period_source import PeriodsFound
@@ -117,17 +117,17 @@ class Operations:
         doubted_by = self._log.doubted_by(number)
         return self._log.change(
             number,
-            lambda one: protocol.checked(one, times * one.units, now, payload=one.payload, doubted_by=doubted_by),
+            lambda one: looks.checked(one, times * one.units, now, payload=one.payload, doubted_by=doubted_by),
         )
 
     def refuse(self, chance: random.Random) -> object:
         """Have a look refused, or unanswered."""
         now = self._clock.now()
         if chance.random() < 0.5:
-            return self._log.change(self._one(chance), lambda one: protocol.unanswered(one, now))
+            return self._log.change(self._one(chance), lambda one: looks.unanswered(one, now))
         reason = "no such customer"
         return self._log.change(
-            self._one(chance), lambda one: protocol.check_refused(one, reason, now, payload=one.payload)
+            self._one(chance), lambda one: looks.check_refused(one, reason, now, payload=one.payload)
         )
 
     def withdraw(self, chance: random.Random) -> object:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from billing.schema.stripe import UNITS_MAX
 from billing.sinks.sink import ErrorReport, Kind, Payload
-from billing.sinks.sync import afterwards, protocol
+from billing.sinks.sync import afterwards, looks, protocol
 from billing.sinks.sync.drafts import Part
 from billing.sinks.sync.increment import Attempt, Increment, State
 from billing.sinks.sync.log import Decide, Having, Noted, Open
@@ -119,7 +119,7 @@ class MemoryLog:
         with self.lock:
             states = (self.by_state[state] for state in (State.SENT, State.AMBIGUOUS, State.QUARANTINED))
             doubted = (self.increments[number] for numbers in states for number in numbers)
-            may = [one for one in doubted if protocol.may_check(one, books=found.books) and _wanted(one, found)]
+            may = [one for one in doubted if looks.may_check(one, books=found.books) and _wanted(one, found)]
             may.sort(key=_read_last)
             return may[: found.most]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from billing.sinks.sink import Answer, Reply
-from billing.sinks.sync import afterwards, drafts, minutes, protocol
+from billing.sinks.sync import afterwards, drafts, looks, minutes, protocol
 from billing.sinks.sync.drafts import Part
 from billing.sinks.sync.increment import Increment, State
 from billing.sinks.sync.periods import KnownPeriod
@@ -120,12 +120,12 @@ def the_dead_sent_nothing(patch: Patch) -> None:
 def absent_at_first_sight(patch: Patch) -> None:
     """Believe the first look that finds nothing."""
     patch.setattr(protocol, "ABSENCE_CHECKS", 1)
-    patch.setattr(protocol, "ABSENT_FOR", timedelta())
+    patch.setattr(looks, "ABSENT_FOR", timedelta())
 
 
 def absent_within_hours(patch: Patch) -> None:
     """Believe looks of a few hours."""
-    patch.setattr(protocol, "ABSENT_FOR", timedelta(minutes=30))
+    patch.setattr(looks, "ABSENT_FOR", timedelta(minutes=30))
 
 
 def shared_minutes(patch: Patch) -> None:
@@ -217,19 +217,19 @@ def planned_outside_of_the_transaction(patch: Patch) -> None:
 
 def refused_sums_mean_nothing(patch: Patch) -> None:
     """Ask for a customer's sums for ever."""
-    patch.setattr(protocol, "check_refused", lambda increment, reason, now, *, payload: None)
+    patch.setattr(looks, "check_refused", lambda increment, reason, now, *, payload: None)
 
 
 def nobody_looks(patch: Patch) -> None:
     """Confirm nothing."""
-    patch.setattr(protocol, "may_check", lambda increment, *, books: False)
+    patch.setattr(looks, "may_check", lambda increment, *, books: False)
 
 
 def any_sum_confirms(patch: Patch) -> None:
     """Take any look for a proof."""
-    real = protocol.checked
+    real = looks.checked
 
     def checked(increment: Increment, shown: int, now: datetime, **more: Any) -> Increment | None:
         return real(increment, increment.units, now, **more)
 
-    patch.setattr(protocol, "checked", checked)
+    patch.setattr(looks, "checked", checked)
