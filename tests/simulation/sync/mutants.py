@@ -94,7 +94,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "the dead sent nothing": Mutant(
         apply=safeguards.the_dead_sent_nothing,
         finds=COUNTED_TWICE,
-        rates=_calm(killed=6),
+        rates=_calm(killed=12),
         outages=LONG,
     ),
     "what is absent once is absent": Mutant(apply=safeguards.absent_at_first_sight, finds=COUNTED_TWICE, size=LAG),
