@@ -11,7 +11,7 @@ import sqlalchemy
 from billing.core.settings import Settings
 from billing.sinks.sink import Answer, Reply
 from billing.sinks.stripe import links
-from billing.sinks.sync import planner, protocol
+from billing.sinks.sync import protocol, stamping
 from billing.sinks.sync.drafts import Meters, drafted
 from billing.sinks.sync.increment import Attempt, Increment, attempt_of
 from billing.sinks.sync.log import Having
@@ -54,7 +54,7 @@ def test_a_plan_that_has_read_the_old_customer_is_waited_for(syncing: Syncing) -
             waits = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
             while not moving.done() and not syncing.read(waits):
                 wait([moving], timeout=0.01)
-            slice_.write(planner._stamped(slice_, made.drafts, now)[0])
+            slice_.write(stamping.stamped(slice_, made.drafts, now)[0])
         assert moving.result(60) == 1
 
     syncing.planner().plan()

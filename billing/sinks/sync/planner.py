@@ -7,7 +7,7 @@ pass over a row that commits late. What was planned stays; what cannot be sent a
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
@@ -15,14 +15,14 @@ from typing import Final
 from billing.core.clock import Clock
 from billing.core.settings import StripeLateUsage
 from billing.sinks.sync import reissuing
-from billing.sinks.sync.drafts import Draft, Planned, Unplanned, drafted, increment_of
+from billing.sinks.sync.drafts import Draft, Planned, Unplanned, drafted
 from billing.sinks.sync.increment import Increment, State
 from billing.sinks.sync.log import Having, Plan, PlanningLog
 from billing.sinks.sync.period_source import PeriodSource
 from billing.sinks.sync.periods import KnownPeriod, calendar
 from billing.sinks.sync.places import Place, Places
 from billing.sinks.sync.refreshing import refresh
-from billing.sinks.sync.stamping import Wanted, keeps, stamps
+from billing.sinks.sync.stamping import moved, stamped
 
 #: Rows of one transaction, which consumers of these clients wait for; and of one client at most (L9).
 ROWS: Final = 20_000
@@ -172,7 +172,7 @@ class Planner:
                 changed += [] if waits is None else [waits]
             else:
                 moving.append((increment, place, customer_id, first_hour))
-        return changed + _moved(plan, moving, now)
+        return changed + moved(plan, moving, now)
 
     def _plan(self, report: PlanReport, deadline: float, client_id: str | None, having: Having) -> PlanReport:
         after, rows_max, counted = "", self._rows, ""
@@ -190,7 +190,7 @@ class Planner:
                     rows_max = min(4 * rows_max, self._rows_max)
                     continue
                 drafts, waiting = self._drafted(plan, whole or rows, now)
-                planned, postponed = _stamped(plan, drafts, now)
+                planned, postponed = stamped(plan, drafts, now)
                 plan.write(planned)
             report = _sum(report, planned, postponed, waiting, counted=counted)
             if cut and not whole and planned:
@@ -235,48 +235,6 @@ def _whole(rows: Sequence[Unplanned], most: int) -> tuple[Sequence[Unplanned], b
         return rows, False
     last = rows[-1].client_id
     return [row for row in rows if row.client_id != last], True
-
-
-def _stamped(plan: Plan, drafts: Sequence[Draft], now: datetime) -> tuple[list[Planned], list[Draft]]:
-    """Give each draft a minute of its own; return also those for which there is none yet."""
-    groups: dict[tuple[str, str, Place], list[Draft]] = defaultdict(list)
-    for draft in drafts:
-        groups[draft.customer_id, draft.event_name, draft.place].append(draft)
-    wanted = [
-        Wanted(customer_id=customer, event_name=event, place=place, count=len(group))
-        for (customer, event, place), group in groups.items()
-    ]
-    planned: list[Planned] = []
-    postponed: list[Draft] = []
-    for group, found in zip(groups.values(), stamps(plan, wanted, now), strict=True):
-        for draft, at in zip(group, found, strict=False):
-            planned.append(Planned(draft=draft, increment=increment_of(draft, event_at=at, planned_at=now)))
-        postponed += group[len(found) :]
-    return planned, postponed
-
-
-def _moved(plan: Plan, moving: Sequence[tuple[Increment, Place, str, datetime]], now: datetime) -> list[Increment]:
-    """Return increments in their new places; those that find no free minute there stay as they are."""
-
-    def stays(increment: Increment, place: Place, customer_id: str) -> bool:
-        return place.written_off or (customer_id == increment.customer_id and keeps(place, increment.event_at, now))
-
-    wanted = [
-        Wanted(customer_id=customer_id, event_name=increment.event_name, place=place, count=1)
-        for increment, place, customer_id, _ in moving
-        if not stays(increment, place, customer_id)
-    ]
-    found = iter(stamps(plan, wanted, now))
-    changed = []
-    for increment, place, customer_id, first_hour in moving:
-        free = [increment.event_at] if stays(increment, place, customer_id) else next(found)
-        if free:
-            changed.append(
-                reissuing.next_generation(
-                    increment, place, customer_id=customer_id, event_at=free[0], first_hour=first_hour, now=now
-                )
-            )
-    return changed
 
 
 def _pairs(changed: Sequence[Increment], found: Sequence[Increment]) -> list[tuple[Increment, Increment]]:

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from billing.sinks.sync import minutes
+from billing.sinks.sync import minutes, reissuing
+from billing.sinks.sync.drafts import Draft, Planned, increment_of
+from billing.sinks.sync.increment import Increment
 from billing.sinks.sync.log import Plan
 from billing.sinks.sync.places import Place
 
@@ -26,6 +28,48 @@ class Wanted:
     event_name: str
     place: Place
     count: int
+
+
+def stamped(plan: Plan, drafts: Sequence[Draft], now: datetime) -> tuple[list[Planned], list[Draft]]:
+    """Give each draft a minute of its own; return also those for which there is none yet."""
+    groups: dict[tuple[str, str, Place], list[Draft]] = defaultdict(list)
+    for draft in drafts:
+        groups[draft.customer_id, draft.event_name, draft.place].append(draft)
+    wanted = [
+        Wanted(customer_id=customer, event_name=event, place=place, count=len(group))
+        for (customer, event, place), group in groups.items()
+    ]
+    planned: list[Planned] = []
+    postponed: list[Draft] = []
+    for group, found in zip(groups.values(), stamps(plan, wanted, now), strict=True):
+        for draft, at in zip(group, found, strict=False):
+            planned.append(Planned(draft=draft, increment=increment_of(draft, event_at=at, planned_at=now)))
+        postponed += group[len(found) :]
+    return planned, postponed
+
+
+def moved(plan: Plan, moving: Sequence[tuple[Increment, Place, str, datetime]], now: datetime) -> list[Increment]:
+    """Return increments in their new places; those that find no free minute there stay as they are."""
+
+    def stays(increment: Increment, place: Place, customer_id: str) -> bool:
+        return place.written_off or (customer_id == increment.customer_id and keeps(place, increment.event_at, now))
+
+    wanted = [
+        Wanted(customer_id=customer_id, event_name=increment.event_name, place=place, count=1)
+        for increment, place, customer_id, _ in moving
+        if not stays(increment, place, customer_id)
+    ]
+    found = iter(stamps(plan, wanted, now))
+    changed = []
+    for increment, place, customer_id, first_hour in moving:
+        free = [increment.event_at] if stays(increment, place, customer_id) else next(found)
+        if free:
+            changed.append(
+                reissuing.next_generation(
+                    increment, place, customer_id=customer_id, event_at=free[0], first_hour=first_hour, now=now
+                )
+            )
+    return changed
 
 
 def stamps(plan: Plan, wanted: Sequence[Wanted], now: datetime) -> list[list[datetime]]:

@@ -24,7 +24,7 @@ from billing.sinks.sync.log import Decide, Having, Noted, Open
 from billing.sinks.sync.period_source import PeriodsFound
 from billing.sinks.sync.periods import closing
 from tests.simulation.sync.memory_plan import MemoryPlan
-from tests.simulation.sync.memory_rules import Refused, refuse_payload_change
+from tests.simulation.sync.memory_rules import Refused, place_of, refuse_payload_change, wanted
 from tests.simulation.sync.memory_usage import MemoryUsage
 
 #: States in which an increment may still be sent.
@@ -101,7 +101,7 @@ class MemoryLog:
         """Return what is `sending` without a pusher."""
         with self.lock:
             sending = (self.increments[number] for number in sorted(self.by_state[State.SENDING]))
-            lost = [one.increment_id for one in sending if protocol.is_lost(one, found.now) and _wanted(one, found)]
+            lost = [one.increment_id for one in sending if protocol.is_lost(one, found.now) and wanted(one, found)]
             return lost[: found.most]
 
     def find_open(self, found: Open) -> list[Increment]:
@@ -110,7 +110,7 @@ class MemoryLog:
             states = (self.by_state[State.PENDING], self.by_state[State.AMBIGUOUS])
             open_ = (self.increments[number] for numbers in states for number in numbers)
             may = [
-                one for one in open_ if protocol.may_send(one, books=found.books, now=found.now) and _wanted(one, found)
+                one for one in open_ if protocol.may_send(one, books=found.books, now=found.now) and wanted(one, found)
             ]
             return sorted(may, key=lambda one: (one.attempts, one.increment_id))[: found.most]
 
@@ -119,7 +119,7 @@ class MemoryLog:
         with self.lock:
             states = (self.by_state[state] for state in (State.SENT, State.AMBIGUOUS, State.QUARANTINED))
             doubted = (self.increments[number] for numbers in states for number in numbers)
-            may = [one for one in doubted if looks.may_check(one, books=found.books) and _wanted(one, found)]
+            may = [one for one in doubted if looks.may_check(one, books=found.books) and wanted(one, found)]
             may.sort(key=_read_last)
             return may[: found.most]
 
@@ -169,8 +169,8 @@ class MemoryLog:
             sent = {key.partition("#")[0] for key in keys}
             first: dict[tuple[str, str, datetime], Payload] = {}
             for found in self.generations[increment_id]:
-                if found.identifier in sent and _place(found) != _place(one):
-                    first.setdefault(_place(found), found.payload)
+                if found.identifier in sent and place_of(found) != place_of(one):
+                    first.setdefault(place_of(found), found.payload)
             return [first[place] for place in sorted(first)]
 
     def doubted_by(self, increment_id: int) -> str | None:
@@ -293,13 +293,5 @@ class MemoryLog:
         self._keys[attempt.idempotency_key] = attempt.increment_id
 
 
-def _wanted(one: Increment, found: Open) -> bool:
-    return found.client_id in (None, one.client_id) and one.event_name not in found.without
-
-
 def _read_last(one: Increment) -> tuple[bool, datetime | int, int]:
     return one.checked_at is not None, one.checked_at or 0, one.increment_id
-
-
-def _place(increment: Increment) -> tuple[str, str, datetime]:
-    return increment.kind.value, increment.customer_id, increment.event_at

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
 from billing.schema.stripe import OF_GENERATION, WRITE_ONCE
 from billing.sinks.sync.increment import Increment, State
+from billing.sinks.sync.log import Open
 
 _MAY_BE_REPLACED: Final = (State.PENDING, State.AMBIGUOUS, State.REJECTED, State.QUARANTINED)
 
@@ -30,3 +32,13 @@ def refuse_payload_change(was: Increment, new: Increment) -> None:
 
 def _values(one: Increment, names: Sequence[str]) -> list[object]:
     return [getattr(one, name) for name in names]
+
+
+def place_of(increment: Increment) -> tuple[str, str, datetime]:
+    """Return what no two of an increment's generations that were sent share, unless they are in one minute."""
+    return increment.kind.value, increment.customer_id, increment.event_at
+
+
+def wanted(one: Increment, found: Open) -> bool:
+    """Whether a search is for an increment like this one."""
+    return found.client_id in (None, one.client_id) and one.event_name not in found.without
