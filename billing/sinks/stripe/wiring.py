@@ -11,7 +11,7 @@ from billing.connections import postgres
 from billing.core.errors import Unreachable
 from billing.core.settings import Settings
 from billing.sinks.stripe.gateway import Gateway
-from billing.sinks.stripe.keys import key_kind
+from billing.sinks.stripe.keys import KeyKind, key_kind
 from billing.sinks.stripe.period_reader import StripePeriods
 from billing.sinks.sync import flushing
 from billing.sinks.sync.budget import EVENTS, READS, READS_PER_SECOND, PostgresBudget, await_turn
@@ -142,5 +142,8 @@ def _pusher(runtime: Runtime) -> Pusher:
     )
 
 
-def _reads(runtime: Runtime) -> PostgresBudget:
+def _reads(runtime: Runtime) -> PostgresBudget | None:
+    """Return the budget of calls that only read; none at the stand-in, which bounds nobody."""
+    if key_kind(runtime.settings) is KeyKind.STAND_IN:
+        return None
     return PostgresBudget(runtime.engine, READS, per_second=READS_PER_SECOND)
