@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from billing import admin
-from billing.admin import bulk
+from billing.admin import access, bulk
 from billing.connections import postgres
 from billing.core.errors import BillingError
 from billing.core.settings import Settings
@@ -54,8 +54,16 @@ class StripeReport:
 def report_usage(settings: Settings, client_ids: Sequence[str]) -> StripeReport:
     """Link and subscribe clients where that is allowed, plan, and push until nothing is open or nothing moves."""
     kind = key_kind(settings)
-    if kind is KeyKind.STAND_IN:
-        settings = dataclasses.replace(settings, stripe_calls_per_second=_CALLS_PER_SECOND)
+    if kind is not KeyKind.STAND_IN:
+        return _report(settings, client_ids, kind)
+    unbound = dataclasses.replace(settings, stripe_calls_per_second=_CALLS_PER_SECOND)
+    try:
+        return _report(unbound, client_ids, kind)
+    finally:
+        access.close(unbound)
+
+
+def _report(settings: Settings, client_ids: Sequence[str], kind: KeyKind) -> StripeReport:
     try:
         linked = admin.customers(settings, client_ids)
         if kind is KeyKind.STAND_IN:
