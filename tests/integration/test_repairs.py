@@ -59,17 +59,26 @@ def test_given_credits_changed_by_hand_when_repaired_beside_a_working_fleet_then
     with busy(patient, ("spent-short", "made"), waiting=20):
         for name, (by_hand, _) in kinds.items():
             _change(patient, name, *by_hand)
-        plan = _plan(patient, *kinds)
-        done = repair(patient.runtime, plan, made_by=WHO)
+        shown: dict[str, object] = {}
+        posted, left = set(), tuple(kinds)
+        for _ in range(5):
+            # Clients at work may move between what is shown and what is done: then a repair says "repair again".
+            plan = _plan(patient, *left)
+            done = repair(patient.runtime, plan, made_by=WHO)
+            shown |= {made.client_id: _posted(made) for made in plan.corrections}
+            posted |= {made.client_id for made in done.posted}
+            left = tuple(one.client_id for one in done.left if one.client_id is not None)
+            if not left:
+                break
         again = _plan(patient, *kinds)
 
-    expected = {name: posted for name, (_, posted) in kinds.items()}
-    assert {made.client_id: _posted(made) for made in plan.corrections} == expected
+    expected = {name: of_kind for name, (_, of_kind) in kinds.items()}
+    assert shown == expected
     assert done.ok, done
-    assert {made.client_id for made in done.posted} == set(kinds)
+    assert posted == set(kinds)
     assert again.report.ok, again.report.discrepancies
     assert again.corrections == ()
-    assert _repairs(patient, *kinds) == sorted((name, "posted", *posted, WHO) for name, posted in expected.items())
+    assert _repairs(patient, *kinds) == sorted((name, "posted", *of_kind, WHO) for name, of_kind in expected.items())
     assert repair(patient.runtime, again, made_by=WHO).ok
     assert len(_repairs(patient, *kinds)) == len(kinds)
 
