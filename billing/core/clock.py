@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 
@@ -29,6 +30,17 @@ class SystemClock:
     def monotonic(self) -> float:
         """Return `time.monotonic()`."""
         return time.monotonic()
+
+
+def behind(clock: Clock, ask: Callable[[], datetime]) -> timedelta:
+    """Return by how much a clock is behind the one that `ask` reads; below 0, by how much it is ahead.
+
+    The answer was made somewhere between asking and hearing it: what that leaves open is not counted.
+    """
+    before = clock.now()
+    theirs = ask()
+    after = clock.now()
+    return max(theirs - after, timedelta()) - max(before - theirs, timedelta())
 
 
 def to_milliseconds(instant: datetime) -> int:

@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from billing.connections import postgres
 from billing.connections import redis as redis_connection
+from billing.core.clock import behind
 from billing.observability.finding import Finding, fail, ok, warn
 from billing.task.runtime import Runtime
 
@@ -46,11 +47,7 @@ def examine_clocks(runtime: Runtime) -> Iterator[Finding]:
 
 def _compared(runtime: Runtime, name: str, ask: Callable[[], datetime]) -> Finding:
     ask()  # the first answer waits for a connection
-    before = runtime.clock.now()
-    theirs = ask()
-    after = runtime.clock.now()
-    # The answer was made somewhere between the two; what that leaves open is not counted.
-    difference = max(theirs - after, before - theirs, timedelta())
+    difference = abs(behind(runtime.clock, ask))
     seen = f"{name} and this machine differ by {difference.total_seconds():.1f} s"
     if difference >= _DIFFERENCE_MAX:
         return fail(_PART, seen, _ADVICE)
