@@ -23,8 +23,9 @@ from billing.reconciliation.laws import stripe
 from billing.reconciliation.reading import snapshot
 from billing.reconciliation.report import Discrepancy
 from billing.reconciliation.totals import Totals
-from billing.sinks.stripe.keys import KeyKind, key_kind
-from billing.sinks.sync.budget import READS, READS_PER_SECOND, PostgresBudget, await_turn
+from billing.sinks.stripe.keys import key_kind
+from billing.sinks.stripe.rates import reads_budget
+from billing.sinks.sync.budget import await_turn
 from billing.sinks.sync.periods import minute_of, period_of
 from billing.task.runtime import Runtime
 
@@ -139,11 +140,8 @@ class StripeSide:
     def _turn(self) -> None:
         """Wait until the fleet's rate lets one more call through."""
         runtime = self._runtime
-        if key_kind(runtime.settings) is KeyKind.STAND_IN:
-            return  # which bounds nobody
         with postgres.reaching(runtime.settings):
-            reads = PostgresBudget(runtime.engine, READS, per_second=READS_PER_SECOND)
-            await_turn(reads, runtime.clock, time.sleep)
+            await_turn(reads_budget(runtime), runtime.clock, time.sleep)
 
 
 def _facts(row: RowMapping) -> PeriodFacts:

@@ -15,6 +15,7 @@ from billing.core.settings import Settings
 from billing.reconciliation.recording import last_run
 from billing.sinks.sink import Answer, Payload
 from billing.sinks.stripe.gateway import Gateway
+from billing.sinks.stripe.keys import KeyKind
 from billing.sinks.stripe.sandbox.control import SandboxControl
 from tests.integration.reconciling import Books, books_on, compared, texts
 
@@ -71,7 +72,18 @@ def test_given_what_was_sent_when_reconciled_then_stripe_has_it_to_the_unit(book
     assert compared(report, "L8 Stripe") == {
         "customers": 1, "periods": 1, "units": 42, "not visible yet": 0, "doubtful": 0,
     }  # fmt: skip
-    # The fleet's rate covers these calls, too.
+    assert books.sql("SELECT name FROM stripe_budget") == []  # the stand-in bounds nobody
+
+
+def test_given_books_of_stripes_own_when_reconciled_then_the_fleets_rate_covers_these_calls(
+    books: Books, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L9: reconciling takes its turns from the same budget as everything else that reads at Stripe."""
+    monkeypatch.setattr("billing.sinks.stripe.rates.key_kind", lambda settings: KeyKind.TEST)
+    _send(books, gateway, 1)
+
+    books.reconcile(stripe=True)
+
     assert books.sql("SELECT name FROM stripe_budget") == [("reads",)]
 
 

@@ -11,10 +11,11 @@ from billing.connections import postgres
 from billing.core.errors import Unreachable
 from billing.core.settings import Settings
 from billing.sinks.stripe.gateway import Gateway
-from billing.sinks.stripe.keys import KeyKind, key_kind
+from billing.sinks.stripe.keys import key_kind
 from billing.sinks.stripe.period_reader import StripePeriods
+from billing.sinks.stripe.rates import reads_budget
 from billing.sinks.sync import flushing
-from billing.sinks.sync.budget import EVENTS, READS, READS_PER_SECOND, PostgresBudget, await_turn
+from billing.sinks.sync.budget import EVENTS, PostgresBudget, await_turn
 from billing.sinks.sync.confirmer import Confirmer, ConfirmReport
 from billing.sinks.sync.flushing import FlushReport
 from billing.sinks.sync.increment import Increment
@@ -82,7 +83,7 @@ def confirm(runtime: Runtime) -> ConfirmReport:
         runtime.clock,
         lambda: Gateway(settings),
         books=key_kind(settings).value,
-        reads=_reads(runtime),
+        reads=reads_budget(runtime),
     )
     with postgres.reaching(settings):
         check_clock(runtime.engine, runtime.clock)
@@ -96,7 +97,7 @@ def read_reports(runtime: Runtime) -> ReportsReport:
     with postgres.reaching(settings):
         # An event that the list leaves out is a call of its own, for which a turn is due as well.
         turn = _turn(runtime, "error reports")
-        return Reports(log, runtime.clock, lambda: Gateway(settings, turn=turn), reads=_reads(runtime)).read()
+        return Reports(log, runtime.clock, lambda: Gateway(settings, turn=turn), reads=reads_budget(runtime)).read()
 
 
 def resolve_increment(runtime: Runtime, increment_id: int, resolved_as: ResolvedAs, reason: str) -> Increment:
@@ -121,7 +122,7 @@ def _planner(runtime: Runtime) -> Iterator[Planner]:
 
 def _turn(runtime: Runtime, what: str) -> Callable[[], None]:
     """Return what waits for the turn of a call that reads, and raises `Unreachable` when there is none."""
-    reads = _reads(runtime)
+    reads = reads_budget(runtime)
 
     def turn() -> None:
         if not await_turn(reads, runtime.clock, time.sleep):
@@ -138,12 +139,5 @@ def _pusher(runtime: Runtime) -> Pusher:
         lambda: Gateway(settings),
         books=key_kind(settings).value,
         events=PostgresBudget(runtime.engine, EVENTS, per_second=settings.stripe_calls_per_second),
-        reads=_reads(runtime),
+        reads=reads_budget(runtime),
     )
-
-
-def _reads(runtime: Runtime) -> PostgresBudget | None:
-    """Return the budget of calls that only read; none at the stand-in, which bounds nobody."""
-    if key_kind(runtime.settings) is KeyKind.STAND_IN:
-        return None
-    return PostgresBudget(runtime.engine, READS, per_second=READS_PER_SECOND)
