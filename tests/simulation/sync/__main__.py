@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from tests.simulation.sync.auditor import LawBroken
 from tests.simulation.sync.run import run
-from tests.simulation.sync.world import Size
+from tests.simulation.sync.world import Size, World
 
 HOUR: Final = 3_600
 #: What is not documented, or documented twice: every choice with every other.
@@ -48,7 +48,7 @@ def main() -> int:
     begun, runs = time.perf_counter(), 0
     for size in sizes:
         try:
-            world, auditor = run(seed, size)
+            world, auditor = run(seed, size, tell=told_of if not given.knobs else lambda _: None)
         except LawBroken as broken:
             sys.stdout.write(f"{broken}\n")
             return 1
@@ -60,6 +60,12 @@ def main() -> int:
     seconds = time.perf_counter() - begun
     sys.stdout.write(f"every law held: {runs} runs from seed {seed}, {seconds:.0f} s\n")
     return 0
+
+
+def told_of(world: World) -> None:
+    """Say on stderr that a day has passed with every law held: a large run takes long."""
+    increments = sum(len(numbers) for numbers in world.log.by_state.values())
+    sys.stderr.write(f"day {world.day}: every law held; {increments:,} increments, {time.process_time():,.0f} s\n")
 
 
 def products() -> Iterator[Size]:

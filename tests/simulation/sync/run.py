@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tests.simulation.sync.auditor import Auditor, LawBroken
 from tests.simulation.sync.chances import Outage, Rates
@@ -12,16 +12,26 @@ from tests.simulation.sync.world import Size, World
 
 
 def run(
-    seed: int, size: Size, rates: Rates | None = None, outages: Sequence[Outage] | None = None
+    seed: int,
+    size: Size,
+    rates: Rates | None = None,
+    outages: Sequence[Outage] | None = None,
+    *,
+    tell: Callable[[World], None] = lambda _: None,
 ) -> tuple[World, Auditor]:
-    """Simulate; raises `LawBroken`, whose text has the line that replays it."""
+    """Simulate; raises `LawBroken`, whose text has the line that replays it. `tell` is called after each audit."""
     logging.disable(logging.CRITICAL)
     try:
         with named(seed):
             world = World(seed, size, rates, outages)
             auditor = Auditor(world)
+
+            def look() -> None:
+                auditor.check()
+                tell(world)
+
             try:
-                world.run(auditor.check)
+                world.run(look)
                 auditor.check_end()
             except LawBroken as broken:
                 raise LawBroken(f"{broken} [{replay(seed, size)}; day {world.day}]") from broken.__cause__
