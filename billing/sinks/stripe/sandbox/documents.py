@@ -1,6 +1,7 @@
 """Objects that are kept whole, as JSON, each with its owner: products, prices, subscriptions, invoices and their items.
 
-Guarantee: what was read once is not read again; a rollback forgets what was read, so that nothing undone is seen.
+Guarantee: what was read once is not read again; a rollback forgets what was put since the transaction began, so that
+nothing undone is seen.
 """
 
 from __future__ import annotations
@@ -27,6 +28,16 @@ class Documents:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._read: dict[str, Document] = {}
+        self._put: set[str] = set()
+
+    def begin(self) -> None:
+        """Know what is put from here on as part of a transaction."""
+        self._put.clear()
+
+    def undo(self) -> None:
+        """Read anew what was put since the transaction began."""
+        for document_id in self._put:
+            self._read.pop(document_id, None)
 
     def put(self, document: Document) -> None:
         """Insert a document, or replace the one of the same id."""
@@ -37,6 +48,7 @@ class Documents:
         )
         self._connection.execute(sql, (type(document).__name__, document.id, document.owner, content))
         self._read[document.id] = document
+        self._put.add(document.id)
 
     def get(self, kind: type[Kept], document_id: str) -> Kept | None:
         """Return a document by its id."""

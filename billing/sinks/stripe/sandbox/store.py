@@ -63,33 +63,34 @@ class Store:
         self.events = event_log.EventLog(self._connection)
         self._file, self._saved = file, 0
         self._meters: list[Meter] | None = None
-        self._undone: list[Callable[[], None]] = [self.documents.forget, self._forget_meters]
+        self._emptied: list[Callable[[], None]] = [self.documents.forget, self._forget_meters]
 
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
 
-    def on_rollback(self, forget: Callable[[], None]) -> None:
-        """Call this when something was undone, or everything forgotten."""
-        self._undone.append(forget)
+    def on_emptied(self, forget: Callable[[], None]) -> None:
+        """Call this when everything was forgotten."""
+        self._emptied.append(forget)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Commit all or nothing."""
         self._connection.execute("BEGIN IMMEDIATE")
+        self.documents.begin()
         try:
             yield
         except BaseException:
             self._connection.execute("ROLLBACK")
-            for forget in self._undone:
-                forget()
+            self.documents.undo()
+            self._forget_meters()
             raise
         self._connection.execute("COMMIT")
 
     def empty(self) -> None:
         """Forget everything."""
         self._connection.executescript(EMPTY)
-        for forget in self._undone:
+        for forget in self._emptied:
             forget()
 
     def add_customer(self, customer: Customer) -> None:

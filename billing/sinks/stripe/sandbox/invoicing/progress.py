@@ -24,12 +24,15 @@ END_PERIOD: Final = 1
 
 
 class Progress:
-    """What is still to come, in memory; it is found again in the store after a restart or a rollback."""
+    """What is still to come, in memory; it is found again in the store after a restart.
+
+    A step that a rollback has made idle stays: whoever takes it finds nothing to do.
+    """
 
     def __init__(self, store: Store, knobs: Callable[[], Knobs]) -> None:
         self._store, self._knobs = store, knobs
         self._steps: list[tuple[int, int, str]] | None = None
-        store.on_rollback(self.forget)
+        store.on_emptied(self.forget)
 
     def forget(self) -> None:
         """Find what is to come in the store, next time."""
@@ -41,10 +44,14 @@ class Progress:
             self._steps = self._find()
         if not self._steps or self._steps[0][0] > now:
             return
-        with self._store.transaction():
-            while self._steps and self._steps[0][0] <= now:
-                at, kind, document_id = heapq.heappop(self._steps)
-                (self._finalize if kind == FINALIZE else self._end_period)(document_id, at)
+        try:
+            with self._store.transaction():
+                while self._steps and self._steps[0][0] <= now:
+                    at, kind, document_id = heapq.heappop(self._steps)
+                    (self._finalize if kind == FINALIZE else self._end_period)(document_id, at)
+        except BaseException:
+            self.forget()  # steps that were taken are undone
+            raise
 
     def begin(self, subscription: Subscription) -> Subscription:
         """Take a new subscription: its first invoice is final at once, and holds what is paid ahead."""
