@@ -6,8 +6,8 @@ import click
 
 from billing.cli.context import find_app, settings
 from billing.cli.output import emit_json, json_option, table
-from billing.observability.doctor import examine
-from billing.observability.finding import Verdict
+from billing.observability.doctor.examine import examine
+from billing.observability.doctor.finding import Verdict
 from billing.schema import migrate as schema
 from billing.task.runtime import Runtime
 

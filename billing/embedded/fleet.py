@@ -105,4 +105,4 @@ class Fleet:
 def _flower_configuration() -> Path:
     """Return the fleet's own `flowerconfig.py`, where there is one, else billing's."""
     own = Path("flowerconfig.py").absolute()
-    return own if own.is_file() else Path(observability.__file__).with_name("flower_config.py")
+    return own if own.is_file() else Path(observability.__file__).parent / "flower" / "config.py"

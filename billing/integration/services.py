@@ -39,7 +39,7 @@ from billing.task.runtime import Runtime
 from billing.top_ups.asking import TopUps
 
 if TYPE_CHECKING:
-    from billing.observability.consumer_metrics import MetricsServer
+    from billing.observability.metrics.consumer import MetricsServer
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class Services:
         """Start every thread. Raises `InvalidValue` where the metrics' address cannot be listened on."""
         address = self._runtime.settings.metrics_address
         if address:
-            from billing.observability.consumer_metrics import MetricsServer  # noqa: PLC0415 - off unless asked for
+            from billing.observability.metrics.consumer import MetricsServer  # noqa: PLC0415 - off unless asked for
 
             self._metrics = MetricsServer(address, self._consumer.pressure)
             logger.info("billing: metrics at %s", self._metrics.url)

@@ -14,7 +14,7 @@ import celery
 from celery import signals
 
 from billing.integration.configuration import hide_passwords
-from billing.observability import announcing
+from billing.observability.task_events import announcing
 from billing.task.attachment import all_attachments, is_attached
 from billing.task.billable import end_current, settle_current
 from billing.task.headers import mint

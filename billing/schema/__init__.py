@@ -1,6 +1,6 @@
 """The tables of PostgreSQL, and how a database comes to have them. `METADATA` knows every table."""
 
-from billing.schema import allowances, corrections, dead_letters, operations, parked, stripe, tables, top_ups
+from billing.schema import allowances, corrections, dead_letters, operations, parked, stripe, tables, top_ups, watching
 from billing.schema.columns import METADATA
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "stripe",
     "tables",
     "top_ups",
+    "watching",
 ]

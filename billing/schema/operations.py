@@ -132,7 +132,9 @@ alert: Final = Table(
     Column("increment_id", BigInteger, comment="unreported, late_usage: which increment it is about"),
     UniqueConstraint("source"),
     CheckConstraint(
-        "kind IN ('low_balance', 'exhausted', 'corrupt', 'unreported', 'late_usage', 'waiting_usage')", name="kind"
+        "kind IN ('low_balance', 'exhausted', 'debt', 'top_up_declined', 'corrupt', 'unreported', 'late_usage', "
+        "'waiting_usage', 'law_broken')",
+        name="kind",
     ),
     CheckConstraint("delivery IN ('pending', 'delivered', 'failed', 'none')", name="delivery"),
     Index("alert_pending_idx", "next_attempt_at", postgresql_where=text("delivery = 'pending'")),

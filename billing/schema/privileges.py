@@ -47,6 +47,7 @@ _ADDED_TO: Final = (*APPEND_ONLY, "repair")
 _CLEANED: Final = (
     "alert",
     "discrepancy",
+    "last_seen",
     "parked_task",
     "posting",
     "reconciliation_run",

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from billing.core.settings import Settings
-from billing.observability import doctor_clocks, doctor_redis
-from billing.observability.doctor_redis import examine_redis
-from billing.observability.finding import Finding, Verdict
+from billing.observability.doctor import clocks as doctor_clocks
+from billing.observability.doctor import redis as doctor_redis
+from billing.observability.doctor.finding import Finding, Verdict
+from billing.observability.doctor.redis import examine_redis
 from billing.task.runtime import Runtime
 from tests.contract.clusters import PRIMARIES, ClusterServer
 from tests.contract.servers import Server

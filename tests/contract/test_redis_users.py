@@ -34,8 +34,8 @@ from billing.credits.values import (
     SettleOutcome,
 )
 from billing.embedded.server import free_port
-from billing.observability.doctor_redis import examine_redis
-from billing.observability.finding import Verdict
+from billing.observability.doctor.finding import Verdict
+from billing.observability.doctor.redis import examine_redis
 from billing.task.runtime import Runtime
 from tests.contract.clusters import ClusterServer
 from tests.contract.conftest import binary_or_skip

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 import celery
 from celery.events.state import State
 
-from billing.observability.flower_tasks import BilledTask
+from billing.observability.flower.tasks import BilledTask
 
 _POLL_SECONDS: Final = 0.2
 _LIMIT_SECONDS: Final = 120.0

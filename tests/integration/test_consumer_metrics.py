@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from billing.fulfillment.consumer import Consumer
-from billing.observability.consumer_metrics import MetricsServer
+from billing.observability.metrics.consumer import MetricsServer
 from tests.integration.consuming import events, prepare, running, send, until_rows, usage_log
 from tests.integration.scraping import scrape
 from tests.proxy import in_front_of

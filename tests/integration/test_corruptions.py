@@ -21,7 +21,7 @@ from billing.core.shards import shard_of
 from billing.credits.auditing import BucketReading
 from billing.credits.values import ReserveOutcome, SettleOutcome
 from billing.ledger import postings, rebuilds
-from billing.observability.doctor_corruptions import examine_corruptions
+from billing.observability.doctor.corruptions import examine_corruptions
 from billing.reconciliation.continuous.reconciler import Reconciler
 from billing.recovery.changes import apply_changes
 from billing.recovery.grants import apply_grants

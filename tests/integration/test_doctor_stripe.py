@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from billing.core.settings import Settings
-from billing.observability.doctor_stripe import _key, examine_stripe
+from billing.observability.doctor.stripe import _key, examine_stripe
 from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.sandbox.control import SandboxControl
 from tests.integration.invoicing import METER, Invoicing, invoicing_on

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from billing.embedded.server import free_port
-from billing.observability.flower_tasks import COLUMNS
+from billing.observability.flower.tasks import COLUMNS
 from tests.fleet.harness import Fleet
 from tests.integration.watching import CONFIGURATION, QUEUE, Watched, addresses, billing_of, wait_for_answer
 from tests.waiting import wait_until

@@ -16,8 +16,8 @@ import pytest
 from billing.core.credits import CREDITS_MAX
 from billing.ledger import postings, rebuilds
 from billing.ledger.postings import ClientPostings
-from billing.observability import doctor
-from billing.observability.finding import Verdict
+from billing.observability.doctor.buckets import examine_buckets
+from billing.observability.doctor.finding import Verdict
 from billing.reconciliation.continuous.status import read_status
 from billing.recovery.postings import apply_posting, apply_postings
 from billing.task.runtime import Runtime
@@ -239,7 +239,7 @@ def test_given_direct_events_that_no_bucket_could_count_when_applied_then_others
     status = read_status(business.runtime)
     assert [(one.client_id, one.grant_id, one.reason) for one in status.refused] == [("acme", 0, "TOO_LARGE")]
     assert not status.ok
-    [found] = [one for one in doctor._buckets(business.runtime) if "refused" in one.seen]
+    [found] = [one for one in examine_buckets(business.runtime) if "refused" in one.seen]
     assert (found.verdict, "client acme, grant 0: TOO_LARGE" in found.seen) == (Verdict.FAIL, True)
     with business.runtime.engine.begin() as connection:
         postings.add(connection, "acme", 1, {0: -2 * CREDITS_MAX})

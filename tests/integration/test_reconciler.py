@@ -12,8 +12,8 @@ import pytest
 from billing.core.clock import SystemClock
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
-from billing.observability.doctor_reconciliation import examine_reconciler
-from billing.observability.finding import Verdict
+from billing.observability.doctor.finding import Verdict
+from billing.observability.doctor.reconciliation import examine_reconciler
 from billing.reconciliation import recording
 from billing.reconciliation.continuous import keeping
 from billing.reconciliation.continuous.reconciler import Reconciler

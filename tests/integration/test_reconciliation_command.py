@@ -17,8 +17,8 @@ from billing import admin
 from billing.core.settings import load
 from billing.core.shards import shard_of
 from billing.credits.keys import shard_keys
-from billing.observability.doctor_reconciliation import examine_reconciliation
-from billing.observability.finding import Verdict
+from billing.observability.doctor.finding import Verdict
+from billing.observability.doctor.reconciliation import examine_reconciliation
 from billing.reconciliation.continuous.reconciler import Reconciler
 from billing.reconciliation.continuous.status import read_status
 from billing.reconciliation.recording import last_run

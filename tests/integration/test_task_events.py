@@ -9,8 +9,8 @@ from typing import Any
 import celery
 import pytest
 
-from billing.observability import event_sender
-from billing.observability.event_sender import EventSender
+from billing.observability.task_events import sender as event_sender
+from billing.observability.task_events.sender import EventSender
 from tests.fleet.harness import Fleet
 from tests.proxy import in_front_of
 from tests.waiting import wait_until

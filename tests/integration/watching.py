@@ -12,7 +12,7 @@ import billing
 from tests.fleet.harness import Fleet
 from tests.waiting import wait_until
 
-CONFIGURATION = Path(billing.__file__).with_name("observability") / "flower_config.py"
+CONFIGURATION = Path(billing.__file__).parent / "observability" / "flower" / "config.py"
 QUEUE = "watched"
 
 

@@ -11,8 +11,8 @@ import pytest
 import billing
 from billing import BillableTask
 from billing.core.errors import InsufficientCredits, Unreachable
-from billing.observability import announcing
-from billing.observability.event_sender import EventSender
+from billing.observability.task_events import announcing
+from billing.observability.task_events.sender import EventSender
 from billing.task.park import Parked
 
 

@@ -13,7 +13,7 @@ import pytest
 from billing.core.errors import InvalidValue
 from billing.core.settings import load
 from billing.fulfillment.pressure import WRITE_SECONDS_BOUNDS, Pressure, WriteTimes
-from billing.observability.consumer_metrics import ConsumerMetrics, MetricsServer
+from billing.observability.metrics.consumer import ConsumerMetrics, MetricsServer
 from tests.documents import DOCS
 
 

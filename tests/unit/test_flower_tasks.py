@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from celery.events.state import State
 
-from billing.observability.flower_access import asks_who, check_access
-from billing.observability.flower_tasks import COLUMNS, BilledTask, without_contents
+from billing.observability.flower.access import asks_who, check_access
+from billing.observability.flower.tasks import COLUMNS, BilledTask, without_contents
 
 BILLED = {"billing_client": "acme", "billing_sku": "unit", "billing_charged": 10, "billing_outcome": "charged"}
 

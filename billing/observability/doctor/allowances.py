@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from billing.connections import postgres
 from billing.core.errors import NotMigrated, Unreachable
-from billing.observability.finding import Finding, ok, warn
+from billing.observability.doctor.finding import Finding, ok, warn
 from billing.task.runtime import Runtime
 
 #: A fulfillment worker asks within seconds.

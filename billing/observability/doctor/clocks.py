@@ -15,7 +15,7 @@ from sqlalchemy import text
 from billing.connections import postgres
 from billing.connections import redis as redis_connection
 from billing.core.clock import behind
-from billing.observability.finding import Finding, fail, ok, warn
+from billing.observability.doctor.finding import Finding, fail, ok, warn
 from billing.task.runtime import Runtime
 
 _PART: Final = "clocks"

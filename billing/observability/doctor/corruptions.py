@@ -8,7 +8,7 @@ from typing import Final
 from billing.connections import postgres
 from billing.core.errors import NotMigrated, Unreachable
 from billing.ledger.corruptions import lasting
-from billing.observability.finding import Finding, fail
+from billing.observability.doctor.finding import Finding, fail
 from billing.task.runtime import Runtime
 
 #: Corruptions that are named (L9).

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Final
 
 from billing.connections import postgres
-from billing.observability.finding import Finding, fail, ok, warn
+from billing.observability.doctor.finding import Finding, fail, ok, warn
 from billing.reconciliation.continuous.status import Status, read_status
 from billing.reconciliation.recording import last_run
 from billing.task.runtime import Runtime

@@ -15,7 +15,7 @@ from billing.connections import redis as redis_connection
 from billing.core.redis_address import read_address
 from billing.core.settings import Settings, without_password
 from billing.credits import permissions
-from billing.observability.finding import Finding, fail, ok, warn
+from billing.observability.doctor.finding import Finding, fail, ok, warn
 from billing.task.runtime import Runtime
 
 _PART: Final = "Redis"

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from billing.connections import postgres
 from billing.core.errors import BillingError, Unreachable
 from billing.core.settings import Settings, without_password
-from billing.observability.finding import Finding, fail, ok, warn
+from billing.observability.doctor.finding import Finding, fail, ok, warn
 from billing.sinks.stripe.keys import KeyKind, key_kind
 from billing.sinks.sync.status import SyncStatus, Waiting, read_status
 from billing.task.runtime import Runtime

@@ -1,4 +1,4 @@
-"""Flower with billing columns, for a `flowerconfig.py`: `from billing.observability import flower; flower.attach()`.
+"""Gives the Flower that is starting what billing adds to it, and checks where it listens.
 
 Guarantee: no arguments and no results of a task in any page or answer, and no address but loopback without
 authentication. Flower has no interface for columns (flower#570), so this is a shim for the versions named here; under
@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from tornado.options import OptionParser, options
 
-from billing.observability.flower_access import LOOPBACK, asks_who, check_access
-from billing.observability.flower_tasks import COLUMNS, shown
+from billing.observability.flower.access import LOOPBACK, asks_who, check_access
+from billing.observability.flower.tasks import COLUMNS, shown
 
 __all__ = ["COLUMNS", "SUPPORTED", "attach"]
 
@@ -44,7 +44,7 @@ def attach() -> None:
         )
         return
     # Its insides are imported for a version that has them.
-    from billing.observability.flower_pages import install  # noqa: PLC0415
+    from billing.observability.flower.pages import install  # noqa: PLC0415
 
     install()
     _set_unless_said(options, os.environ, {"tasks_columns": ",".join(COLUMNS), "format_task": shown})

@@ -16,7 +16,7 @@ from flower.utils import search
 from flower.views.tasks import TASK_COLUMNS, TasksView
 from tornado import web
 
-from billing.observability.flower_tasks import COLUMNS, NOT_SHOWN, NUMBERS, SEARCHED, BilledTask
+from billing.observability.flower.tasks import COLUMNS, NOT_SHOWN, NUMBERS, SEARCHED, BilledTask
 
 #: Eleven columns fit on a screen: the short form of an id that Flower shows on a telephone, one line a task.
 _STYLE: Final = b"""<style>

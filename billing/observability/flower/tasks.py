@@ -13,7 +13,7 @@ from typing import Any, Final
 from celery import states
 from celery.events.state import Task
 
-from billing.observability.task_event import (
+from billing.observability.task_events.task_event import (
     CHARGED_FIELD,
     CLIENT_FIELD,
     FIELDS,

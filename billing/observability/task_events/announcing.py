@@ -14,8 +14,8 @@ from typing import Any, Final
 import celery
 
 from billing.connections.per_process import PerProcess
-from billing.observability.event_sender import EventSender
-from billing.observability.task_event import TYPE, of_refusal, of_run
+from billing.observability.task_events.sender import EventSender
+from billing.observability.task_events.task_event import TYPE, of_refusal, of_run
 from billing.task.billable import BillableTask, app_of
 from billing.task.run import run_of
 

@@ -9,7 +9,7 @@ import pytest
 
 import billing
 from billing.core.errors import ClientInactive, InvalidValue, Recovering, Unreachable
-from billing.observability.task_event import of_run
+from billing.observability.task_events.task_event import of_run
 from billing.task.attachment import attachment_of
 from billing.task.outcome import Outcome
 from billing.task.pending import Pending

@@ -1,0 +1,1 @@
+"""Metrics for Prometheus: what there is by name, and who counts it."""

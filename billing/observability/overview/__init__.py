@@ -1,0 +1,1 @@
+"""The state of a fleet as people and dashboards read it: bounded readings of what the parts hold."""

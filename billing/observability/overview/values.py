@@ -1,0 +1,98 @@
+"""What a reading of the fleet says: plain, frozen, with ages in seconds, so that a page, a metric and JSON agree.
+
+No credit balances by client are here but those that were asked for by name: the whole fleet has counts and sums.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import datetime
+
+from billing.observability.doctor.finding import Finding
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class QueueState:
+    """A usage queue: messages that nobody has received, and who is subscribed."""
+
+    name: str
+    number: int
+    events: int
+    consumers: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Seen:
+    """A process that noted that it lives: `process` is `beat` or `consumer`, `details` what it had in hand."""
+
+    process: str
+    name: str
+    started_at: datetime
+    seen_at: datetime
+    details: Mapping[str, float | int | str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class LawState:
+    """How a law's last check came out, by whichever check looked last. `checked_at` None: never."""
+
+    law: str
+    checked_at: datetime | None
+    examined: int
+    violations: int
+    found: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class IncrementsState:
+    """Increments of one state: how many, their units, and when the oldest was planned."""
+
+    state: str
+    count: int
+    units: int
+    oldest_at: datetime | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Outbox:
+    """Usage events that the broker has not confirmed, over all shards."""
+
+    events: int
+    oldest_seconds: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Holds:
+    """Reservations that are held, over all shards. `overdue_seconds`: how far the longest is past its lease."""
+
+    count: int
+    credits: int
+    overdue_seconds: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class FleetState:
+    """One reading of the whole fleet. A part that did not answer is None; `findings` has the reason."""
+
+    taken_at: datetime
+    findings: tuple[Finding, ...]
+    servers: Mapping[str, bool]
+    outbox: Outbox | None
+    holds: Holds | None
+    recovering_shards: int | None
+    queues: tuple[QueueState, ...] | None
+    seen: tuple[Seen, ...] | None
+    laws: tuple[LawState, ...] | None
+    dead_letters: int | None
+    parked_tasks: int | None
+    parked_oldest_at: datetime | None
+    unplanned_credits: int | None
+    unplanned_oldest_at: datetime | None
+    increments: tuple[IncrementsState, ...] | None
+    last_planned_at: datetime | None
+    last_sent_at: datetime | None
+    last_confirmed_at: datetime | None
+    log_last_at: datetime | None
+    months_ahead: int | None
+    deliveries: int | None

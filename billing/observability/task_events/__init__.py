@@ -1,0 +1,1 @@
+"""The task event `task-billed`, for Flower and other monitors."""
