@@ -33,13 +33,13 @@ SLOW_PACE_SECONDS: Final = 30.0
 class FleetReader:
     """Reads, again and again. What it opens is its own, and kept; one thread at a time may use it."""
 
-    def __init__(self, runtime: Runtime, app: Any = None, *, pace_seconds: float = 0.0) -> None:
-        """`pace_seconds`: how often a server is asked at most. Raises `InvalidValue` for wrong settings."""
+    def __init__(self, runtime: Runtime, app: Any = None, *, slow_pace_seconds: float = SLOW_PACE_SECONDS) -> None:
+        """Open nothing yet. Raises `InvalidValue` for wrong settings."""
         settings, clock = runtime.settings, runtime.clock
         self._runtime, self._clock = runtime, clock
         self._redis_side, self._log_side = RedisSide(settings), LogSide(settings, clock)
         self._broker_side = BrokerSide(settings)
-        quick, slow = pace_seconds, SLOW_PACE_SECONDS
+        quick, slow = 0.0, slow_pace_seconds
         self._parts = _Parts(
             redis=Part("Redis", self._redis_side.read, clock, quick, slow=False),
             held=Part("Redis", self._redis_side.read_held, clock, quick, slow=True),
@@ -51,6 +51,7 @@ class FleetReader:
         )
         self._with_clients: frozenset[int] | None = None
         self._up: dict[str, bool] = {}
+        self._has_increments = False
 
     def read(self, *, patience_seconds: float = 0.0) -> FleetState:
         """Return how the fleet stands now. Slow parts are waited for so long; else their last answer counts."""
@@ -82,7 +83,13 @@ class FleetReader:
         return self._state(told)
 
     def close(self) -> None:
-        """Close what was opened. A part that hangs keeps its thread until its server answers, or the process ends."""
+        """Close what was opened, when every part is done or the time of a reading is over.
+
+        A part that hangs keeps its thread until its server answers, or the process ends.
+        """
+        began = self._clock.monotonic()
+        for part in self._parts:
+            part.wait(began + READ_SECONDS - self._clock.monotonic())
         self._redis_side.close()
         self._log_side.close()
         self._broker_side.close()
@@ -101,12 +108,9 @@ class FleetReader:
             "Stripe": told.stripe,
         }
         servers = {name: answer.up for name, answer in answers.items() if answer.up is not None}
-        sync = told.sync.value
-        used = (
-            key_kind(self._runtime.settings) is not KeyKind.STAND_IN
-            or sync is None
-            or any(one.count for one in sync.increments)
-        )
+        if told.sync.value is not None:
+            self._has_increments = any(one.count for one in told.sync.value.increments)
+        used = self._has_increments or key_kind(self._runtime.settings) is not KeyKind.STAND_IN
         if not servers.get("Stripe", True) and not used:
             del servers["Stripe"]
         return servers
