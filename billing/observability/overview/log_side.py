@@ -134,7 +134,7 @@ class LogSide:
 def _increments(connection: Connection) -> tuple[tuple[IncrementsState, ...], datetime | None]:
     """Return the increments by state, in the order of their life, and when one of those that are open was sent last."""
     rows = {row.state: row for row in connection.execute(sql.INCREMENTS)}
-    size = connection.execute(sql.INCREMENTS_SIZE).one()
+    size = connection.execute(sql.INCREMENTS_SIZE, {"small": sql.SMALL_BYTES}).one()
     found = {
         row.state: IncrementsState(state=row.state, count=row.increments, units=row.units, oldest_at=row.oldest_at)
         for row in rows.values()
