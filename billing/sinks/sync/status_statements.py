@@ -9,14 +9,17 @@ from sqlalchemy import text
 #: Names of clients, and increments to look at, that are shown (L9).
 NAMES: Final = 10
 
-#: The increments by meter and state, and when anything was last planned, sent, looked at.
-STATES: Final = text("""
+_STATES: Final = """
 SELECT event_name, state, count(*) AS increments, sum(units)::bigint AS units,
        sum(units::numeric * credits_per_unit) AS credits, count(DISTINCT client_id) AS clients,
        min(planned_at) AS oldest, max(planned_at) AS planned_at, max(last_attempt_at) AS sent_at,
        max(checked_at) AS checked_at
-FROM stripe_increment GROUP BY event_name, state
-""")
+FROM stripe_increment {condition}GROUP BY event_name, state
+"""
+#: The increments by meter and state, and when anything was last planned, sent, looked at.
+STATES: Final = text(_STATES.format(condition=""))
+#: Those of them that wait for a push or a person: by their index, however many there ever were.
+OPEN_STATES: Final = text(_STATES.format(condition="WHERE state NOT IN ('sent', 'confirmed', 'written_off') "))
 
 #: Clients by state: one may have increments of several meters.
 CLIENTS: Final = text("SELECT state, count(DISTINCT client_id) FROM stripe_increment GROUP BY state")
@@ -37,7 +40,7 @@ WAITING: Final = text(f"""
 WITH waiting AS (
     SELECT rollup.client_id, link.customer_id, counted_by AS event_name,
            coalesce(max(credits_per_unit), 1) AS credits_per_unit,
-           sum(rollup.credits - rollup.planned)::bigint AS credits
+           sum(rollup.credits - rollup.planned)::bigint AS credits, min(rollup.hour) AS oldest
     FROM usage_rollup AS rollup LEFT JOIN stripe_customer AS link ON link.client_id = rollup.client_id
          LEFT JOIN sku_meter USING (sku)
          CROSS JOIN LATERAL coalesce(sku_meter.event_name, :meter) AS counted_by
@@ -45,7 +48,7 @@ WITH waiting AS (
     WHERE rollup.unplanned
     GROUP BY rollup.client_id, link.customer_id, counted_by
 ), judged AS (
-    SELECT client_id, credits, unbilled.reason,
+    SELECT client_id, credits, oldest, unbilled.reason,
            CASE WHEN customer_id IS NULL THEN CASE WHEN credits > 0 THEN 'unlinked' END
                 WHEN credits < 0 THEN 'carried'
                 WHEN credits < credits_per_unit THEN 'remainder'
@@ -55,7 +58,7 @@ WITH waiting AS (
          CROSS JOIN LATERAL ({UNBILLED}) AS unbilled (reason)
     WHERE credits <> 0
 )
-SELECT why, abs(sum(credits))::bigint AS credits, count(DISTINCT client_id) AS clients,
+SELECT why, abs(sum(credits))::bigint AS credits, count(DISTINCT client_id) AS clients, min(oldest) AS oldest,
        (array_agg(DISTINCT client_id ORDER BY client_id))[1:{NAMES}] AS names,
        (array_agg(DISTINCT reason) FILTER (WHERE why = 'unbilled'))[1:{NAMES}] AS reasons
 FROM judged WHERE why IS NOT NULL GROUP BY why
