@@ -38,7 +38,7 @@ def steps_of_run(found: Evidence, run: Run) -> list[Step]:
         *(_of_note(note) for note in run.notes),
         *([] if run.parked is None else _of_parked(run.parked)),
         *_of_hold(run, books),
-        *([] if run.waiting is None else _of_waiting(run.waiting)),
+        *([] if run.waiting is None or run.lines else _of_waiting(run.waiting)),
         *_of_settled(run),
         *(step for line in run.lines for step in _of_line(line, books)),
         *_of_increments(run.lines, books),
@@ -110,7 +110,7 @@ def _of_waiting(event: UsageEvent) -> Iterator[Step]:
     at = datetime.fromtimestamp(event.occurred_at / 1_000, UTC)
     amount = credits_(sum(line.credits for line in event.lines))
     yield Step(at, "settled", f"{amount}, settlement {event.settlement_id}")
-    yield Step(None, "in outbox", "no broker has confirmed its event yet; the relay publishes it again")
+    yield Step(None, "in outbox", "a second after the broker has confirmed its event it leaves; else the relay publishes it")
 
 
 def _of_settled(run: Run) -> Iterator[Step]:
