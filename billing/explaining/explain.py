@@ -5,6 +5,7 @@ It only reads. Redis' notes come first, since they name runs that the books then
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import uuid
 from collections.abc import Callable
@@ -61,23 +62,32 @@ def run_id_of(task_id: str) -> uuid.UUID | None:
     return found if found.version == _RUN_ID_VERSION and milliseconds_of(found) else None
 
 
-def gather(runtime: Runtime, task_id: str, *, client_id: str | None, app: Any) -> Evidence:
-    """Ask every source; those that do not answer are named."""
-    unanswered: list[str] = []
+class Asking:
+    """Asks sources one after the other, and names those that do not answer."""
 
-    def asked(source: str, question: Callable[[], T]) -> T | None:
+    def __init__(self) -> None:
+        self.unanswered: list[str] = []
+
+    def __call__(self, source: str, question: Callable[[], T]) -> T | None:
+        """Return an answer, or None for a source that has none."""
         try:
             return question()
         except BillingError as error:
-            unanswered.append(f"{source}: {error}")
+            self.unanswered.append(f"{source}: {error}")
         except Exception as error:
-            logger.exception("billing: %s cannot be asked of task %s", source, task_id)
-            unanswered.append(f"{source}: {type(error).__name__}")
+            logger.exception("billing: %s cannot be asked", source)
+            self.unanswered.append(f"{source}: {type(error).__name__}")
         return None
 
-    now, run_id = runtime.clock.now(), run_id_of(task_id)
+
+def gather(runtime: Runtime, task_id: str, *, client_id: str | None, app: Any) -> Evidence:
+    """Ask every source; those that do not answer are named."""
+    asked, now, run_id = Asking(), runtime.clock.now(), run_id_of(task_id)
+    no_result = why_not(app)
+    result = None if no_result else asked("the result backend", lambda: read_result(app, task_id))
+    payers = {name for name in (client_id, result.client_id if result else None) if name}
     shards = shards_of(runtime.buckets, client_id)
-    notes = asked("Redis", lambda: read_notes(runtime.buckets, task_id, run_id, shards))
+    notes = asked("Redis", lambda: read_notes(runtime.buckets, task_id, run_id, shards, payers))
     noted = {note.run_id for note in notes[0] if note.run_id} if notes else set()
     named = msgspec.json.encode(task_id)
     books = asked("PostgreSQL", lambda: read_books(runtime, task_id, named, run_id, sorted(noted), now))
@@ -87,19 +97,20 @@ def gather(runtime: Runtime, task_id: str, *, client_id: str | None, app: Any) -
     buckets = None
     if notes is not None:
         buckets = asked("Redis", lambda: read_runs(runtime.buckets, task_id, run_id, sorted(known), shards, notes))
-    no_result = why_not(app)
-    # A run's result has its task's id.
-    correlated = next((line.correlation_id for line in books.lines), task_id) if books else task_id
-    result = None if no_result else asked("the result backend", lambda: read_result(app, correlated))
-    return Evidence(
+    found = Evidence(
         task_id=task_id,
         now=now,
         books=books,
         buckets=buckets,
         result=result,
-        unanswered=tuple(unanswered),
+        unanswered=tuple(asked.unanswered),
         no_result=no_result,
     )
+    if run_id is None or no_result or found.correlated == task_id:
+        return found
+    # A run was asked for by its own id: its result has its task's.
+    result = asked("the result backend", lambda: read_result(app, found.correlated))
+    return dataclasses.replace(found, result=result, unanswered=tuple(asked.unanswered))
 
 
 def story_of(found: Evidence) -> Story:

@@ -110,7 +110,9 @@ def _of_waiting(event: UsageEvent) -> Iterator[Step]:
     at = datetime.fromtimestamp(event.occurred_at / 1_000, UTC)
     amount = credits_(sum(line.credits for line in event.lines))
     yield Step(at, "settled", f"{amount}, settlement {event.settlement_id}")
-    yield Step(None, "in outbox", "a second after the broker has confirmed its event it leaves; else the relay publishes it")
+    yield Step(
+        None, "in outbox", "a second after the broker has confirmed its event it leaves; else the relay publishes it"
+    )
 
 
 def _of_settled(run: Run) -> Iterator[Step]:

@@ -72,7 +72,7 @@ def test_the_story_of_a_failure_says_that_its_credits_went_back(running_fleet: F
     result = fleet.send("fails", client)
     with pytest.raises(ValueError, match="failing"):
         result.get(timeout=60)
-    story = told(fleet, result.id, "failed, and is not charged: its 10 credits went back (ValueError)")
+    told(fleet, result.id, "failed, and is not charged: its 10 credits went back (ValueError)")
 
 
 def test_the_story_of_a_run_that_goes_on_says_what_is_held_and_until_when(running_fleet: Fleet) -> None:
@@ -91,7 +91,7 @@ def test_two_submissions_of_one_id_are_two_runs(running_fleet: Fleet) -> None:
     first.get(timeout=60)
     fleet.wait_for_rows(1, client)
     fleet.app.tasks["ok"].apply_async((client,), task_id="the-same")
-    story = told(fleet, "the-same", "2 runs: (1) charged 10 credits")
+    told(fleet, "the-same", "2 runs: (1) charged 10 credits")
     wait_until(lambda: "(2) refused: client 'twice' has 0 of the 10" in story_of(fleet, "the-same").verdict, "both")
     assert len(story_of(fleet, "the-same").run_ids) == 2
 

@@ -24,6 +24,7 @@ class Shelf:
         self.away = False
 
     def add_notes(self, notes: Sequence[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+        """Take them, unless it is away."""
         if self.away:
             raise Unreachable("away")
         self.taken += notes
@@ -31,6 +32,7 @@ class Shelf:
 
     @property
     def read(self) -> list[Note]:
+        """The notes that were taken, in their order."""
         return [note for _, data in self.taken if (note := decode_note(data)) is not None]
 
 
@@ -42,6 +44,7 @@ class Process:
         self.trail = Trail(self, self)  # type: ignore[arg-type]
 
     def also(self, pay: Any) -> None:
+        """Remember what the trail wants done when debts are paid."""
         self.pay = pay
 
     def wake(self) -> None:
