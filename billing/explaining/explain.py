@@ -22,7 +22,7 @@ from billing.explaining.buckets import read_notes, read_runs, shards_of
 from billing.explaining.evidence import Evidence
 from billing.explaining.results import read_result, why_not
 from billing.explaining.runs import runs_of
-from billing.explaining.steps import steps_of_run, steps_of_task
+from billing.explaining.steps import steps_of
 from billing.explaining.story import Story
 from billing.explaining.verdicts import verdict_of
 from billing.task.runtime import Runtime
@@ -117,13 +117,12 @@ def story_of(found: Evidence) -> Story:
     """Assemble the story. Pure."""
     runs = runs_of(found)
     clients = [run.client_id for run in runs if run.client_id]
-    steps = [step for run in runs for step in steps_of_run(found, run)]
     of_result = found.result.client_id if found.result else ""
     return Story(
         task_id=found.task_id,
         client_id=clients[0] if clients else of_result,
         verdict=verdict_of(found, runs),
-        steps=(*steps, *steps_of_task(found)),
+        steps=steps_of(found, runs),
         unanswered=found.unanswered,
         run_ids=tuple(run.run_id for run in runs if run.run_id is not None),
     )
