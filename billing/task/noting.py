@@ -90,6 +90,10 @@ def of_run(kind: Kind, run: Run, clock: Clock, reason: object = "") -> Note:
 
     Of an exception of the user's only the type is kept: its text may be anything.
     """
+    if isinstance(reason, BillingError):
+        text = " ".join(str(reason).split())
+    else:
+        text = type(reason).__name__ if isinstance(reason, BaseException) else str(reason or "")
     return Note(
         kind=kind,
         at=to_milliseconds(clock.now()),
@@ -100,7 +104,7 @@ def of_run(kind: Kind, run: Run, clock: Clock, reason: object = "") -> Note:
         sku=run.hold.sku,
         credits=run.hold.credits,
         attempt=run.head.attempt,
-        reason=type(reason).__name__ if isinstance(reason, BaseException) else str(reason or ""),
+        reason=text,
     )
 
 

@@ -51,7 +51,13 @@ def test_the_story_of_a_success_leads_from_its_submission_to_its_rollup(running_
     story = told(fleet, result.id, "charged 30 credits, not reported", app=fleet.app)
     assert story.is_complete
     assert story.client_id == client
-    assert [what for what in whats(story) if what != "result"] == ["submitted", "settled", "paid", "logged", "rolled up"]
+    assert [what for what in whats(story) if what != "result"] == [
+        "submitted",
+        "settled",
+        "paid",
+        "logged",
+        "rolled up",
+    ]
     assert whats(story).count("result") == 1
     again = story_of(fleet, str(story.run_ids[0]), app=fleet.app)
     assert (again.verdict, again.steps) == (story.verdict, story.steps)
