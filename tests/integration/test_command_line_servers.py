@@ -27,6 +27,7 @@ RUN: Final = "01920000-0000-7000-8000-000000000001"
 GIVEN: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
     ("migrate",): (),
     ("doctor",): (),
+    ("explain",): ("task-1",),
     ("client", "add"): ("acme",),
     ("client", "close"): ("acme",),
     ("client", "export"): ("acme", "--output", OUTPUT),
