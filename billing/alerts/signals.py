@@ -66,6 +66,6 @@ _SIGNALS: Final = {
 
 def signal_of(alert: Alert) -> tuple[Signal, dict[str, Any]]:
     """Return the signal that tells an alert, and what its receivers get."""
-    names = _OF_CORRUPTIONS if alert.kind == CORRUPT else _OF_REPORT if alert.kind in OF_REPORT else _ARGUMENTS
-    names = _OF_LAWS if alert.kind == LAW_BROKEN else names
+    special: dict[str, tuple[str, ...]] = {CORRUPT: _OF_CORRUPTIONS, LAW_BROKEN: _OF_LAWS}
+    names = special.get(alert.kind) or (_OF_REPORT if alert.kind in OF_REPORT else _ARGUMENTS)
     return _SIGNALS[alert.kind], {name: getattr(alert, name) for name in names}

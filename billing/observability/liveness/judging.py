@@ -9,7 +9,7 @@ from billing.observability.doctor.finding import Finding, fail, ok, warn
 from billing.observability.liveness.seen import BEAT, CONSUMER, LastSeen
 
 PART: Final = "liveness"
-#: A consumer notes itself every 10 s, and for as long as PostgreSQL was away not: a minute is six notes that are missing.
+#: A consumer notes itself every 10 s, unless PostgreSQL is away: a minute is six notes that are missing.
 SILENT_SECONDS: Final = 60.0
 #: A killed consumer whose queues another one serves is news for so long: then it is known that it does not come back.
 NEWS_SECONDS: Final = 3_600.0

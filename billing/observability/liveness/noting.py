@@ -36,7 +36,7 @@ class Presence:
         self._due = self._began
 
     def step(self) -> bool:
-        """Note it if that is due, and what reconciliation has found since; return whether it was. Raises `Retryable`."""
+        """Note it if that is due, and what reconciliation has found; return whether it was. Raises `Retryable`."""
         now = self._runtime.clock.monotonic()
         if now < self._due:
             return False
