@@ -38,7 +38,7 @@ class Ceiling:
     def check(self, runtime: Runtime, place: Place) -> Slice:
         """Look at the buckets of the next clients. Raises `Unreachable`."""
         reached, examined, found = place.resume_after, 0, list[str]()
-        while runtime.clock.monotonic() < place.until:
+        while True:
             with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
                 ids = reading.page(connection, after=reached, limit=runtime.settings.reconcile_slice, only=None)
             if not ids:
@@ -50,6 +50,8 @@ class Ceiling:
             for client_id, balance in balances.items():
                 found += breaches(balance, granted.get(client_id, {}), limits.get(client_id, 0))
             examined, reached = examined + len(balances), ids[-1]
+            if runtime.clock.monotonic() >= place.until:
+                break
         return Slice(examined=examined, violations=len(found), found=found[0] if found else "", resume_after=reached)
 
 
