@@ -1,4 +1,4 @@
-"""What a beat of the fleet under test is started with: `celery -A tests.fleet.beat beat`. It says often that it lives."""
+"""What a beat of the fleet under test is started with: `celery -A tests.fleet.beat beat`. It is seen each second."""
 
 from __future__ import annotations
 
