@@ -53,7 +53,7 @@ class FulfillmentStep(bootsteps.StartStopStep):
         # Task workers have this step and never start it: the consumer's modules are not for their memory.
         from billing.integration.services import Services  # noqa: PLC0415
 
-        services = Services(parent.app, queues=self._queues, on_failure=_stop_worker)
+        services = Services(parent.app, hostname=parent.hostname, queues=self._queues, on_failure=_stop_worker)
         try:
             services.start()
         except InvalidValue as error:
