@@ -16,6 +16,7 @@ from sqlalchemy import Connection, text
 from billing.admin.access import runtime_for
 from billing.catalog import clients as catalog
 from billing.connections import postgres
+from billing.core.change_log import ALERTS, log_change
 from billing.core.errors import InvalidValue
 from billing.core.settings import Settings
 from billing.schema.operations import TOLD_TO_CLIENTS
@@ -84,6 +85,8 @@ def resend_alerts(
             asked, more = found[:RESENT_MAX], len(found) > RESENT_MAX
         under_way = now + timedelta(seconds=settings.webhook_timeout_seconds) + _UNDER_WAY
         connection.execute(_RESEND, {"alerts": asked, "now": now, "under_way": under_way})
+    for alert_id in asked:
+        log_change(ALERTS, "resent", alert_id=alert_id)
     return Resent(alert_ids=asked, more=more)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from billing.core.errors import InsufficientCredits, Retryable
+from billing.core.errors import BillingError, InsufficientCredits, Retryable
 from billing.task.begun import note_if_parked
 from billing.task.definition import Definition
 from billing.task.exhausted import answer_exhausted
@@ -18,6 +18,7 @@ from billing.task.modes import is_dry
 from billing.task.overrides import as_called
 from billing.task.putting_off import forget_waits, put_off
 from billing.task.run import Call, Run, attach_run
+from billing.task.run_lines import tell_delivery
 
 if TYPE_CHECKING:
     from billing.task.billable import BillableTask
@@ -32,15 +33,25 @@ def begin(cycle: Lifecycle, task: BillableTask, args: Sequence[Any], kwargs: Map
         attach_run(task, cycle.modes.dry_run(task.definition, task.request, call, lambda: read_delivery(task, call)))
         return
     try:
-        run = prepare_delivery(cycle, task, args, kwargs)
-        cycle.hold(run)
-    except InsufficientCredits as exhausted:
-        answer_exhausted(task, args, kwargs, exhausted, runtime)
-    except Retryable as unavailable:
-        put_off(task, args, kwargs, unavailable, runtime)
+        run = _admitted(cycle, task, args, kwargs)
+    except BillingError as refused:
+        tell_delivery(task, "refused", refused)
+        raise
     forget_waits(task)
     attach_run(task, run)
     note_if_parked(cycle.runtime, task.request, run)
+
+
+def _admitted(cycle: Lifecycle, task: BillableTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Run:
+    """Return the run of a delivery, reserved. What ends a delivery that waits is no error of billing's."""
+    try:
+        run = prepare_delivery(cycle, task, args, kwargs)
+        cycle.hold(run)
+    except InsufficientCredits as exhausted:
+        answer_exhausted(task, args, kwargs, exhausted, cycle.runtime)
+    except Retryable as unavailable:
+        put_off(task, args, kwargs, unavailable, cycle.runtime)
+    return run
 
 
 def prepare_delivery(cycle: Lifecycle, task: BillableTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Run:

@@ -26,6 +26,7 @@ from billing.credits.values import ExpireOutcome, Settlement, SettleOutcome, Set
 from billing.credits.verbs import Verbs
 from billing.events.usage_event import decode_draft, decode_head, encode_fragment
 from billing.task import outside
+from billing.task.run_lines import tell_hold
 
 logger = logging.getLogger(__name__)
 
@@ -158,9 +159,9 @@ class Reaper:
             return self._cannot_be_charged(hold, str(error))
         match reply.outcome:
             case SettleOutcome.SETTLED:
-                logger.info("billing: run %s succeeded and its worker died: its draft is settled", hold.run_id)
-                if reply.debt:
-                    logger.error("billing: client %s owes %d credits more", hold.client_id, reply.debt)
+                # It succeeded, and its worker died: its draft is settled.
+                level, debt = (logging.WARNING, reply.debt) if reply.debt else (logging.INFO, None)
+                tell_hold(hold, "charged", level, credits=sum(settlement.amounts), debt=debt, by="reaper")
                 self._publish(hold.client_id, reply)
                 return True
             case SettleOutcome.ALREADY:
@@ -202,7 +203,7 @@ class Reaper:
     def _expire(self, hold: StoredHold) -> bool:
         outcome = self._buckets.expire(hold.client_id, hold.run_id)
         if outcome is ExpireOutcome.EXPIRED:
-            logger.info("billing: hold of run %s expired: %d credits are back", hold.run_id, hold.credits)
+            tell_hold(hold, "expired", credits=hold.credits)
         return outcome is ExpireOutcome.EXPIRED
 
     def _too_old(self, hold: StoredHold) -> bool:
