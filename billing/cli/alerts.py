@@ -70,7 +70,7 @@ def resend(alert_ids: tuple[int, ...], client_id: str | None, failed: bool, as_j
 def _what(a: AlertRow) -> str:
     """Return what a kind without amounts in columns is about."""
     if "owed" in a.details:
-        return f"owes {a.details['owed']:,}, its overdraft limit covers {a.details['overdraft_limit']:,}"
+        return f"owes {a.details['owed']:,}, limit {a.details['overdraft_limit']:,}"
     if a.redis_key:
         return f"{a.redis_key}: {a.found}"
     return f"{a.found} ({a.details['credits']:,} credits)" if "credits" in a.details else a.found

@@ -6,14 +6,15 @@ task's id and name. It writes what the record says and no more: neither local va
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Final
 
 import celery
 from pythonjsonlogger.json import JsonFormatter as _JsonFormatter
 
 _FIELDS: Final = {"levelname": "level", "name": "logger", "processName": "process"}
-#: Celery's own formatter leaves them on a record that it has written before; these here are looked up.
-_CELERYS: Final = ("task_name",)
+#: What Celery's own formatter, of another handler, leaves on a record where no task is running.
+_NO_TASK: Final = (None, "???")
 
 
 class JsonFormatter(_JsonFormatter):
@@ -22,11 +23,18 @@ class JsonFormatter(_JsonFormatter):
     def __init__(self, **options: Any) -> None:
         super().__init__((*_FIELDS, "message"), rename_fields=_FIELDS, timestamp="time", **options)
 
+    def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
+        """Take the fields of a record, but for what Celery adds to its own: a task's arguments, and its result."""
+        super().add_fields(log_data, record, message_dict)
+        if record.name.startswith("celery."):
+            log_data.pop("data", None)
+
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
         """Bind the task that is running here, and leave out of a change's message what its fields say."""
         found: dict[str, Any] = super().process_log_record(log_data)
-        for name in _CELERYS:
-            found.pop(name, None)
+        found.pop("task_name", None)
+        if found.get("task_id") in _NO_TASK:
+            found.pop("task_id", None)
         if "change" in found:
             found["message"] = f"billing: {found['change']}"
         task: Any = celery.current_task

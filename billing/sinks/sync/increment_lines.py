@@ -12,9 +12,9 @@ from billing.sinks.sync.increment import Increment, State
 _DOUBTFUL: Final = (State.AMBIGUOUS, State.REJECTED, State.QUARANTINED)
 
 
-def tell_increment(increment: Increment | None, *, was: Increment | None) -> None:
-    """Tell of an increment's new state, if it has one. Not the reason, which may be the sink's words."""
-    if increment is None or was is None or (increment.state, increment.generation) == (was.state, was.generation):
+def tell_increment(increment: Increment | None, *, was: Increment | None = None) -> None:
+    """Tell of an increment that was planned, or has a new state. Not the reason, which may be the sink's words."""
+    if increment is None or (was and (increment.state, increment.generation) == (was.state, was.generation)):
         return
     log_change(
         INCREMENTS,
@@ -26,5 +26,5 @@ def tell_increment(increment: Increment | None, *, was: Increment | None) -> Non
         units=increment.units,
         generation=increment.generation,
         attempts=increment.attempts,
-        was=was.state.value,
+        was=was.state.value if was else None,
     )
