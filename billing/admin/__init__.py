@@ -28,6 +28,7 @@ from billing.admin.reading import all_usage, balance, usage, usage_totals
 from billing.admin.rebuilding import Rebuilding, rebuild
 from billing.admin.receipts import open_receipt, receipt
 from billing.admin.reconciling import plan_repair, reconcile, reconciler_status, repair
+from billing.admin.resending import Resent, resend_alerts
 from billing.admin.stripe import (
     sync_confirm,
     sync_errors,
@@ -73,6 +74,7 @@ __all__ = [
     "Quote",
     "Rebuilding",
     "Replay",
+    "Resent",
     "Subscribed",
     "Terms",
     "TopUp",
@@ -124,6 +126,7 @@ __all__ = [
     "remove_webhook",
     "repair",
     "replay_dead_letters",
+    "resend_alerts",
     "rotate_webhook",
     "set_client_state",
     "set_overdraft",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import dataclasses
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, delete, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -18,7 +18,7 @@ from billing.connections import postgres
 from billing.core.errors import InvalidValue
 from billing.core.settings import Settings
 from billing.core.webhook_url import check_webhook_url
-from billing.schema.operations import alert
+from billing.schema.operations import ALERT_KINDS, alert
 from billing.schema.operations import webhook as table
 
 #: L9: alerts that one page of a listing holds at most.
@@ -40,7 +40,8 @@ class AlertRow:
     """An alert and what became of its webhook: `delivery` is pending, delivered, failed, or none without a webhook.
 
     An alert of the kind `corrupt` has no amounts, and goes to no webhook: `redis_key` has what was `found`. Nor have
-    those of the report to Stripe: something was `found` of `increment_id`, or of usage that no increment carries.
+    those of the report to Stripe: something was `found` of `increment_id`, or of usage that no increment carries. Of
+    `debt` and `top_up_declined` the amounts are in `details`.
     """
 
     alert_id: int
@@ -58,21 +59,34 @@ class AlertRow:
     redis_key: str
     found: str
     increment_id: int | None
+    details: Mapping[str, Any]
 
 
 _ROW: Final = [alert.c[field.name] for field in dataclasses.fields(AlertRow)]
 
 
 def alerts(
-    settings: Settings, *, client_id: str | None = None, pending: bool = False, limit: int = 100
+    settings: Settings,
+    *,
+    client_id: str | None = None,
+    pending: bool = False,
+    failed: bool = False,
+    kind: str | None = None,
+    limit: int = 100,
 ) -> Sequence[AlertRow]:
-    """Return the newest alerts, of one client or of all, at most `limit`; `pending`: those that wait for an answer.
+    """Return the newest alerts, of one client or of all, of one kind or of all, at most `limit`.
 
+    `pending`: those that wait for an answer; `failed`: those whose webhook took them at no attempt. Both: either.
     Raises `InvalidValue`, and `UnknownClient` for a client that was never added.
     """
     if not 1 <= limit <= PAGE_MAX:
         raise InvalidValue("limit", limit, f"must be from 1 to {PAGE_MAX}")
-    wanted: list[ColumnElement[bool]] = [alert.c.delivery == "pending"] if pending else []
+    deliveries = [name for name, asked in (("pending", pending), ("failed", failed)) if asked]
+    wanted: list[ColumnElement[bool]] = [alert.c.delivery.in_(deliveries)] if deliveries else []
+    if kind is not None:
+        if kind not in ALERT_KINDS:
+            raise InvalidValue("kind", kind, f"must be one of {', '.join(ALERT_KINDS)}")
+        wanted.append(alert.c.kind == kind)
     with postgres.reaching(settings), runtime_for(settings).engine.connect() as connection:
         if client_id is not None:
             wanted.append(alert.c.client_id == catalog.get_client(connection, client_id).client_id)

@@ -1,4 +1,4 @@
-"""Alerts: what `reserve`, `settle` and the sync noticed becomes a row, a signal, and a signed call of a webhook.
+"""Alerts: what the bucket, the top-ups and the sync noticed becomes a row, a signal, and a signed call of a webhook.
 
     from billing import alerts
 
@@ -10,6 +10,26 @@ Receivers run in the fulfillment worker, or in whichever worker serves `billing.
 
 from __future__ import annotations
 
-from billing.alerts.signals import corrupt, exhausted, late_usage, law_broken, low_balance, unreported, waiting_usage
+from billing.alerts.signals import (
+    corrupt,
+    debt,
+    exhausted,
+    late_usage,
+    law_broken,
+    low_balance,
+    top_up_declined,
+    unreported,
+    waiting_usage,
+)
 
-__all__ = ["corrupt", "exhausted", "late_usage", "law_broken", "low_balance", "unreported", "waiting_usage"]
+__all__ = [
+    "corrupt",
+    "debt",
+    "exhausted",
+    "late_usage",
+    "law_broken",
+    "low_balance",
+    "top_up_declined",
+    "unreported",
+    "waiting_usage",
+]

@@ -3,29 +3,46 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from billing.credits.values import AlertEntry
 
 LOW_BALANCE: Final = "low_balance"
 EXHAUSTED: Final = "exhausted"
+DEBT: Final = "debt"
+TOP_UP_DECLINED: Final = "top_up_declined"
 CORRUPT: Final = "corrupt"
 UNREPORTED: Final = "unreported"
 LATE_USAGE: Final = "late_usage"
 WAITING_USAGE: Final = "waiting_usage"
 LAW_BROKEN: Final = "law_broken"
-#: Of the report to Stripe: without amounts, with what was found.
-OF_REPORT: Final = (UNREPORTED, LATE_USAGE, WAITING_USAGE)
+
+_OF_BALANCE: Final = ("threshold_percent", "available", "granted")
+_OF_REPORT: Final = ("increment_id", "found")
+#: What an alert of each kind says beside client, time and id: names of its fields, or of its details.
+FACTS: Final[Mapping[str, tuple[str, ...]]] = {
+    LOW_BALANCE: _OF_BALANCE,
+    EXHAUSTED: _OF_BALANCE,
+    DEBT: ("owed", "overdraft_limit"),
+    TOP_UP_DECLINED: ("request_id", "credits", "found"),
+    CORRUPT: ("redis_key", "found"),
+    UNREPORTED: _OF_REPORT,
+    LATE_USAGE: _OF_REPORT,
+    WAITING_USAGE: _OF_REPORT,
+    LAW_BROKEN: ("law", "found"),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Alert:
     """A client fell below a share of what it was granted, or has nothing left (`threshold_percent` 0).
 
-    Or, for the operator alone, a key of its bucket is corrupt: which, and what was found there; or something is to be
-    known of the report of its usage: of which increment, and what. Of late usage on its invoice a client is told, too.
+    Or it owes more than its overdraft limit covers, or a top-up was declined: `details` has the numbers. Or, for the
+    operator alone, a key of its bucket is corrupt: which, and what was found there; or something is to be known of the
+    report of its usage: of which increment, and what. Of late usage on its invoice a client is told, too.
     """
 
     alert_id: int
@@ -38,6 +55,11 @@ class Alert:
     redis_key: str = ""
     found: str = ""
     increment_id: int | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what it says beside client, time and id, by name: the same to signals and webhooks."""
+        return {name: self.details[name] if name in self.details else getattr(self, name) for name in FACTS[self.kind]}
 
     @property
     def law(self) -> str:
@@ -47,7 +69,14 @@ class Alert:
 
 def kind_of(entry: AlertEntry) -> str:
     """Return what an entry of the stream tells."""
+    if entry.owed:
+        return DEBT
     return LOW_BALANCE if entry.percent else EXHAUSTED
+
+
+def details_of(entry: AlertEntry) -> dict[str, int]:
+    """Return the numbers of what it tells that are in no column."""
+    return {"owed": entry.owed, "overdraft_limit": entry.overdraft_limit} if entry.owed else {}
 
 
 def source_of(entry: AlertEntry) -> str:
@@ -62,14 +91,6 @@ def message_id(alert: Alert) -> str:
 
 def body_of(alert: Alert) -> bytes:
     """Return the webhook's body. The same alert gives the same bytes."""
-    data: dict[str, object] = {"alert_id": alert.alert_id, "client_id": alert.client_id}
-    if alert.kind in OF_REPORT:
-        data |= {"increment_id": alert.increment_id, "found": alert.found}
-    else:
-        data |= {
-            "threshold_percent": alert.threshold_percent,
-            "available": alert.available,
-            "granted": alert.granted,
-        }
+    data = {"alert_id": alert.alert_id, "client_id": alert.client_id, **alert.facts()}
     message = {"type": f"billing.{alert.kind}", "timestamp": alert.occurred_at.isoformat(), "data": data}
     return json.dumps(message, separators=(",", ":")).encode()

@@ -22,6 +22,7 @@ from billing.alerts.receivers import CALL_SECONDS_MAX, CALLS_MAX, Receiver, Room
 from billing.alerts.signals import signal_of
 from billing.alerts.statements import ANNOUNCED, ANNOUNCING
 from billing.connections import postgres
+from billing.core.change_log import ALERTS, log_change
 from billing.task.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -104,6 +105,9 @@ class Announcer:
         if not ended:
             return
         self._write([telling.alert.alert_id for telling in ended])
+        for telling in ended:
+            alert = telling.alert
+            log_change(ALERTS, "announced", alert_id=alert.alert_id, client_id=alert.client_id, kind=alert.kind)
         # Only now: while PostgreSQL is away they are kept.
         self._under_way = [telling for telling in self._under_way if telling not in ended]
         self.told += len(ended)

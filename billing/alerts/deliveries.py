@@ -7,6 +7,7 @@ the same id. A worker makes one call per client at a time, so that a dead or slo
 from __future__ import annotations
 
 import concurrent.futures
+import logging
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +19,7 @@ from billing.alerts.courier import Call, Courier
 from billing.alerts.signing import headers_of
 from billing.alerts.statements import AGAIN, CLAIM, DELIVERED, FAILED, GIVE_UP
 from billing.connections import postgres
+from billing.core.change_log import ALERTS, log_change
 from billing.task.runtime import Runtime
 
 #: Calls under way at a time (L9).
@@ -76,8 +78,21 @@ class Deliveries:
                 else:
                     due = now + pause_after(call.attempts)
                     connection.execute(AGAIN, {**values, "due": due, "reason": str(answer)})
+        for call in finished:
+            self._tell(call)
         # Only now: while PostgreSQL is away they are kept.
         self._under_way = [call for call in self._under_way if call not in finished]
+
+    def _tell(self, call: _UnderWay) -> None:
+        """Tell of an attempt. Its answer is in words of ours: they never name the URL."""
+        alert, answer = call.alert, call.answer.result()
+        ids = {"alert_id": alert.alert_id, "client_id": alert.client_id, "kind": alert.kind, "attempt": call.attempts}
+        if answer.delivered:
+            log_change(ALERTS, "delivered", **ids)
+        elif answer.final or call.attempts >= self._runtime.settings.webhook_attempts_max:
+            log_change(ALERTS, "failed", logging.WARNING, **ids, reason=str(answer))
+        else:
+            log_change(ALERTS, "undelivered", **ids, reason=str(answer))
 
     def _begin(self) -> None:
         runtime, settings, now = self._runtime, self._runtime.settings, self._runtime.clock.now()

@@ -6,10 +6,11 @@ lost. Any number of workers may do this at the same time.
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Final
 
-from billing.alerts.alert import kind_of, source_of
+from billing.alerts.alert import details_of, kind_of, source_of
 from billing.alerts.announcing import Announcer
 from billing.alerts.statements import PRUNE, RECORD
 from billing.connections import postgres
@@ -37,6 +38,7 @@ def record(runtime: Runtime) -> int:
         "available": [entry.available for entry in entries],
         "granted": [entry.granted for entry in entries],
         "times": [from_milliseconds(entry.occurred_ms) for entry in entries],
+        "details": [json.dumps(details_of(entry)) for entry in entries],
         "sources": [source_of(entry) for entry in entries],
     }
     with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:

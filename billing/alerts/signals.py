@@ -14,48 +14,57 @@ from celery.utils.dispatch import Signal
 
 from billing.alerts.alert import (
     CORRUPT,
+    DEBT,
     EXHAUSTED,
+    FACTS,
     LATE_USAGE,
     LAW_BROKEN,
     LOW_BALANCE,
-    OF_REPORT,
+    TOP_UP_DECLINED,
     UNREPORTED,
     WAITING_USAGE,
     Alert,
 )
 
-#: What receivers get, beside `signal` and `sender` (None): who, the share that was crossed (0 when exhausted), the
-#: credits that were available and granted then, when that was (UTC), and the alert's id.
-_ARGUMENTS: Final = ("client_id", "threshold_percent", "available", "granted", "occurred_at", "alert_id")
-#: What receivers of `corrupt` get: whose bucket, which key of Redis, what it has instead, when, and the alert's id.
-_OF_CORRUPTIONS: Final = ("client_id", "redis_key", "found", "occurred_at", "alert_id")
-#: What receivers of the report's alerts get: whose usage, which increment (None where none carries it), what was found.
-_OF_REPORT: Final = ("client_id", "increment_id", "found", "occurred_at", "alert_id")
-#: What receivers of `law_broken` get: which law, what was found (its name first), when, and the alert's id.
-_OF_LAWS: Final = ("law", "found", "occurred_at", "alert_id")
 
-#: A client fell below one of `billing_alert_percents` of what it was granted.
-low_balance: Final = Signal(name="billing_low_balance", providing_args=_ARGUMENTS)
-#: A client has nothing left, or was refused for lack of credits; once until a grant leaves it something to use.
-exhausted: Final = Signal(name="billing_exhausted", providing_args=_ARGUMENTS)
-#: A key of a client's bucket is not one that billing wrote: nothing is admitted for it until it is rebuilt. Once for
-#: each corruption, and for the operator: no client's webhook is told.
-corrupt: Final = Signal(name="billing_corrupt", providing_args=_OF_CORRUPTIONS)
+def _signal(kind: str) -> Signal:
+    """Return the signal of a kind. Its receivers get `signal`, `sender` (None), and by name what is named here."""
+    return Signal(name=f"billing_{kind}", providing_args=("client_id", *FACTS[kind], "occurred_at", "alert_id"))
+
+
+#: A client fell below one of `billing_alert_percents` of what it was granted: `threshold_percent`, with the credits
+#: `available` and `granted` then.
+low_balance: Final = _signal(LOW_BALANCE)
+#: A client has nothing left, or was refused for lack of credits; once until a grant leaves it something to use. The
+#: threshold is 0.
+exhausted: Final = _signal(EXHAUSTED)
+#: A client owes more than its `overdraft_limit` covers, in all `owed`: nothing is admitted for it. Once until it owes
+#: no more than that again.
+debt: Final = _signal(DEBT)
+#: An automatic top-up of so many `credits` was declined, or no answer came: `found` says which. Once for each request.
+top_up_declined: Final = _signal(TOP_UP_DECLINED)
+#: A key of a client's bucket, `redis_key`, is not one that billing wrote, but what was `found`: nothing is admitted for
+#: it until it is rebuilt. Once for each corruption, and for the operator: no client's webhook is told.
+corrupt: Final = _signal(CORRUPT)
 
 #: An increment is rejected or quarantined: nobody but a person says what becomes of it. Once for each of its
 #: identifiers, and for the operator.
-unreported: Final = Signal(name="billing_unreported", providing_args=_OF_REPORT)
-#: Usage of a period whose invoice was final is on a later invoice, is a line of its own, or is written off. The webhook
-#: of its client is told of the first two.
-late_usage: Final = Signal(name="billing_late_usage", providing_args=_OF_REPORT)
+unreported: Final = _signal(UNREPORTED)
+#: Usage of a period whose invoice was final is on a later invoice, is a line of its own, or is written off: `found`
+#: says so in words for the client, too.
+late_usage: Final = _signal(LATE_USAGE)
 #: A client's usage waits for a customer or a subscription at Stripe for more than a day. Once until it can be planned.
-waiting_usage: Final = Signal(name="billing_waiting_usage", providing_args=_OF_REPORT)
-#: A law does not hold any more (`billing doctor` says which do). Once until it held again, and for the operator.
-law_broken: Final = Signal(name="billing_law_broken", providing_args=_OF_LAWS)
+#: No increment carries it: `increment_id` is None.
+waiting_usage: Final = _signal(WAITING_USAGE)
+#: A law does not hold any more (`billing doctor` says which do): `law`, and what was `found`, its name first. Once
+#: until it held again, and for the operator.
+law_broken: Final = _signal(LAW_BROKEN)
 
 _SIGNALS: Final = {
     LOW_BALANCE: low_balance,
     EXHAUSTED: exhausted,
+    DEBT: debt,
+    TOP_UP_DECLINED: top_up_declined,
     CORRUPT: corrupt,
     UNREPORTED: unreported,
     LATE_USAGE: late_usage,
@@ -66,6 +75,5 @@ _SIGNALS: Final = {
 
 def signal_of(alert: Alert) -> tuple[Signal, dict[str, Any]]:
     """Return the signal that tells an alert, and what its receivers get."""
-    special: dict[str, tuple[str, ...]] = {CORRUPT: _OF_CORRUPTIONS, LAW_BROKEN: _OF_LAWS}
-    names = special.get(alert.kind) or (_OF_REPORT if alert.kind in OF_REPORT else _ARGUMENTS)
-    return _SIGNALS[alert.kind], {name: getattr(alert, name) for name in names}
+    told = {"occurred_at": alert.occurred_at, "alert_id": alert.alert_id}
+    return _SIGNALS[alert.kind], {"client_id": alert.client_id, **alert.facts(), **told}

@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import TextClause, text
 
-_COLUMNS: Final = "client_id, kind, threshold_percent, available, granted, occurred_at"
+_COLUMNS: Final = "client_id, kind, threshold_percent, available, granted, occurred_at, details"
 
 #: Write alerts as they come from the streams; one that is there already stays as it is.
 RECORD: Final = text(f"""
@@ -16,7 +16,7 @@ RECORD: Final = text(f"""
            CASE WHEN webhook.client_id IS NULL THEN NULL ELSE CAST(:now AS timestamptz) END
     FROM unnest(
         CAST(:clients AS text[]), CAST(:kinds AS text[]), CAST(:percents AS integer[]), CAST(:available AS bigint[]),
-        CAST(:granted AS bigint[]), CAST(:times AS timestamptz[]), CAST(:sources AS text[])
+        CAST(:granted AS bigint[]), CAST(:times AS timestamptz[]), CAST(:details AS jsonb[]), CAST(:sources AS text[])
     ) WITH ORDINALITY AS given ({_COLUMNS}, source, place)
     LEFT JOIN webhook ON webhook.client_id = given.client_id
     ORDER BY given.place

@@ -62,20 +62,21 @@ ORDER BY increment_id LIMIT :most
 ON CONFLICT (source) DO NOTHING
 """)  # noqa: S608 - see above
 
-#: Usage that came too late for its invoice: on a later one, on a line of its own, or on none. What a person has written
-#: off they know of; what corrections returned is no usage.
+#: Usage that came too late for its invoice: on a later one, on a line of its own, or on none. The client is told in the
+#: same words. What a person has written off they know of; what corrections returned is no usage.
 _LATE: Final = text(f"""{_INSERT}
 SELECT increment.client_id, 'late_usage', 0, 0, 0, named.source, :now,
-       CASE WHEN webhook.client_id IS NULL OR state = 'written_off' THEN 'none' ELSE 'pending' END,
-       CASE WHEN webhook.client_id IS NULL OR state = 'written_off' THEN NULL ELSE CAST(:now AS timestamptz) END,
+       CASE WHEN webhook.client_id IS NULL THEN 'none' ELSE 'pending' END,
+       CASE WHEN webhook.client_id IS NULL THEN NULL ELSE CAST(:now AS timestamptz) END,
        increment_id,
        units || ' units of ' || event_name || CASE
-           WHEN state = 'written_off' THEN ' are on no invoice: ' || increment.reason
-           WHEN kind = 'invoice_item' THEN ' are a line of their own on the next invoice: they came after the period'
-               || ' to ' || to_char(period_end AT TIME ZONE 'UTC', 'YYYY-MM-DD') || ' had closed'
+           WHEN state = 'written_off' OR kind = 'invoice_item' THEN ' came after the period to '
+               || to_char(period_end AT TIME ZONE 'UTC', 'YYYY-MM-DD') || ' had closed: ' || CASE
+                   WHEN state = 'written_off' THEN 'they are written off, and on no invoice'
+                   ELSE 'they are a line of their own on the next invoice' END
            ELSE ' are on the invoice of the period from ' || to_char(period_start AT TIME ZONE 'UTC', 'YYYY-MM-DD')
-               || ', among them usage of an earlier one, from '
-               || to_char(carries_from AT TIME ZONE 'UTC', 'YYYY-MM-DD') || ' on' END
+               || ': among them is usage from ' || to_char(carries_from AT TIME ZONE 'UTC', 'YYYY-MM-DD')
+               || ' on that came after the invoice of its own period was final' END
 FROM stripe_increment AS increment LEFT JOIN webhook USING (client_id)
 CROSS JOIN LATERAL (SELECT 'late:' || increment_id || ':' || generation
                            || CASE WHEN state = 'written_off' THEN '/written_off' ELSE '' END AS source) AS named

@@ -32,6 +32,7 @@ from billing.core.redis_address import redis_url, shown_nodes
 OnExhausted = Literal["fail", "retry", "park"]
 OnRedisDown = Literal["retry", "fail", "meter_only"]
 Publish = Literal["confirm", "relay"]
+LogFormat = Literal["text", "json"]
 StripePeriods = Literal["subscription", "calendar"]
 StripeLateUsage = Literal["carry_forward", "invoice_item", "write_off"]
 
@@ -163,6 +164,9 @@ class Settings:
     )
     reconcile_load_percent: int = _setting(
         40, whole(1, 100), "share of one core that this may take; where it does not suffice, passes take longer"
+    )
+    log_format: LogFormat = _setting(
+        "text", choice("text", "json"), "how a process of Celery's writes its log: as text, or a JSON object per line"
     )
     alert_percents: tuple[int, ...] = _setting(
         (20, 5), percents, "shares of what was granted at which a client's low balance is alerted"

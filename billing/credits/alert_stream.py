@@ -81,4 +81,6 @@ def _entry(shard: int, entry_id: str, fields: Mapping[bytes, bytes] | Sequence[b
         available=int(fields[b"available"]),
         granted=int(fields[b"granted"]),
         occurred_ms=int(fields[b"at"]),
+        owed=int(fields.get(b"owed", 0)),
+        overdraft_limit=int(fields.get(b"limit", 0)),
     )

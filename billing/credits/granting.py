@@ -96,16 +96,16 @@ class Granting(Calling):
         """Take credits away, in burn order; what is missing becomes debt (grant 0)."""
         check_amount("credits", credits_)
         keys = self._keys_of(client_id)
-        bucket_keys = (keys.bucket + client_id, keys.grants + client_id, keys.server)
-        word, _, shares = self._call("adjust", bucket_keys, adjustment_id, credits_).partition(" ")
+        bucket_keys = (keys.bucket + client_id, keys.grants + client_id, keys.server, keys.alerts)
+        word, _, shares = self._call("adjust", bucket_keys, adjustment_id, credits_, client_id).partition(" ")
         return AdjustReply(outcome=AdjustOutcome(word), grants=read_shares(shares.encode()))
 
     def set_terms(self, client_id: str, terms: ClientTerms) -> TermsOutcome:
         """Give a client its state and its overdraft limit."""
         check_amount("overdraft_limit", terms.overdraft_limit, minimum=0)
         keys = self._keys_of(client_id)
-        bucket_keys = (keys.bucket + client_id, keys.server)
-        return TermsOutcome(self._call("set_terms", bucket_keys, terms.state.value, terms.overdraft_limit))
+        bucket_keys = (keys.bucket + client_id, keys.server, keys.alerts)
+        return TermsOutcome(self._call("set_terms", bucket_keys, terms.state.value, terms.overdraft_limit, client_id))
 
     def post(self, client_id: str, epoch: int, rows: Sequence[Posting]) -> PostOutcome:
         """Bring a bucket of this epoch to what the log says beyond its settles; what it has seen is skipped.

@@ -287,7 +287,8 @@ class OutboxEntry:
 class AlertEntry:
     """A client fell below a share of what it was granted; `percent` 0: nothing was left, or a reserve was refused.
 
-    `server` is the run id of the server that wrote the entry: with it an entry's id never comes twice.
+    With `owed` it tells something else: from now on the client owes more than its overdraft limit covers. `server` is
+    the run id of the server that wrote the entry: with it an entry's id never comes twice.
     """
 
     shard: int
@@ -298,6 +299,8 @@ class AlertEntry:
     available: int
     granted: int
     occurred_ms: int
+    owed: int = 0
+    overdraft_limit: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,6 +11,8 @@ It raises `Unwritable` (a value in the batch is refused: bisect), `Unreachable` 
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,6 +20,7 @@ from typing import Any
 import psycopg
 from psycopg import IsolationLevel
 
+from billing.core.change_log import DEAD_LETTERS, log_change
 from billing.core.errors import Unreachable
 from billing.core.shards import shard_of
 from billing.events.usage_event import UsageEvent
@@ -37,6 +40,8 @@ class PostgresUsageLog:
         self._connect, self._shards = connect, shards
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
         self._place = ""
+        #: What the batch that is being written adds to the dead letters.
+        self._letters: Sequence[tuple[Delivered, str]] = ()
 
     def write(self, batch: Sequence[Delivered]) -> BatchReport:
         """Write a batch, and return what became of it. Writing it again is harmless."""
@@ -77,6 +82,10 @@ class PostgresUsageLog:
             with connection.cursor() as cursor:
                 report = self._write(cursor, batch, look=True)
         connection.commit()
+        for message, _ in self._letters:
+            # Not its reason, which may name what is in it: `billing dead-letters show` has it.
+            digest = hashlib.sha256(message.body).hexdigest()
+            log_change(DEAD_LETTERS, "kept", logging.WARNING, queue=message.queue, digest=digest)
         return report
 
     def close(self) -> None:
@@ -111,6 +120,7 @@ class PostgresUsageLog:
     def _write(self, cursor: Cursor, batch: Sequence[Delivered], *, look: bool) -> BatchReport:
         """Run every statement of the batch's transaction but its commit; `look`: into the archive first."""
         sorting = verdicts.sort(batch)
+        self._letters = sorting.letters
         inserted, rebuilds, postings = (
             self._write_events(cursor, sorting, look=look) if sorting.events else ([], (), ())
         )

@@ -13,6 +13,7 @@ from typing import Any
 import celery
 from celery import signals
 
+from billing.core.errors import InvalidValue
 from billing.integration.configuration import hide_passwords
 from billing.observability.task_events import announcing
 from billing.task.attachment import all_attachments, is_attached
@@ -29,6 +30,8 @@ def connect() -> None:
     signals.task_success.connect(_settle_again, weak=False, dispatch_uid="billing.settle")
     signals.task_postrun.connect(_end, weak=False, dispatch_uid="billing.end")
     signals.import_modules.connect(_hide_passwords, weak=False, dispatch_uid="billing.hide")
+    signals.after_setup_logger.connect(_format_log, weak=False, dispatch_uid="billing.log")
+    signals.after_setup_task_logger.connect(_format_log, weak=False, dispatch_uid="billing.log_tasks")
     signals.worker_init.connect(_switch_announcing, weak=False, dispatch_uid="billing.announce")
     signals.worker_process_shutdown.connect(_pay, weak=False, dispatch_uid="billing.pay")
     signals.worker_shutdown.connect(_pay, weak=False, dispatch_uid="billing.pay_main")
@@ -65,6 +68,19 @@ def _end(
 def _switch_announcing(sender: Any = None, **_: Any) -> None:
     if sender is not None and sender.task_events and is_attached(sender.app):
         announcing.switch_on(sender.app)
+
+
+def _format_log(logger: logging.Logger | None = None, **_: Any) -> None:
+    """Have what Celery has set up write JSON, if a setting says so. Who sets logging up alone is left alone."""
+    try:
+        wanted = any(attachment.runtime.settings.log_format == "json" for attachment in all_attachments())
+    except InvalidValue:
+        return  # the worker says so, and does not start
+    if wanted and logger is not None:
+        from billing.observability.logs import JsonFormatter  # noqa: PLC0415 - for those alone that asked for it
+
+        for handler in logger.handlers:
+            handler.setFormatter(JsonFormatter())
 
 
 def _hide_passwords(sender: Any = None, source: Any = None, **_: Any) -> None:

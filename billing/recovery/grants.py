@@ -10,6 +10,7 @@ import logging
 from typing import Final
 
 from billing.connections import postgres
+from billing.core.change_log import GRANTS, log_change
 from billing.core.errors import Recovering
 from billing.core.shards import shard_of
 from billing.credits.values import GrantOutcome
@@ -44,6 +45,8 @@ def apply_grant(runtime: Runtime, row: GrantRow) -> bool:
     with postgres.reaching(runtime.settings), runtime.engine.begin() as connection:
         if outcome in (GrantOutcome.GRANTED, GrantOutcome.ALREADY):
             mark_applied(connection, row.grant_id)
+            if outcome is GrantOutcome.GRANTED:
+                log_change(GRANTS, "granted", grant_id=row.grant_id, client_id=row.client_id, credits=row.credits)
             return True
         if outcome in _REBUILT:
             # The client exists in PostgreSQL, so its bucket is lost: the shard is rebuilt, from the ledger (L6).

@@ -18,6 +18,7 @@ from typing import Final
 from sqlalchemy import text
 
 from billing.connections import postgres
+from billing.core.change_log import REBUILDS, log_change
 from billing.core.errors import Recovering, Retryable, Unreachable
 from billing.core.limits import RENEWALS_PER_LEASE
 from billing.core.settings import Settings
@@ -131,7 +132,7 @@ class Rebuilder:
             except Unreachable as error:
                 look.silent[shard] = error
             else:
-                logger.warning("billing: shard %d is rebuilt: %s", shard, reason)
+                log_change(REBUILDS, "closed", logging.WARNING, shard=shard, reason=reason)
                 closed.add(shard)
         return closed
 

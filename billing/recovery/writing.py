@@ -18,6 +18,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from billing.connections import postgres
+from billing.core.change_log import REBUILDS, log_change
 from billing.core.errors import Recovering, Retryable
 from billing.credits.plan import BucketPlan
 from billing.credits.rebuilding import plan_bucket
@@ -26,8 +27,6 @@ from billing.ledger import locks, postings, rebuilds
 from billing.ledger.changes import enter_adjustment
 from billing.recovery import facts
 from billing.task.runtime import Runtime
-
-logger = logging.getLogger(__name__)
 
 #: Postings of older epochs that one rebuild removes (L9).
 FORGOTTEN_MAX: Final = 10_000
@@ -66,7 +65,7 @@ def write_shard(runtime: Runtime, shard: int) -> None:
             raise _again(shard, RebuildOutcome.MOVED.name)
         postings.forget(connection, shard, FORGOTTEN_MAX)
     kept = sum(len(one.plan.holds) for one in planned)
-    logger.warning("billing: shard %d is open again: %d clients, %d holds", shard, len(planned), kept)
+    log_change(REBUILDS, "rebuilt", logging.WARNING, shard=shard, clients=len(planned), holds=kept)
 
 
 def _plan(runtime: Runtime, connection: Connection, shard: int) -> list[_Planned]:

@@ -96,6 +96,10 @@ repair: Final = Table(
     comment="append-only: what was corrected in buckets, and why",
 )
 
+#: The kinds of alerts that a client's webhook is told, and those that are the operator's.
+TOLD_TO_CLIENTS: Final = ("low_balance", "exhausted", "debt", "top_up_declined", "late_usage")
+ALERT_KINDS: Final = (*TOLD_TO_CLIENTS, "corrupt", "unreported", "waiting_usage", "law_broken")
+
 webhook: Final = Table(
     "webhook",
     METADATA,
@@ -130,6 +134,13 @@ alert: Final = Table(
     words("found", server_default="", comment="what was found: in that key, of that increment, why usage waits"),
     instant("announcing_until", nullable=True, comment="until when the worker that sends its signal has it"),
     Column("increment_id", BigInteger, comment="unreported, late_usage: which increment it is about"),
+    Column(
+        "details",
+        JSONB,
+        nullable=False,
+        server_default=text("'{}'::jsonb"),
+        comment="debt, top_up_declined: amounts and numbers of its kind",
+    ),
     UniqueConstraint("source"),
     CheckConstraint(
         "kind IN ('low_balance', 'exhausted', 'debt', 'top_up_declined', 'corrupt', 'unreported', 'late_usage', "

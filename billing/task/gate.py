@@ -19,6 +19,7 @@ from billing.task.noting import note_refusal
 from billing.task.overrides import as_called
 from billing.task.putting_off import forget_waits, put_off
 from billing.task.run import Call, Run, attach_run
+from billing.task.run_lines import tell_delivery
 
 if TYPE_CHECKING:
     from billing.task.billable import BillableTask
@@ -40,6 +41,8 @@ def begin(cycle: Lifecycle, task: BillableTask, args: Sequence[Any], kwargs: Map
         try:
             _answer(task, args, kwargs, refused, runtime)
         except Exception as ended:
+            if isinstance(ended, BillingError):
+                tell_delivery(task, "refused", ended)
             note_refusal(
                 cycle.trail, runtime.clock, task, refused, ended, lambda: read_delivery(task, (args, kwargs))[1]
             )

@@ -34,6 +34,7 @@ from billing.task.refusals import refusal
 from billing.task.releasing import Releases
 from billing.task.renewal import Renewal
 from billing.task.run import Run, prepare
+from billing.task.run_lines import tell_run
 from billing.task.trail import Trail
 from billing.task.usage import Recorder
 
@@ -115,6 +116,7 @@ class Lifecycle:
                 self.pending.settle_later(
                     lambda: self._settle_kept(run), lambda: self._charge_at_last(run), shard=shard
                 )
+                tell_run(run, "pending")
 
     def end(self, run: Run, state: str | None, outcome: object) -> None:
         """Release the hold of a run that did not settle, or keep it for the attempt that follows. Never raises."""
@@ -131,11 +133,13 @@ class Lifecycle:
                 lease = waits + _RETRY_LEASES * self.runtime.settings.lease_seconds
                 self.runtime.buckets.renew([(client_id, run_id, lease)])
                 self.trail.add(of_run("retries", run, self.runtime.clock, outcome))
+                tell_run(run, "kept", logging.DEBUG, seconds=round(lease, 1))
             elif state == REJECTED and getattr(outcome, "requeue", False):
                 self.runtime.buckets.renew([(client_id, run_id, None)])
             elif self.runtime.buckets.release(client_id, run_id, token) is ReleaseOutcome.RELEASED:
                 run.outcome = Outcome.RELEASED
                 self.trail.add(of_run("released", run, self.runtime.clock, outcome))
+                tell_run(run, "released", credits=run.hold.credits)
         except Retryable as error:
             logger.warning("billing: hold of run %s is left to its lease: %s", run_id, error)
         except Exception:
@@ -172,9 +176,13 @@ class Lifecycle:
             run.price_as_of(reply.price_version, first.priced_at, first.fixed)
             self._book(run)
             self._stage(run)
+            tell_run(run, "taken_over", logging.DEBUG, credits=reply.held)
         elif outcome is ReserveOutcome.SETTLED:
             run.settled, run.outcome = True, Outcome.CHARGED
-        elif outcome is not ReserveOutcome.HELD:
+            tell_run(run, "charged_before", logging.DEBUG)
+        elif outcome is ReserveOutcome.HELD:
+            tell_run(run, "reserved", logging.DEBUG, credits=reply.held)
+        else:
             raise refusal(self.runtime, run.hold, reply)
 
     def _book(self, run: Run) -> PriceBook:
@@ -220,10 +228,10 @@ class Lifecycle:
         if reply.settlement_id == run.settlement_id:
             # Else another attempt came first, and what that one recorded was charged.
             run.credits_charged = sum(settlement.amounts)
-        if reply.debt:
-            logger.error("billing: client %s owes %d credits more", settlement.client_id, reply.debt)
         if self.runtime.settings.publish == "confirm":
             self.publish(settlement.client_id, reply)
+        level, debt = (logging.WARNING, reply.debt) if reply.debt else (logging.INFO, None)
+        tell_run(run, run.outcome.value, level, credits=run.credits_charged, debt=debt)
 
     def _settle_or_charge(self, run: Run) -> None:
         """Settle, or where the bucket is lost or being rebuilt publish the charge without it. Raises `Retryable`.
@@ -255,13 +263,14 @@ class Lifecycle:
         """Charge without a bucket, which learns of it later; until then the hold keeps what others could spend (L1)."""
         if run.mode is not None:
             self.modes.charge(run, lambda: run.lines(self._book(run)))
+            tell_run(run, run.outcome.value)
             return
         lines = run.lines(self._book(run))
         self.events.publish_direct(run, lines)
         # The outcome last: where a time limit comes upon this, it still stands as pending, and is charged again.
         self.releases.add(run)
         run.outcome, run.credits_charged = Outcome.LATE, sum(line.credits for line in lines)
-        logger.warning("billing: run %s is charged by a direct event", run.identity.run_id)
+        tell_run(run, "late", logging.WARNING, credits=run.credits_charged, direct=True)
 
     def _charge_at_last(self, run: Run) -> None:
         """Charge without Redis, which does not take the settle. Never raises: what fails is logged whole."""

@@ -12,7 +12,6 @@ from concurrent.futures import TimeoutError as NotInTime
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from celery.exceptions import Ignore
-from celery.utils.log import get_task_logger
 
 from billing.core.apart import call_apart
 from billing.core.errors import InsufficientCredits, Retryable, Unreachable
@@ -21,13 +20,13 @@ from billing.parking.message import kept_headers, kept_properties, parked_times
 from billing.parking.parked import Delivery, ParkOutcome
 from billing.task.headers import identify
 from billing.task.putting_off import put_off
+from billing.task.run_lines import tell_delivery
 from billing.task.waits import without_waits
 
 if TYPE_CHECKING:
     from billing.task.billable import BillableTask
     from billing.task.runtime import Runtime
 
-logger = get_task_logger(__name__)
 
 #: Writes of one process that PostgreSQL has not answered in time: while there are so many, no more are begun (L9).
 UNANSWERED_MAX: Final = 2
@@ -70,7 +69,7 @@ def park_delivery(
     if outcome is not ParkOutcome.PARKED:
         raise exhausted
     parked = Parked(exhausted.client_id, exhausted.sku, exhausted.required)
-    logger.info("billing: task %s: %s", task.request.id, parked)
+    tell_delivery(task, "parked", exhausted)
     raise parked from exhausted
 
 

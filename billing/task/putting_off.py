@@ -23,6 +23,7 @@ from celery.utils.log import get_task_logger
 from billing.core.clock import to_milliseconds
 from billing.core.errors import BillingError, InsufficientCredits, Retryable
 from billing.task.again import message_again
+from billing.task.run_lines import tell_delivery
 from billing.task.waits import WAITS, WAITS_MAX, Waits, level_of, read_waits, wait_seconds, without_waits
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _come_back(
             threading.Event().wait(max(0.0, GIVE_BACK_SECONDS - (runtime.clock.monotonic() - began)))
         raise Reject(str(error), requeue=True) from error
     level = logging.INFO if isinstance(reason, InsufficientCredits) else logging.WARNING
-    logger.log(level, "billing: task %s waits %.1f s: %s", request.id, seconds, reason)
+    tell_delivery(task, "put_off", reason, level, seconds=round(seconds, 1))
     raise Ignore(str(reason)) from reason
 
 

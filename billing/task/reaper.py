@@ -27,6 +27,7 @@ from billing.credits.verbs import Verbs
 from billing.events.usage_event import decode_draft, decode_head, encode_fragment
 from billing.task import outside
 from billing.task.noting import note_hold
+from billing.task.run_lines import tell_hold
 
 logger = logging.getLogger(__name__)
 
@@ -160,10 +161,10 @@ class Reaper:
             return self._cannot_be_charged(hold, str(error))
         match reply.outcome:
             case SettleOutcome.SETTLED:
-                logger.info("billing: run %s succeeded and its worker died: its draft is settled", hold.run_id)
+                # It succeeded, and its worker died: its draft is settled.
                 note_hold(self._buckets, self._clock, "settled", hold, "its stored result says SUCCESS")
-                if reply.debt:
-                    logger.error("billing: client %s owes %d credits more", hold.client_id, reply.debt)
+                level, debt = (logging.WARNING, reply.debt) if reply.debt else (logging.INFO, None)
+                tell_hold(hold, "charged", level, credits=sum(settlement.amounts), debt=debt, by="reaper")
                 self._publish(hold.client_id, reply)
                 return True
             case SettleOutcome.ALREADY:
@@ -206,7 +207,7 @@ class Reaper:
         outcome = self._buckets.expire(hold.client_id, hold.run_id)
         if outcome is ExpireOutcome.EXPIRED:
             note_hold(self._buckets, self._clock, "expired", hold, reason)
-            logger.info("billing: hold of run %s expired: %d credits are back", hold.run_id, hold.credits)
+            tell_hold(hold, "expired", credits=hold.credits)
         return outcome is ExpireOutcome.EXPIRED
 
     def _too_old(self, hold: StoredHold) -> bool:

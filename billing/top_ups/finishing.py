@@ -23,10 +23,15 @@ from billing.schema.top_ups import top_up_request
 from billing.task.runtime import Runtime
 from billing.top_ups.request import RequestRow
 from billing.top_ups.rule import Rule, back_off
-from billing.top_ups.statements import FINISH, LOCK_RULE, REST
+from billing.top_ups.statements import FINISH, LOCK_RULE, REST, TELL_DECLINED
 
 _OPEN: Final = ["wanted", "asked"]
 _NOT_GRANTED: Final = [*_OPEN, "declined", "lapsed"]
+#: What a client is told. Words of our own: what a hook raised may name a card, an account, a key.
+_TOLD: Final = {
+    "declined": "the automatic top-up was declined",
+    "lapsed": "the automatic top-up came to nothing: it was not answered in time",
+}
 
 
 def grant_request(runtime: Runtime, request_id: int) -> None:
@@ -57,6 +62,7 @@ def decline_request(
 ) -> bool:
     """Finish a request without a grant, if it is open; return whether that was so. Its rule backs off.
 
+    The client is told, by an alert. `state`: declined, or lapsed where no answer came.
     `attempts`: only if this attempt is the last one that was begun.
     """
     now = runtime.clock.now()
@@ -67,6 +73,7 @@ def decline_request(
         if held is not None:
             declines = held.declines + 1
             _rest(connection, held, declines, now + back_off(held.rule, declines))
+        connection.execute(TELL_DECLINED, {"request": request_id, "now": now, "found": _TOLD[state]})
         return True
 
 

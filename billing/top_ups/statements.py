@@ -140,3 +140,16 @@ REST: Final = text("""
     UPDATE top_up_rule SET declines = :declines, quiet_until = :until, look_at = :until, version = version + 1
     WHERE client_id = :client
 """)
+
+#: Tell the client, once for each request: in the transaction that declined it, so that neither is without the other.
+TELL_DECLINED: Final = text("""
+    INSERT INTO alert (client_id, kind, threshold_percent, available, granted, source, occurred_at, delivery,
+                       next_attempt_at, found, details)
+    SELECT request.client_id, 'top_up_declined', 0, 0, 0, 'top_up:' || request_id, :now,
+           CASE WHEN webhook.client_id IS NULL THEN 'none' ELSE 'pending' END,
+           CASE WHEN webhook.client_id IS NULL THEN NULL ELSE CAST(:now AS timestamptz) END,
+           :found, jsonb_build_object('request_id', request_id, 'credits', credits)
+    FROM top_up_request AS request LEFT JOIN webhook USING (client_id)
+    WHERE request_id = :request
+    ON CONFLICT (source) DO NOTHING
+""")

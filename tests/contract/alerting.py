@@ -12,8 +12,13 @@ SHARD = shard_of("acme", SHARDS)
 
 
 def raised(buckets: Verbs) -> list[tuple[int, int]]:
-    """Return each alert of the stream: its percent, and what was available."""
-    return [(entry.percent, entry.available) for entry in buckets.alerts(count=20_000)]
+    """Return each alert of a low balance in the stream: its percent, and what was available."""
+    return [(entry.percent, entry.available) for entry in buckets.alerts(count=20_000) if not entry.owed]
+
+
+def debts(buckets: Verbs) -> list[tuple[int, int]]:
+    """Return each alert of a debt in the stream: what was owed, and the overdraft limit."""
+    return [(entry.owed, entry.overdraft_limit) for entry in buckets.alerts(count=20_000) if entry.owed]
 
 
 def reserve(buckets: Verbs, credits: int, task_id: str = "task-1", *, client_id: str = "acme") -> ReserveOutcome:

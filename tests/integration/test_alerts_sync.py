@@ -13,10 +13,12 @@ import billing.alerts
 from billing import admin
 from billing.alerts.alert import Alert, body_of
 from billing.alerts.announcing import announce
+from billing.alerts.deliveries import Deliveries
 from billing.alerts.sync import tell_of_sync
 from billing.core.clock import SystemClock
 from billing.core.settings import Settings
 from tests.integration.invoicing import Invoicing, invoicing_on
+from tests.webhooks import receiving
 
 pytestmark = pytest.mark.integration
 
@@ -124,21 +126,44 @@ def test_given_late_usage_on_a_later_invoice_then_operator_and_client_are_told_o
     announce(books.runtime)
     ((_, named),) = heard
     assert named["found"] == (
-        f"8 units of billing_credits are on the invoice of the period from {START:%Y-%m-%d}, among them usage of an"
-        f" earlier one, from {LATE:%Y-%m-%d} on"
+        f"8 units of billing_credits are on the invoice of the period from {START:%Y-%m-%d}: among them is usage from"
+        f" {LATE:%Y-%m-%d} on that came after the invoice of its own period was final"
     )
 
 
-@pytest.mark.parametrize(("kind", "delivery"), [("invoice_item", "pending"), ("meter_event", "none")])
-def test_given_late_usage_on_a_line_of_its_own_or_on_none_then_the_client_is_told_of_what_it_pays(
-    books: Invoicing, kind: str, delivery: str
+@pytest.mark.parametrize(
+    ("kind", "state", "end"),
+    [
+        ("invoice_item", "pending", "they are a line of their own on the next invoice"),
+        ("meter_event", "written_off", "they are written off, and on no invoice"),
+    ],
+)
+def test_given_late_usage_on_a_line_of_its_own_or_on_none_then_the_client_is_told_so_by_signal_and_webhook(
+    books: Invoicing, heard: list[tuple[str, dict[str, Any]]], kind: str, state: str, end: str
 ) -> None:
-    admin.set_webhook(books.settings, "acme", "https://a.test")
-    books.use("acme", 3, LATE)
-    state = "written_off" if kind == "meter_event" else "pending"
-    number = books.increment("acme", EARLIER, {("page", LATE): (0, 3)}, kind=kind, state=state)
+    """In words that name units, period and what becomes of them, and nothing of how billing is set up."""
+    with receiving() as receiver:
+        admin.set_webhook(books.settings, "acme", receiver.url)
+        books.use("acme", 3, LATE)
+        reason = "of the operator's own"
+        number = books.increment("acme", EARLIER, {("page", LATE): (0, 3)}, kind=kind, state=state, reason=reason)
 
-    assert alerts(books) == [("late_usage", "acme", number, delivery)]
+        assert alerts(books) == [("late_usage", "acme", number, "pending")]
+        announce(books.runtime)
+        deliveries = Deliveries(books.runtime)
+        deliveries.step()
+        deliveries.finish()
+        deliveries.close()
+
+    words = f"3 units of billing_credits came after the period to {START:%Y-%m-%d} had closed: {end}"
+    assert [(name, named["found"]) for name, named in heard] == [("late_usage", words)]
+    (call,) = receiver.calls
+    assert call.message["data"] == {
+        "alert_id": heard[0][1]["alert_id"],
+        "client_id": "acme",
+        "increment_id": number,
+        "found": words,
+    }
 
 
 def test_given_what_no_late_usage_is_then_nobody_is_told_of_any(books: Invoicing) -> None:

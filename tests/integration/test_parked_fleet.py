@@ -167,7 +167,7 @@ def test_a_task_that_cannot_be_parked_now_is_put_off_and_parked_later(
         seen = log.stat().st_size
         disturb()
         results.append(fleet.send("ok", client, number))
-        wait_until(lambda: "waits" in log.read_bytes()[seen:].decode(errors="replace"), "it is put off")  # noqa: B023
+        wait_until(lambda: "put_off" in log.read_bytes()[seen:].decode(errors="replace"), "it is put off")  # noqa: B023
         assert len(rows(fleet, client)) == number
         door.cut()
         door.reopen()

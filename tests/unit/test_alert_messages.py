@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
 import pytest
 from celery.utils.dispatch import Signal
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 import billing
-from billing.alerts.alert import Alert, body_of, kind_of, message_id, source_of
+from billing.alerts.alert import FACTS, Alert, body_of, details_of, kind_of, message_id, source_of
 from billing.alerts.answer import Answer, pause_after
+from billing.alerts.signals import signal_of
 from billing.alerts.signing import headers_of
 from billing.core.errors import InvalidValue
 from billing.core.webhook_url import check_webhook_url
 from billing.credits.values import AlertEntry
+from billing.schema.operations import ALERT_KINDS, TOLD_TO_CLIENTS
 
 
 def an_entry(*, percent: int = 20, entry_id: str = "5-0", server: str = "abc", shard: int = 3) -> AlertEntry:
@@ -46,6 +50,23 @@ def test_the_signature_is_that_of_standard_webhooks() -> None:
     }
 
 
+@pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=5, minutes=30))])
+def test_the_standards_own_library_verifies_what_is_sent(zone: tzinfo) -> None:
+    """As receivers do: with any clock's zone here; not under another secret, nor another body."""
+    secret, body = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", b'{"client_id":"b\xc3\xbccher"}'
+    headers = headers_of(secret, "alert_1", datetime.now(zone), body)
+    assert Webhook(secret).verify(body, headers) == {"client_id": "bücher"}
+    for other_secret, other_body in (("whsec_AAAA", body), (secret, body + b" ")):
+        with pytest.raises(WebhookVerificationError):
+            Webhook(other_secret).verify(other_body, headers)
+
+
+@pytest.mark.parametrize("secret", ["", "whsec_", "whsec_a", "whsec_ü"])
+def test_what_is_no_secret_signs_nothing(secret: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        headers_of(secret, "alert_1", datetime.now(UTC), b"{}")
+
+
 def test_a_message_names_its_type_its_time_and_its_data() -> None:
     alert = Alert(
         alert_id=17,
@@ -71,10 +92,54 @@ def test_a_message_names_its_type_its_time_and_its_data() -> None:
     assert body_of(alert) == body_of(alert)
 
 
+@pytest.mark.parametrize(
+    ("kind", "details", "data"),
+    [
+        ("debt", {"owed": 350, "overdraft_limit": 250}, {"owed": 350, "overdraft_limit": 250}),
+        (
+            "top_up_declined",
+            {"request_id": 3, "credits": 500},
+            {"request_id": 3, "credits": 500, "found": "why"},
+        ),
+        ("late_usage", {}, {"increment_id": None, "found": "why"}),
+    ],
+)
+def test_each_kind_says_its_own_facts_to_webhook_and_signal_alike(
+    kind: str, details: dict[str, int], data: dict[str, object]
+) -> None:
+    at = datetime(2026, 2, 2, 2, 40, tzinfo=UTC)
+    alert = Alert(
+        alert_id=17,
+        client_id="acme",
+        kind=kind,
+        threshold_percent=0,
+        available=0,
+        granted=0,
+        occurred_at=at,
+        found="why",
+        details=details,
+    )
+    message = json.loads(body_of(alert))
+    assert message["type"] == f"billing.{kind}"
+    assert message["data"] == {"alert_id": 17, "client_id": "acme"} | data
+    signal, named = signal_of(alert)
+    assert signal is getattr(billing.alerts, kind)
+    assert named == {"client_id": "acme", "occurred_at": at, "alert_id": 17} | data
+
+
+def test_every_kind_that_a_row_may_have_and_that_is_written_here_has_facts_and_a_signal() -> None:
+    assert {*FACTS} <= {*ALERT_KINDS}
+    assert {*TOLD_TO_CLIENTS} <= {*FACTS}
+    assert {*FACTS} <= {*billing.alerts.__all__}
+
+
 def test_an_entry_of_another_server_shard_or_id_is_another_source() -> None:
     entries = [an_entry(), an_entry(server="abd"), an_entry(shard=4), an_entry(entry_id="5-1")]
     assert len({source_of(entry) for entry in entries}) == 4
     assert [kind_of(entry) for entry in (an_entry(), an_entry(percent=0))] == ["low_balance", "exhausted"]
+    debt = replace(an_entry(percent=0), owed=5, overdraft_limit=3)
+    assert (kind_of(debt), details_of(debt)) == ("debt", {"owed": 5, "overdraft_limit": 3})
+    assert details_of(an_entry()) == {}
 
 
 @pytest.mark.parametrize(

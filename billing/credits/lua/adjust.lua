@@ -1,7 +1,7 @@
 -- adjust: take credits away from a client, as a correction.
 --
--- KEYS   1 bucket (string)  2 grants (hash)  3 server (string)
--- ARGV   1 adjustment id  2 credits
+-- KEYS   1 bucket (string)  2 grants (hash)  3 server (string)  4 alerts (stream)
+-- ARGV   1 adjustment id  2 credits  3 client
 -- Reply  'ADJUSTED <shares>' | 'ALREADY <shares>': what each grant gave ("12:30 0:5"); grant 0 is debt
 --        | 'TOO_LARGE' | 'UNKNOWN_CLIENT' | 'RECOVERING' | 'CORRUPT'
 -- Takes what is available in burn order, whatever its SKUs; what is missing becomes debt. Both count as voided.
@@ -33,6 +33,7 @@ if missing > 0 then
   join(notes, 'j:0', missing)
 end
 local shares = write_shares(taken)
+tell_debt(KEYS[4], ARGV[3], in_debt(owed, terms), owed + missing, bucket, terms)
 note(KEYS[2], notes)
 call('HSET', KEYS[2], 'a:' .. ARGV[1], shares)
 call('SET', KEYS[1], write_bucket(epoch, owed + missing, terms, sub(bucket, grants)))

@@ -1,4 +1,5 @@
--- Shared, after bucket.lua: the marks of a bucket, by which a client is told once that it runs low and that it ran out.
+-- Shared, after bucket.lua: the marks of a bucket, by which a client is told once that it runs low and that it ran out;
+-- and the debt that it is told of when it begins.
 --
 -- The last entry of a bucket's string lists them, highest first: those that are armed, a slash, those that were alerted:
 --   "1 0 12:700:0:300 !200:20,50:5,1:0,/"
@@ -100,6 +101,23 @@ local function alert(alerts_key, client, bucket, refused, terms)
       digits(available), 'granted', digits(granted), 'at', digits((now_ms())), 'server', server_run_id)
   end
   return unmarked .. ' !' .. stay .. '/' .. alerted
+end
+
+-- Whether a client owes more than its overdraft limit covers.
+local function in_debt(owed, terms)
+  return tonumber(owed) > (terms and terms.limit or 0)
+end
+
+-- Tells of the debt that a step began; one that went on, or grew, was told before, which needs no mark. Called before
+-- anything is written, or after `alert` alone. A reader of the release before takes the entry, by its percent, for the end.
+local function tell_debt(alerts_key, client, was_in_debt, owed, bucket, terms)
+  if was_in_debt or not in_debt(owed, terms) then
+    return
+  end
+  local available, granted = sums_of(bucket, terms)
+  call('XADD', alerts_key, 'MAXLEN', '~', ALERTS_MAX, '*', 'client', client, 'percent', '0', 'available',
+    digits(available), 'granted', digits(granted), 'owed', digits(owed), 'limit', digits(terms and terms.limit or 0),
+    'at', digits((now_ms())), 'server', server_run_id)
 end
 
 -- Whether a refusal has been alerted since the last grant.

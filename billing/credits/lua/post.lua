@@ -179,6 +179,7 @@ end
 
 -- Debt that is gone was repaid by somebody; debt that is there is repaid by whoever can.
 -- The difference first: two sums next to 2^53 together are no whole number any more.
+local was_in_debt = in_debt(owed, terms)
 owed = tonumber(owed) + (number('s:0') - before)
 if owed < 0 then
   for field in pairs(fields) do
@@ -252,6 +253,7 @@ if taken then
     bucket = alert(KEYS[4], client, bucket, false, terms)
   end
 end
+tell_debt(KEYS[4], client, was_in_debt, owed, bucket, terms)
 for i = 1, #order do
   local grant = order[i]
   local entry = entries[grant]

@@ -88,6 +88,7 @@ else
   end
 end
 if debt > 0 then
+  tell_debt(KEYS[7], client, in_debt(owes, terms), owed + debt, bucket, terms)
   notes = notes or {}
   join(notes, 's:0', debt)
 end

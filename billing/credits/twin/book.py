@@ -93,6 +93,11 @@ class Book:
         free = self.terms.overdraft_limit - self.owed - self.room
         return free if free >= 0 else None
 
+    @property
+    def in_debt(self) -> bool:
+        """Whether more is owed than the overdraft limit covers; room that holds were lent is no debt."""
+        return self.owed > self.terms.overdraft_limit
+
     def paying(self, now_ms: int, sku: str | None = None) -> Iterator[Account]:
         """Yield the grants that can pay for a SKU now, in burn order; no SKU stands for any."""
         for account in self.order:

@@ -116,8 +116,10 @@ class Granting(InMemory):
         for grant, part in taken.items():
             book.accounts[grant].available -= part
             book.accounts[grant].adjusted += part
+        was_in_debt = book.in_debt
         book.debt_adjusted += missing
         book.owed += missing
+        self._tell_debt(shard, client_id, book, was_in_debt=was_in_debt, now_ms=now_ms)
         shares = taken | ({NO_GRANT: missing} if missing else {})
         book.adjustments[adjustment_id] = shares
         return AdjustReply(outcome=AdjustOutcome.ADJUSTED, grants=shares)
@@ -132,7 +134,9 @@ class Granting(InMemory):
         book = shard.books.get(client_id)
         if book is None:
             return TermsOutcome.UNKNOWN_CLIENT
+        was_in_debt = book.in_debt
         book.terms = terms
+        self._tell_debt(shard, client_id, book, was_in_debt=was_in_debt, now_ms=self._memory.now_ms())
         return TermsOutcome.SET
 
     @atomic

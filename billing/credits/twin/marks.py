@@ -79,6 +79,8 @@ class Told:
     available: int
     granted: int
     occurred_ms: int
+    owed: int = 0
+    overdraft_limit: int = 0
 
     def entry(self, shard: int, entry_id: str) -> AlertEntry:
         """Return it as it is read."""
@@ -91,4 +93,6 @@ class Told:
             available=self.available,
             granted=self.granted,
             occurred_ms=self.occurred_ms,
+            owed=self.owed,
+            overdraft_limit=self.overdraft_limit,
         )

@@ -208,6 +208,22 @@ class InMemory:
         """Whether a shard is not to be trusted: it was not verified on the server that answers (L6)."""
         return shard.server != self._memory.server
 
+    def _tell_debt(self, shard: Shard, client_id: str, book: Book, *, was_in_debt: bool, now_ms: int) -> None:
+        """Alert the debt that a step began; one that went on, or grew, was told before."""
+        if was_in_debt or not book.in_debt:
+            return
+        told = Told(
+            server=self._memory.server,
+            client_id=client_id,
+            percent=0,
+            available=book.usable(now_ms),
+            granted=book.brought(now_ms),
+            occurred_ms=now_ms,
+            owed=book.owed,
+            overdraft_limit=book.terms.overdraft_limit,
+        )
+        shard.alerts.add(told, now_ms)
+
     def _milliseconds(self, lease_seconds: float | None) -> int:
         return self._lease_ms if lease_seconds is None else round(lease_seconds * 1_000)
 

@@ -49,6 +49,7 @@ class Posts(Reserving):
             book.rearm(now_ms)
         if work.taken:
             self._tell(shard, client_id, book, now_ms)
+        self._tell_debt(shard, client_id, book, was_in_debt=present.in_debt, now_ms=now_ms)
         before = {account.grant_id for account in present.order}
         for account in book.order:
             if account.grant_id not in before and account.terms.expires_ms:

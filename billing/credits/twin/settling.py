@@ -61,6 +61,7 @@ class Settling(Reserving):
         if charge.debt and book.total + charge.debt > CREDITS_MAX:
             return SettleReply(outcome=SettleOutcome.TOO_LARGE)
 
+        was_in_debt = book.in_debt
         if run is not None:
             book.room -= run.lent_by(book).get(NO_GRANT, 0)
         _give_back(book, charge.held, charge.left, now_ms)
@@ -74,6 +75,7 @@ class Settling(Reserving):
             self._tell(shard, client_id, book, now_ms)
         else:
             book.rearm(now_ms)
+        self._tell_debt(shard, client_id, book, was_in_debt=was_in_debt, now_ms=now_ms)
         event = _event(settlement, charge, epoch=book.epoch, late=run is None, now_ms=now_ms)
         entry_id = shard.outbox.add(event, now_ms)
         shard.runs[run_id] = SettledRun(

@@ -139,6 +139,8 @@ class Trust(InMemory):
         book = book_of(plan, epoch)
         book.marks = Marks.made(self._percents, book.usable(now_ms), book.brought(now_ms))
         shard.books[client_id] = book
+        was_in_debt = present is not None and present.in_debt
+        self._tell_debt(shard, client_id, book, was_in_debt=was_in_debt, now_ms=now_ms)
         shard.left.pop(client_id, None)
         for grant_id, at_ms in plan.endings.items():
             shard.endings[grant_id, client_id] = at_ms

@@ -17,6 +17,7 @@ from billing.sinks.sink import ErrorReport, Kind, Payload
 from billing.sinks.sync import push_statements as sql
 from billing.sinks.sync.afterwards import REPORT_MARGIN
 from billing.sinks.sync.increment import Attempt, Increment
+from billing.sinks.sync.increment_lines import tell_increment
 from billing.sinks.sync.log import Decide, Noted, Open
 from billing.sinks.sync.postgres_planning import PostgresPlanningLog
 from billing.sinks.sync.protocol import AHEAD_MAX, EVENT_AGE_MAX, LEASE, RESEND_WITHIN
@@ -57,12 +58,16 @@ class PostgresLog(PostgresPlanningLog):
             if connection.execute(sql.LOCK_CUSTOMER, at).one_or_none() is None:
                 return None
             found = connection.execute(sql.LOCK_FREE, at).mappings().one_or_none()
-            claimed = decide(increment_of(found)) if found is not None else None
+            if found is None:
+                return None
+            before = increment_of(found)
+            claimed = decide(before)
             if claimed is None:
                 return None
             _write(connection, claimed)
             begun = {"attempt": claimed.attempts, "idempotency_key": claimed.idempotency_key}
             connection.execute(sql.BEGIN_ATTEMPT, {**at, **begun, "started_at": claimed.last_attempt_at})
+        tell_increment(claimed, was=before)
         return claimed
 
     def note(self, increment_id: int, decide: Noted) -> Increment | None:
@@ -76,6 +81,7 @@ class PostgresLog(PostgresPlanningLog):
                 _write(connection, decided)
             if attempt is not None:
                 connection.execute(sql.NOTE_ATTEMPT, _noted(attempt))
+        tell_increment(decided, was=found)
         return decided or found
 
     def change(self, increment_id: int, decide: Decide) -> Increment | None:
@@ -85,6 +91,7 @@ class PostgresLog(PostgresPlanningLog):
             decided = decide(found) if found is not None else None
             if decided is not None:
                 _write(connection, decided)
+        tell_increment(decided, was=found)
         return decided
 
     def resolve(self, increment_id: int, decide: Decide, resolution: Resolution) -> Increment | None:
@@ -103,6 +110,7 @@ class PostgresLog(PostgresPlanningLog):
             if decided is not None:
                 _write(connection, decided)
                 connection.execute(sql.ADD_RESOLUTION, {**said, "was": found.state.value})
+        tell_increment(decided, was=found)
         return decided
 
     def sent_before(self, increment_id: int) -> Sequence[Payload]:

@@ -28,6 +28,8 @@ class PostgresPlan:
 
     def __init__(self, connection: Connection, *, client_id: str | None = None) -> None:
         self._connection, self._client_id = connection, client_id
+        #: What it has written, as it is told once that is committed.
+        self.written: list[Increment] = []
 
     def meters(self) -> Meters:
         """Return which meter counts which SKU, and how many credits a unit of each is."""
@@ -79,6 +81,9 @@ class PostgresPlan:
             ],
         )
         self._advance(planned)
+        self.written += [
+            dataclasses.replace(one.increment, increment_id=increment_ids[one.increment.identifier]) for one in planned
+        ]
 
     def _advance(self, planned: Sequence[Planned]) -> None:
         credits_: Counter[tuple[str, str, datetime]] = Counter()
@@ -118,6 +123,7 @@ class PostgresPlan:
         found = self._connection.execute(sql.READ_GENERATION, {"increment_id": increment.increment_id}).scalar_one()
         statement = sql.CHANGE if found == increment.generation else sql.REISSUE
         self._connection.execute(statement, row_of(increment))
+        self.written.append(increment)
 
 
 def read_periods(connection: Connection, customer_ids: Sequence[str]) -> dict[tuple[str, str], list[KnownPeriod]]:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine
 
 from billing.sinks.sync import period_statements as sql
 from billing.sinks.sync import plan_statements
+from billing.sinks.sync.increment_lines import tell_increment
 from billing.sinks.sync.log import Having, Plan
 from billing.sinks.sync.period_source import PeriodsFound
 from billing.sinks.sync.periods import KnownPeriod, closing, merged
@@ -29,7 +30,10 @@ class PostgresPlanningLog:
         """Begin a slice of a plan; None when another planner leads. What is raised inside undoes all of it."""
         with self._engine.begin() as connection:
             leads = connection.execute(plan_statements.TRY_LEAD).one().leads
-            yield PostgresPlan(connection, client_id=client_id) if leads else None
+            plan = PostgresPlan(connection, client_id=client_id) if leads else None
+            yield plan
+        for increment in plan.written if plan else ():
+            tell_increment(increment)
 
     def find_unread(
         self, *, now: datetime, before: datetime, most: int, meter: str, client_id: str | None = None

@@ -41,7 +41,9 @@ _ALERT: Final = """
 ALTER TABLE alert
     DROP CONSTRAINT alert_kind_check,
     ADD CONSTRAINT alert_kind_check CHECK (kind IN ('low_balance', 'exhausted', 'debt', 'top_up_declined', 'corrupt',
-        'unreported', 'late_usage', 'waiting_usage', 'law_broken'));
+        'unreported', 'late_usage', 'waiting_usage', 'law_broken')),
+    ADD COLUMN details jsonb NOT NULL DEFAULT '{}'::jsonb;
+COMMENT ON COLUMN alert.details IS 'debt, top_up_declined: amounts and numbers of its kind';
 """
 
 

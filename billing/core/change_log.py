@@ -1,0 +1,48 @@
+"""One line of the log for each change of state: a word, and the ids and numbers that it is about.
+
+As text `billing: charged run_id=… client_id=acme credits=25`; as fields on the record (`change`, `client_id`, …), which
+a formatter may write apart (`observability/logs`). Guarantee: no value breaks a line or passes for another field, and
+each is bounded (L9); a logger that is off costs one look. It takes ids, numbers and words of ours: never an argument of
+a task, a key, a secret, a URL.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Final
+
+from billing.core.printable import printable
+
+#: What happens to a run: reserved, taken_over, charged, late, pending, released, expired, refused, parked, put_off, …
+RUNS: Final = logging.getLogger("billing.runs")
+INCREMENTS: Final = logging.getLogger("billing.increments")
+ALERTS: Final = logging.getLogger("billing.alerts")
+DEAD_LETTERS: Final = logging.getLogger("billing.dead_letters")
+REBUILDS: Final = logging.getLogger("billing.rebuilds")
+GRANTS: Final = logging.getLogger("billing.grants")
+
+_LENGTH_MAX: Final = 300
+
+#: What a line may say of anything; None says nothing.
+Value = str | int | float | object | None
+
+
+def log_change(logger: logging.Logger, change: str, level: int = logging.INFO, /, **fields: Value) -> None:
+    """Write the line of a change, if the logger is on."""
+    if not logger.isEnabledFor(level):
+        return
+    shown = {name: _shown(value) for name, value in fields.items() if value is not None}
+    text = " ".join(("billing:", change, *(f"{name}={_quoted(value)}" for name, value in shown.items())))
+    logger.log(level, "%s", text, extra={"change": change, **shown}, stacklevel=2)
+
+
+def _shown(value: object) -> int | float | str:
+    return value if isinstance(value, int | float) else printable(str(value)[:_LENGTH_MAX])
+
+
+def _quoted(value: float | str) -> str:
+    """Return a value as it stands behind its name: in quotes where it could pass for more than one."""
+    if isinstance(value, str) and (not value or any(char in value for char in ' "=')):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
