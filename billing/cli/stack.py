@@ -57,8 +57,11 @@ def up(*, services: bool, workers: int, children: int, ends_with_parent: bool, a
             stack.callback(fleet.stop)
             fleet.start()
             addresses["Flower"] = str(fleet.flower_url)
+            addresses |= {f"metrics of {name}": url for name, url in fleet.metrics_urls.items()}
             if not as_json:
                 click.echo(f"{'Flower':<16} {fleet.flower_url}")
+                for name, url in fleet.metrics_urls.items():
+                    click.echo(f"{'metrics':<16} {url} ({name})")
         if as_json:
             emit_json(addresses)
         else:

@@ -15,6 +15,7 @@ from celery import signals
 
 from billing.core.errors import InvalidValue
 from billing.integration.configuration import hide_passwords
+from billing.integration.metrics_step import enter_pool
 from billing.observability.task_events import announcing
 from billing.task.attachment import all_attachments, is_attached
 from billing.task.billable import end_current, settle_current
@@ -33,6 +34,7 @@ def connect() -> None:
     signals.after_setup_logger.connect(_format_log, weak=False, dispatch_uid="billing.log")
     signals.after_setup_task_logger.connect(_format_log, weak=False, dispatch_uid="billing.log_tasks")
     signals.worker_init.connect(_switch_announcing, weak=False, dispatch_uid="billing.announce")
+    signals.worker_process_init.connect(_enter_pool, weak=False, dispatch_uid="billing.metrics.enter")
     signals.worker_process_shutdown.connect(_pay, weak=False, dispatch_uid="billing.pay")
     signals.worker_shutdown.connect(_pay, weak=False, dispatch_uid="billing.pay_main")
 
@@ -86,6 +88,10 @@ def _format_log(logger: logging.Logger | None = None, **_: Any) -> None:
 def _hide_passwords(sender: Any = None, source: Any = None, **_: Any) -> None:
     if sender is not None and is_attached(sender):
         hide_passwords(sender, source)
+
+
+def _enter_pool(**_: Any) -> None:
+    enter_pool()
 
 
 def _pay(**_: Any) -> None:
