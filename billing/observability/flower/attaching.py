@@ -44,9 +44,10 @@ def attach() -> None:
         )
         return
     # Its insides are imported for a version that has them.
-    from billing.observability.flower.pages import install  # noqa: PLC0415
+    from billing.observability.flower import fleet_metrics, pages  # noqa: PLC0415
 
-    install()
+    pages.install()
+    fleet_metrics.install()
     _set_unless_said(options, os.environ, {"tasks_columns": ",".join(COLUMNS), "format_task": shown})
 
 
