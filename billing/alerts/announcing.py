@@ -126,7 +126,10 @@ class Announcer:
     def _write(self, alerts: list[int]) -> None:
         given = {"now": self._runtime.clock.now(), "alerts": alerts}
         with postgres.reaching(self._runtime.settings), self._runtime.engine.begin() as connection:
-            connection.execute(ANNOUNCED, given)
+            kinds = connection.execute(ANNOUNCED, given).scalars().all()
+        if self._runtime.observer is not None:
+            for kind in kinds:
+                self._runtime.observer.alerted(kind)
 
     def _begin(self) -> None:
         runtime, now, began = self._runtime, self._runtime.clock.now(), self._runtime.clock.monotonic()

@@ -18,6 +18,7 @@ from billing.alerts.courier import Call, Courier
 from billing.alerts.signing import headers_of
 from billing.alerts.statements import AGAIN, CLAIM, DELIVERED, FAILED, GIVE_UP
 from billing.connections import postgres
+from billing.task.observer import Called
 from billing.task.runtime import Runtime
 
 #: Calls under way at a time (L9).
@@ -65,19 +66,26 @@ class Deliveries:
         if not finished:
             return
         settings, now = self._runtime.settings, self._runtime.clock.now()
+        results = []
         with postgres.reaching(settings), self._runtime.engine.begin() as connection:
             for call in finished:
                 answer = call.answer.result()
                 values = {"alert": call.alert.alert_id, "attempts": call.attempts}
                 if answer.delivered:
+                    results.append(Called.DELIVERED)
                     connection.execute(DELIVERED, {**values, "now": now})
                 elif answer.final or call.attempts >= settings.webhook_attempts_max:
+                    results.append(Called.GIVEN_UP)
                     connection.execute(FAILED, {**values, "reason": str(answer)})
                 else:
+                    results.append(Called.FAILED)
                     due = now + pause_after(call.attempts)
                     connection.execute(AGAIN, {**values, "due": due, "reason": str(answer)})
         # Only now: while PostgreSQL is away they are kept.
         self._under_way = [call for call in self._under_way if call not in finished]
+        if self._runtime.observer is not None:
+            for result in results:
+                self._runtime.observer.called(result)
 
     def _begin(self) -> None:
         runtime, settings, now = self._runtime, self._runtime.settings, self._runtime.clock.now()

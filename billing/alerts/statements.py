@@ -40,10 +40,11 @@ ANNOUNCING: Final = text(f"""
     RETURNING alert.alert_id, {_COLUMNS}, redis_key, found, increment_id
 """)  # noqa: S608 - see above
 
-#: Note that their signals are sent.
+#: Note that their signals are sent; return the kinds of those of which nobody has noted it before.
 ANNOUNCED: Final = text("""
     UPDATE alert SET announced_at = :now, announcing_until = NULL
     WHERE alert_id = ANY(:alerts) AND announced_at IS NULL
+    RETURNING kind
 """)
 
 #: Close what is due but has no attempt left, or no webhook any more.

@@ -15,6 +15,7 @@ from celery.worker import state
 
 from billing.core.errors import InvalidValue
 from billing.core.settings import Settings
+from billing.integration.metrics_step import metrics_here
 from billing.task.attachment import attachment_of
 
 if TYPE_CHECKING:
@@ -29,7 +30,11 @@ _POOLS: Final = ("solo", "thread")
 class FulfillmentStep(bootsteps.StartStopStep):
     """Runs the fulfillment consumer inside a Celery worker."""
 
-    requires = ("celery.worker.components:Pool", "billing.integration.lease_step:LeaseStep")
+    requires = (
+        "celery.worker.components:Pool",
+        "billing.integration.lease_step:LeaseStep",
+        "billing.integration.metrics_step:MetricsStep",
+    )
 
     def __init__(self, parent: Any, fulfillment: str | None = None, **options: Any) -> None:
         super().__init__(parent, **options)
@@ -53,12 +58,8 @@ class FulfillmentStep(bootsteps.StartStopStep):
         # Task workers have this step and never start it: the consumer's modules are not for their memory.
         from billing.integration.services import Services  # noqa: PLC0415
 
-        services = Services(parent.app, queues=self._queues, on_failure=_stop_worker)
-        try:
-            services.start()
-        except InvalidValue as error:
-            message = f"billing: {error}"
-            raise SystemExit(message) from error
+        services = Services(parent.app, queues=self._queues, on_failure=_stop_worker, metrics=metrics_here())
+        services.start()
         self._services = services
         logger.info("billing: fulfillment of usage queues %s", ", ".join(map(str, self._queues)))
 

@@ -39,7 +39,7 @@ from billing.task.runtime import Runtime
 from billing.top_ups.asking import TopUps
 
 if TYPE_CHECKING:
-    from billing.observability.metrics.consumer import MetricsServer
+    from billing.observability.metrics.worker import WorkerMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -65,11 +65,21 @@ _FINISH_SECONDS: Final = 5.0
 class Services:
     """Starts and stops the threads of one fulfillment worker."""
 
-    def __init__(self, app: celery.Celery, *, queues: Sequence[int], on_failure: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        app: celery.Celery,
+        *,
+        queues: Sequence[int],
+        on_failure: Callable[[], None],
+        metrics: WorkerMetrics | None = None,
+    ) -> None:
         self._runtime = attachment_of(app).runtime
         self._on_failure = on_failure
-        self._metrics: MetricsServer | None = None
         self._consumer = make_consumer(self._runtime, queues)
+        if metrics is not None:
+            from billing.observability.metrics.consumer import ConsumerMetrics  # noqa: PLC0415 - off unless asked for
+
+            metrics.add(ConsumerMetrics(self._consumer.pressure))
         self._thread = threading.Thread(target=self._consume, name="billing-consumer", daemon=True)
         settings = self._runtime.settings
         reaper = make_reaper(app)
@@ -84,7 +94,7 @@ class Services:
         endings = Rounds(lambda shard: self._runtime.buckets.node_of(shard), self._runtime.clock)  # noqa: PLW0108
         sweep_seconds = min(_SWEEP_SECONDS_MAX, settings.lease_seconds / _SWEEPS_PER_LEASE)
         self._loops = (
-            Loop("relay", _RELAY_SECONDS, relay.sweep),
+            Loop("relay", _RELAY_SECONDS, lambda: self._tell_relayed(relay.sweep())),
             Loop("reaper", sweep_seconds, reaper.sweep),
             Loop("grants", _GRANTS_SECONDS, lambda: apply_grants(self._runtime)),
             Loop("changes", _GRANTS_SECONDS, lambda: apply_changes(self._runtime)),
@@ -116,13 +126,7 @@ class Services:
         )
 
     def start(self) -> None:
-        """Start every thread. Raises `InvalidValue` where the metrics' address cannot be listened on."""
-        address = self._runtime.settings.metrics_address
-        if address:
-            from billing.observability.metrics.consumer import MetricsServer  # noqa: PLC0415 - off unless asked for
-
-            self._metrics = MetricsServer(address, self._consumer.pressure)
-            logger.info("billing: metrics at %s", self._metrics.url)
+        """Start every thread."""
         self._thread.start()
         for loop in self._loops:
             loop.start()
@@ -139,8 +143,10 @@ class Services:
             loop.join(_STOP_SECONDS)
         self._deliveries.close()
         self._reconciler.close()
-        if self._metrics is not None:
-            self._metrics.close()
+
+    def _tell_relayed(self, events: int) -> None:
+        if self._runtime.observer is not None:
+            self._runtime.observer.relayed(events)
 
     def _consume(self) -> None:
         try:
@@ -195,7 +201,11 @@ def make_reaper(app: celery.Celery) -> Reaper:
     def publish(client_id: str, reply: SettleReply) -> None:
         attachment.lifecycle.publish(client_id, reply)
 
-    return Reaper(runtime.settings, runtime.buckets, read_state, publish, runtime.clock)
+    def tell(credits: int | None) -> None:
+        if runtime.observer is not None:
+            runtime.observer.reaped(credits)
+
+    return Reaper(runtime.settings, runtime.buckets, read_state, publish, runtime.clock, tell=tell)
 
 
 def stored_at(date_done: object) -> datetime | None:

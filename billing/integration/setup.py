@@ -11,6 +11,7 @@ from billing.integration import signals
 from billing.integration.configuration import read_settings
 from billing.integration.fulfillment_step import FulfillmentStep
 from billing.integration.lease_step import LeaseStep
+from billing.integration.metrics_step import MetricsStep
 from billing.integration.tasks import register_tasks
 from billing.task.attachment import attach, is_attached
 from billing.task.billable import check_inline
@@ -30,6 +31,7 @@ def setup(app: celery.Celery) -> celery.Celery:
     signals.connect()
     signals.hide_passwords_of(app)
     app.steps["worker"].add(LeaseStep)
+    app.steps["worker"].add(MetricsStep)
     app.steps["worker"].add(FulfillmentStep)
     app.user_options["worker"].add(
         click.Option(

@@ -14,6 +14,7 @@ import celery
 from celery import signals
 
 from billing.integration.configuration import hide_passwords
+from billing.integration.metrics_step import enter_pool
 from billing.observability.task_events import announcing
 from billing.task.attachment import all_attachments, is_attached
 from billing.task.billable import end_current, settle_current
@@ -30,6 +31,7 @@ def connect() -> None:
     signals.task_postrun.connect(_end, weak=False, dispatch_uid="billing.end")
     signals.import_modules.connect(_hide_passwords, weak=False, dispatch_uid="billing.hide")
     signals.worker_init.connect(_switch_announcing, weak=False, dispatch_uid="billing.announce")
+    signals.worker_process_init.connect(_enter_pool, weak=False, dispatch_uid="billing.metrics.enter")
     signals.worker_process_shutdown.connect(_pay, weak=False, dispatch_uid="billing.pay")
     signals.worker_shutdown.connect(_pay, weak=False, dispatch_uid="billing.pay_main")
 
@@ -70,6 +72,10 @@ def _switch_announcing(sender: Any = None, **_: Any) -> None:
 def _hide_passwords(sender: Any = None, source: Any = None, **_: Any) -> None:
     if sender is not None and is_attached(sender):
         hide_passwords(sender, source)
+
+
+def _enter_pool(**_: Any) -> None:
+    enter_pool()
 
 
 def _pay(**_: Any) -> None:

@@ -65,6 +65,8 @@ def write_shard(runtime: Runtime, shard: int) -> None:
         if not buckets.verify(shard, expected=server, asserts=asserts):
             raise _again(shard, RebuildOutcome.MOVED.name)
         postings.forget(connection, shard, FORGOTTEN_MAX)
+    if runtime.observer is not None:
+        runtime.observer.rebuilt(len(planned))
     kept = sum(len(one.plan.holds) for one in planned)
     logger.warning("billing: shard %d is open again: %d clients, %d holds", shard, len(planned), kept)
 

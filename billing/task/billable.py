@@ -24,6 +24,7 @@ from billing.task.definition import OPTIONS, Definition, Quantity, Reserve, Sku,
 from billing.task.gate import begin, prepare_delivery
 from billing.task.lifecycle import Lifecycle
 from billing.task.modes import is_dry
+from billing.task.observer import tell_end
 from billing.task.overrides import carried
 from billing.task.quoting import Quote, quote_call
 from billing.task.run import Run, attach_run, run_of
@@ -287,6 +288,8 @@ def end_current(task: celery.Task[Any, Any], state: str | None, outcome: object)
     run, cycle = run_of(task), lifecycle_of(task)
     if run is not None and cycle is not None:
         cycle.end(run, state, outcome)
+    if cycle is not None and cycle.runtime.observer is not None and not task.request.is_eager:
+        tell_end(cycle.runtime.observer, run, state, outcome)
 
 
 #: The hooks that billing stands in front of.

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from celery.states import REJECTED, RETRY
 
-from billing.catalog.price_book import PriceBook
 from billing.core.clock import to_milliseconds
 from billing.core.errors import (
     BillingError,
@@ -28,16 +27,17 @@ from billing.core.shards import shard_of
 from billing.credits.values import (
     ReleaseOutcome,
     ReserveOutcome,
-    Settlement,
     SettleOutcome,
     SettleReply,
 )
-from billing.events.usage_event import decode_draft, encode_fragment, encode_head
+from billing.events.usage_event import decode_draft, encode_head
+from billing.task.charging import book_of, settlement_of
 from billing.task.counting import Counting
 from billing.task.definition import Definition
 from billing.task.headers import Identity, Request
 from billing.task.keeping import keep_holds
 from billing.task.modes import Modes, is_metered
+from billing.task.observer import tell_charge
 from billing.task.outcome import Outcome
 from billing.task.pending import Pending
 from billing.task.publishing import Events
@@ -69,6 +69,7 @@ class Lifecycle:
             lambda shard: runtime.buckets.node_of(shard),  # noqa: PLW0108 - the same
         )
         self.renewal = Renewal(runtime.settings.lease_seconds / RENEWALS_PER_LEASE, self.keep, runtime.clock)
+        self.pending.also(self._tell_owed)
         self.events = Events(runtime, self.pending)
         self.modes = Modes(runtime, self.events, Counting(runtime, self.pending))
         self.releases = Releases(runtime, self.pending, lambda run: self.renewal.remove(run))  # noqa: PLW0108 - the same
@@ -111,6 +112,8 @@ class Lifecycle:
         if run.settled:
             return
         run.settled, run.outcome = True, Outcome.PENDING
+        if self.runtime.observer is not None:
+            run.succeeded_at = self.runtime.clock.monotonic()
         try:
             self._settle_or_charge(run)
         except Retryable as error:
@@ -125,6 +128,7 @@ class Lifecycle:
                 self.pending.settle_later(
                     lambda: self._settle_kept(run), lambda: self._charge_at_last(run), shard=shard
                 )
+                self._tell_owed()
 
     def end(self, run: Run, state: str | None, outcome: object) -> None:
         """Release the hold of a run that did not settle, or keep it for the attempt that follows. Never raises."""
@@ -156,8 +160,13 @@ class Lifecycle:
     def close(self) -> None:
         """Pay everything that is owed, before the process ends."""
         self.pending.close(_CLOSE_SECONDS)
+        self._tell_owed()
         self.events.close(_CLOSE_SECONDS)
         self.releases.close(_CLOSE_SECONDS)
+
+    def _tell_owed(self) -> None:
+        if self.runtime.observer is not None:
+            self.runtime.observer.owes(self.pending.owed)
 
     def _reserve(self, run: Run) -> None:
         """Take the hold, or raise the reason why not."""
@@ -166,51 +175,31 @@ class Lifecycle:
             reply = self.runtime.buckets.reserve(run.hold, forget=entries)
         except BaseException as error:
             self.pending.give_back(entries)
+            if isinstance(error, Unreachable) and self.runtime.observer is not None:
+                self.runtime.observer.reserved(None)
             if isinstance(error, Unreachable) and is_metered(run.definition, self.runtime.settings):
                 self.modes.meter(run)
                 return
             raise
         self.pending.give_back(reply.left)
         outcome = reply.outcome
+        if self.runtime.observer is not None:
+            self.runtime.observer.reserved(outcome)
         if outcome is ReserveOutcome.TAKEN_OVER:
             # The first reserve fixed the prices, however long the run has been retried since; and the draft is now
             # this attempt's: what an earlier one recorded is not charged.
             first = decode_draft(reply.lines)
             run.price_as_of(reply.price_version, first.priced_at, first.fixed)
-            self._book(run)
+            book_of(self.runtime, run)
             self._stage(run)
         elif outcome is ReserveOutcome.SETTLED:
             run.settled, run.outcome = True, Outcome.CHARGED
         elif outcome is not ReserveOutcome.HELD:
             raise refusal(self.runtime, run.hold, reply)
 
-    def _book(self, run: Run) -> PriceBook:
-        """Return a price book that knows the version at which the run is charged."""
-        book = self.runtime.prices.get()
-        if book.version < run.head.price_version:
-            # Another worker's copy was newer when the run first reserved.
-            book = self.runtime.prices.renewed()
-        if book.version < run.head.price_version:
-            raise Unreachable(
-                f"price book: version {run.head.price_version} of run {run.identity.run_id} is not here yet"
-            )
-        return book
-
-    def _settlement(self, run: Run) -> Settlement:
-        lines = run.lines(self._book(run))
-        return Settlement(
-            run_id=run.identity.run_id,
-            client_id=run.identity.client_id,
-            sku=run.hold.sku,
-            settlement_id=run.settlement_id,
-            head=encode_head(run.head),
-            fragments=tuple(encode_fragment(line) for line in lines),
-            amounts=tuple(line.credits for line in lines),
-        )
-
     def _settle(self, run: Run) -> None:
         try:
-            settlement = self._settlement(run)
+            settlement = settlement_of(self.runtime, run)
         except Unreachable as error:
             # The prices are missing, which says nothing of Redis: other settles of its node are tried (L10).
             raise Retryable(str(error)) from error
@@ -227,6 +216,7 @@ class Lifecycle:
         if reply.settlement_id == run.settlement_id:
             # Else another attempt came first, and what that one recorded was charged.
             run.credits_charged = sum(settlement.amounts)
+            tell_charge(self.runtime, run)
         if reply.debt:
             logger.error("billing: client %s owes %d credits more", settlement.client_id, reply.debt)
         if self.runtime.settings.publish == "confirm":
@@ -261,13 +251,14 @@ class Lifecycle:
     def _charge_directly(self, run: Run) -> None:
         """Charge without a bucket, which learns of it later; until then the hold keeps what others could spend (L1)."""
         if run.mode is not None:
-            self.modes.charge(run, lambda: run.lines(self._book(run)))
+            self.modes.charge(run, lambda: run.lines(book_of(self.runtime, run)))
             return
-        lines = run.lines(self._book(run))
+        lines = run.lines(book_of(self.runtime, run))
         self.events.publish_direct(run, lines)
         # The outcome last: where a time limit comes upon this, it still stands as pending, and is charged again.
         self.releases.add(run)
         run.outcome, run.credits_charged = Outcome.LATE, sum(line.credits for line in lines)
+        tell_charge(self.runtime, run)
         logger.warning("billing: run %s is charged by a direct event", run.identity.run_id)
 
     def _charge_at_last(self, run: Run) -> None:
@@ -295,4 +286,4 @@ class Lifecycle:
             logger.warning("billing: a usage line of run %s is not staged: %s", run.identity.run_id, error)
 
     def _draft_of(self, run: Run) -> bytes:
-        return run.draft(self._book(run))
+        return run.draft(book_of(self.runtime, run))

@@ -33,6 +33,7 @@ from billing.events.usage_event import DRY_RUN, METER_ONLY, UsageLine
 from billing.task.counting import ADMITTED, CREDITS, Counting
 from billing.task.definition import Definition
 from billing.task.headers import Identity, Request
+from billing.task.observer import tell_charge
 from billing.task.outcome import Outcome
 from billing.task.publishing import Events
 from billing.task.quoting import balance_of, quote_run
@@ -156,6 +157,7 @@ class Modes:
         self._events.publish_outside(run, charged)
         # The outcome last, as for any direct event: an interruption before it is tried again.
         run.outcome, run.credits_charged = Outcome.METER_ONLY, sum(line.credits for line in charged)
+        tell_charge(self._runtime, run)
 
     def end(self, run: Run, state: str | None) -> None:
         """Note how a run ended that did not succeed: there is no hold to give back, and nothing to charge."""
@@ -192,6 +194,9 @@ class Modes:
             self._events.publish_outside(run, tuple(used))
         # From here on nothing is tried again: it would be counted twice.
         run.outcome, run.credits_charged = Outcome.DRY_RUN, 0
+        if run.publishes:
+            run.succeeded_at = None
+            tell_charge(self._runtime, run)
         if run.rated_by is None:
             return
         try:

@@ -68,6 +68,11 @@ class Pending:
         self._lock = threading.Lock()
         self._paying = threading.Lock()
 
+    @property
+    def owed(self) -> int:
+        """How many settles are kept, the one included that is being tried."""
+        return len(self._settles) + (self._tried is not None)
+
     def also(self, pay: Callable[[], None]) -> None:
         """Have this done, too, whenever debts are paid. What it raises is logged; it is called again."""
         self._others.append(pay)

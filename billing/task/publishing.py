@@ -23,6 +23,7 @@ from billing.events.direct import encode_direct
 from billing.events.links import Outgoing
 from billing.events.publisher import PartlyPublished
 from billing.events.usage_event import UsageLine
+from billing.task.observer import Observer, Published
 from billing.task.pending import Pending
 from billing.task.run import Run
 
@@ -68,7 +69,7 @@ class Events:
         shard = self._shard_of(client_id)
         message = Outgoing(body=event, shard=shard, entry_id=entry_id)
         try:
-            self._runtime.publisher.publish(self._queue_of(shard), event, shard=shard, entry_id=entry_id)
+            self._publish(message)
         except Retryable as error:
             logger.warning("billing: an event of client %s waits for the broker: %s", client_id, error)
             self._keep(message)
@@ -81,8 +82,9 @@ class Events:
 
     def publish_direct(self, run: Run, lines: Sequence[UsageLine]) -> None:
         """Publish the charge of a run that no bucket has taken, the same on every try. Raises `Retryable`."""
+        again = run.direct is not None
         event, shard = self._direct_of(run, lines), self._shard_of(run.identity.client_id)
-        self._runtime.publisher.publish(self._queue_of(shard), event, shard=shard, entry_id=None)
+        self._publish(Outgoing(body=event, shard=shard, entry_id=None), again=again)
 
     def publish_outside(self, run: Run, lines: Sequence[UsageLine]) -> None:
         """Publish the event of a run outside the ceiling. Where the broker does not take it, it is kept here alone."""
@@ -133,10 +135,32 @@ class Events:
                 confirmed = error.confirmed
             # What an interruption leaves here is published twice, and counted once.
             self._confirmed(messages[:confirmed])
+            if self._runtime.observer is not None:
+                self._tell(self._runtime.observer, confirmed)
             self._forget(messages[:confirmed])
             if confirmed < len(messages):
                 return False
         return True
+
+    def _publish(self, message: Outgoing, *, again: bool = False) -> None:
+        """Publish an event. Whoever counts is told; of an event that waits, once. Raises `Retryable`."""
+        observer, queue = self._runtime.observer, self._queue_of(message.shard)
+        began = 0.0 if observer is None else self._runtime.clock.monotonic()
+        try:
+            self._runtime.publisher.publish(queue, message.body, shard=message.shard, entry_id=message.entry_id)
+        except BaseException:
+            if observer is not None and not again:
+                observer.published(Published.UNCONFIRMED, 1)
+            raise
+        if observer is not None and self._tell(observer, 1):
+            observer.confirmed_after(self._runtime.clock.monotonic() - began)
+
+    def _tell(self, observer: Observer, events: int) -> bool:
+        """Tell of events that the broker has; return whether it has confirmed them."""
+        confirms = broker.confirms(self._runtime.settings)
+        if events:
+            observer.published(Published.CONFIRMED if confirms else Published.SENT, events)
+        return confirms
 
     def _confirmed(self, messages: Sequence[Outgoing]) -> None:
         if broker.confirms(self._runtime.settings):

@@ -42,6 +42,13 @@ class StoredResult:
 ReadState = Callable[[str], StoredResult]
 #: Publishes a settled event of a client, best effort (the relay has it otherwise).
 PublishEvent = Callable[[str, SettleReply], None]
+#: Is told of a hold that is gone: the credits of the draft that was settled, None where it has expired.
+TellReaped = Callable[[int | None], None]
+
+
+def _tell_nobody(_: int | None) -> None:
+    """Nobody counts."""
+
 
 #: The run goes on, or waits for its next attempt: its hold is kept.
 _GOING_ON: Final = frozenset({states.RETRY})
@@ -53,13 +60,21 @@ class Reaper:
     """Sweeps every shard's lease index, a bounded number of holds at a time."""
 
     def __init__(
-        self, settings: Settings, buckets: Verbs, read_state: ReadState, publish: PublishEvent, clock: Clock
+        self,
+        settings: Settings,
+        buckets: Verbs,
+        read_state: ReadState,
+        publish: PublishEvent,
+        clock: Clock,
+        *,
+        tell: TellReaped = _tell_nobody,
     ) -> None:
         self._settings = settings
         self._buckets = buckets
         self._read_state = read_state
         self._publish = publish
         self._clock = clock
+        self._tell = tell
         self._rounds = Rounds(buckets.node_of, clock)
         self._first_shard = 0
         self._results_away = False
@@ -156,6 +171,9 @@ class Reaper:
             reply = self._buckets.settle(settlement)
         except Rejected as error:
             return self._cannot_be_charged(hold, str(error))
+        if reply.settlement_id == settlement.settlement_id:
+            # Also where the first answer was lost, and a second try has found it settled.
+            self._tell(sum(settlement.amounts))
         match reply.outcome:
             case SettleOutcome.SETTLED:
                 logger.info("billing: run %s succeeded and its worker died: its draft is settled", hold.run_id)
@@ -202,6 +220,7 @@ class Reaper:
     def _expire(self, hold: StoredHold) -> bool:
         outcome = self._buckets.expire(hold.client_id, hold.run_id)
         if outcome is ExpireOutcome.EXPIRED:
+            self._tell(None)
             logger.info("billing: hold of run %s expired: %d credits are back", hold.run_id, hold.credits)
         return outcome is ExpireOutcome.EXPIRED
 

@@ -49,6 +49,8 @@ class Run:
     #: What monitors are told: how it stands, and the credits that it was charged, once that is known here.
     outcome: Outcome = Outcome.HELD
     credits_charged: int | None = None
+    #: The monotonic instant at which its work was done, where somebody counts.
+    succeeded_at: float | None = None
 
     def price_as_of(self, price_version: int, at: int, fixed_credits: int | None) -> None:
         """Charge at the prices of an earlier attempt of this run, which held first; so does a hold asserted anew."""

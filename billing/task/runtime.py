@@ -28,6 +28,7 @@ from billing.task.wait_queues import WaitQueues
 if TYPE_CHECKING:
     import sqlalchemy
 
+    from billing.task.observer import Observer
     from billing.task.records import Records
 
 #: How long a server that did not answer an early question is not asked another one (L9).
@@ -36,6 +37,9 @@ _UNANSWERED_SECONDS: Final = 5.0
 
 class Runtime:
     """The services of one app under one set of settings."""
+
+    #: Who counts what this process bills, in a worker that serves metrics.
+    observer: Observer | None = None
 
     def __init__(self, read_settings: Callable[[], Settings], clock: Clock | None = None) -> None:
         self._read_settings = read_settings

@@ -9,7 +9,8 @@ import psycopg
 import pytest
 
 from billing.fulfillment.consumer import Consumer
-from billing.observability.metrics.consumer import MetricsServer
+from billing.observability.metrics.consumer import ConsumerMetrics
+from billing.observability.metrics.serving import MetricsServer
 from tests.integration.consuming import events, prepare, running, send, until_rows, usage_log
 from tests.integration.scraping import scrape
 from tests.proxy import in_front_of
@@ -21,7 +22,8 @@ pytestmark = pytest.mark.integration
 @contextmanager
 def measured(consumer: Consumer) -> Iterator[str]:
     """Run a consumer and serve its metrics; yield their address."""
-    server = MetricsServer("127.0.0.1:0", consumer.pressure)
+    server = MetricsServer("127.0.0.1:0", ConsumerMetrics(consumer.pressure))
+    server.start()
     try:
         with running(consumer):
             yield server.url

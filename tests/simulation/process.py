@@ -72,6 +72,7 @@ class _Runtime:
         broker = Wire(world.broker, world.chance, world.rates, is_up=world.broker.is_up)
         publisher = Publishing(broker, world.observed.not_taken)
         self.settings, self.clock, self.buckets, self.publisher = world.settings, clock, buckets, publisher
+        self.observer = None
         self.prices, self.records = _Prices(world.book), Wire(_Records(world), world.chance, world.rates)
 
 

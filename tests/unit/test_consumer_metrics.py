@@ -13,7 +13,8 @@ import pytest
 from billing.core.errors import InvalidValue
 from billing.core.settings import load
 from billing.fulfillment.pressure import WRITE_SECONDS_BOUNDS, Pressure, WriteTimes
-from billing.observability.metrics.consumer import ConsumerMetrics, MetricsServer
+from billing.observability.metrics.consumer import ConsumerMetrics
+from billing.observability.metrics.serving import MetricsServer
 from tests.documents import DOCS
 
 
@@ -72,7 +73,8 @@ def test_every_name_says_noun_and_unit_and_no_label_names_anybody() -> None:
 
 
 def test_they_are_served_on_loopback_and_no_longer_once_closed() -> None:
-    server = MetricsServer("127.0.0.1:0", seen)
+    server = MetricsServer("127.0.0.1:0", ConsumerMetrics(seen))
+    server.start()
     assert "\nbilling_consumer_hand_events 1.0\n" in httpx.get(server.url, timeout=60, trust_env=False).text
     server.close()
     with pytest.raises(httpx.ConnectError):
@@ -85,9 +87,9 @@ def test_an_address_that_is_taken_or_not_ours_is_refused_in_one_line() -> None:
         with pytest.raises(
             InvalidValue, match=rf"^billing_metrics_address: '{address}': cannot be listened on \(.*in use"
         ):
-            MetricsServer(address, seen)
+            MetricsServer(address)
     with pytest.raises(InvalidValue, match=r"^billing_metrics_address: '203\.0\.113\.1:9464': cannot be listened on"):
-        MetricsServer("203.0.113.1:9464", seen)
+        MetricsServer("203.0.113.1:9464")
 
 
 @pytest.mark.parametrize(

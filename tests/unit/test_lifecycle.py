@@ -112,6 +112,7 @@ def lifecycle(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> Lifecycle:
     """Return a lifecycle whose threads do nothing by themselves."""
     monkeypatch.setattr(Pending, "_start", lambda _: None)
     runtime: Any = SimpleNamespace(
+        observer=None,
         settings=Settings(),
         clock=SystemClock(),
         prices=SimpleNamespace(get=lambda: BOOK, renewed=lambda: BOOK),

@@ -63,7 +63,9 @@ def pending(monkeypatch: pytest.MonkeyPatch) -> Pending:
 @pytest.fixture
 def events(broker: Broker, pending: Pending) -> Events:
     """Return the events of a process."""
-    runtime: Any = SimpleNamespace(settings=Settings(broker_url=RABBITMQ), clock=SystemClock(), publisher=broker)
+    runtime: Any = SimpleNamespace(
+        settings=Settings(broker_url=RABBITMQ), clock=SystemClock(), publisher=broker, observer=None
+    )
     return Events(runtime, pending)
 
 
@@ -193,7 +195,9 @@ def test_l10_queues_that_took_nothing_are_tried_last_and_few_of_them_in_one_turn
 
 def test_without_confirms_the_outbox_entry_stays(broker: Broker, pending: Pending) -> None:
     """Given a transport that confirms nothing, when a kept event is out, then its entry is left to the consumer."""
-    runtime: Any = SimpleNamespace(settings=Settings(broker_url="redis://127.0.0.1:1/0"), publisher=broker)
+    runtime: Any = SimpleNamespace(
+        settings=Settings(broker_url="redis://127.0.0.1:1/0"), publisher=broker, observer=None
+    )
     events = Events(runtime, pending)
     events.publish("acme", b"one", "1-0")
     broker.confirms = 1

@@ -15,6 +15,7 @@ from typing import Final
 from billing.credits.values import ReserveOutcome
 from billing.fulfillment.pressure import WRITE_SECONDS_BOUNDS
 from billing.reconciliation.report import Law
+from billing.task.observer import Called, Published
 from billing.task.outcome import Outcome
 
 
@@ -123,7 +124,7 @@ def _histogram(name: str, source: Source, says: str, buckets: tuple[float, ...] 
 _W, _F, _S = Source.WORKER, Source.FULFILLMENT, Source.FLEET
 
 CATALOGUE: Final[tuple[Metric, ...]] = (
-    # A worker, over all its children.
+    # A worker, over all its children. README.md has what sums to what.
     _counter(
         "reservations",
         _W,
@@ -133,18 +134,27 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     _counter(
         "runs",
         _W,
-        "Deliveries of billable tasks whose billing ended, by how",
+        "Deliveries of billable tasks whose billing ended, by how; 'pending': what is charged later, without another "
+        "count here; a delivery that is retried, put off or killed has not ended",
         ("outcome", _values(each for each in Outcome if each is not Outcome.HELD)),
     ),
-    _counter("charged_credits", _W, "Credits that settles and direct events charged"),
-    _counter("usage_events", _W, "Usage events made: one for each run that is charged"),
-    _histogram("settle_delay_seconds", _W, "Time from a task's success to its charge"),
-    _histogram("publish_confirm_seconds", _W, "Time from the publish of a usage event to the broker's confirm"),
+    _counter("charged_credits", _W, "Credits of the usage events made"),
+    _counter(
+        "usage_events",
+        _W,
+        "Runs whose charge this worker made, in a bucket or by a direct event, dry runs with theirs; with "
+        "billing_reaped_holds_total{outcome='settled'} of the fulfillment workers: the runs of the usage history",
+    ),
+    _histogram("settle_delay_seconds", _W, "Time from the success of a run to its charge"),
+    _histogram(
+        "publish_confirm_seconds", _W, "Time from the first publish of a usage event to the broker's confirm of it"
+    ),
     _counter(
         "published_events",
         _W,
-        "Publishes of usage events, by what became of them",
-        ("outcome", ("confirmed", "unconfirmed")),
+        "Usage events published: 'confirmed': the broker has them; 'sent': on their way to a broker without confirms; "
+        "'unconfirmed': they had to wait, and count again when the broker has them",
+        ("outcome", tuple(each.value for each in Published)),
     ),
     _gauge("pending_charges", _W, "Successes whose charge waits for Redis in a worker's memory"),
     # A fulfillment worker: its consumer …
@@ -168,15 +178,25 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     # … and its loops.
     _counter("relayed_events", _F, "Usage events that the relay published from the outbox"),
     _counter(
-        "reaped_holds", _F, "Holds whose worker died, by how the reaper ended them", ("outcome", ("settled", "expired"))
+        "reaped_holds",
+        _F,
+        "Holds whose worker died, by how the reaper ended them; 'settled': it charged their drafts",
+        ("outcome", ("settled", "expired")),
+    ),
+    _counter(
+        "reaped_credits",
+        _F,
+        "Credits of the drafts that the reaper charged; with billing_charged_credits_total of all workers: the credits "
+        "of the usage history, adjustments aside",
     ),
     _counter("rebuilt_buckets", _F, "Buckets written anew from the usage history"),
-    _counter("alerts", _F, "Alerts recorded, by kind", ("kind", ALERT_KINDS)),
+    _counter("alerts", _F, "Alerts, by kind; each counts once in the fleet, when its signal was sent",
+             ("kind", ALERT_KINDS)),
     _counter(
         "webhook_calls",
         _F,
-        "Calls of clients' webhooks, by what became of them",
-        ("outcome", ("delivered", "failed", "given_up")),
+        "Calls of clients' webhooks, by what became of them; 'failed': to be called again; 'given_up': the last one",
+        ("outcome", tuple(each.value for each in Called)),
     ),
     # The whole fleet.
     _gauge("server_up", _S, "1: the server answers; 0: it does not", ("server", SERVERS)),

@@ -1,23 +1,18 @@
-"""The consumer's metrics for Prometheus, by name, and the address where they are served.
+"""The consumer's metrics for Prometheus, by name.
 
 Guarantee: no client is in a name or a label. Each scrape reads the consumer as it is at that moment; between scrapes
-they cost nothing. It refuses an address that cannot be listened on.
+they cost nothing.
 """
 
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Callable, Iterator
-from urllib.parse import urlsplit
-from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from billing.core.errors import InvalidValue
 from billing.fulfillment.pressure import WRITE_SECONDS_BOUNDS, Pressure
 
 Look = Callable[[], Pressure]
@@ -64,29 +59,3 @@ class ConsumerMetrics(Collector):
             buckets=list(zip(bounds, itertools.accumulate(seen.writes), strict=True)),
             sum_value=seen.writes_seconds,
         )
-
-
-class MetricsServer:
-    """Serves a consumer's metrics over HTTP until it is closed."""
-
-    def __init__(self, address: str, look: Look) -> None:
-        """Listen on `address` (host:port). Raises `InvalidValue` where that cannot be done."""
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(ConsumerMetrics(look))
-        parts = urlsplit(f"//{address}")
-        host, port = parts.hostname or "", parts.port or 0
-        self._server: WSGIServer
-        self._thread: threading.Thread
-        try:
-            self._server, self._thread = start_http_server(port, host, registry)
-        except OSError as error:
-            reason = f"cannot be listened on ({error.strerror or error})"
-            raise InvalidValue("billing_metrics_address", address, reason) from error
-        shown = f"[{host}]" if ":" in host else host
-        self.url = f"http://{shown}:{self._server.server_port}/metrics"
-
-    def close(self) -> None:
-        """Stop listening."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()

@@ -1,0 +1,103 @@
+"""The worker's bootstep that counts what it bills and serves its metrics, where `billing_metrics_address` says so.
+
+The main process alone answers. It takes the address before its pool begins, so that a worker whose address is taken
+ends with one line and has started nothing; it answers until its pool is done. Without an address nothing is imported.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from billiard.process import current_process
+from celery import bootsteps, signals
+
+from billing.core.errors import InvalidValue
+from billing.task.attachment import all_attachments, attachment_of
+
+if TYPE_CHECKING:
+    from billing.observability.metrics.counts import Counts
+    from billing.observability.metrics.worker import WorkerMetrics
+
+logger = logging.getLogger(__name__)
+
+#: Where children of a pool that spawns find the counts of their worker.
+VARIABLE: Final = "_BILLING_METRICS_COUNTS"
+#: The metrics of the worker whose main process this is, or was when this process was forked.
+_metrics: list[WorkerMetrics] = []
+
+
+class MetricsStep(bootsteps.StartStopStep):
+    """Counts and serves."""
+
+    requires = ("billing.integration.lease_step:LeaseStep",)
+
+    def __init__(self, parent: Any, fulfillment: str | None = None, **options: Any) -> None:
+        super().__init__(parent, **options)
+        runtime = attachment_of(parent.app).runtime
+        self.enabled = bool(runtime.settings.metrics_address)
+        if not self.enabled:
+            return
+        from billing.observability.metrics.worker import WorkerMetrics  # noqa: PLC0415 - off unless asked for
+
+        # Celery forks unless it is told to spawn; on macOS, which forks badly, billiard may spawn whatever it is told.
+        spawns = getattr(parent, "pool_start_method", "fork") != "fork" or sys.platform == "darwin"
+        address = runtime.settings.metrics_address
+        try:
+            metrics = WorkerMetrics(address, fulfillment=fulfillment is not None, spawns=spawns)
+        except InvalidValue as error:
+            message = f"billing: {error}"
+            raise SystemExit(message) from error
+        runtime.observer = metrics.counts
+        _metrics.append(metrics)
+        if metrics.path is not None:
+            os.environ[VARIABLE] = str(metrics.path)
+        signals.worker_shutdown.connect(_close, weak=False, dispatch_uid="billing.metrics.close")
+
+    def start(self, parent: Any) -> None:  # noqa: ARG002 - the signature is Celery's
+        """Answer from now on: the pool has begun."""
+        logger.info("billing: metrics at %s", _metrics[-1].start())
+
+
+def metrics_here() -> WorkerMetrics | None:
+    """Return the metrics of this worker, or None where nobody asked for them."""
+    return _metrics[-1] if _metrics else None
+
+
+def enter_pool() -> None:
+    """Count for a child of the pool, which this process is from now on."""
+    index = getattr(current_process(), "index", None)
+    if index is None:
+        return
+    if not _metrics:
+        _enter_spawned(index)
+    for metrics in _metrics:
+        # The parent's socket: it answers there.
+        metrics.server.abandon()
+        _enter(metrics.counts, index)
+
+
+def _enter_spawned(index: int) -> None:
+    """Find the counts of this process's worker, if it has some: a process that was spawned inherits none."""
+    if VARIABLE not in os.environ:
+        return
+    from billing.observability.metrics.worker import counts_of_parent  # noqa: PLC0415 - off unless asked for
+
+    counts = counts_of_parent(Path(os.environ[VARIABLE]))
+    for attachment in all_attachments():
+        attachment.runtime.observer = counts
+    _enter(counts, index)
+
+
+def _enter(counts: Counts, index: int) -> None:
+    if not counts.enter(index):
+        logger.warning("billing: the pool has more children than are counted: number %d is not", index)
+
+
+def _close(**_: Any) -> None:
+    os.environ.pop(VARIABLE, None)
+    while _metrics:
+        _metrics.pop().close()
