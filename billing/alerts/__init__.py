@@ -10,6 +10,6 @@ Receivers run in the fulfillment worker, or in whichever worker serves `billing.
 
 from __future__ import annotations
 
-from billing.alerts.signals import corrupt, exhausted, late_usage, low_balance, unreported, waiting_usage
+from billing.alerts.signals import corrupt, exhausted, late_usage, law_broken, low_balance, unreported, waiting_usage
 
-__all__ = ["corrupt", "exhausted", "late_usage", "low_balance", "unreported", "waiting_usage"]
+__all__ = ["corrupt", "exhausted", "late_usage", "law_broken", "low_balance", "unreported", "waiting_usage"]

@@ -15,6 +15,7 @@ CORRUPT: Final = "corrupt"
 UNREPORTED: Final = "unreported"
 LATE_USAGE: Final = "late_usage"
 WAITING_USAGE: Final = "waiting_usage"
+LAW_BROKEN: Final = "law_broken"
 #: Of the report to Stripe: without amounts, with what was found.
 OF_REPORT: Final = (UNREPORTED, LATE_USAGE, WAITING_USAGE)
 
@@ -37,6 +38,11 @@ class Alert:
     redis_key: str = ""
     found: str = ""
     increment_id: int | None = None
+
+    @property
+    def law(self) -> str:
+        """The law that is broken: what was found begins with its name."""
+        return self.found.partition(": ")[0]
 
 
 def kind_of(entry: AlertEntry) -> str:

@@ -16,6 +16,7 @@ from billing.alerts.alert import (
     CORRUPT,
     EXHAUSTED,
     LATE_USAGE,
+    LAW_BROKEN,
     LOW_BALANCE,
     OF_REPORT,
     UNREPORTED,
@@ -30,6 +31,8 @@ _ARGUMENTS: Final = ("client_id", "threshold_percent", "available", "granted", "
 _OF_CORRUPTIONS: Final = ("client_id", "redis_key", "found", "occurred_at", "alert_id")
 #: What receivers of the report's alerts get: whose usage, which increment (None where none carries it), what was found.
 _OF_REPORT: Final = ("client_id", "increment_id", "found", "occurred_at", "alert_id")
+#: What receivers of `law_broken` get: which law, what was found (its name first), when, and the alert's id.
+_OF_LAWS: Final = ("law", "found", "occurred_at", "alert_id")
 
 #: A client fell below one of `billing_alert_percents` of what it was granted.
 low_balance: Final = Signal(name="billing_low_balance", providing_args=_ARGUMENTS)
@@ -47,6 +50,8 @@ unreported: Final = Signal(name="billing_unreported", providing_args=_OF_REPORT)
 late_usage: Final = Signal(name="billing_late_usage", providing_args=_OF_REPORT)
 #: A client's usage waits for a customer or a subscription at Stripe for more than a day. Once until it can be planned.
 waiting_usage: Final = Signal(name="billing_waiting_usage", providing_args=_OF_REPORT)
+#: A law does not hold any more (`billing doctor` says which do). Once until it held again, and for the operator.
+law_broken: Final = Signal(name="billing_law_broken", providing_args=_OF_LAWS)
 
 _SIGNALS: Final = {
     LOW_BALANCE: low_balance,
@@ -54,11 +59,13 @@ _SIGNALS: Final = {
     CORRUPT: corrupt,
     UNREPORTED: unreported,
     LATE_USAGE: late_usage,
+    LAW_BROKEN: law_broken,
     WAITING_USAGE: waiting_usage,
 }
 
 
 def signal_of(alert: Alert) -> tuple[Signal, dict[str, Any]]:
     """Return the signal that tells an alert, and what its receivers get."""
-    names = _OF_CORRUPTIONS if alert.kind == CORRUPT else _OF_REPORT if alert.kind in OF_REPORT else _ARGUMENTS
+    special: dict[str, tuple[str, ...]] = {CORRUPT: _OF_CORRUPTIONS, LAW_BROKEN: _OF_LAWS}
+    names = special.get(alert.kind) or (_OF_REPORT if alert.kind in OF_REPORT else _ARGUMENTS)
     return _SIGNALS[alert.kind], {name: getattr(alert, name) for name in names}

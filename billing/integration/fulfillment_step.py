@@ -58,7 +58,13 @@ class FulfillmentStep(bootsteps.StartStopStep):
         # Task workers have this step and never start it: the consumer's modules are not for their memory.
         from billing.integration.services import Services  # noqa: PLC0415
 
-        services = Services(parent.app, queues=self._queues, on_failure=_stop_worker, metrics=metrics_here())
+        services = Services(
+            parent.app,
+            hostname=parent.hostname,
+            queues=self._queues,
+            on_failure=_stop_worker,
+            metrics=metrics_here(),
+        )
         services.start()
         self._services = services
         logger.info("billing: fulfillment of usage queues %s", ", ".join(map(str, self._queues)))

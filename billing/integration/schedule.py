@@ -19,6 +19,12 @@ def build_schedule(conf: Mapping[str, Any] | None = None) -> dict[str, dict[str,
     own: Mapping[str, dict[str, Any]] = (conf or {}).get("beat_schedule") or {}
     return {
         **own,
+        # That beat is alive: a message of its own, each minute, so that it is known within minutes that beat stopped,
+        # hours before an invoice lacks something. The other entries come too rarely, and an app may leave one out.
+        "billing.beat.seen": _entry("billing.beat.seen", crontab(), expires_seconds=55),
+        # The laws that nobody compares, and liveness: at most about a minute of work, a slice of each law that goes on
+        # where the last one ended. Two minutes before reconciliation, so that neither waits for the other.
+        "billing.laws.check": _entry("billing.laws.check", crontab(minute="9-59/15"), expires_seconds=840),
         # Usage queues that lost their consumer thread: a bounded drain, which a living consumer keeps out.
         "billing.fulfillment.drain": _entry("billing.fulfillment.drain", crontab(minute="*/5"), expires_seconds=240),
         # Alerts that no fulfillment worker's loop delivered: each is claimed by one, so a living loop does no harm.

@@ -24,6 +24,7 @@ from billing.fulfillment.consumer import AfterCommit, Consumer
 from billing.fulfillment.log import UsageLog
 from billing.fulfillment.postgres_log import PostgresUsageLog
 from billing.integration.loops import Loop
+from billing.observability.liveness.noting import NOTE_SECONDS, Presence
 from billing.parking.starting import Starter
 from billing.parking.telling import Teller
 from billing.reconciliation.continuous.reconciler import Reconciler
@@ -52,6 +53,7 @@ _RECOVERY_SECONDS: Final = 1.0
 _ALERTS_SECONDS: Final = 1.0
 _RECONCILER_SECONDS: Final = 1.0
 _PARKED_SECONDS: Final = 1.0
+_PRESENCE_SECONDS: Final = 1.0
 #: Sweeps per lease: a hold whose worker died is resolved within its lease plus one of these (L5).
 _SWEEPS_PER_LEASE: Final = 6
 _SWEEP_SECONDS_MAX: Final = 5.0
@@ -69,6 +71,7 @@ class Services:
         self,
         app: celery.Celery,
         *,
+        hostname: str,
         queues: Sequence[int],
         on_failure: Callable[[], None],
         metrics: WorkerMetrics | None = None,
@@ -90,6 +93,7 @@ class Services:
         self._reconciler = Reconciler(self._runtime)
         self._top_ups = TopUps(self._runtime)
         starter = Starter(app, self._runtime)
+        presence = Presence(self._runtime, hostname, queues, self._consumer.pressure)
         # The servers are asked for, and connected to, by the first sweep alone.
         endings = Rounds(lambda shard: self._runtime.buckets.node_of(shard), self._runtime.clock)  # noqa: PLW0108
         sweep_seconds = min(_SWEEP_SECONDS_MAX, settings.lease_seconds / _SWEEPS_PER_LEASE)
@@ -123,6 +127,14 @@ class Services:
             Loop("parked-ends", _PARKED_SECONDS, Teller(app, self._runtime).step),
             Loop("webhooks", _ALERTS_SECONDS, self._deliveries.step),
             Loop("reconciler", _RECONCILER_SECONDS, self._reconciler.step),
+            # Soon after PostgreSQL is back it is seen again.
+            Loop(
+                "presence",
+                _PRESENCE_SECONDS,
+                presence.step,
+                at_end=presence.leave,
+                pause_seconds_max=NOTE_SECONDS,
+            ),
         )
 
     def start(self) -> None:

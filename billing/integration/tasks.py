@@ -8,6 +8,7 @@ from typing import Any, Final
 import celery
 
 from billing.integration.stripe_tasks import stripe_tasks
+from billing.integration.watching_tasks import watching_tasks
 from billing.task.attachment import attachment_of
 from billing.workload import row_task
 
@@ -93,6 +94,7 @@ def register_tasks(app: celery.Celery) -> None:
         ("billing.parked.start", _starting_parked(app)),
         ("billing.reconcile.run", reconcile_books),
         *stripe_tasks(app),
+        *watching_tasks(app),
     ):
         register: Any = app.task(name=name, **_OPTIONS)
         register(function)

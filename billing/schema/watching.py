@@ -35,4 +35,11 @@ law_check: Final = Table(
     Column("violations", BigInteger, nullable=False),
     words("found", server_default=""),
     words("resume_after", server_default="", comment="where the next slice begins; empty: at the front"),
+    Column(
+        "remembered",
+        JSONB,
+        nullable=False,
+        server_default=text("'{}'::jsonb"),
+        comment="what the next check needs of this one, as how many rows each month had",
+    ),
 )

@@ -51,7 +51,7 @@ def test_an_end_that_fails_is_logged_and_raises_nothing(caplog: pytest.LogCaptur
 def test_what_was_called_is_noted_within_its_claim_though_all_of_redis_is_away() -> None:
     """Given loops whose job raises, then those that claim what they call pause less than the claim's margin."""
     app = billing.setup(celery.Celery("one", broker="memory://", set_as_current=False))
-    services = Services(app, queues=[0], on_failure=lambda: None)
+    services = Services(app, hostname="test", queues=[0], on_failure=lambda: None)
     pauses = {loop.name: loop._pause_max for loop in services._loops}
     margin = CLAIM.total_seconds() - CALL_SECONDS_MAX
     assert max(pauses["alerts"], pauses["top-ups"]) < margin == 5.0

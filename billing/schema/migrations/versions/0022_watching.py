@@ -29,10 +29,12 @@ CREATE TABLE law_check (
     examined bigint NOT NULL,
     violations bigint NOT NULL,
     found text NOT NULL DEFAULT '',
-    resume_after text NOT NULL DEFAULT ''
+    resume_after text NOT NULL DEFAULT '',
+    remembered jsonb NOT NULL DEFAULT '{}'::jsonb
 );
 COMMENT ON COLUMN law_check.examined IS 'how many things the last slice looked at';
 COMMENT ON COLUMN law_check.resume_after IS 'where the next slice begins; empty: at the front';
+COMMENT ON COLUMN law_check.remembered IS 'what the next check needs of this one, as how many rows each month had';
 """
 
 _ALERT: Final = """
