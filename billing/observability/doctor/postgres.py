@@ -1,11 +1,14 @@
-"""PostgreSQL: its version and schema, the months ahead, what keeps the log append-only (L7), dead letters."""
+"""PostgreSQL: version, schema, months ahead, whose login it is, what it keeps through a crash, dead letters.
+
+And what keeps the books append-only (L7): every table and partition that nobody may change refuses every change.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from billing.connections import postgres
 from billing.core.settings import without_password
@@ -13,6 +16,8 @@ from billing.fulfillment.dead_letters import count_open
 from billing.observability.doctor.finding import Finding, fail, ok, warn
 from billing.schema import migrate
 from billing.schema.fleet import check_fleet
+from billing.schema.guards import GUARDED, unguarded
+from billing.schema.privileges import FLEET
 from billing.task.runtime import Runtime
 
 _POSTGRES_VERSION_MIN: Final = 15
@@ -41,9 +46,9 @@ def examine_postgres(runtime: Runtime) -> Iterator[Finding]:
         months = connection.execute(text(MONTHS_AHEAD)).scalar_one()
         verdict = ok if months >= _MONTHS_AHEAD_MIN else fail
         yield verdict("PostgreSQL", f"usage history has months for {months} months ahead", "run: billing migrate")
-        unguarded = connection.execute(text(_UNGUARDED)).scalar_one()
-        verdict = fail if unguarded else ok
-        yield verdict("PostgreSQL", f"{unguarded} partitions may be changed (L7)", "run: billing migrate")
+        yield _guards(unguarded(connection))
+        yield _login(connection)
+        yield from _durability(connection)
         letters = count_open(connection)
         verdict = warn if letters else ok
         yield verdict(
@@ -58,10 +63,44 @@ MONTHS_AHEAD: Final = """
        AND relname ~ '^usage_history_[0-9]{4}_[0-9]{2}$'
        AND relname > 'usage_history_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')
 """
-#: Partitions without the three triggers that refuse UPDATE, DELETE and TRUNCATE.
-_UNGUARDED: Final = """
-    SELECT count(*) FROM pg_inherits
-     WHERE inhparent IN ('usage_history'::regclass, 'archive.usage_history'::regclass)
-       AND (SELECT coalesce(bit_or(tgtype::int), 0) & 56 FROM pg_trigger
-             WHERE tgrelid = inhrelid AND tgenabled = 'A' AND NOT tgisinternal) <> 56
+_LOGIN: Final = """
+    SELECT current_user AS login, (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS is_super,
+           pg_has_role(relowner, 'USAGE') AS is_owner
+      FROM pg_class WHERE oid = 'usage_history'::regclass
 """
+#: Tables that are named (L9).
+_NAMED_MAX: Final = 5
+
+
+def _guards(open_: Sequence[str]) -> Finding:
+    if not open_:
+        books = f"{len(GUARDED)} tables and every partition, the archive's too"
+        return ok("PostgreSQL", f"nothing may be changed or deleted in {books} (L7)")
+    more = ", …" if len(open_) > _NAMED_MAX else ""
+    listed = ", ".join(open_[:_NAMED_MAX])
+    advice = "SELECT billing_make_append_only('<table>'), as the owner; find out who took the trigger away"
+    return fail("PostgreSQL", f"{len(open_)} tables may be changed (L7): {listed}{more}", advice)
+
+
+def _login(connection: Connection) -> Finding:
+    """Warn of a login that may take triggers away: what runs needs no owner."""
+    found = connection.execute(text(_LOGIN)).one()
+    what = "a superuser" if found.is_super else "the owner of the tables" if found.is_owner else ""
+    if what:
+        advice = f"billing migrate --roles, then run the fleet as a login in {FLEET}; keep this one for migrations"
+        return warn("PostgreSQL", f"the login {found.login!r} is {what}: it could change what nobody may", advice)
+    return ok("PostgreSQL", f"the login {found.login!r} owns nothing of billing's")
+
+
+def _durability(connection: Connection) -> Iterator[Finding]:
+    """Check that what is committed outlives a crash: an event leaves RabbitMQ once its row is committed (L3)."""
+    weak = [
+        f"{name} is off"
+        for name in ("fsync", "full_page_writes", "synchronous_commit")
+        if connection.execute(text(f"SHOW {name}")).scalar_one() == "off"
+    ]
+    if weak:
+        seen = f"{', '.join(weak)}: a crash loses rows whose events are acked"
+        yield warn("PostgreSQL", seen, "switch it on, for billing's database and logins at least")
+    else:
+        yield ok("PostgreSQL", "what it has committed is on disk (fsync, synchronous_commit)")

@@ -21,6 +21,8 @@ from billing.task.runtime import Runtime
 _PART: Final = "Redis"
 #: The first with functions. Valkey began at 7.2, and tells 7.2.4 as its `redis_version` for ever.
 _VERSION_MIN: Final = 7
+#: Of what it may use, memory and connections.
+_FILLING_PERCENT, _FULL_PERCENT = 80, 95
 _COVERAGE: Final = "cluster-require-full-coverage"
 _PORTS: Final = {"redis": 6379, "rediss": 6379}
 
@@ -51,7 +53,9 @@ def _server(settings: Settings, server: Any, *, many: bool) -> Iterator[Finding]
         Finding(part=finding.part, verdict=finding.verdict, seen=here + finding.seen, advice=finding.advice)
         for finding in (
             _version(settings, information),
+            *_role(information),
             _memory(information),
+            *_space(information),
             *_persistence(information),
             *_replicas(settings, information),
             *_coverage(settings, server),
@@ -72,6 +76,25 @@ def _memory(information: Mapping[str, Any]) -> Finding:
     if policy == "noeviction":
         return ok(_PART, "keeps what it is told (maxmemory-policy noeviction)")
     return fail(_PART, f"maxmemory-policy {policy}: it may drop balances", "set maxmemory-policy noeviction")
+
+
+def _role(information: Mapping[str, Any]) -> Iterator[Finding]:
+    """Refuse a replica: it takes no writes, so that every reserve is refused."""
+    if information.get("role") not in {None, "master"}:
+        yield fail(_PART, f"is a {information['role']}: it takes no writes", "name its primary, or its Sentinels")
+
+
+def _space(information: Mapping[str, Any]) -> Iterator[Finding]:
+    """Warn of what runs full: without eviction a full server refuses every write, a settle's too."""
+    for name, used, most, setting in (
+        ("memory", information.get("used_memory"), information.get("maxmemory"), "maxmemory"),
+        ("connections", information.get("connected_clients"), information.get("maxclients"), "maxclients"),
+    ):
+        percent = 100 * int(used or 0) // int(most) if most else 0
+        if percent >= _FULL_PERCENT:
+            yield fail(_PART, f"{percent} % of its {name} are in use: soon it refuses writes", f"raise {setting}")
+        elif percent >= _FILLING_PERCENT:
+            yield warn(_PART, f"{percent} % of its {name} are in use", f"raise {setting}")
 
 
 def _persistence(information: Mapping[str, Any]) -> Iterator[Finding]:

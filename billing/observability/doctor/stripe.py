@@ -21,6 +21,8 @@ _PART: Final = "Stripe"
 GRACE_HOURS_WANTED: Final = 72
 #: How long after its plan an increment may wait for a push.
 PENDING_MAX: Final = timedelta(days=1)
+#: Bounds on connecting and on an answer: whoever looks waits for it.
+_ANSWER_SECONDS: Final = (3.05, 8.0)
 #: The meters that count what the one of the settings does not, the first of them (L9).
 _METERS: Final = text("SELECT DISTINCT event_name FROM sku_meter WHERE event_name <> :default ORDER BY 1 LIMIT 20")
 
@@ -56,7 +58,7 @@ def _meters(settings: Settings, meters: Sequence[str]) -> Iterator[Finding]:
     # The SDK is slow to import; whoever imports doctor need not wait for it.
     from billing.sinks.stripe.gateway import Gateway  # noqa: PLC0415
 
-    with Gateway(settings) as gateway:
+    with Gateway(settings, timeouts_seconds=_ANSWER_SECONDS, retries=0) as gateway:
         for event_name in meters:
             try:
                 found = gateway.meter(event_name)
