@@ -21,6 +21,7 @@ from tests.conftest import missing
 from tests.deploy.files import RULES
 from tests.deploy.queries import JOBS
 
+#: Seconds between two scrapes, and two rounds of the rules: twice what the configuration has.
 STEP: Final = 10
 BEGAN: Final = 900
 #: What a gauge says while all is well, where that is not 0.
