@@ -17,9 +17,9 @@ from tests.waiting import wait_until
 ADDRESS: Final = "BILLING_METRICS_ADDRESS"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(kw_only=True)
 class Watched:
-    """The fleet and who watches it."""
+    """The fleet and who watches it. `consumer` is the fulfillment worker that runs now."""
 
     fleet: Fleet
     prometheus: Prometheus
@@ -29,9 +29,18 @@ class Watched:
     consumer_address: str
     exporter_address: str
 
-    def start_consumer(self, name: str) -> Child:
+    _number: int = 0
+
+    def next_number(self) -> int:
+        """Return a number for the name of one process or gate."""
+        self._number += 1
+        return self._number
+
+    def replace_consumer(self) -> None:
         """Start a fulfillment worker in the place of one that ended."""
-        return start_consumer(self.fleet, name, self.consumer_address)
+        name = f"consumer-{self.next_number()}"
+        self.consumer = start_consumer(self.fleet, name, self.consumer_address)
+        self.fleet.wait_ready(name)
 
     def has_fired(self, *alerts: str) -> bool:
         """Whether all of these alerts fire now."""
