@@ -82,7 +82,7 @@ rabbitmq:
 	@tools/install-servers rabbitmq-server
 
 servers:
-	@tools/install-servers rabbitmq-server redis-server postgresql chromium
+	@tools/install-servers rabbitmq-server redis-server postgresql chromium prometheus
 
 .venv/.installed: requirements/celery-5.7.txt $(SETUP)
 	@tools/install-environment .venv $<

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import celery
 
-from billing.connections import connection_file
+from billing.connections import connection_file, setting_files
 from billing.core.errors import InvalidValue
-from billing.core.settings import Settings, load, without_password
+from billing.core.settings import FIELDS, Settings, load, without_password
 
 _PREFIX: Final = "billing_"
 _API_KEY: Final = "billing_stripe_api_key"
@@ -51,11 +51,14 @@ def hide_passwords(app: celery.Celery, conf: Any = None) -> None:
 
 
 def read(configuration: Mapping[str, Any]) -> Settings:
-    """Return the settings of a configuration under this process's environment and connection file."""
+    """Return the settings of a configuration under this process's environment and connection file.
+
+    What `BILLING_X_FILE` names counts as `BILLING_X` does.
+    """
     environment = {
         variable: value for variable, value in connection_file.read().items() if variable.lower() not in configuration
     }
-    return load(configuration, environment | os.environ)
+    return load(configuration, environment | os.environ | setting_files.read(os.environ, FIELDS))
 
 
 def read_or_exit() -> Settings:
