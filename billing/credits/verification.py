@@ -32,8 +32,7 @@ class Verification(Calling):
     def server_of(self, shard: int) -> tuple[str | None, str]:
         """Return the run id of the server that the shard is verified on, if any, and of the one that answers now."""
         verified, information = self._scripts.run_all([("GET", self._keys[shard].server), ("INFO", "server")])
-        current = information["run_id"] if isinstance(information, dict) else _current(information)
-        return None if verified is None else verified.decode(), str(current)
+        return None if verified is None else verified.decode(), run_id_of(information)
 
     def asserts_of(self, shard: int) -> int:
         """Return how many forced holds were ever written without a bucket; a plan is good while it stays the same."""
@@ -213,7 +212,10 @@ class Verification(Calling):
         )
 
 
-def _current(information: bytes) -> str:
+def run_id_of(information: Any) -> str:
+    """Return the run id of the server that answered INFO: redis-py reads some of its answers, and others not."""
+    if isinstance(information, dict):
+        return str(information["run_id"])
     found = _RUN_ID.search(information.decode())
     return found[1] if found else ""
 

@@ -38,7 +38,7 @@ def examine_postgres(runtime: Runtime) -> Iterator[Finding]:
             return
         yield ok("PostgreSQL", f"schema is at {at}")
         check_fleet(connection, settings)
-        months = connection.execute(text(_MONTHS_AHEAD)).scalar_one()
+        months = connection.execute(text(MONTHS_AHEAD)).scalar_one()
         verdict = ok if months >= _MONTHS_AHEAD_MIN else fail
         yield verdict("PostgreSQL", f"usage history has months for {months} months ahead", "run: billing migrate")
         unguarded = connection.execute(text(_UNGUARDED)).scalar_one()
@@ -51,7 +51,7 @@ def examine_postgres(runtime: Runtime) -> Iterator[Finding]:
         )
 
 
-_MONTHS_AHEAD: Final = """
+MONTHS_AHEAD: Final = """
     SELECT count(*) FROM pg_inherits
       JOIN pg_class ON pg_class.oid = inhrelid
      WHERE inhparent = 'usage_history'::regclass

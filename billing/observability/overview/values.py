@@ -14,12 +14,12 @@ from billing.observability.doctor.finding import Finding
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class QueueState:
-    """A usage queue: messages that nobody has received, and who is subscribed."""
+    """A usage queue: messages that nobody has received, and who is subscribed. None: this broker does not say."""
 
     name: str
     number: int
     events: int
-    consumers: int
+    consumers: int | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,12 +46,17 @@ class LawState:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class IncrementsState:
-    """Increments of one state: how many, their units, and when the oldest was planned."""
+    """Increments of one state: how many, their units, and when the oldest was planned.
+
+    Where `exact` is false the count is PostgreSQL's estimate, and units and age were not read: it is the long history
+    of what is confirmed.
+    """
 
     state: str
     count: int
-    units: int
+    units: int | None
     oldest_at: datetime | None
+    exact: bool = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,16 +69,24 @@ class Outbox:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Holds:
-    """Reservations that are held, over all shards. `overdue_seconds`: how far the longest is past its lease."""
+    """Reservations that are held, over all shards. `overdue_seconds`: how far the longest is past its lease; or 0.
+
+    `credits` None: they were not read. Where `whole` is false there are more holds than are read: it is at least that.
+    """
 
     count: int
-    credits: int
+    credits: int | None
     overdue_seconds: float
+    whole: bool = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class FleetState:
-    """One reading of the whole fleet. A part that did not answer is None; `findings` has the reason."""
+    """One reading of the whole fleet. A part that did not answer is None; `findings` has the reason.
+
+    `servers`: which answer, by their names in the metrics; one that nothing is known of yet, or that is not used, is
+    not in it. Counts of PostgreSQL end at 100,000. `unplanned`: usage of linked clients that the next plan may carry.
+    """
 
     taken_at: datetime
     findings: tuple[Finding, ...]

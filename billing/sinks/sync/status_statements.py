@@ -37,7 +37,7 @@ WAITING: Final = text(f"""
 WITH waiting AS (
     SELECT rollup.client_id, link.customer_id, counted_by AS event_name,
            coalesce(max(credits_per_unit), 1) AS credits_per_unit,
-           sum(rollup.credits - rollup.planned)::bigint AS credits
+           sum(rollup.credits - rollup.planned)::bigint AS credits, min(rollup.hour) AS oldest
     FROM usage_rollup AS rollup LEFT JOIN stripe_customer AS link ON link.client_id = rollup.client_id
          LEFT JOIN sku_meter USING (sku)
          CROSS JOIN LATERAL coalesce(sku_meter.event_name, :meter) AS counted_by
@@ -45,7 +45,7 @@ WITH waiting AS (
     WHERE rollup.unplanned
     GROUP BY rollup.client_id, link.customer_id, counted_by
 ), judged AS (
-    SELECT client_id, credits, unbilled.reason,
+    SELECT client_id, credits, oldest, unbilled.reason,
            CASE WHEN customer_id IS NULL THEN CASE WHEN credits > 0 THEN 'unlinked' END
                 WHEN credits < 0 THEN 'carried'
                 WHEN credits < credits_per_unit THEN 'remainder'
@@ -55,7 +55,7 @@ WITH waiting AS (
          CROSS JOIN LATERAL ({UNBILLED}) AS unbilled (reason)
     WHERE credits <> 0
 )
-SELECT why, abs(sum(credits))::bigint AS credits, count(DISTINCT client_id) AS clients,
+SELECT why, abs(sum(credits))::bigint AS credits, count(DISTINCT client_id) AS clients, min(oldest) AS oldest,
        (array_agg(DISTINCT client_id ORDER BY client_id))[1:{NAMES}] AS names,
        (array_agg(DISTINCT reason) FILTER (WHERE why = 'unbilled'))[1:{NAMES}] AS reasons
 FROM judged WHERE why IS NOT NULL GROUP BY why

@@ -1,0 +1,152 @@
+"""What a reading asks of PostgreSQL, on a connection of its own, each question alone: one that is refused is None.
+
+Two parts: what each reading asks, and sums over everything that is open, which take longer and are asked less often.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final, TypeVar
+
+from sqlalchemy import Connection, text
+
+from billing.connections import postgres
+from billing.core.errors import NotAllowed
+from billing.core.settings import Settings
+from billing.observability.doctor.finding import Finding, warn
+from billing.observability.doctor.postgres import MONTHS_AHEAD
+from billing.observability.overview import log_statements as sql
+from billing.observability.overview.laws import read_laws
+from billing.observability.overview.values import IncrementsState, LawState, Seen
+from billing.schema.stripe import STATES
+from billing.sinks.sync.status_statements import WAITING
+
+T = TypeVar("T")
+
+#: How long the server works on one question (L9).
+_QUESTION_SECONDS: Final = 5
+_SUM_SECONDS: Final = 30
+#: How long a connection is waited for.
+_CONNECT_SECONDS_MAX: Final = 2.0
+_ADVICE: Final = "give the login what docs/postgresql.md says"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class LogState:
+    """What each reading asks. None: the login may not see it; `findings` says so."""
+
+    seen: tuple[Seen, ...] | None
+    laws: tuple[LawState, ...] | None
+    shards_with_clients: frozenset[int] | None
+    dead_letters: int | None
+    parked_tasks: int | None
+    parked_oldest_at: datetime | None
+    log_last_at: datetime | None
+    months_ahead: int | None
+    deliveries: int | None
+    findings: tuple[Finding, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class SyncState:
+    """What the report to Stripe has to carry, and how it stands."""
+
+    unplanned_credits: int
+    unplanned_oldest_at: datetime | None
+    increments: tuple[IncrementsState, ...]
+    last_planned_at: datetime | None
+    last_sent_at: datetime | None
+    last_confirmed_at: datetime | None
+
+
+class LogSide:
+    """Asks PostgreSQL; the connections are made when they are used, and kept."""
+
+    def __init__(self, settings: Settings) -> None:
+        bound = min(settings.database_timeout_seconds, _CONNECT_SECONDS_MAX)
+        self._settings = dataclasses.replace(settings, database_timeout_seconds=bound)
+        engine = postgres.engine(self._settings, pool_size=1)
+        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    def read(self) -> LogState:
+        """Ask what each reading asks. Raises `Unreachable`, `NotMigrated`."""
+        findings: list[Finding] = []
+
+        def ask(question: Callable[[Connection], T]) -> T | None:
+            try:
+                with postgres.reaching(self._settings):
+                    return question(connection)
+            except NotAllowed as error:
+                findings.append(warn("PostgreSQL", str(error), _ADVICE))
+                return None
+
+        with postgres.reaching(self._settings), self._engine.connect() as connection:
+            connection.execute(text(f"SET statement_timeout = '{_QUESTION_SECONDS}s'"))
+            parked = ask(lambda c: c.execute(sql.PARKED).one())
+            return LogState(
+                seen=ask(_seen),
+                laws=ask(read_laws),
+                shards_with_clients=ask(self._shards),
+                dead_letters=ask(lambda c: int(c.execute(sql.DEAD_LETTERS).scalar_one())),
+                parked_tasks=None if parked is None else int(parked.tasks),
+                parked_oldest_at=None if parked is None else parked.oldest_at,
+                log_last_at=ask(lambda c: c.execute(sql.LAST_ROW).scalar_one()),
+                months_ahead=ask(lambda c: int(c.execute(text(MONTHS_AHEAD)).scalar_one())),
+                deliveries=ask(lambda c: int(c.execute(sql.DELIVERIES).scalar_one())),
+                findings=tuple(findings),
+            )
+
+    def read_sync(self) -> SyncState:
+        """Add up what is open of the report to Stripe. Raises `Unreachable`, `NotMigrated`."""
+        settings = self._settings
+        with postgres.reaching(settings), self._engine.connect() as connection:
+            connection.execute(text(f"SET statement_timeout = '{_SUM_SECONDS}s'"))
+            counted = {"meter": settings.stripe_meter, "subscribed": settings.stripe_periods == "subscription"}
+            waiting = {row.why: row for row in connection.execute(WAITING, counted)}
+            unplanned = waiting.get("unplanned")
+            increments, sent_at = _increments(connection)
+            last = connection.execute(sql.LAST_INCREMENTS).one()
+        sent = [at for at in (sent_at, last.sent_at) if at is not None]
+        return SyncState(
+            unplanned_credits=0 if unplanned is None else int(unplanned.credits),
+            unplanned_oldest_at=None if unplanned is None else unplanned.oldest,
+            increments=increments,
+            last_planned_at=last.planned_at,
+            last_sent_at=max(sent, default=None),
+            last_confirmed_at=last.confirmed_at,
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.dispose()
+
+    def _shards(self, connection: Connection) -> frozenset[int]:
+        return frozenset(connection.execute(sql.SHARDS, {"shards": self._settings.shards}).scalars())
+
+
+def _seen(connection: Connection) -> tuple[Seen, ...]:
+    return tuple(Seen(**row) for row in connection.execute(sql.SEEN).mappings())
+
+
+def _increments(connection: Connection) -> tuple[tuple[IncrementsState, ...], datetime | None]:
+    """Return the increments by state, in the order of their life, and when one of those that are open was sent last."""
+    rows = {row.state: row for row in connection.execute(sql.INCREMENTS)}
+    size = connection.execute(sql.INCREMENTS_SIZE).one()
+    found = {
+        row.state: IncrementsState(state=row.state, count=row.increments, units=row.units, oldest_at=row.oldest_at)
+        for row in rows.values()
+    }
+    if size.small:
+        row = connection.execute(sql.CONFIRMED).one()
+        confirmed = IncrementsState(
+            state="confirmed", count=row.increments, units=row.units or 0, oldest_at=row.oldest_at
+        )
+    else:
+        rest = max(0, size.rows - sum(one.count for one in found.values()))
+        confirmed = IncrementsState(state="confirmed", count=rest, units=None, oldest_at=None, exact=False)
+    found["confirmed"] = confirmed
+    none = (IncrementsState(state=state, count=0, units=0, oldest_at=None) for state in STATES)
+    sent = [row.sent_at for row in rows.values() if row.sent_at is not None]
+    return tuple(found.get(one.state, one) for one in none), max(sent, default=None)

@@ -1,0 +1,100 @@
+"""One question that a reading asks, in a thread of its own: whoever does not answer holds up nobody but itself (L9).
+
+A question is asked by one thread at a time: as long as it hangs it is not asked again. After an answer it rests for its
+pace, or for twenty times what the answer took: no question takes more than a twentieth of a server's core.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Callable
+from typing import Final, Generic, TypeVar
+
+from billing.core.clock import Clock
+from billing.core.errors import BillingError, NotMigrated, Unreachable
+from billing.observability.doctor.finding import Finding, fail
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: A question rests for so many times what its answer took.
+REST_FACTOR: Final = 20
+#: A value that a slow question has not renewed for so long is told no more.
+AGE_SECONDS_MAX: Final = 300.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Answer(Generic[T]):
+    """The last answer of a part. `finding` says why there is none; both None: it has not been asked yet.
+
+    `up`: whether the server answered at all, be it with a refusal; None: not known yet.
+    """
+
+    value: T | None = None
+    finding: Finding | None = None
+    up: bool | None = None
+
+
+class Part(Generic[T]):
+    """A question with its name (as findings have it), its pace, and its last answer."""
+
+    def __init__(self, name: str, ask: Callable[[], T], clock: Clock, pace_seconds: float, *, slow: bool) -> None:
+        """`slow`: a last answer stands while the next is under way; else the part counts as silent meanwhile."""
+        self.name = name
+        self._ask, self._clock = ask, clock
+        self._pace_seconds, self._slow = pace_seconds, slow
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._ended.set()
+        self._answer: Answer[T] = Answer()
+        self._began = self._at = clock.monotonic()
+        self._due = self._began
+
+    def begin(self) -> None:
+        """Ask, if it is time and nobody is at it."""
+        with self._lock:
+            if not self._ended.is_set() or self._clock.monotonic() < self._due:
+                return
+            self._ended.clear()
+            self._began = self._clock.monotonic()
+        threading.Thread(target=self._run, name=f"billing-reads-{self.name}", daemon=True).start()
+
+    def hurry(self) -> None:
+        """Let the next `begin` ask, whatever the pace."""
+        with self._lock:
+            self._due = self._clock.monotonic()
+
+    def wait(self, seconds: float) -> Answer[T]:
+        """Return the answer, waiting for one that is under way at most so long."""
+        self._ended.wait(max(0.0, seconds))
+        with self._lock:
+            now = self._clock.monotonic()
+            if self._ended.is_set():
+                return self._answer
+            if self._slow and self._answer.value is not None and now - self._at < AGE_SECONDS_MAX:
+                return self._answer
+            reason = f"has not answered for {now - self._began:.0f} s"
+        advice = "see whether it hangs; it is asked again when it has answered"
+        return Answer(finding=fail(self.name, reason, advice), up=False)
+
+    def _run(self) -> None:
+        answer: Answer[T]
+        try:
+            answer = Answer(value=self._ask(), up=True)
+        except NotMigrated as error:
+            answer = Answer(finding=fail(self.name, str(error), "run: billing migrate"), up=True)
+        except BillingError as error:
+            finding = fail(self.name, str(error), "start the server, or mend the setting")
+            answer = Answer(finding=finding, up=not isinstance(error, Unreachable))
+        except Exception as error:  # whatever is wrong with one part hides no other (L10)
+            logger.warning("billing: %s could not be read", self.name, exc_info=True)
+            answer = Answer(finding=fail(self.name, f"could not be read ({type(error).__name__})", "see the log"))
+        with self._lock:
+            now = self._clock.monotonic()
+            self._answer, self._at = answer, now
+            took = now - self._began
+            self._due = self._began + max(self._pace_seconds, took * (1 + REST_FACTOR))
+            self._ended.set()
