@@ -189,9 +189,7 @@ class TrustVerbs(Protocol):
         """Renew a running attempt's hold, or write it again where it was lost."""
         ...
 
-    def held(
-        self, client_id: str | None, shard: int | None = None, *, among: int | None = None
-    ) -> list[StoredHold]:
+    def held(self, client_id: str | None, shard: int | None = None, *, among: int | None = None) -> list[StoredHold]:
         """Return the holds of a client, or of a whole shard, oldest deadline first; of so many first ones at most."""
         ...
 

@@ -78,9 +78,7 @@ class Verification(Calling):
             raise Conflict(message)
         return AssertOutcome(answer)
 
-    def held(
-        self, client_id: str | None, shard: int | None = None, *, among: int | None = None
-    ) -> list[StoredHold]:
+    def held(self, client_id: str | None, shard: int | None = None, *, among: int | None = None) -> list[StoredHold]:
         """Return the holds of a client, or of a whole shard, oldest deadline first; each as it stood when read.
 
         `among`: only so many of the shard are looked at, those whose lease ends first. Works on a recovering shard

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 import billing
+from billing.embedded.server import free_port
 from tests.fleet.harness import Fleet
 from tests.waiting import wait_until
 
@@ -43,6 +46,22 @@ class Watched:
 
         wait_until(known, f"{task_id} is listed as {outcome}: {self.listed().get(task_id)}")
         return self.listed()[task_id]
+
+
+@contextlib.contextmanager
+def flower_of(
+    fleet: Fleet, name: str, *options: str, environment: Mapping[str, str] | None = None, **client: Any
+) -> Iterator[httpx.Client]:
+    """Run a Flower before a fleet, and yield what asks it; `client` are options of httpx."""
+    port = free_port()
+    place = (f"--port={port}", f"--conf={CONFIGURATION}", "--inspect_timeout=5000", *options)
+    child = fleet._spawn(name, "flower", *place, environment=environment)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120, **client) as http:
+            wait_for_answer(http)
+            yield http
+    finally:
+        child.stop(20)
 
 
 def wait_for_answer(http: httpx.Client) -> None:

@@ -53,9 +53,7 @@ class Trust(InMemory):
         return True
 
     @atomic
-    def held(
-        self, client_id: str | None, shard: int | None = None, *, among: int | None = None
-    ) -> list[StoredHold]:
+    def held(self, client_id: str | None, shard: int | None = None, *, among: int | None = None) -> list[StoredHold]:
         """Return the holds of a client, or of a whole shard, oldest deadline first; on a recovering shard too.
 
         `among`: only so many of the shard are looked at, those whose lease ends first.

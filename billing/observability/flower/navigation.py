@@ -65,7 +65,9 @@ def _tell_story() -> None:
         page: bytes = original(self, template_name, **values)
         if template_name != "task.html":
             return page
-        address = f"{self.reverse_url('billing-task')}?{urlencode({'id': values['task'].uuid})}"
+        task = values["task"]
+        query = {"id": task.uuid} | ({"client": task.billing_client} if task.billing_client else {})
+        address = f"{self.reverse_url('billing-task')}?{urlencode(query)}"
         story = _STORY.format(seconds=REFRESH_SECONDS, address=xhtml_escape(address))
         style = f'<link rel="stylesheet" href="{self.reverse_url("billing-static", "billing.css")}"></head>'
         script = f'<script src="{self.reverse_url("billing-static", "billing.js")}"></script></body>'

@@ -1,9 +1,10 @@
-"""The billing pages, one handler each, and where they are. Each asks its servers at once, and none waits for another."""
+"""The billing pages, one handler each, and where they are. Servers are asked at once: none waits for another."""
 
 from __future__ import annotations
 
 import asyncio
 import re
+from datetime import UTC, datetime
 from functools import partial
 from importlib import resources
 from typing import Final
@@ -11,12 +12,19 @@ from typing import Final
 from tornado import web
 from tornado.web import url
 
-from billing.observability.flower.billing_page import client, clients, holds, lists
+from billing.explaining.explain import explain
+from billing.explaining.story import Story
+from billing.observability.flower.billing_page import client, clients, fleet, holds, lists
+from billing.observability.flower.billing_page.asking import Answer
 from billing.observability.flower.billing_page.base import POSTGRES, REDIS, BillingHandler, Page
 from billing.task.runtime import Runtime
 
 #: What a task's id looks like; a client's may look the same, so that it is only a hint.
 _TASK_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+#: How long the page waits for the first reading after Flower's start; later ones are there.
+FIRST_SECONDS: Final = 3.0
+#: How long a story is waited for: it asks every server, one after the other.
+STORY_SECONDS: Final = 8.0
 _STATIC: Final = {"billing.css": "text/css", "billing.js": "text/javascript"}
 
 
@@ -27,9 +35,9 @@ class FleetPage(Page):
 
     async def read(self, runtime: Runtime) -> None:
         """Show the last reading of the whole fleet, and the increments in doubt."""
-        reader = reader_of(runtime, self.capp)
+        watch = fleet.watch_of(runtime, self.capp)
         state, doubts = await asyncio.gather(
-            self.ask("The fleet", "", reader, seconds=FLEET_SECONDS),
+            self.ask("The fleet", "", partial(watch.latest, wait_seconds=FIRST_SECONDS)),
             self.ask(POSTGRES, "", partial(lists.read_increments, runtime, limit=fleet.DOUBTS_MAX)),
         )
         self.show(
@@ -141,10 +149,12 @@ class TaskPage(Page):
 
     async def read(self, runtime: Runtime) -> None:
         """Show the story."""
-        task_id = self.text("id")
+        task_id, client_id = self.text("id"), self.text("client") or None
         story: Answer[Story] = Answer()
         if task_id:
-            story = await self.ask("The fleet's books", task_id, partial(explain, runtime, task_id, app=self.capp))
+            # Who knows the client spares Redis a look through all shards.
+            told = partial(explain, runtime, task_id, client_id=client_id, app=self.capp)
+            story = await self.ask("The story's sources", (task_id, client_id), told, seconds=STORY_SECONDS)
         self.show("task", "Task", task_id=task_id, story=story)
 
 

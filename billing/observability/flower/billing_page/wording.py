@@ -57,4 +57,4 @@ def detail(value: float | str) -> str:
     """Return something that a process noted of itself."""
     if isinstance(value, str):
         return printable(value)
-    return f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
