@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "replay": "billing.cli.replay:replay",
     "migrate": "billing.cli.operations:migrate",
     "doctor": "billing.cli.operations:doctor",
+    "exporter": "billing.cli.exporter:exporter",
     "client": "billing.cli.clients:client",
     "price": "billing.cli.prices:price",
     "meter": "billing.cli.meters:meter",

@@ -69,8 +69,11 @@ PARTS: Final = (
     "Stripe",
     "reconciliation",
     "allowances",
+    "top-ups",
+    "tasks",
     "liveness",
     "laws",
+    "doctor",
 )
 #: Servers that answer or do not.
 SERVERS: Final = ("Redis", "PostgreSQL", "broker", "Stripe")
@@ -186,7 +189,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ),
     _gauge("read_age_seconds", _S, "Age of what these metrics were read from"),
     _gauge("holds", _S, "Reservations that are held"),
-    _gauge("held_credits", _S, "Credits that are held"),
+    _gauge("held_credits", _S, "Credits that are held; absent while there are more than 100,000 holds"),
     _gauge("hold_overdue_seconds", _S, "How long the hold that is longest past its lease has been so; 0: none is"),
     _gauge("recovering_shards", _S, "Shards that admit nothing until they are rebuilt"),
     _gauge("outbox_events", _S, "Usage events that wait to be confirmed by the broker"),
@@ -200,15 +203,17 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     _gauge(
         "rollup_to_stripe_seconds", _S, "Age of the oldest hour of usage that no increment carries; 0: there is none"
     ),
-    _gauge("increments", _S, "Increments for Stripe, by state", ("state", INCREMENT_STATES)),
+    _gauge("increments", _S, "Increments for Stripe, by state; many confirmed ones are PostgreSQL's estimate",
+           ("state", INCREMENT_STATES)),
     _gauge(
         "increment_oldest_seconds", _S, "Age of the oldest increment of a state; 0: there is none",
         ("state", tuple(state for state in INCREMENT_STATES if state not in ("confirmed", "written_off"))),
     ),
     _gauge("law_violations", _S, "What a law's last check found to differ", ("law", CHECKED)),
-    _gauge("law_check_age_seconds", _S, "Time since a law was last checked", ("law", CHECKED)),
-    _gauge("seen_age_seconds", _S, "Time since one of these was last seen", ("process", ("beat", "consumer"))),
-    _gauge("log_age_seconds", _S, "Time since the usage history got its last row"),
+    _gauge("law_check_age_seconds", _S, "Time since a law was last checked; +Inf: it never was", ("law", CHECKED)),
+    _gauge("seen_age_seconds", _S, "Time since one of these was last seen; +Inf: none ever was",
+           ("process", ("beat", "consumer"))),
+    _gauge("log_age_seconds", _S, "Time since the usage history got its last row; +Inf: it has none"),
     _gauge("months_ahead", _S, "Months after this one for which the usage history has partitions"),
     _gauge("webhook_deliveries", _S, "Alerts that wait for their client's webhook"),
 )  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from sqlalchemy import Connection, text
 
 from billing.connections import postgres
+from billing.core.clock import Clock
 from billing.core.errors import NotAllowed
 from billing.core.settings import Settings
 from billing.observability.doctor.finding import Finding, warn
@@ -64,7 +65,8 @@ class SyncState:
 class LogSide:
     """Asks PostgreSQL; the connections are made when they are used, and kept."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._clock = clock
         bound = min(settings.database_timeout_seconds, _CONNECT_SECONDS_MAX)
         self._settings = dataclasses.replace(settings, database_timeout_seconds=bound)
         engine = postgres.engine(self._settings, pool_size=1)
@@ -86,13 +88,13 @@ class LogSide:
             connection.execute(text(f"SET statement_timeout = '{_QUESTION_SECONDS}s'"))
             parked = ask(lambda c: c.execute(sql.PARKED).one())
             return LogState(
-                seen=ask(_seen),
+                seen=ask(self._seen),
                 laws=ask(read_laws),
                 shards_with_clients=ask(self._shards),
                 dead_letters=ask(lambda c: int(c.execute(sql.DEAD_LETTERS).scalar_one())),
                 parked_tasks=None if parked is None else int(parked.tasks),
                 parked_oldest_at=None if parked is None else parked.oldest_at,
-                log_last_at=ask(lambda c: c.execute(sql.LAST_ROW).scalar_one()),
+                log_last_at=ask(lambda c: c.execute(sql.LAST_ROW, {"now": self._clock.now()}).scalar_one()),
                 months_ahead=ask(lambda c: int(c.execute(text(MONTHS_AHEAD)).scalar_one())),
                 deliveries=ask(lambda c: int(c.execute(sql.DELIVERIES).scalar_one())),
                 findings=tuple(findings),
@@ -122,12 +124,11 @@ class LogSide:
         """Close the connections."""
         self._engine.dispose()
 
+    def _seen(self, connection: Connection) -> tuple[Seen, ...]:
+        return tuple(Seen(**row) for row in connection.execute(sql.SEEN, {"now": self._clock.now()}).mappings())
+
     def _shards(self, connection: Connection) -> frozenset[int]:
         return frozenset(connection.execute(sql.SHARDS, {"shards": self._settings.shards}).scalars())
-
-
-def _seen(connection: Connection) -> tuple[Seen, ...]:
-    return tuple(Seen(**row) for row in connection.execute(sql.SEEN).mappings())
 
 
 def _increments(connection: Connection) -> tuple[tuple[IncrementsState, ...], datetime | None]:

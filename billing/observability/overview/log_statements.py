@@ -20,8 +20,11 @@ _LAST_INCREMENTS: Final = 10_000
 #: A table up to this size is counted from end to end, in some ten milliseconds.
 _SMALL_BYTES: Final = 32 * 1024 * 1024
 
+#: When each was seen, on the reader's clock: ages are those of the database's, whose clock wrote them.
 SEEN: Final = text(f"""
-SELECT process, name, started_at, seen_at, details FROM last_seen ORDER BY process, seen_at DESC LIMIT {SEEN_MAX}
+SELECT process, name, started_at, details,
+       CAST(:now AS timestamptz) - (clock_timestamp() - last_seen.seen_at) AS seen_at
+FROM last_seen ORDER BY process, last_seen.seen_at DESC LIMIT {SEEN_MAX}
 """)  # noqa: S608 - a constant number
 
 SHARDS: Final = text("""
@@ -44,9 +47,9 @@ DELIVERIES: Final = text(f"""
 SELECT count(*) FROM (SELECT FROM alert WHERE delivery = 'pending' LIMIT {COUNT_MAX}) AS waiting
 """)  # noqa: S608 - see above
 
-#: When the history got its last row: of the runs that began last. Ids that lie ahead of time are not looked at.
+#: When the history got its last row, as above: of the runs that began last, without ids that lie ahead of time.
 LAST_ROW: Final = text(f"""
-SELECT max(recorded_at) FROM (
+SELECT CAST(:now AS timestamptz) - (clock_timestamp() - max(recorded_at)) FROM (
     SELECT recorded_at FROM usage_history WHERE run_id < billing_run_id_bound(now() + interval '1 hour')
     ORDER BY run_id DESC LIMIT {_LAST_ROWS}
 ) AS last

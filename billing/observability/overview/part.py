@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 #: A question rests for so many times what its answer took.
 REST_FACTOR: Final = 20
+#: A slow question may take so long before it counts as silent.
+SLOW_SECONDS_MAX: Final = 15.0
 #: A value that a slow question has not renewed for so long is told no more.
 AGE_SECONDS_MAX: Final = 300.0
 
@@ -50,8 +52,7 @@ class Part(Generic[T]):
         self._ended = threading.Event()
         self._ended.set()
         self._answer: Answer[T] = Answer()
-        self._began = self._at = clock.monotonic()
-        self._due = self._began
+        self._began = self._due = clock.monotonic()
 
     def begin(self) -> None:
         """Ask, if it is time and nobody is at it."""
@@ -74,9 +75,11 @@ class Part(Generic[T]):
             now = self._clock.monotonic()
             if self._ended.is_set():
                 return self._answer
-            if self._slow and self._answer.value is not None and now - self._at < AGE_SECONDS_MAX:
+            waited = now - self._began
+            patience = SLOW_SECONDS_MAX if self._answer.value is None else AGE_SECONDS_MAX
+            if self._slow and waited < patience:
                 return self._answer
-            reason = f"has not answered for {now - self._began:.0f} s"
+            reason = f"has not answered for {waited:.0f} s"
         advice = "see whether it hangs; it is asked again when it has answered"
         return Answer(finding=fail(self.name, reason, advice), up=False)
 
@@ -94,7 +97,7 @@ class Part(Generic[T]):
             answer = Answer(finding=fail(self.name, f"could not be read ({type(error).__name__})", "see the log"))
         with self._lock:
             now = self._clock.monotonic()
-            self._answer, self._at = answer, now
+            self._answer = answer
             took = now - self._began
             self._due = self._began + max(self._pace_seconds, took * (1 + REST_FACTOR))
             self._ended.set()

@@ -24,8 +24,8 @@ from billing.task.runtime import Runtime
 
 #: How long a reading waits for the parts that it asked (L9): a busy server answers within, a page is still patient.
 READ_SECONDS: Final = 4.0
-#: How long the first reading waits for slow parts, too.
-FIRST_SECONDS: Final = 15.0
+#: How long one reading that is the only one waits for slow parts, too.
+PATIENCE_SECONDS: Final = 15.0
 #: How often the doctor looks, and Stripe is asked: a fault is seen within a minute, and Stripe hardly notices.
 SLOW_PACE_SECONDS: Final = 30.0
 
@@ -37,7 +37,7 @@ class FleetReader:
         """`pace_seconds`: how often a server is asked at most. Raises `InvalidValue` for wrong settings."""
         settings, clock = runtime.settings, runtime.clock
         self._runtime, self._clock = runtime, clock
-        self._redis_side, self._log_side = RedisSide(settings), LogSide(settings)
+        self._redis_side, self._log_side = RedisSide(settings), LogSide(settings, clock)
         self._broker_side = BrokerSide(settings)
         quick, slow = pace_seconds, SLOW_PACE_SECONDS
         self._parts = _Parts(
@@ -51,10 +51,9 @@ class FleetReader:
         )
         self._with_clients: frozenset[int] | None = None
         self._up: dict[str, bool] = {}
-        self._first = True
 
-    def read(self) -> FleetState:
-        """Return how the fleet stands now. Slow parts are waited for at first; later their last answer counts."""
+    def read(self, *, patience_seconds: float = 0.0) -> FleetState:
+        """Return how the fleet stands now. Slow parts are waited for so long; else their last answer counts."""
         parts, began = self._parts, self._clock.monotonic()
         for part in parts:
             part.begin()
@@ -62,7 +61,7 @@ class FleetReader:
         def left(seconds: float) -> float:
             return began + seconds - self._clock.monotonic()
 
-        patience, self._first = (FIRST_SECONDS if self._first else 0.0), False
+        patience = patience_seconds
         told = _Answers(
             redis=parts.redis.wait(left(READ_SECONDS)),
             log=parts.log.wait(left(READ_SECONDS)),
@@ -155,7 +154,7 @@ def read_fleet(runtime: Runtime, app: Any = None) -> FleetState:
     """Return how the fleet stands: one reading. It takes as long as the slowest part, at most some seconds."""
     reader = FleetReader(runtime, app)
     try:
-        return reader.read()
+        return reader.read(patience_seconds=PATIENCE_SECONDS)
     finally:
         reader.close()
 

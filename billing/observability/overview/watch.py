@@ -6,11 +6,12 @@ that it has not answered, however long that lasts (L9).
 
 from __future__ import annotations
 
+import functools
 import threading
 from typing import Any, Final
 
 from billing.core.clock import Clock
-from billing.observability.overview.reading import FleetReader
+from billing.observability.overview.reading import READ_SECONDS, FleetReader
 from billing.observability.overview.values import FleetState
 from billing.task.runtime import Runtime
 
@@ -76,11 +77,19 @@ class Watch:
     def _run(self, reader: FleetReader) -> None:
         try:
             while not self._stopped.is_set():
-                state = reader.read()
-                with self._read:
-                    self._state, self._at = state, self._clock.monotonic()
-                    self._readings += 1
-                    self._read.notify_all()
+                self._keep(reader.read(patience_seconds=READ_SECONDS if self._state is None else 0.0))
                 self._stopped.wait(self._every_seconds)
         finally:
             reader.close()
+
+    def _keep(self, state: FleetState) -> None:
+        with self._read:
+            self._state, self._at = state, self._clock.monotonic()
+            self._readings += 1
+            self._read.notify_all()
+
+
+@functools.lru_cache(maxsize=8)
+def watch_of(runtime: Runtime, app: Any = None) -> Watch:
+    """Return the one that watches for every page and every scrape of this process."""
+    return Watch(runtime, app)

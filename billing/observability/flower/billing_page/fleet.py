@@ -1,8 +1,7 @@
-"""What the page of the whole fleet says of the latest reading: what is not well comes first."""
+"""What the page of the whole fleet says of the latest reading: what is not well comes first. Pure."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -10,20 +9,12 @@ from typing import Any, Final
 from billing.observability.doctor.finding import Finding, Verdict
 from billing.observability.flower.billing_page.wording import age
 from billing.observability.overview.values import FleetState
-from billing.observability.overview.watch import Watch
-from billing.task.runtime import Runtime
 
 #: A reading that is older than so long is said to be old.
 _OLD: Final = timedelta(seconds=60)
 #: L9: increments in doubt on this page; the others have a page of their own.
 DOUBTS_MAX: Final = 10
 _ORDER: Final = {Verdict.FAIL: 0, Verdict.WARN: 1}
-
-
-@functools.lru_cache(maxsize=8)
-def watch_of(runtime: Runtime, app: Any) -> Watch:
-    """Return what watches the fleet for every page of this process. It begins when it is first asked."""
-    return Watch(runtime, app)
 
 
 def values(state: FleetState | None, now: datetime) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from billing.explaining.story import Story
 from billing.observability.flower.billing_page import client, clients, fleet, holds, lists
 from billing.observability.flower.billing_page.asking import Answer
 from billing.observability.flower.billing_page.base import POSTGRES, REDIS, BillingHandler, Page
+from billing.observability.overview.watch import watch_of
 from billing.task.runtime import Runtime
 
 #: What a task's id looks like; a client's may look the same, so that it is only a hint.
@@ -35,7 +36,7 @@ class FleetPage(Page):
 
     async def read(self, runtime: Runtime) -> None:
         """Show the last reading of the whole fleet, and the increments in doubt."""
-        watch = fleet.watch_of(runtime, self.capp)
+        watch = watch_of(runtime, self.capp)
         state, doubts = await asyncio.gather(
             self.ask("The fleet", "", partial(watch.latest, wait_seconds=FIRST_SECONDS)),
             self.ask(POSTGRES, "", partial(lists.read_increments, runtime, limit=fleet.DOUBTS_MAX)),
