@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "migrate": "billing.cli.operations:migrate",
     "doctor": "billing.cli.operations:doctor",
     "exporter": "billing.cli.exporter:exporter",
+    "explain": "billing.cli.explain:explain",
     "client": "billing.cli.clients:client",
     "price": "billing.cli.prices:price",
     "meter": "billing.cli.meters:meter",

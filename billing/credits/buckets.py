@@ -24,6 +24,8 @@ from billing.credits.keys import ShardKeys, shard_keys
 from billing.credits.outbox import Outbox
 from billing.credits.records import check_settlement, claim_of, read_balance, read_hold
 from billing.credits.scripts import Command, Scripts
+from billing.credits.tracing import Tracing
+from billing.credits.trail import Trail
 from billing.credits.values import (
     Balance,
     ExpireOutcome,
@@ -43,7 +45,7 @@ from billing.credits.verification import Verification
 logger = logging.getLogger(__name__)
 
 
-class Buckets(Verification, Granting, Outbox, Auditing, AlertStream, DryRunCounts):
+class Buckets(Verification, Granting, Outbox, Auditing, AlertStream, DryRunCounts, Trail, Tracing):
     """The buckets on one Redis client. Threads may share it; processes may not."""
 
     def __init__(

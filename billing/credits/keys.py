@@ -20,6 +20,7 @@ class ShardKeys:
     alerts: str
     expiries: str
     dry_runs: str
+    trail: str
 
 
 def shard_keys(shard: int) -> ShardKeys:
@@ -37,4 +38,5 @@ def shard_keys(shard: int) -> ShardKeys:
         alerts=f"{tag}alerts",
         expiries=f"{tag}expiries",
         dry_runs=f"{tag}dry_runs",
+        trail=f"{tag}trail",
     )

@@ -10,7 +10,7 @@ from billing.core.credits import CREDITS_MAX, check_amount
 from billing.core.errors import InvalidValue
 from billing.credits.posting import Posted
 from billing.credits.terms import ORDINARY, ClientState, ClientTerms, GrantTerms, read_terms
-from billing.credits.values import Balance, GrantBalance, Hold, Settlement, StoredHold
+from billing.credits.values import Balance, GrantBalance, Hold, SettledRun, Settlement, StoredHold
 
 _HEADER_FIELDS: Final = 11
 
@@ -73,6 +73,16 @@ def read_hold(run_id: str, deadline_ms: int, record: bytes | None) -> StoredHold
         head=body[: int(length)],
         lines=body[int(length) :],
         epoch=int(epoch),
+    )
+
+
+def read_settled(run_id: str, record: bytes | None) -> SettledRun | None:
+    """Return the settlement of a run's record, or None if it is held or gone."""
+    if record is None or not record.startswith(b"settled\n"):
+        return None
+    _, settlement, client, entry = record.split(b"\n", 3)
+    return SettledRun(
+        run_id=UUID(run_id), client_id=client.decode(), settlement_id=settlement.decode(), entry_id=entry.decode()
     )
 
 

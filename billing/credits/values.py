@@ -211,6 +211,16 @@ class StoredHold:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SettledRun:
+    """What is remembered of a settled run, for the retention. `entry_id`: where its event was in the outbox."""
+
+    run_id: UUID
+    client_id: str
+    settlement_id: str
+    entry_id: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GrantBalance:
     """One grant of a bucket: `granted = available + held + spent + repaid + expired + voided` (L2).
 

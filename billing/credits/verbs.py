@@ -234,7 +234,19 @@ class DryRunVerbs(Protocol):
         ...
 
 
-class Verbs(RunVerbs, GrantVerbs, ReadingVerbs, TrustVerbs, DryRunVerbs, Protocol):
+class TrailVerbs(Protocol):
+    """What is kept of deliveries that were not charged; no credits are in it."""
+
+    def add_notes(self, notes: Sequence[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+        """Add notes, each to the trail of its shard; return those that are to be added later."""
+        ...
+
+    def notes(self, shard: int) -> list[bytes]:
+        """Return the notes of a shard's trail, oldest first."""
+        ...
+
+
+class Verbs(RunVerbs, GrantVerbs, ReadingVerbs, TrustVerbs, DryRunVerbs, TrailVerbs, Protocol):
     """All of them: what the rest of billing asks of buckets."""
 
     shards: int

@@ -7,14 +7,15 @@ had raised it, and the body does not run.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from billing.core.errors import InsufficientCredits, Retryable
+from billing.core.errors import BillingError, InsufficientCredits, Retryable
 from billing.task.begun import note_if_parked
 from billing.task.definition import Definition
 from billing.task.exhausted import answer_exhausted
 from billing.task.headers import CLIENT, Identity, identify
 from billing.task.modes import is_dry
+from billing.task.noting import note_refusal
 from billing.task.overrides import as_called
 from billing.task.putting_off import forget_waits, put_off
 from billing.task.run import Call, Run, attach_run
@@ -22,6 +23,7 @@ from billing.task.run import Call, Run, attach_run
 if TYPE_CHECKING:
     from billing.task.billable import BillableTask
     from billing.task.lifecycle import Lifecycle
+    from billing.task.runtime import Runtime
 
 
 def begin(cycle: Lifecycle, task: BillableTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -34,13 +36,28 @@ def begin(cycle: Lifecycle, task: BillableTask, args: Sequence[Any], kwargs: Map
     try:
         run = prepare_delivery(cycle, task, args, kwargs)
         cycle.hold(run)
-    except InsufficientCredits as exhausted:
-        answer_exhausted(task, args, kwargs, exhausted, runtime)
-    except Retryable as unavailable:
-        put_off(task, args, kwargs, unavailable, runtime)
+    except BillingError as refused:
+        try:
+            _answer(task, args, kwargs, refused, runtime)
+        except Exception as ended:
+            note_refusal(
+                cycle.trail, runtime.clock, task, refused, ended, lambda: read_delivery(task, (args, kwargs))[1]
+            )
+            raise
     forget_waits(task)
     attach_run(task, run)
     note_if_parked(cycle.runtime, task.request, run)
+
+
+def _answer(
+    task: BillableTask, args: Sequence[Any], kwargs: Mapping[str, Any], refused: BillingError, runtime: Runtime
+) -> NoReturn:
+    """Have the delivery wait or be parked, or raise the reason why it was refused."""
+    if isinstance(refused, InsufficientCredits):
+        answer_exhausted(task, args, kwargs, refused, runtime)
+    if isinstance(refused, Retryable):
+        put_off(task, args, kwargs, refused, runtime)
+    raise refused
 
 
 def prepare_delivery(cycle: Lifecycle, task: BillableTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Run:

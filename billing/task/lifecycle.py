@@ -15,29 +15,17 @@ from celery.states import REJECTED, RETRY
 
 from billing.catalog.price_book import PriceBook
 from billing.core.clock import to_milliseconds
-from billing.core.errors import (
-    BillingError,
-    InvalidValue,
-    Recovering,
-    Retryable,
-    UnknownSku,
-    Unreachable,
-)
+from billing.core.errors import BillingError, InvalidValue, Recovering, Retryable, UnknownSku, Unreachable
 from billing.core.limits import RENEWALS_PER_LEASE
 from billing.core.shards import shard_of
-from billing.credits.values import (
-    ReleaseOutcome,
-    ReserveOutcome,
-    Settlement,
-    SettleOutcome,
-    SettleReply,
-)
+from billing.credits.values import ReleaseOutcome, ReserveOutcome, Settlement, SettleOutcome, SettleReply
 from billing.events.usage_event import decode_draft, encode_fragment, encode_head
 from billing.task.counting import Counting
 from billing.task.definition import Definition
 from billing.task.headers import Identity, Request
 from billing.task.keeping import keep_holds
 from billing.task.modes import Modes, is_metered
+from billing.task.noting import note_takeover, of_run
 from billing.task.outcome import Outcome
 from billing.task.pending import Pending
 from billing.task.publishing import Events
@@ -46,6 +34,7 @@ from billing.task.refusals import refusal
 from billing.task.releasing import Releases
 from billing.task.renewal import Renewal
 from billing.task.run import Run, prepare
+from billing.task.trail import Trail
 from billing.task.usage import Recorder
 
 if TYPE_CHECKING:
@@ -71,6 +60,7 @@ class Lifecycle:
         self.renewal = Renewal(runtime.settings.lease_seconds / RENEWALS_PER_LEASE, self.keep, runtime.clock)
         self.events = Events(runtime, self.pending)
         self.modes = Modes(runtime, self.events, Counting(runtime, self.pending))
+        self.trail = Trail(runtime, self.pending)
         self.releases = Releases(runtime, self.pending, lambda run: self.renewal.remove(run))  # noqa: PLW0108 - the same
 
     def prepare_run(
@@ -140,10 +130,12 @@ class Lifecycle:
                 waits = seconds_until(outcome, self.runtime.clock.now())
                 lease = waits + _RETRY_LEASES * self.runtime.settings.lease_seconds
                 self.runtime.buckets.renew([(client_id, run_id, lease)])
+                self.trail.add(of_run("retries", run, self.runtime.clock, outcome))
             elif state == REJECTED and getattr(outcome, "requeue", False):
                 self.runtime.buckets.renew([(client_id, run_id, None)])
             elif self.runtime.buckets.release(client_id, run_id, token) is ReleaseOutcome.RELEASED:
                 run.outcome = Outcome.RELEASED
+                self.trail.add(of_run("released", run, self.runtime.clock, outcome))
         except Retryable as error:
             logger.warning("billing: hold of run %s is left to its lease: %s", run_id, error)
         except Exception:
@@ -176,6 +168,7 @@ class Lifecycle:
             # The first reserve fixed the prices, however long the run has been retried since; and the draft is now
             # this attempt's: what an earlier one recorded is not charged.
             first = decode_draft(reply.lines)
+            note_takeover(self.trail, self.runtime.clock, run, reply.head)
             run.price_as_of(reply.price_version, first.priced_at, first.fixed)
             self._book(run)
             self._stage(run)

@@ -26,6 +26,7 @@ from billing.credits.values import ExpireOutcome, Settlement, SettleOutcome, Set
 from billing.credits.verbs import Verbs
 from billing.events.usage_event import decode_draft, decode_head, encode_fragment
 from billing.task import outside
+from billing.task.noting import note_hold
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +122,8 @@ class Reaper:
         if (result is None or result.state in _GOING_ON) and not self._too_old(hold):
             self._extend(hold)
             return False
-        return self._expire(hold)
+        said = "its result cannot be read" if result is None else f"its stored result says {result.state}"
+        return self._expire(hold, said)
 
     def _result_of(self, hold: StoredHold) -> StoredResult | None:
         """Return the stored result; None if it is not known. A backend that is away is asked once in a sweep.
@@ -159,6 +161,7 @@ class Reaper:
         match reply.outcome:
             case SettleOutcome.SETTLED:
                 logger.info("billing: run %s succeeded and its worker died: its draft is settled", hold.run_id)
+                note_hold(self._buckets, self._clock, "settled", hold, "its stored result says SUCCESS")
                 if reply.debt:
                     logger.error("billing: client %s owes %d credits more", hold.client_id, reply.debt)
                 self._publish(hold.client_id, reply)
@@ -186,7 +189,7 @@ class Reaper:
             logger.error("billing: run %s of client %s is not charged: %s", hold.run_id, hold.client_id, reason)
             self._extend(hold)
             return False
-        gone = self._expire(hold)
+        gone = self._expire(hold, f"given up UNCHARGED, correct it by hand: {reason}")
         if gone:
             logger.error(
                 "billing: run %s is given up UNCHARGED, correct it by hand: client %s, sku %s, held %d, attempt %d, "
@@ -199,9 +202,10 @@ class Reaper:
     def _extend(self, hold: StoredHold) -> None:
         self._buckets.renew([(hold.client_id, hold.run_id, None)])
 
-    def _expire(self, hold: StoredHold) -> bool:
+    def _expire(self, hold: StoredHold, reason: str) -> bool:
         outcome = self._buckets.expire(hold.client_id, hold.run_id)
         if outcome is ExpireOutcome.EXPIRED:
+            note_hold(self._buckets, self._clock, "expired", hold, reason)
             logger.info("billing: hold of run %s expired: %d credits are back", hold.run_id, hold.credits)
         return outcome is ExpireOutcome.EXPIRED
 

@@ -14,10 +14,11 @@ from billing.credits.twin.memory import Memory
 from billing.credits.twin.posting import Posts
 from billing.credits.twin.reading import Reading
 from billing.credits.twin.settling import Settling
+from billing.credits.twin.trail import Trail
 from billing.credits.twin.trust import Trust
 
 
-class Twin(Settling, Granting, Posts, Reading, Trust, Counting):
+class Twin(Settling, Granting, Posts, Reading, Trust, Counting, Trail):
     """The buckets in one memory; several twins on one memory are as several processes on one server.
 
     Shards begin untrusted, as on a new server: `verify` opens them.

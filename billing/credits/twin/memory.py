@@ -149,6 +149,8 @@ class Memory:
         self.shards: defaultdict[int, Shard] = defaultdict(Shard)
         #: What dry runs counted, and the additions that are in it.
         self.counted: dict[str, int] = {}
+        #: The trail of each shard.
+        self.notes: dict[int, list[bytes]] = {}
         self.additions: set[str] = set()
         self._started = 1
 
@@ -170,6 +172,7 @@ class Memory:
         with self.lock:
             self.shards.clear()
             self.counted.clear()
+            self.notes.clear()
             self.additions.clear()
 
     def lose_bucket(self, client_id: str, shards: int, *, whole: bool = True) -> None:

@@ -1,0 +1,118 @@
+"""Tells the story of one task: asks every source, within bounds, and says which of them did not answer.
+
+It only reads. Redis' notes come first, since they name runs that the books then find by their index.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from billing.core.errors import BillingError, InvalidValue
+from billing.core.identifiers import check_client_id
+from billing.core.ids import milliseconds_of
+from billing.core.limits import TEXT_LENGTH_MAX
+from billing.explaining.books import read_books
+from billing.explaining.buckets import read_notes, read_runs, shards_of
+from billing.explaining.evidence import Evidence
+from billing.explaining.results import read_result, why_not
+from billing.explaining.runs import runs_of
+from billing.explaining.steps import steps_of_run, steps_of_task
+from billing.explaining.story import Story
+from billing.explaining.verdicts import verdict_of
+from billing.task.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_RUN_ID_VERSION: Final = 7
+
+
+def explain(runtime: Runtime, task_id: str, *, client_id: str | None = None, app: Any = None) -> Story:
+    """Return the story of a task by its id, or of one run by the run's.
+
+    `client_id` says whose shard is looked through in Redis; without it, all are, within a bound. `app` has the result
+    backend. A source that does not answer is named in `unanswered`. Raises `InvalidValue` for what is no id.
+    """
+    check_task_id(task_id)
+    if client_id is not None:
+        check_client_id(client_id)
+    return story_of(gather(runtime, task_id, client_id=client_id, app=app))
+
+
+def check_task_id(task_id: object) -> str:
+    """Return a task id as the log would take it; refuse anything else."""
+    rule = f"must be 1 to {TEXT_LENGTH_MAX} printable characters: a Celery task id, or a run id"
+    if not isinstance(task_id, str) or not 1 <= len(task_id) <= TEXT_LENGTH_MAX or not task_id.isprintable():
+        raise InvalidValue("task_id", task_id if not isinstance(task_id, str) else task_id[:80], rule)
+    return task_id
+
+
+def run_id_of(task_id: str) -> uuid.UUID | None:
+    """Return the run id that a text may be; None for one that is none."""
+    try:
+        found = uuid.UUID(task_id)
+    except ValueError:
+        return None
+    return found if found.version == _RUN_ID_VERSION and milliseconds_of(found) else None
+
+
+def gather(runtime: Runtime, task_id: str, *, client_id: str | None, app: Any) -> Evidence:
+    """Ask every source; those that do not answer are named."""
+    unanswered: list[str] = []
+
+    def asked(source: str, question: Callable[[], T]) -> T | None:
+        try:
+            return question()
+        except BillingError as error:
+            unanswered.append(f"{source}: {error}")
+        except Exception as error:
+            logger.exception("billing: %s cannot be asked of task %s", source, task_id)
+            unanswered.append(f"{source}: {type(error).__name__}")
+        return None
+
+    now, run_id = runtime.clock.now(), run_id_of(task_id)
+    shards = shards_of(runtime.buckets, client_id)
+    notes = asked("Redis", lambda: read_notes(runtime.buckets, task_id, run_id, shards))
+    noted = {note.run_id for note in notes[0] if note.run_id} if notes else set()
+    named = msgspec.json.encode(task_id)
+    books = asked("PostgreSQL", lambda: read_books(runtime, task_id, named, run_id, sorted(noted), now))
+    known = {*noted, *([] if run_id is None else [run_id])}
+    if books is not None:
+        known |= {line.run_id for line in books.lines} | {row.run_id for row in books.parked}
+    buckets = None
+    if notes is not None:
+        buckets = asked("Redis", lambda: read_runs(runtime.buckets, task_id, run_id, sorted(known), shards, notes))
+    no_result = why_not(app)
+    # A run's result has its task's id.
+    correlated = next((line.correlation_id for line in books.lines), task_id) if books else task_id
+    result = None if no_result else asked("the result backend", lambda: read_result(app, correlated))
+    return Evidence(
+        task_id=task_id,
+        now=now,
+        books=books,
+        buckets=buckets,
+        result=result,
+        unanswered=tuple(unanswered),
+        no_result=no_result,
+    )
+
+
+def story_of(found: Evidence) -> Story:
+    """Assemble the story. Pure."""
+    runs = runs_of(found)
+    clients = [run.client_id for run in runs if run.client_id]
+    steps = [step for run in runs for step in steps_of_run(found, run)]
+    of_result = found.result.client_id if found.result else ""
+    return Story(
+        task_id=found.task_id,
+        client_id=clients[0] if clients else of_result,
+        verdict=verdict_of(found, runs),
+        steps=(*steps, *steps_of_task(found)),
+        unanswered=found.unanswered,
+        run_ids=tuple(run.run_id for run in runs if run.run_id is not None),
+    )
