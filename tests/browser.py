@@ -85,10 +85,10 @@ class Browser:
                 result: dict[str, Any] = answer["result"]
                 return result
 
-    def open(self, path: Path) -> None:
-        """Open a file, and wait until it is loaded; `events` are those since then."""
+    def open(self, page: Path | str) -> None:
+        """Open a file or an address, and wait until it is loaded; `events` are those since then."""
         self.events.clear()
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self._next("the page to be loaded")
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
-from billing.credits.auditing import BucketReading
+from billing.credits.auditing import HOLDS_MAX, BucketReading
 from billing.credits.granting import AdjustReply, Lapsed, TermsOutcome, VoidOutcome
 from billing.credits.plan import BucketPlan
 from billing.credits.posting import Posting, PostOutcome
@@ -117,8 +117,8 @@ class ReadingVerbs(Protocol):
         """Return the bucket of a client, None if there is none."""
         ...
 
-    def audit(self, client_ids: Sequence[str]) -> dict[str, BucketReading]:
-        """Return the bucket of each client, with what its holds were lent."""
+    def audit(self, client_ids: Sequence[str], *, holds_max: int = HOLDS_MAX) -> dict[str, BucketReading]:
+        """Return the bucket of each client, with what its holds were lent where its shard has no more than so many."""
         ...
 
     def balances(self, client_ids: Sequence[str]) -> dict[str, Balance]:
@@ -189,8 +189,8 @@ class TrustVerbs(Protocol):
         """Renew a running attempt's hold, or write it again where it was lost."""
         ...
 
-    def held(self, client_id: str | None, shard: int | None = None) -> list[StoredHold]:
-        """Return the holds of a client, or of a whole shard, oldest deadline first."""
+    def held(self, client_id: str | None, shard: int | None = None, *, among: int | None = None) -> list[StoredHold]:
+        """Return the holds of a client, or of a whole shard, oldest deadline first; of so many first ones at most."""
         ...
 
     def mark_logged(self, client_id: str, run_id: UUID, settlement_id: str) -> None:

@@ -78,10 +78,11 @@ class Verification(Calling):
             raise Conflict(message)
         return AssertOutcome(answer)
 
-    def held(self, client_id: str | None, shard: int | None = None) -> list[StoredHold]:
+    def held(self, client_id: str | None, shard: int | None = None, *, among: int | None = None) -> list[StoredHold]:
         """Return the holds of a client, or of a whole shard, oldest deadline first; each as it stood when read.
 
-        Works on a recovering shard too, where it tells a rebuild what survived.
+        `among`: only so many of the shard are looked at, those whose lease ends first. Works on a recovering shard
+        too, where it tells a rebuild what survived.
         """
         if client_id is not None:
             shard = shard_of(client_id, self.shards)
@@ -89,7 +90,7 @@ class Verification(Calling):
             message = "either a client or a shard"
             raise TypeError(message)
         keys = self._keys[shard]
-        leases = self._scripts.run(("ZRANGE", keys.leases, 0, -1, "WITHSCORES"))
+        leases = self._scripts.run(("ZRANGE", keys.leases, 0, -1 if among is None else among - 1, "WITHSCORES"))
         pairs = [(run_id.decode(), deadline) for run_id, deadline in _pairs(leases)]
         holds = []
         for start in range(0, len(pairs), _SLICE):

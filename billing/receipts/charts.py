@@ -7,7 +7,7 @@ nothing can always be seen. What was taken back by corrections stands below the 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Final
 
@@ -71,6 +71,11 @@ def over_time(head: ReceiptHead, summary: Summary) -> TimeChart | None:
     sums = dict.fromkeys(names, 0)
     for counted in summary.by_day:
         sums[_name(counted.day, unit)] += counted.credits
+    return time_chart(unit, sums)
+
+
+def time_chart(unit: str, sums: Mapping[str, int]) -> TimeChart | None:
+    """Return one bar for each name, in their order; None where nothing cost anything."""
     if not any(sums.values()):
         return None  # each bar's charges were all returned
     highest, lowest = max(0, *sums.values()), min(0, *sums.values())

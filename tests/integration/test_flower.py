@@ -95,7 +95,7 @@ def test_columns_and_details_are_on_the_pages(watched: Watched) -> None:
 
     positions = [tasks.index(f'<th data-column="{column}">') for column in COLUMNS]
     assert positions == sorted(positions)
-    for heading in ("Client", "SKU", "Credits", "Outcome"):
+    for heading in ("Client", "SKU", "Reserved", "Charged", "Outcome"):
         assert f">{heading}</th>" in tasks
     for heading in ("Billing client", "Billing sku", "Billing charged", "Billing reserved", "Billing outcome"):
         assert f"<dt>{heading}</dt>" in task

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 import billing
+from billing.embedded.server import free_port
 from tests.fleet.harness import Fleet
 from tests.waiting import wait_until
 
@@ -45,10 +48,31 @@ class Watched:
         return self.listed()[task_id]
 
 
-def wait_for_answer(http: httpx.Client) -> None:
+@contextlib.contextmanager
+def flower_of(
+    fleet: Fleet,
+    name: str,
+    *options: str,
+    environment: Mapping[str, str] | None = None,
+    app: str | None = None,
+    prefix: str = "",
+) -> Iterator[httpx.Client]:
+    """Run a Flower before a fleet, or an app of its own, and yield what asks it."""
+    port = free_port()
+    place = (f"--port={port}", f"--conf={CONFIGURATION}", "--inspect_timeout=5000", *options)
+    child = fleet._run(name, "celery", "-A", app or fleet.module, "flower", *place, environment=environment)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as http:
+            wait_for_answer(http, prefix)
+            yield http
+    finally:
+        child.stop(20)
+
+
+def wait_for_answer(http: httpx.Client, prefix: str = "") -> None:
     def answers() -> bool:
         try:
-            return http.get("/healthcheck").status_code == 200
+            return http.get(f"{prefix}/healthcheck").status_code == 200
         except httpx.TransportError:
             return False
 

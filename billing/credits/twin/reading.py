@@ -27,19 +27,19 @@ class Reading(InMemory):
         return None if book is None else book.balance(client_id, self._memory.now_ms())
 
     @atomic
-    def audit(self, client_ids: Sequence[str]) -> dict[str, BucketReading]:
-        """Return the bucket of each client, with what its holds were lent."""
+    def audit(self, client_ids: Sequence[str], *, holds_max: int = HOLDS_MAX) -> dict[str, BucketReading]:
+        """Return the bucket of each client, with what its holds were lent where its shard has no more than so many."""
         now_ms = self._memory.now_ms()
-        return {client_id: self._reading(client_id, now_ms) for client_id in client_ids}
+        return {client_id: self._reading(client_id, now_ms, holds_max) for client_id in client_ids}
 
-    def _reading(self, client_id: str, now_ms: int) -> BucketReading:
+    def _reading(self, client_id: str, now_ms: int, holds_max: int) -> BucketReading:
         number, shard = shard_of(client_id, self.shards), self._of(client_id)
         if self._recovering(shard):
             return BucketReading(client_id=client_id, shard=number, at_ms=0, recovering=True)
         book = shard.books.get(client_id)
         lent: dict[int, int] = {}
         deadlines = []
-        for run_id, deadline_ms in shard.by_deadline() if len(shard.leases) <= HOLDS_MAX else ():
+        for run_id, deadline_ms in shard.by_deadline() if len(shard.leases) <= holds_max else ():
             run = shard.run(run_id, now_ms)
             if isinstance(run, HeldRun) and run.hold.client_id == client_id:
                 deadlines.append(deadline_ms)
@@ -49,14 +49,14 @@ class Reading(InMemory):
             shard=number,
             at_ms=now_ms,
             balance=None if book is None else book.balance(client_id, now_ms),
-            lent=lent if len(shard.leases) <= HOLDS_MAX else None,
+            lent=lent if len(shard.leases) <= holds_max else None,
             holds=len(deadlines),
             oldest_deadline_ms=deadlines[0] if deadlines else 0,
         )
 
     def balances(self, client_ids: Sequence[str]) -> dict[str, Balance]:
         """Return the balance of each client that has a bucket on a trusted shard."""
-        readings = self.audit(client_ids).items()
+        readings = self.audit(client_ids, holds_max=0).items()
         return {client_id: reading.balance for client_id, reading in readings if reading.balance is not None}
 
     @atomic

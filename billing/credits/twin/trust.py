@@ -53,15 +53,18 @@ class Trust(InMemory):
         return True
 
     @atomic
-    def held(self, client_id: str | None, shard: int | None = None) -> list[StoredHold]:
-        """Return the holds of a client, or of a whole shard, oldest deadline first; on a recovering shard too."""
+    def held(self, client_id: str | None, shard: int | None = None, *, among: int | None = None) -> list[StoredHold]:
+        """Return the holds of a client, or of a whole shard, oldest deadline first; on a recovering shard too.
+
+        `among`: only so many of the shard are looked at, those whose lease ends first.
+        """
         if client_id is not None:
             shard = shard_of(client_id, self.shards)
         if shard is None:
             message = "either a client or a shard"
             raise TypeError(message)
         found, now_ms = self._memory.shards[shard], self._memory.now_ms()
-        runs = [(found.run(run_id, now_ms), deadline_ms) for run_id, deadline_ms in found.by_deadline()]
+        runs = [(found.run(run_id, now_ms), deadline_ms) for run_id, deadline_ms in list(found.by_deadline())[:among]]
         return [
             run.stored(deadline_ms)
             for run, deadline_ms in runs

@@ -44,8 +44,10 @@ def attach() -> None:
         )
         return
     # Its insides are imported for a version that has them.
-    from billing.observability.flower import fleet_metrics, pages  # noqa: PLC0415
+    from billing.observability.flower import fleet_metrics, navigation, pages  # noqa: PLC0415
 
+    # The link is in every page, so that what gets more of billing gets it on top.
+    navigation.add_billing_pages()
     pages.install()
     fleet_metrics.install()
     _set_unless_said(options, os.environ, {"tasks_columns": ",".join(COLUMNS), "format_task": shown})

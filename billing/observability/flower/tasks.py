@@ -30,10 +30,10 @@ COLUMNS: Final[dict[str, str | None]] = {
     "state": None,
     CLIENT_FIELD: "Client",
     SKU_FIELD: "SKU",
-    CHARGED_FIELD: "Credits",
+    RESERVED_FIELD: "Reserved",
+    CHARGED_FIELD: "Charged",
     OUTCOME_FIELD: "Outcome",
     "received": None,
-    "started": None,
     "runtime": None,
     "worker": None,
 }
