@@ -56,8 +56,7 @@ class Site:
         self.shell = Newcomer(directory, self.environment, masked=True, instead=instead)
 
     def __enter__(self) -> Self:
-        """Migrate the database."""
-        self.shell.do("billing migrate")
+        """Do nothing yet: whoever opens it migrates its database."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -66,14 +65,15 @@ class Site:
         self.shell.close()
 
     def start(self, *names: str, root: Path = ROOT) -> None:
-        """Start `worker` or `consumer` of a checkout, and wait until they are ready."""
+        """Start workers, or, by that name, fulfillment workers, of a checkout; wait until they are ready."""
+        directory = self._directory if root is ROOT else root
         for name in names:
             options = ("--fulfillment", "-P", "solo") if name.startswith("consumer") else ("-c", "1")
             self._log(name).unlink(missing_ok=True)
             celery = (sys.executable, "-m", "celery", "-A", "worker_tasks.app", "worker", "-n", f"{name}@%h")
             environ = {**os.environ, **self.environment, "PYTHONPATH": str(root)}
             self._fleet[name] = Child.spawn(
-                name, [*celery, "-l", "INFO", *options], environ=environ, cwd=self._directory, log=self._log(name)
+                name, [*celery, "-l", "INFO", *options], environ=environ, cwd=directory, log=self._log(name)
             )
         for name in names:
             self._wait_ready(name)

@@ -83,6 +83,7 @@ def broken(stack: Stack, wheel_environment: Path, tmp_path: Path) -> Iterator[tu
         Stack(tmp_path / "servers", fast=True) as own,
         Site(tmp_path, wheel_environment / "bin", own.endpoints.environment()) as site,
     ):
+        site.shell.do("billing migrate")
         for client_id in CLIENTS:
             site.shell.do(f"billing client add {client_id}")
         site.shell.do("billing price set premium-search 25 --unit search")

@@ -40,12 +40,18 @@ def opened(environment: dict[str, str], wheel_environment: Path, tmp_path: Path)
     """Return what opens a site, types what a page takes for given, and starts the fleet."""
     with ExitStack() as closing:
 
-        def open_(*commands: str, page: str = "", instead: Mapping[str, str] | None = None, **settings: str) -> Site:
+        def open_(
+            *commands: str,
+            page: str = "",
+            migrated: bool = True,
+            instead: Mapping[str, str] | None = None,
+            **settings: str,
+        ) -> Site:
             made = Site(tmp_path, wheel_environment / "bin", environment, instead=instead, **settings)
             site = closing.enter_context(made)
             if page:
                 site.shell.write(DOCS / page)
-            for command in commands:
+            for command in ("billing migrate", *commands) if migrated else ():
                 site.shell.do(command)
             if commands:
                 site.start("consumer", "worker")
