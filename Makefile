@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo up test lint matrix endings loss kills crashes deliveries operations simulate sync-simulation bench reconciler \
-	postgres15 pictures lock clean rabbitmq servers
+	postgres15 pictures docs lock clean rabbitmq servers
 
 export PYTHON
 BIN := .venv/bin
@@ -70,6 +70,9 @@ postgres15: .venv/.installed servers ## Run every test of the tables, the log an
 
 pictures: .venv/.installed servers ## Make the pictures of the documentation anew (docs/receipt.png)
 	@exec $(BIN)/python -m tests.receipt_picture
+
+docs: .venv/.installed ## Build the documentation into build/docs; a warning is an error
+	@exec $(BIN)/python -m sphinx -b html -c docs -W --keep-going -n -q -E $(ARGS) . build/docs
 
 lock: .venv/.installed ## Write the locked requirements anew (ARGS=--upgrade for newer versions)
 	tools/lock $(ARGS)

@@ -34,6 +34,7 @@ GROUPS: Final = {
     "sync-plan": "benchmarks.sync_plan",
     "sync-push": "benchmarks.sync_push",
     "tasks": "benchmarks.tasks",
+    "weight": "benchmarks.weight",
 }
 #: A name for several: what concerns the fulfillment log.
 TOGETHER: Final = {"log": ("usage-log", "consumer", "consumer-memory", "growth")}

@@ -51,6 +51,4 @@ def test_a_fault_is_seen_by_doctor_metric_and_alert_and_clears_again(
     wait_until(lambda: asking.firing() == set(), "every alert has cleared")
     cleared = time.monotonic() - ended
     print(f"{name}: in a metric after {shown:.0f} s, alerts after {fired:.0f} s, cleared after {cleared:.0f} s")  # noqa: T201
-    wait_until(
-        lambda: not any(found["verdict"] == "fail" for found in findings(watching)), "doctor finds no failure"
-    )
+    wait_until(lambda: not any(found["verdict"] == "fail" for found in findings(watching)), "doctor finds no failure")

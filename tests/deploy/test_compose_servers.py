@@ -55,13 +55,16 @@ def server(request: pytest.FixtureRequest, secrets: Path, tmp_path: Path) -> Ite
     )
     wait_until(lambda: _healthy(port), f"it is up: {child.last_lines()}")
     inside = urlsplit((secrets / url).read_text().strip())
-    yield name, urlunsplit(inside._replace(netloc=inside.netloc.replace(f"{inside.hostname}:6379", f"{LOOPBACK}:{port}")))
+    yield (
+        name,
+        urlunsplit(inside._replace(netloc=inside.netloc.replace(f"{inside.hostname}:6379", f"{LOOPBACK}:{port}"))),
+    )
     child.stop()
 
 
 def _healthy(port: int) -> bool:
     """Ask as the health check of the service does."""
-    client = redis.Redis(host=LOOPBACK, port=port, username="health", password="none")  # noqa: S106 - it takes any
+    client = redis.Redis(host=LOOPBACK, port=port, username="health", password="none")
     try:
         return bool(client.ping())
     except redis.ConnectionError:
