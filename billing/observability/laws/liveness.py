@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from billing.connections import postgres
-from billing.core.errors import Unreachable
+from billing.core.errors import Retryable
 from billing.observability.laws.law import Place, Slice
 from billing.observability.laws.progress import log_silence, parked_silence
 from billing.observability.laws.waiting import increments_waiting, months_missing, outbox_waiting, parked_overdue
@@ -64,12 +64,12 @@ class Liveness:
     name: Final = "L9 liveness"
 
     def check(self, runtime: Runtime, place: Place) -> Slice:
-        """Look at each part. Raises `Unreachable` where one could not be looked at and no other found anything."""
-        remembered, found, unknown = dict(place.remembered), list[str](), list[Unreachable]()
+        """Look at each part. Raises `Retryable` where one could not be looked at and no other found anything."""
+        remembered, found, unknown = dict(place.remembered), list[str](), list[Retryable]()
         for part in PARTS:
             try:
                 found += part(runtime, remembered)
-            except Unreachable as error:
+            except Retryable as error:
                 logger.warning("billing: %s: %s is not looked at: %s", self.name, part.__name__, error)
                 unknown.append(error)
         if unknown and not found:

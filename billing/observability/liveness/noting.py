@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 #: How often a consumer notes itself: six times before `judging.SILENT` calls it silent.
 NOTE_SECONDS: Final = 10.0
 #: How often it brings what reconciliation has found to the table of laws: more often than anybody is to wait for it.
-COMPARED_SECONDS: Final = 30.0
+COMPARED_SECONDS: Final = 20.0
 
 
 class Presence:
