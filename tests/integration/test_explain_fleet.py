@@ -105,6 +105,13 @@ def test_the_story_of_a_failure_says_that_its_credits_went_back(running_fleet: F
     told(fleet, result.id, "failed, and is not charged: its 10 credits went back (ValueError)")
 
 
+def test_the_story_of_an_ignored_task_does_not_call_it_failed(running_fleet: Fleet) -> None:
+    fleet, client = running_fleet, running_fleet.client("ignoring", 100)
+    result = fleet.send("ignores", client)
+    told(fleet, result.id, "not charged: it was ignored or replaced, and its 10 credits went back")
+    result.forget()
+
+
 def test_the_story_of_a_run_that_goes_on_says_what_is_held_and_until_when(running_fleet: Fleet) -> None:
     fleet, client = running_fleet, running_fleet.client("going-on", 100)
     result = fleet.send("gated", client, "going-on.gate")
@@ -143,8 +150,11 @@ def test_the_story_of_a_retried_run_has_each_of_its_attempts(running_fleet: Flee
     fleet, client = running_fleet, running_fleet.client("again", 100)
     result = fleet.send("retries", client, 2)
     assert result.get(timeout=60) == 2
-    story = told(fleet, result.id, "charged 10 credits, not reported")
+    told(fleet, result.id, "charged 10 credits, not reported")
     wait_until(lambda: whats(story_of(fleet, result.id)).count("retry") == 2, "both retries are noted")
+    story = story_of(fleet, result.id)
+    again = next(step.detail for step in story.steps if step.what == "retry")
+    assert again.startswith("10 credits of unit, again in 0.1 s")
     assert "attempt 3" in next(step.detail for step in story.steps if step.what == "settled")
     assert len(story.run_ids) == 1
 
