@@ -17,7 +17,7 @@ from billing.core.errors import BillingError, InvalidValue
 from billing.core.identifiers import check_client_id
 from billing.core.ids import milliseconds_of
 from billing.core.limits import TEXT_LENGTH_MAX
-from billing.explaining.books import read_books
+from billing.explaining.books import read_books, read_letters, read_parked
 from billing.explaining.buckets import read_notes, read_runs, shards_of
 from billing.explaining.evidence import Evidence
 from billing.explaining.results import read_result, why_not
@@ -89,11 +89,15 @@ def gather(runtime: Runtime, task_id: str, *, client_id: str | None, app: Any) -
     shards = shards_of(runtime.buckets, client_id)
     notes = asked("Redis", lambda: read_notes(runtime.buckets, task_id, run_id, shards, payers))
     noted = {note.run_id for note in notes[0] if note.run_id} if notes else set()
-    named = msgspec.json.encode(task_id)
-    books = asked("PostgreSQL", lambda: read_books(runtime, task_id, named, run_id, sorted(noted), now))
     known = {*noted, *([] if run_id is None else [run_id])}
+    books = asked("PostgreSQL", lambda: read_books(runtime, task_id, run_id, now))
     if books is not None:
-        known |= {line.run_id for line in books.lines} | {row.run_id for row in books.parked}
+        known |= {line.run_id for line in books.lines}
+        parked = asked("parked tasks", lambda: read_parked(runtime, task_id, known)) or ((), "")
+        letters = asked("dead letters", lambda: read_letters(runtime, msgspec.json.encode(task_id))) or ((), "")
+        known |= {row.run_id for row in parked[0]}
+        limits = tuple(limit for limit in (parked[1], letters[1]) if limit)
+        books = dataclasses.replace(books, parked=parked[0], letters=letters[0], limits=limits)
     buckets = None
     if notes is not None:
         buckets = asked("Redis", lambda: read_runs(runtime.buckets, task_id, run_id, sorted(known), shards, notes))

@@ -35,6 +35,9 @@ def note_refusal(
     identify: Callable[[], Identity],
 ) -> None:
     """Note that a delivery was refused, and how it `ended`: failed, waiting, parked, given back. Never raises."""
+    client_id = getattr(refused, "client_id", None)
+    if isinstance(client_id, str) and trail.drops(client_id):
+        return
     try:
         trail.add(_of_refusal(clock, task, refused, ended, identify))
     except Exception:
@@ -106,6 +109,13 @@ def of_run(kind: Kind, run: Run, clock: Clock, reason: object = "") -> Note:
         attempt=run.head.attempt,
         reason=text,
     )
+
+
+def of_retry(run: Run, clock: Clock, retry: object, waits: float) -> Note:
+    """Return a note on a run whose task asked for a retry of its own; of the reason only the type is kept."""
+    reason = getattr(retry, "exc", None)
+    after = f" after {type(reason).__name__}" if isinstance(reason, BaseException) else ""
+    return of_run("retries", run, clock, f"again in {waits:.1f} s{after}")
 
 
 def note_takeover(trail: Trail, clock: Clock, run: Run, head: bytes) -> None:

@@ -85,6 +85,7 @@ GIVEN: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
     ("stripe", "setup"): (),
     ("completion",): ("bash",),
 }
+EXPLAINED: Final = ("explain", "task-1")
 #: How Celery's command names itself before ours.
 PROGRAM: Final = re.compile(r"Usage: \S.*? billing(?= )")
 #: A command waits no longer than this for a server.
@@ -232,7 +233,14 @@ def test_given_celerys_own_command_then_it_has_the_same_commands(shop: Terminal)
     (shop.directory / "shop.py").write_text(
         "import celery, billing\napp = celery.Celery('shop', broker='memory://')\nbilling.setup(app)\n"
     )
-    for line in (("--help",), ("balance", "acme", "--json"), ("alerts", "list"), ("balance", "nobody"), ("balance",)):
+    for line in (
+        ("--help",),
+        ("balance", "acme", "--json"),
+        ("alerts", "list"),
+        ("balance", "nobody"),
+        ("balance",),
+        EXPLAINED,
+    ):
         own = shop.run("-A", "shop", *line)
         celerys = shop.spawn("celery", "-A", "shop", "billing", *line)
         assert (own.code, own.out) == (celerys.code, PROGRAM.sub("Usage: billing", celerys.out)), line

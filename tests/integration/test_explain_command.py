@@ -9,9 +9,12 @@ import pytest
 
 from billing.core.settings import Settings, load
 from billing.events.usage_event import UsageEvent
+from billing.schema.migrate import migrate
+from billing.schema.privileges import READER
 from billing.sinks.stripe.sandbox.control import SandboxControl
 from tests.integration.consuming import usage_log
 from tests.integration.lettering import body_of, refuse
+from tests.integration.logins import login
 from tests.terminal import NOWHERE, SECRET, Terminal
 from tests.usage_events import delivered, paid_line, usage_event
 
@@ -153,3 +156,15 @@ def test_a_server_that_does_not_answer_is_named_and_the_rest_is_told(shop: Termi
     assert [line.split(":")[0] for line in story["unanswered"]] == expected
     assert "as far as is known" in story["verdict"]
     assert story["verdict"].startswith("charged 10 credits") == ("BILLING_DATABASE_URL" not in away)
+
+
+def test_a_reader_is_told_of_the_charge_and_what_its_login_may_not_see(shop: Terminal) -> None:
+    """Given a login for dashboards, then messages of parked tasks and dead letters stay hidden, and are named."""
+    log(shop, usage_event(task_id="task-1"))
+    migrate(settings_of(shop), with_roles=True)
+    with login(settings_of(shop), "IN ROLE", READER) as reader:
+        answer = shop.type("explain", "task-1", "--json", BILLING_DATABASE_URL=reader.database_url)
+    story = json.loads(answer.out)
+    assert story["verdict"].startswith("charged 10 credits")
+    assert [line.split(":")[0] for line in story["unanswered"]] == ["parked tasks", "dead letters"]
+    assert answer.code == 1

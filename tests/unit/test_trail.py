@@ -81,6 +81,20 @@ def test_l10_a_client_that_is_refused_all_the_time_leaves_few_notes_and_their_nu
     assert process.buckets.read[-1].more == 10_000 - room.OF_ONE_CLIENT_MAX
 
 
+def test_l10_what_would_be_dropped_need_not_be_made_and_is_counted_all_the_same() -> None:
+    process = Process()
+    assert not process.trail.drops("loud")
+    for number in range(room.OF_ONE_CLIENT_MAX):
+        process.trail.add(note("loud", str(number)))
+    assert process.trail.drops("loud")
+    assert not process.trail.drops("quiet")
+    process.clock.advance(timedelta(seconds=room.WINDOW_SECONDS))
+    assert not process.trail.drops("loud")
+    process.trail.add(note("loud", "next"))
+    process.pay()
+    assert process.buckets.read[-1].more == 1
+
+
 def test_l9_what_redis_does_not_take_is_kept_within_the_bound_and_asked_for_after_a_pause(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
