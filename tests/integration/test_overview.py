@@ -17,13 +17,17 @@ from billing.credits.values import ReserveOutcome
 from billing.embedded.stack import Stack
 from billing.observability.doctor.finding import Verdict
 from billing.observability.metrics.catalogue import CHECKED
+from billing.observability.overview.log_side import LogSide
 from billing.observability.overview.reading import read_fleet
+from billing.schema.migrate import migrate
+from billing.schema.privileges import READER
 from billing.schema.stripe import STATES
 from billing.sinks.stripe.links import link
 from billing.sinks.stripe.sandbox.control import SandboxControl
 from billing.task.runtime import Runtime
 from tests.integration.alerting import Scene
 from tests.integration.lettering import refuse
+from tests.integration.logins import login
 from tests.integration.reconciling import books_on
 from tests.integration.recovering import QUEUES, Business, a_hold, clients_by_queue
 from tests.integration.starting import delivery, parked
@@ -139,6 +143,7 @@ def test_given_events_in_the_queues_and_then_a_consumer_then_a_reading_follows_t
             business.runtime,
             lambda state: (
                 state.unplanned_credits == 10
+                and state.log_last_at is not None
                 and state.queues
                 and [queue.consumers for queue in state.queues] == [1, 0, 1, 1]
                 and [queue.events for queue in state.queues] == [0, 1, 0, 0]
@@ -215,8 +220,6 @@ def test_given_increments_of_several_states_then_a_reading_counts_them_and_says_
 
 def _read_sync(runtime: Runtime) -> dict[str, object]:
     """Return what a reading says of the report to Stripe; the clock is the test's, so that nothing waits on it."""
-    from billing.observability.overview.log_side import LogSide  # noqa: PLC0415
-
     side = LogSide(runtime.settings, runtime.clock)
     found = side.read_sync()
     side.close()
@@ -279,6 +282,40 @@ def test_given_a_database_that_was_never_migrated_then_it_is_a_finding_and_the_r
     runtime.close()
     assert (state.increments, state.dead_letters, state.seen, state.months_ahead) == (None,) * 4
     assert any("billing migrate" in found.advice and found.verdict is Verdict.FAIL for found in state.findings)
+
+
+def test_given_a_table_that_somebody_has_locked_then_it_alone_is_not_known(
+    business: Business, session: psycopg.Connection[object]
+) -> None:
+    """L10: a migration that holds one table hides no number of another."""
+    business.settle(business.client("berry", 100), 5, "task", publish=False)
+    side = LogSide(business.settings, business.runtime.clock)
+    with psycopg.connect(business.settings.database_url) as holder:
+        holder.execute("LOCK TABLE usage_history, parked_task IN ACCESS EXCLUSIVE MODE")
+        found = side.read()
+    after = side.read()
+    side.close()
+    assert (found.log_read, found.log_last_at, found.parked_tasks, found.dead_letters) == (False, None, None, 0)
+    assert [finding.seen for finding in found.findings] == [
+        "parked tasks could not be read in time",
+        "the usage history could not be read in time",
+    ]
+    assert (after.log_read, after.log_last_at, after.parked_tasks, after.findings) == (True, None, 0, ())
+
+
+def test_given_a_login_that_only_reads_then_what_it_may_not_see_is_a_finding_and_the_rest_is_read(
+    business: Business, session: psycopg.Connection[object]
+) -> None:
+    migrate(business.settings, with_roles=True)
+    with login(business.settings, f"IN ROLE {READER}") as settings:
+        side = LogSide(settings, business.runtime.clock)
+        found, sync = side.read(), side.read_sync()
+        side.close()
+    assert (found.parked_tasks, found.dead_letters, found.seen, found.deliveries) == (None, 0, (), 0)
+    (finding,) = found.findings
+    assert finding.verdict is Verdict.WARN
+    assert "parked_task" in finding.seen
+    assert sync.unplanned_credits == 0
 
 
 def test_given_wrong_passwords_then_each_is_a_finding_without_the_password(business: Business, stack: Stack) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -12,9 +11,9 @@ import pytest
 import sqlalchemy
 
 from billing.core.errors import InvalidValue
-from billing.core.settings import Settings
 from billing.embedded.server import Server
 from billing.embedded.stack import Stack
+from billing.integration.configuration import read
 from billing.observability.doctor.finding import Verdict
 from billing.observability.overview.reading import READ_SECONDS
 from billing.observability.overview.values import FleetState
@@ -132,9 +131,9 @@ def test_given_that_stripe_is_away_then_it_is_told_where_increments_wait_for_it(
             wait_until(lambda: latest(watch).servers.get("Stripe") is True, "it is back")
 
 
-def test_given_wrong_settings_then_a_watch_says_so_and_begins_no_thread(database: Settings) -> None:
-    watch = Watch(Runtime(lambda: dataclasses.replace(database, redis_url="ftp://here")))
-    with pytest.raises(InvalidValue, match="billing_redis_url"):
+def test_given_wrong_settings_then_a_watch_says_so_and_begins_no_thread() -> None:
+    watch = Watch(Runtime(lambda: read({"billing_shards": "none"})))
+    with pytest.raises(InvalidValue, match="billing_shards"):
         watch.latest()
     assert watch.age_seconds is None
     watch.close()

@@ -72,7 +72,9 @@ FULL = FleetState(
 )
 NOTHING = FleetState(
     **{
-        field.name: {"taken_at": NOW, "findings": (), "servers": dict.fromkeys(SERVERS, False)}.get(field.name)
+        field.name: {"taken_at": NOW, "findings": (), "servers": dict.fromkeys(SERVERS, False), "log_read": False}.get(
+            field.name
+        )
         for field in dataclasses.fields(FleetState)
     }  # type: ignore[arg-type]
 )
@@ -164,6 +166,7 @@ def test_what_did_not_answer_is_absent_and_its_server_is_down() -> None:
         ({"queues": (QueueState(name="q.0", number=0, events=5, consumers=None),)}, ["billing_queue_consumers"]),
         ({"servers": {"Redis": True}}, []),
         ({"recovering_shards": None}, ["billing_recovering_shards"]),
+        ({"log_last_at": None, "log_read": False}, ["billing_log_age_seconds"]),
     ],
 )
 def test_what_is_not_known_for_certain_is_absent(changes: dict[str, Any], gone: Sequence[str]) -> None:

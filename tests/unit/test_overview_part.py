@@ -9,7 +9,14 @@ from datetime import timedelta
 import pytest
 
 from billing.core.errors import Fatal, NotMigrated, Unreachable
-from billing.observability.overview.part import AGE_SECONDS_MAX, REST_FACTOR, REST_SECONDS_MAX, SLOW_SECONDS_MAX, Part
+from billing.observability.overview.part import (
+    AGE_SECONDS_MAX,
+    FAILED_REST_FACTOR,
+    REST_FACTOR,
+    REST_SECONDS_MAX,
+    SLOW_SECONDS_MAX,
+    Part,
+)
 from billing.testing.clock import TestClock
 
 LONG = 60.0
@@ -74,6 +81,20 @@ def test_what_took_long_to_answer_rests_for_longer_within_a_bound(asked: Asked) 
         one.begin()
         assert one.wait(LONG).value == told == asked.times
         asked.clock.advance(timedelta(seconds=0.5))
+
+
+def test_a_server_that_did_not_answer_is_asked_again_sooner(asked: Asked) -> None:
+    one = part(asked)
+    asked.seconds, asked.error = 2.0, Unreachable("it does not answer")
+    one.begin()
+    assert one.wait(LONG).up is False
+    asked.clock.advance(timedelta(seconds=2 * FAILED_REST_FACTOR - 0.5))
+    one.begin()
+    assert (one.wait(LONG).up, asked.times) == (False, 1)
+    asked.clock.advance(timedelta(seconds=0.5))
+    asked.error = None
+    one.begin()
+    assert one.wait(LONG).value == 2
 
 
 def test_a_question_that_hangs_is_not_asked_again_and_is_told_as_silent(asked: Asked) -> None:

@@ -1,7 +1,8 @@
 """One question that a reading asks, in a thread of its own: whoever does not answer holds up nobody but itself (L9).
 
 A question is asked by one thread at a time: as long as it hangs it is not asked again. After an answer it rests for its
-pace, or for twenty times what the answer took, up to a minute: what is long to answer costs little all the same.
+pace, or for twenty times what the answer took, up to a minute: what is long to answer costs little all the same. A
+server that did not answer is asked again sooner: it was waited for, and did no work.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: A question rests for so many times what its answer took, up to so long.
+#: A question rests for so many times what its answer took (or what was waited in vain), up to so long.
 REST_FACTOR: Final = 20
+FAILED_REST_FACTOR: Final = 2
 REST_SECONDS_MAX: Final = 60.0
 #: A slow question may take so long before it counts as silent.
 SLOW_SECONDS_MAX: Final = 15.0
@@ -101,7 +103,8 @@ class Part(Generic[T]):
         with self._lock:
             now = self._clock.monotonic()
             self._answer = answer
-            rest = min((now - self._began) * REST_FACTOR, REST_SECONDS_MAX)
+            factor = FAILED_REST_FACTOR if answer.value is None else REST_FACTOR
+            rest = min((now - self._began) * factor, REST_SECONDS_MAX)
             self._due = now if self._hurried else max(self._began + self._pace_seconds, now + rest)
             self._hurried = False
             self._ended.set()

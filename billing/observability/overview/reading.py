@@ -62,21 +62,20 @@ class FleetReader:
         def left(seconds: float) -> float:
             return began + seconds - self._clock.monotonic()
 
-        patience = patience_seconds
         told = _Answers(
             redis=parts.redis.wait(left(READ_SECONDS)),
             log=parts.log.wait(left(READ_SECONDS)),
             broker=parts.broker.wait(left(READ_SECONDS)),
-            held=parts.held.wait(left(patience)),
-            sync=parts.sync.wait(left(patience)),
-            stripe=parts.stripe.wait(left(patience)),
-            doctor=parts.doctor.wait(left(patience)),
+            held=parts.held.wait(left(patience_seconds)),
+            sync=parts.sync.wait(left(patience_seconds)),
+            stripe=parts.stripe.wait(left(patience_seconds)),
+            doctor=parts.doctor.wait(left(patience_seconds)),
         )
         servers = self._servers(told)
         if any(self._up.get(name, state) != state for name, state in servers.items()):
-            # What the doctor found of it is of before.
-            parts.doctor.hurry()
-            parts.sync.hurry()
+            # What was said of it is of before.
+            for part in (parts.doctor, parts.sync, parts.held):
+                part.hurry()
         self._up = servers
         if told.log.value is not None and told.log.value.shards_with_clients is not None:
             self._with_clients = told.log.value.shards_with_clients
@@ -101,13 +100,13 @@ class FleetReader:
 
     def _servers(self, told: _Answers) -> dict[str, bool]:
         """Return which servers answer. Who has no key, and no increment, may not use Stripe at all."""
-        answers: dict[str, Answer[Any]] = {
+        asked: dict[str, Answer[Any]] = {
             "Redis": told.redis,
             "PostgreSQL": told.log,
             "broker": told.broker,
             "Stripe": told.stripe,
         }
-        servers = {name: answer.up for name, answer in answers.items() if answer.up is not None}
+        servers = {name: answer.up for name, answer in asked.items() if answer.up is not None}
         if told.sync.value is not None:
             self._has_increments = any(one.count for one in told.sync.value.increments)
         used = self._has_increments or key_kind(self._runtime.settings) is not KeyKind.STAND_IN
@@ -129,6 +128,7 @@ class FleetReader:
             holds=None if redis is None else _holds(redis, told.held.value),
             recovering_shards=recovering,
             queues=told.broker.value,
+            log_read=log is not None and log.log_read,
             **_fields(LogState, log),
             **_fields(SyncState, sync),
         )
@@ -173,7 +173,7 @@ def _fields(kind: type[Any], value: Any) -> dict[str, Any]:
     names = {field.name for field in dataclasses.fields(kind)} & {
         field.name for field in dataclasses.fields(FleetState)
     }
-    return {name: getattr(value, name, None) for name in names - {"findings"}}
+    return {name: getattr(value, name, None) for name in names - {"findings", "log_read"}}
 
 
 def _findings(servers: Mapping[str, bool], told: _Answers) -> tuple[Finding, ...]:
