@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -70,23 +71,23 @@ def test_an_address_is_taken_before_it_is_answered_and_a_forked_child_lets_go_of
     address = server._server.server_address
     with pytest.raises(OSError, match="in use"):
         socket.create_server(("127.0.0.1", int(address[1])), reuse_port=False)
-    release, told = os.pipe()
     abandoned, tells = os.pipe()
     child = os.fork()
     if not child:
         server.abandon()
         os.write(tells, b"x")
-        os.read(release, 1)
-        os._exit(0)
-    os.read(abandoned, 1)
-    server.start()
-    assert "one 1.0" in get(server)
-    server.close()
-    socket.create_server(("127.0.0.1", int(address[1]))).close()
-    os.write(told, b"x")
-    assert os.waitpid(child, 0)[1] == 0
-    for end in (release, told, abandoned, tells):
-        os.close(end)
+        threading.Event().wait()
+    try:
+        os.read(abandoned, 1)
+        server.start()
+        assert "one 1.0" in get(server)
+        server.close()
+        socket.create_server(("127.0.0.1", int(address[1]))).close()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(abandoned)
+        os.close(tells)
 
 
 def test_it_is_served_on_ipv6_too() -> None:
