@@ -27,7 +27,12 @@ _metrics: list[WorkerMetrics] = []
 class MetricsStep(bootsteps.StartStopStep):
     """Counts and serves."""
 
-    requires = ("billing.integration.lease_step:LeaseStep",)
+    #: It answers once all are there whose metrics it serves.
+    requires = (
+        "celery.worker.components:Pool",
+        "billing.integration.lease_step:LeaseStep",
+        "billing.integration.fulfillment_step:FulfillmentStep",
+    )
 
     def __init__(self, parent: Any, fulfillment: str | None = None, **options: Any) -> None:
         super().__init__(parent, **options)

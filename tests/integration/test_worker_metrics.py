@@ -127,6 +127,18 @@ def test_in_every_pool_the_totals_are_the_logs(fleet: Fleet, pool: str) -> None:
     )
 
 
+def test_given_an_address_that_is_taken_then_a_worker_ends_with_one_line_and_has_started_nothing(fleet: Fleet) -> None:
+    first = url_of(worker(fleet, "first"))
+    taken = fleet.start("taken", children=2, environment={"BILLING_METRICS_ADDRESS": first.split("/")[2]})
+    assert taken.wait(120) not in (None, 0)
+    said = taken.log.read_text(errors="replace")
+    assert said.count("billing_metrics_address: ") == 1
+    assert "cannot be listened on (Address already in use)" in said
+    assert "Traceback" not in said
+    assert " ready." not in said
+    assert samples(first)
+
+
 def die_at(fleet: Fleet, point: str) -> None:
     """Have the next process die that comes to a point of `tests.fleet.counted`."""
     order = fleet.directory / f"kill.{point}"
