@@ -31,7 +31,7 @@ def written(change: str, fields: dict[str, int | str]) -> tuple[str, dict[str, o
     """Return a change as text and as JSON."""
     heard: list[logging.LogRecord] = []
     handler = logging.Handler()
-    handler.emit = heard.append  # type: ignore[method-assign]
+    handler.emit = heard.append  # type: ignore[assignment, method-assign]
     logger = logging.getLogger("unheard-page")
     logger.addHandler(handler)
     log_change(logger, change, logging.ERROR, **fields)
