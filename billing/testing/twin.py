@@ -133,7 +133,7 @@ class BillingTwin:
         return sum(line.credits for event in self.events(self._known(client_id)) for line in event.lines)
 
     def alerts(self, client_id: str) -> list[AlertEntry]:
-        """Return the alerts that a client's low balance has raised."""
+        """Return the alerts of a client: of its low balance, and, with `owed`, of its debt."""
         found = self.runtime.twin.alerts(count=_ALERTS_MAX)
         return [alert for alert in found if alert.client_id == self._known(client_id)]
 

@@ -47,7 +47,7 @@ def test_a_process_that_ends_while_its_shard_recovers_loses_no_charge(fleet: Fle
         client.flushall()
     (fleet.directory / "gate").touch()
     assert result.get(timeout=120) == 0
-    wait_until(lambda: "direct event" in (fleet.directory / "worker.log").read_text(), "the process ends")
+    wait_until(lambda: "direct=True" in (fleet.directory / "worker.log").read_text(), "the process ends")
     fleet.consumer()
 
     assert [row.credits for row in fleet.wait_for_rows(1)] == [10]

@@ -18,6 +18,7 @@ from billing.alerts.signing import headers_of
 from billing.core.errors import InvalidValue
 from billing.core.webhook_url import check_webhook_url
 from billing.credits.values import AlertEntry
+from billing.observability.metrics import catalogue
 from billing.schema.operations import ALERT_KINDS, TOLD_TO_CLIENTS
 
 
@@ -130,6 +131,7 @@ def test_each_kind_says_its_own_facts_to_webhook_and_signal_alike(
 def test_every_kind_that_a_row_may_have_and_that_is_written_here_has_facts_and_a_signal() -> None:
     assert {*FACTS} <= {*ALERT_KINDS}
     assert {*TOLD_TO_CLIENTS} <= {*FACTS}
+    assert {*ALERT_KINDS} == {*catalogue.ALERT_KINDS}
     assert {*FACTS} <= {*billing.alerts.__all__}
 
 
