@@ -11,7 +11,7 @@ import threading
 from typing import Any, Final
 
 from billing.core.clock import Clock
-from billing.observability.overview.reading import READ_SECONDS, FleetReader
+from billing.observability.overview.reading import READ_SECONDS, SLOW_PACE_SECONDS, FleetReader
 from billing.observability.overview.values import FleetState
 from billing.task.runtime import Runtime
 
@@ -22,10 +22,17 @@ EVERY_SECONDS: Final = 5.0
 class Watch:
     """Reads every few seconds. Threads may share it; processes may not."""
 
-    def __init__(self, runtime: Runtime, app: Any = None, *, every_seconds: float = EVERY_SECONDS) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        app: Any = None,
+        *,
+        every_seconds: float = EVERY_SECONDS,
+        slow_pace_seconds: float = SLOW_PACE_SECONDS,
+    ) -> None:
         """`app` adds the doctor's look at its tasks. Nothing is read, and no thread begun, before somebody asks."""
         self._runtime, self._app = runtime, app
-        self._every_seconds = every_seconds
+        self._every_seconds, self._slow_pace_seconds = every_seconds, slow_pace_seconds
         self._lock = threading.Lock()
         self._read = threading.Condition(self._lock)
         self._stopped = threading.Event()
@@ -70,7 +77,7 @@ class Watch:
         with self._lock:
             if self._thread is not None or self._stopped.is_set():
                 return
-            reader = FleetReader(self._runtime, self._app)
+            reader = FleetReader(self._runtime, self._app, slow_pace_seconds=self._slow_pace_seconds)
             self._thread = threading.Thread(target=self._run, args=(reader,), name="billing-watch", daemon=True)
             self._thread.start()
 
