@@ -18,7 +18,7 @@ from tests.waiting import LIMIT_SECONDS
 #: What changes the shell, and so holds for all that is typed after it.
 _STAYS: Final = ("cd ", "export ", "eval ")
 #: What looks at books that are written a moment after the work: one looks again.
-_LOOKS: Final = (" usage ", " balance ", " reconcile")
+_LOOKS: Final = (" usage ", " balance ", " reconcile", " explain ")
 _JOB: Final = re.compile(r"%(\d+)")
 #: How a job ends that is asked to: well, or, after it has put everything away, by the very signal.
 _STOPPED: Final = (0, 128 + signal.SIGTERM)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
+from billing.cli.completing import clients
 from billing.cli.context import find_app, settings
 from billing.cli.output import emit_json, json_option
 from billing.core.printable import printable
@@ -16,7 +17,13 @@ from billing.task.runtime import Runtime
 
 @click.command(epilog="Example: billing -A worker_tasks.app explain 6f1c2f7e-6a0e-4f43-9f0c-1f5a3d0b8a11")
 @click.argument("task_id")
-@click.option("--client", "client_id", metavar="CLIENT", help="Who pays: Redis is then looked through on one shard.")
+@click.option(
+    "--client",
+    "client_id",
+    metavar="CLIENT",
+    shell_complete=clients,
+    help="Who pays: Redis is then looked through on one shard.",
+)
 @json_option
 def explain(task_id: str, client_id: str | None, as_json: bool) -> None:  # noqa: FBT001 - click gives flags by name
     """Tell the whole story of one task: why it was refused, whether it was charged, where the money is.

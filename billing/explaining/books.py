@@ -61,33 +61,43 @@ ORDER BY letter_id LIMIT :most
 _MORE_LETTERS: Final = text("SELECT EXISTS (SELECT FROM dead_letter ORDER BY letter_id DESC OFFSET :looked_at LIMIT 1)")
 
 
-def read_books(
-    runtime: Runtime, task_id: str, named: bytes, run_id: uuid.UUID | None, run_ids: Sequence[uuid.UUID], now: datetime
-) -> Books:
-    """Return what PostgreSQL has of a task, or of the run that was asked for by its own id.
+def read_books(runtime: Runtime, task_id: str, run_id: uuid.UUID | None, now: datetime) -> Books:
+    """Return the lines of a task, or of the run that was asked for by its own id, and where their money is.
 
-    `named` is the id as an event's body has it; `run_ids` are the runs of the task that Redis has told of. Raises
-    `Unreachable`, `NotMigrated`, `NotAllowed`.
+    Raises `Unreachable`, `NotMigrated`, `NotAllowed`, as all do here.
     """
     with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
         lines = _lines(connection, task_id, run_id)
         reported = _reported(runtime, lines)
         lines = tuple(_with_report(line, reported.get((line.run_id, line.line))) for line in lines)
-        runs = {*run_ids, *(line.run_id for line in lines), *([] if run_id is None else [run_id])}
-        given = {"task_id": task_id, "run_ids": sorted(runs), "looked_at": PARKED_LOOKED_AT, "most": SHOWN_MAX}
-        parked = tuple(Parked(**row) for row in connection.execute(_PARKED, given).mappings())
-        sought = {"named": named, "looked_at": LETTERS_LOOKED_AT, "most": SHOWN_MAX}
-        letters = tuple(Letter(**row) for row in connection.execute(_LETTERS, sought).mappings())
         clients = sorted({line.client_id for line in lines})
         return Books(
             lines=lines,
             grants=_grants(connection, {grant for line in lines for grant in line.grants}),
             sent=_sent(connection, {part.increment_id for line in lines for part in line.reported}, now),
-            parked=parked,
-            letters=letters,
             linked=frozenset(connection.execute(_LINKED, {"ids": clients}).scalars()),
-            limits=tuple(_limits(connection)),
         )
+
+
+def read_parked(runtime: Runtime, task_id: str, run_ids: Iterable[uuid.UUID]) -> tuple[tuple[Parked, ...], str]:
+    """Return the parked tasks of some runs and of a task, and what was not looked at, in words."""
+    given = {"task_id": task_id, "run_ids": sorted(run_ids), "looked_at": PARKED_LOOKED_AT, "most": SHOWN_MAX}
+    with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
+        found = tuple(Parked(**row) for row in connection.execute(_PARKED, given).mappings())
+        more = connection.execute(_MORE_PARKED, {"looked_at": PARKED_LOOKED_AT}).scalar_one()
+    return found, f"of the parked tasks, only the newest {PARKED_LOOKED_AT:,} were looked at" if more else ""
+
+
+def read_letters(runtime: Runtime, named: bytes) -> tuple[tuple[Letter, ...], str]:
+    """Return the dead letters whose body has an id as JSON has it, and what was not looked at, in words.
+
+    A login that may not see the bodies, as a reader's, is told so.
+    """
+    given = {"named": named, "looked_at": LETTERS_LOOKED_AT, "most": SHOWN_MAX}
+    with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
+        found = tuple(Letter(**row) for row in connection.execute(_LETTERS, given).mappings())
+        more = connection.execute(_MORE_LETTERS, {"looked_at": LETTERS_LOOKED_AT}).scalar_one()
+    return found, f"of the dead letters, only the newest {LETTERS_LOOKED_AT:,} were looked at" if more else ""
 
 
 def _lines(connection: Connection, task_id: str, run_id: uuid.UUID | None) -> tuple[Line, ...]:
@@ -134,10 +144,3 @@ def _grants(connection: Connection, ids: Iterable[int]) -> dict[int, Grant]:
 def _sent(connection: Connection, ids: Iterable[int], now: datetime) -> dict[int, Sent]:
     found = [increment_of(row) for row in connection.execute(_INCREMENTS, {"ids": sorted(ids)}).mappings()]
     return {each.increment_id: Sent(increment=each, next=next_step(each, now)) for each in found}
-
-
-def _limits(connection: Connection) -> Iterable[str]:
-    if connection.execute(_MORE_PARKED, {"looked_at": PARKED_LOOKED_AT}).scalar_one():
-        yield f"of the parked tasks, only the newest {PARKED_LOOKED_AT:,} were looked at"
-    if connection.execute(_MORE_LETTERS, {"looked_at": LETTERS_LOOKED_AT}).scalar_one():
-        yield f"of the dead letters, only the newest {LETTERS_LOOKED_AT:,} were looked at"

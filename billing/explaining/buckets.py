@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import Final
 
@@ -35,8 +36,12 @@ def shards_of(buckets: Verbs, client_id: str | None) -> list[int]:
     return list(range(buckets.shards)) if client_id is None else [shard_of(client_id, buckets.shards)]
 
 
-def read_notes(buckets: Verbs, task_id: str, run_id: uuid.UUID | None, shards: Sequence[int]) -> tuple[list[Note], int]:
+def read_notes(
+    buckets: Verbs, task_id: str, run_id: uuid.UUID | None, shards: Sequence[int], payers: AbstractSet[str]
+) -> tuple[list[Note], int]:
     """Return the notes on a task's deliveries, oldest first, and how many of its clients' notes were not kept.
+
+    `payers` are clients that are known to be its.
 
     What no client could be told of has its notes on the shard of the client "". Raises `Unreachable`.
     """
@@ -53,7 +58,7 @@ def read_notes(buckets: Verbs, task_id: str, run_id: uuid.UUID | None, shards: S
                 if note.task_id == task_id or (run_id is not None and note.run_id == run_id):
                     found.append(note)
     found.sort(key=lambda note: note.at)
-    return found, sum(dropped.get(client_id, 0) for client_id in {note.client_id for note in found})
+    return found, sum(dropped.get(client_id, 0) for client_id in {*payers, *(note.client_id for note in found)})
 
 
 def read_runs(

@@ -153,3 +153,14 @@ class Evidence:
     unanswered: tuple[str, ...] = ()
     #: Why nobody asked the result backend.
     no_result: str = ""
+
+    @property
+    def correlated(self) -> str:
+        """Celery's id of the task: what was asked for, or where that was a run's id, as far as a source says it."""
+        tasks = (
+            *(line.correlation_id for line in (self.books.lines if self.books else ())),
+            *(held.head.correlation_id for held in (self.buckets.held if self.buckets else ()) if held.head),
+            *(event.correlation_id for event in (self.buckets.waiting if self.buckets else ())),
+            *(note.task_id for note in (self.buckets.notes if self.buckets else ())),
+        )
+        return next(iter(tasks), self.task_id)

@@ -5,6 +5,7 @@ It only reads. Redis' notes come first, since they name runs that the books then
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import uuid
 from collections.abc import Callable
@@ -16,12 +17,12 @@ from billing.core.errors import BillingError, InvalidValue
 from billing.core.identifiers import check_client_id
 from billing.core.ids import milliseconds_of
 from billing.core.limits import TEXT_LENGTH_MAX
-from billing.explaining.books import read_books
+from billing.explaining.books import read_books, read_letters, read_parked
 from billing.explaining.buckets import read_notes, read_runs, shards_of
 from billing.explaining.evidence import Evidence
 from billing.explaining.results import read_result, why_not
 from billing.explaining.runs import runs_of
-from billing.explaining.steps import steps_of_run, steps_of_task
+from billing.explaining.steps import steps_of
 from billing.explaining.story import Story
 from billing.explaining.verdicts import verdict_of
 from billing.task.runtime import Runtime
@@ -61,58 +62,71 @@ def run_id_of(task_id: str) -> uuid.UUID | None:
     return found if found.version == _RUN_ID_VERSION and milliseconds_of(found) else None
 
 
-def gather(runtime: Runtime, task_id: str, *, client_id: str | None, app: Any) -> Evidence:
-    """Ask every source; those that do not answer are named."""
-    unanswered: list[str] = []
+class Asking:
+    """Asks sources one after the other, and names those that do not answer."""
 
-    def asked(source: str, question: Callable[[], T]) -> T | None:
+    def __init__(self) -> None:
+        self.unanswered: list[str] = []
+
+    def __call__(self, source: str, question: Callable[[], T]) -> T | None:
+        """Return an answer, or None for a source that has none."""
         try:
             return question()
         except BillingError as error:
-            unanswered.append(f"{source}: {error}")
+            self.unanswered.append(f"{source}: {error}")
         except Exception as error:
-            logger.exception("billing: %s cannot be asked of task %s", source, task_id)
-            unanswered.append(f"{source}: {type(error).__name__}")
+            logger.exception("billing: %s cannot be asked", source)
+            self.unanswered.append(f"{source}: {type(error).__name__}")
         return None
 
-    now, run_id = runtime.clock.now(), run_id_of(task_id)
+
+def gather(runtime: Runtime, task_id: str, *, client_id: str | None, app: Any) -> Evidence:
+    """Ask every source; those that do not answer are named."""
+    asked, now, run_id = Asking(), runtime.clock.now(), run_id_of(task_id)
+    no_result = why_not(app)
+    result = None if no_result else asked("the result backend", lambda: read_result(app, task_id))
+    payers = {name for name in (client_id, result.client_id if result else None) if name}
     shards = shards_of(runtime.buckets, client_id)
-    notes = asked("Redis", lambda: read_notes(runtime.buckets, task_id, run_id, shards))
+    notes = asked("Redis", lambda: read_notes(runtime.buckets, task_id, run_id, shards, payers))
     noted = {note.run_id for note in notes[0] if note.run_id} if notes else set()
-    named = msgspec.json.encode(task_id)
-    books = asked("PostgreSQL", lambda: read_books(runtime, task_id, named, run_id, sorted(noted), now))
     known = {*noted, *([] if run_id is None else [run_id])}
+    books = asked("PostgreSQL", lambda: read_books(runtime, task_id, run_id, now))
     if books is not None:
-        known |= {line.run_id for line in books.lines} | {row.run_id for row in books.parked}
+        known |= {line.run_id for line in books.lines}
+        parked = asked("parked tasks", lambda: read_parked(runtime, task_id, known)) or ((), "")
+        letters = asked("dead letters", lambda: read_letters(runtime, msgspec.json.encode(task_id))) or ((), "")
+        known |= {row.run_id for row in parked[0]}
+        limits = tuple(limit for limit in (parked[1], letters[1]) if limit)
+        books = dataclasses.replace(books, parked=parked[0], letters=letters[0], limits=limits)
     buckets = None
     if notes is not None:
         buckets = asked("Redis", lambda: read_runs(runtime.buckets, task_id, run_id, sorted(known), shards, notes))
-    no_result = why_not(app)
-    # A run's result has its task's id.
-    correlated = next((line.correlation_id for line in books.lines), task_id) if books else task_id
-    result = None if no_result else asked("the result backend", lambda: read_result(app, correlated))
-    return Evidence(
+    found = Evidence(
         task_id=task_id,
         now=now,
         books=books,
         buckets=buckets,
         result=result,
-        unanswered=tuple(unanswered),
+        unanswered=tuple(asked.unanswered),
         no_result=no_result,
     )
+    if run_id is None or no_result or found.correlated == task_id:
+        return found
+    # A run was asked for by its own id: its result has its task's.
+    result = asked("the result backend", lambda: read_result(app, found.correlated))
+    return dataclasses.replace(found, result=result, unanswered=tuple(asked.unanswered))
 
 
 def story_of(found: Evidence) -> Story:
     """Assemble the story. Pure."""
     runs = runs_of(found)
     clients = [run.client_id for run in runs if run.client_id]
-    steps = [step for run in runs for step in steps_of_run(found, run)]
     of_result = found.result.client_id if found.result else ""
     return Story(
         task_id=found.task_id,
         client_id=clients[0] if clients else of_result,
         verdict=verdict_of(found, runs),
-        steps=(*steps, *steps_of_task(found)),
+        steps=steps_of(found, runs),
         unanswered=found.unanswered,
         run_ids=tuple(run.run_id for run in runs if run.run_id is not None),
     )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 from billing.core.printable import printable
+from billing.credits.trail import NOTES_MAX
 from billing.events.usage_event import UsageEvent
 from billing.explaining.evidence import Books, Evidence, Letter, Line, Parked, Result, Sent
 from billing.explaining.runs import Run
 from billing.explaining.story import Step
 from billing.explaining.wording import credits_, increment, instant, quoted, shares
+from billing.parking.starting import KEPT
 from billing.sinks.sync.increment import State
 from billing.task.trail import Note
 
@@ -30,34 +32,58 @@ _NOTED: Final = {
 }
 
 
-def steps_of_run(found: Evidence, run: Run) -> list[Step]:
-    """Return what happened to one run; what nobody noted the time of stands behind what came before it."""
+def steps_of(found: Evidence, runs: Sequence[Run]) -> tuple[Step, ...]:
+    """Return what happened: to each run apart, then to the task; of one run all of it in one order.
+
+    What nobody noted the time of stands behind what came before it.
+    """
+    of_task = [*_of_letters(found), *([] if found.result is None else [_of_result(found.result)])]
+    told = [_of_run(found, run) for run in runs]
+    steps = told[0] + of_task if len(told) == 1 else of_task
+    before = [] if len(told) == 1 else [step for each in told for step in _in_order(each)]
+    return (*before, *_in_order(steps), *_missing(found), *([] if runs or of_task else _kept()))
+
+
+def _of_run(found: Evidence, run: Run) -> list[Step]:
     books = found.books or Books()
     steps = [
         *_submitted(run),
         *(_of_note(note) for note in run.notes),
         *([] if run.parked is None else _of_parked(run.parked)),
         *_of_hold(run, books),
-        *([] if run.waiting is None else _of_waiting(run.waiting)),
+        *([] if run.waiting is None or run.lines else _of_waiting(run.waiting)),
         *_of_settled(run),
         *(step for line in run.lines for step in _of_line(line, books)),
         *_of_increments(run.lines, books),
         *(step for line in run.corrections for step in _of_correction(line, books)),
         *_of_increments(run.corrections, books),
     ]
-    return [Step(step.at, step.what, step.detail, run.run_id) for step in _in_order(steps)]
+    return [Step(step.at, step.what, step.detail, run.run_id) for step in steps]
 
 
-def steps_of_task(found: Evidence) -> list[Step]:
-    """Return what is known of the task, and not of one of its runs."""
-    steps = [] if found.books is None else [step for letter in found.books.letters for step in _of_letter(letter)]
-    if found.result is not None:
-        steps.append(_of_result(found.result))
+def _of_letters(found: Evidence) -> Iterator[Step]:
+    for letter in found.books.letters if found.books else ():
+        yield from _of_letter(letter)
+
+
+def _missing(found: Evidence) -> Iterator[Step]:
+    """Yield what was not kept, and what was not looked at."""
     if found.buckets is not None and found.buckets.notes_dropped:
-        more = f"{found.buckets.notes_dropped:,} more notes on deliveries of this client were not kept: too many"
-        steps.append(Step(None, "not kept", more))
-    limits = [*(found.books.limits if found.books else ()), *(found.buckets.limits if found.buckets else ())]
-    return [*_in_order(steps), *(Step(None, "not looked at", limit) for limit in limits)]
+        more = f"{found.buckets.notes_dropped:,} more notes on deliveries of this client: too many"
+        yield Step(None, "not kept", more)
+    for limit in (*(found.books.limits if found.books else ()), *(found.buckets.limits if found.buckets else ())):
+        yield Step(None, "not looked at", limit)
+
+
+def _kept() -> Iterator[Step]:
+    """Yield for how long what is kept, where nothing was found."""
+    yield Step(None, "not begun", "a task that no worker has begun leaves no trace: it may be in its queue")
+    yield Step(None, "usage", "is kept for ever; months that are out of service are not read (billing partitions list)")
+    notes = f"of what was refused, failed or expired: the newest {NOTES_MAX:,} of each shard, since Redis was emptied"
+    yield Step(None, "notes", notes)
+    yield Step(
+        None, "parked tasks", f"are kept for {KEPT.days} days after they were started, expired or were cancelled"
+    )
 
 
 def _in_order(steps: list[Step]) -> list[Step]:
@@ -110,7 +136,9 @@ def _of_waiting(event: UsageEvent) -> Iterator[Step]:
     at = datetime.fromtimestamp(event.occurred_at / 1_000, UTC)
     amount = credits_(sum(line.credits for line in event.lines))
     yield Step(at, "settled", f"{amount}, settlement {event.settlement_id}")
-    yield Step(None, "in outbox", "no broker has confirmed its event yet; the relay publishes it again")
+    yield Step(
+        None, "in outbox", "a second after the broker has confirmed its event it leaves; else the relay publishes it"
+    )
 
 
 def _of_settled(run: Run) -> Iterator[Step]:
@@ -151,7 +179,7 @@ def _of_sent(sent: Sent, amount: int) -> Iterator[Step]:
         f"{amount:,} of its {credits_(found.units * found.credits_per_unit)}: {name}, {units}",
     )
     if found.last_attempt_at is not None:
-        yield Step(found.last_attempt_at, "sent", f"{name}, {found.attempts} calls, {found.identifier}")
+        yield Step(found.last_attempt_at, "sent", f"{name}, call {found.attempts}, {found.identifier}")
     if found.confirmed_at is not None:
         yield Step(found.confirmed_at, "confirmed", f"{name}: Stripe's own sums show it")
     period = f"the invoice of {found.period_start:%Y-%m-%d} to {found.period_end:%Y-%m-%d}"

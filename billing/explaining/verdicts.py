@@ -33,6 +33,10 @@ _NOTED: Final[dict[Kind, str]] = {
 }
 
 
+#: What Celery raises where a task is replaced, or says that it is to be forgotten.
+_IGNORED: Final = "Ignore"
+
+
 def verdict_of(found: Evidence, runs: Sequence[Run]) -> str:
     """Return the sentence of a whole task; of several runs, one after the other."""
     told = [_of_run(found, run) for run in runs]
@@ -119,6 +123,8 @@ def _parked(row: Parked) -> str:
 
 def _noted(note: Note, result: Result | None) -> str:
     why = note.reason
+    if note.kind == "released" and why == _IGNORED:
+        return f"not charged: it was ignored or replaced, and its {credits_(note.credits or 0)} went back"
     if note.kind == "released":
         why = why or (result.error if result else "") or "it ended without success"
     return _NOTED[note.kind].format(amount=credits_(note.credits or 0), why=printable(why))

@@ -16,6 +16,7 @@ from billing.core.clock import to_milliseconds
 from billing.core.errors import AlreadyCharged, BillingError, Rejected
 from billing.task.lifecycle import Lifecycle
 from billing.task.modes import is_dry
+from billing.task.noting import of_run
 from billing.task.outcome import Outcome
 from billing.task.outside import Opened, Order
 from billing.task.run import Call, Run
@@ -125,7 +126,8 @@ class Block:
             raise AlreadyCharged(order.client_id, order.key)
         try:
             lifecycle.hold(run)
-        except BillingError:
+        except BillingError as refused:
+            lifecycle.trail.add(of_run("refused", run, runtime.clock, refused))
             raise
         except BaseException:
             # Ctrl-C, or a web server's time limit: the credits may be held already, and nobody would end the run.

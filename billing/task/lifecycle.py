@@ -25,7 +25,7 @@ from billing.task.definition import Definition
 from billing.task.headers import Identity, Request
 from billing.task.keeping import keep_holds
 from billing.task.modes import Modes, is_metered
-from billing.task.noting import note_takeover, of_run
+from billing.task.noting import note_takeover, of_retry, of_run
 from billing.task.outcome import Outcome
 from billing.task.pending import Pending
 from billing.task.publishing import Events
@@ -130,7 +130,7 @@ class Lifecycle:
                 waits = seconds_until(outcome, self.runtime.clock.now())
                 lease = waits + _RETRY_LEASES * self.runtime.settings.lease_seconds
                 self.runtime.buckets.renew([(client_id, run_id, lease)])
-                self.trail.add(of_run("retries", run, self.runtime.clock, outcome))
+                self.trail.add(of_retry(run, self.runtime.clock, outcome, waits))
             elif state == REJECTED and getattr(outcome, "requeue", False):
                 self.runtime.buckets.renew([(client_id, run_id, None)])
             elif self.runtime.buckets.release(client_id, run_id, token) is ReleaseOutcome.RELEASED:

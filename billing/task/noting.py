@@ -35,6 +35,9 @@ def note_refusal(
     identify: Callable[[], Identity],
 ) -> None:
     """Note that a delivery was refused, and how it `ended`: failed, waiting, parked, given back. Never raises."""
+    client_id = getattr(refused, "client_id", None)
+    if isinstance(client_id, str) and trail.drops(client_id):
+        return
     try:
         trail.add(_of_refusal(clock, task, refused, ended, identify))
     except Exception:
@@ -90,6 +93,10 @@ def of_run(kind: Kind, run: Run, clock: Clock, reason: object = "") -> Note:
 
     Of an exception of the user's only the type is kept: its text may be anything.
     """
+    if isinstance(reason, BillingError):
+        text = " ".join(str(reason).split())
+    else:
+        text = type(reason).__name__ if isinstance(reason, BaseException) else str(reason or "")
     return Note(
         kind=kind,
         at=to_milliseconds(clock.now()),
@@ -100,8 +107,15 @@ def of_run(kind: Kind, run: Run, clock: Clock, reason: object = "") -> Note:
         sku=run.hold.sku,
         credits=run.hold.credits,
         attempt=run.head.attempt,
-        reason=type(reason).__name__ if isinstance(reason, BaseException) else str(reason or ""),
+        reason=text,
     )
+
+
+def of_retry(run: Run, clock: Clock, retry: object, waits: float) -> Note:
+    """Return a note on a run whose task asked for a retry of its own; of the reason only the type is kept."""
+    reason = getattr(retry, "exc", None)
+    after = f" after {type(reason).__name__}" if isinstance(reason, BaseException) else ""
+    return of_run("retries", run, clock, f"again in {waits:.1f} s{after}")
 
 
 def note_takeover(trail: Trail, clock: Clock, run: Run, head: bytes) -> None:

@@ -104,6 +104,15 @@ class Trail:
         except Exception:
             logger.exception("billing: what became of task %s is not noted", note.task_id)
 
+    def drops(self, client_id: str) -> bool:
+        """Return whether a note of this client would be dropped, which then is counted: it need not be made."""
+        with self._lock:
+            is_full = self._written[client_id] >= OF_ONE_CLIENT_MAX
+            if is_full and self._runtime.clock.monotonic() < self._window_ends:
+                self._dropped[client_id] += 1
+                return True
+        return False
+
     def write(self) -> None:
         """Add what waits to the trails. What fails is kept, within the bound, and never raised."""
         now = self._runtime.clock.monotonic()

@@ -13,6 +13,7 @@ from billing import admin
 from billing.core.errors import InvalidValue
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
+from billing.explaining.explain import explain
 from billing.reconciliation.report import Report
 from billing.recovery.facts import logged_runs
 from billing.recovery.writing import write_shard
@@ -57,6 +58,7 @@ def told(books: Books, start: datetime, at: datetime) -> list[Any]:
         list(admin.all_usage(settings, "acme")),
         admin.balance(settings, "acme"),
         admin.balance_at(settings, "acme", at),
+        [explain(books.runtime, str(run)) for run in runs],
         (charged, told_of == set(runs), sorted(logged.items())),
     ]
 

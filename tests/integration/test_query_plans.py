@@ -23,6 +23,7 @@ from billing.connections import postgres
 from billing.core.clock import SystemClock
 from billing.core.settings import Settings
 from billing.embedded.stack import Stack
+from billing.explaining.explain import explain
 from billing.fulfillment.postgres_log import PostgresUsageLog
 from billing.fulfillment.reading import usage_sums
 from billing.reconciliation.reading import invoice_facts, log_facts
@@ -30,6 +31,7 @@ from billing.recovery.facts import logged_runs
 from billing.sinks.sync.planner import Planner
 from billing.sinks.sync.postgres_planning import PostgresPlanningLog
 from billing.task.charged import is_charged, told_charges
+from billing.task.runtime import Runtime
 from tests.integration.syncing import CALENDAR
 from tests.usage_events import delivered, usage_event
 from tests.waiting import wait_until
@@ -152,10 +154,23 @@ def _asked(ask: Callable[[sqlalchemy.Connection], object]) -> Callable[[History]
     return asked
 
 
+def _story(history: History) -> object:
+    """Explain a task by its id, and its run by the run's."""
+    row = admin.usage(history.settings, CLIENT, limit=1)[0]
+    runtime = Runtime(lambda: history.settings)
+    try:
+        stories = [explain(runtime, name) for name in (row.correlation_id, str(row.run_id))]
+    finally:
+        runtime.close()
+    assert [story.run_ids for story in stories] == 2 * [(row.run_id,)]
+    return stories
+
+
 RUNS = [uuid.uuid4() for _ in range(50)]
 QUESTIONS: dict[str, Callable[[History], object]] = {
     "receipt": _receipt,
     "page": _page,
+    "story": _story,
     "sums of a client": _asked(lambda connection: usage_sums(connection, [CLIENT])),
     "log facts of a client": _asked(lambda connection: log_facts(connection, [CLIENT])),
     "invoice facts of a client": _asked(

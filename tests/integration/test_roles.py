@@ -167,6 +167,7 @@ def test_given_a_fleets_login_when_commands_and_loops_run_then_all_do_and_the_lo
             ("sync", "status"),
             ("parked", "list"),
             ("alerts", "list"),
+            ("explain", "task-1"),
         ):
             answer = shop.type(*command, BILLING_DATABASE_URL=url)
             assert answer.code == 0, (command, answer)
