@@ -1,4 +1,4 @@
-"""Makes the pictures of docs/flower.md: Flower's list, a task's page and billing's own pages while `billing demo` runs."""
+"""Makes the pictures of docs/flower.md: the task list, a task, and the billing pages, while `billing demo` works."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import httpx
 from tests import browser
 from tests.browser import Browser
 from tests.documents import DOCS
+from tests.integration.watching import wait_for_answer
 from tests.waiting import wait_until
 
 #: Width of a screen, and of a telephone's.
@@ -48,10 +49,13 @@ def main() -> None:
 
 def take_all(running: Browser, http: httpx.Client) -> None:
     """Take each picture once what it is of is there."""
+    wait_for_answer(http)
     http.get("/billing")  # the fleet is read from now on
     wait_until(lambda: len(charged(http)) >= 100, "a hundred tasks were charged")
     wait_until(lambda: "findings" in http.get("/billing").text, "the fleet was read")
-    take(running, http, "/tasks", "flower-tasks.png", height=820, when="document.querySelectorAll('tbody tr').length > 9")
+    take(
+        running, http, "/tasks", "flower-tasks.png", height=820, when="document.querySelectorAll('tbody tr').length > 9"
+    )
     task_id = next(row["uuid"] for row in charged(http) if "logged" in http.get(f"/billing/task?id={row['uuid']}").text)
     take(running, http, f"/task/{task_id}", "flower-task.png", when="document.querySelector('.billing-steps')")
     take(running, http, f"/billing/client?id={CLIENT}", "flower-client.png", when="document.querySelector('svg rect')")
