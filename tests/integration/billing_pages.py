@@ -68,8 +68,8 @@ class _Reader(html.parser.HTMLParser):
     def __init__(self, table: str) -> None:
         super().__init__()
         self.rows: list[dict[str, str]] = []
-        self._table, self._inside, self._cell = table, False, None
-        self._cell: str | None
+        self._table, self._inside = table, False
+        self._cell: str | None = None
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
