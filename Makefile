@@ -68,8 +68,9 @@ postgres15: .venv/.installed servers ## Run every test of the tables, the log an
 		tests/integration -k "migrate or partitions or archive or usage or ledger or posting or receipt or reconcil \
 		or stripe or parked or allowance or roles or balance" $(ARGS)
 
-pictures: .venv/.installed servers ## Make the pictures of the documentation anew (docs/receipt.png)
-	@exec $(BIN)/python -m tests.receipt_picture
+pictures: .venv/.installed servers ## Make the pictures of the documentation anew (docs/receipt.png, docs/flower-*.png)
+	@$(BIN)/python -m tests.receipt_picture
+	@exec $(BIN)/python -m tests.flower_pictures
 
 docs: .venv/.installed ## Build the documentation into build/docs; a warning is an error
 	@exec $(BIN)/python -m sphinx -b html -c docs -W --keep-going -n -q -E $(ARGS) . build/docs

@@ -120,7 +120,7 @@ class Auditing(Calling):
             for shard, first in zip(shards, answers, strict=True)
         }
 
-    def _audit(self, shard: int, client_ids: Sequence[str], holds_max: int) -> Command:
+    def _audit(self, shard: int, client_ids: Sequence[str], holds_max: int = HOLDS_MAX) -> Command:
         keys = self._keys[shard]
         audit_keys = (keys.server, keys.leases, keys.run, keys.bucket, keys.grants)
         return self._command("audit", audit_keys, holds_max, *client_ids)

@@ -29,7 +29,7 @@ VALUES (sha256(%s), %s, %s, 'billing.usage.0', now() - interval '3 days')
 INCREMENT: Final = """
 INSERT INTO stripe_increment (client_id, customer_id, event_name, period_start, period_end, units, event_at,
     identifier, state, reason)
-VALUES (%s, 'cus_of', 'credits', '2026-11-01', '2026-12-01', %s, %s, %s, %s, 'no <b>answer</b>')
+VALUES (%s, %s, 'credits', '2026-11-01', '2026-12-01', %s, '2026-11-02', %s, %s, 'no <b>answer</b>')
 """
 
 
@@ -58,8 +58,8 @@ def refuse(settings: Settings, body: bytes, reason: str) -> None:
 def increment(settings: Settings, client_id: str, state: str, units: int) -> None:
     """Plan an increment that came to be in this state."""
     with psycopg.connect(settings.database_url, autocommit=True) as connection:
-        minute = f"2026-11-02 00:{units % 60:02d}:00Z"
-        connection.execute(INCREMENT, [client_id, units, minute, f"{client_id}-{state}-{units}", state])
+        name = str(uuid.uuid4())
+        connection.execute(INCREMENT, [client_id, f"cus_{name}", units, name, state])
 
 
 class _Reader(html.parser.HTMLParser):
@@ -68,8 +68,8 @@ class _Reader(html.parser.HTMLParser):
     def __init__(self, table: str) -> None:
         super().__init__()
         self.rows: list[dict[str, str]] = []
-        self._table, self._inside, self._cell = table, False, None
-        self._cell: str | None
+        self._table, self._inside = table, False
+        self._cell: str | None = None
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)

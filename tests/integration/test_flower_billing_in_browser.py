@@ -139,7 +139,7 @@ def test_a_tab_that_nobody_sees_asks_nothing_and_says_so(browser: Browser, watch
 def test_a_flower_that_is_gone_is_said_and_the_numbers_are_called_old(browser: Browser, running_fleet: Fleet) -> None:
     running_fleet.client("left", 70)
     with flower_of(running_fleet, "leaving") as http:
-        browser.open(f"{http.base_url}billing/client?id=left".replace("//billing", "/billing"))
+        opened(browser, Watched(fleet=running_fleet, http=http), "/billing/client?id=left")
         assert card(browser, "Available") == "70"
     wait_until(lambda: browser.value(_SETTLED) == "error", "it is noticed")
     assert browser.value(_STATUS).startswith("Flower does not answer. What is shown is of ")
