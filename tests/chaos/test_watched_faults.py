@@ -33,7 +33,7 @@ def watching(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def test_a_fault_is_seen_by_doctor_metric_and_alert_and_clears_again(
     name: str, watching: Watched, stack: Stack
 ) -> None:
-    """Show 2. The test waits for conditions; how long each took is printed, and promtool holds the rules to a minute."""
+    """The test waits for conditions; how long each took is printed, and promtool holds the rules to a minute."""
     fault, asking = FAULTS[name], watching.prometheus
     wait_until(lambda: asking.firing() == set(), "nothing else is wrong")
     assert asking.query(fault.metric) == {}
@@ -51,6 +51,4 @@ def test_a_fault_is_seen_by_doctor_metric_and_alert_and_clears_again(
     wait_until(lambda: asking.firing() == set(), "every alert has cleared")
     cleared = time.monotonic() - ended
     print(f"{name}: in a metric after {shown:.0f} s, alerts after {fired:.0f} s, cleared after {cleared:.0f} s")  # noqa: T201
-    wait_until(
-        lambda: not any(found["verdict"] == "fail" for found in findings(watching)), "doctor finds no failure"
-    )
+    wait_until(lambda: not any(found["verdict"] == "fail" for found in findings(watching)), "doctor finds no failure")

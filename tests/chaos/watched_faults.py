@@ -68,7 +68,9 @@ def drifted(watching: Watched, stack: Stack) -> Iterator[None]:
         assert before.count(old) == 1, before
         client.set(key, before.replace(old, new))
     yield
-    repaired = fleet.run_module(f"repair-{watching.next_number()}", "billing.cli.main", "reconcile", "--repair", "--yes")
+    repaired = fleet.run_module(
+        f"repair-{watching.next_number()}", "billing.cli.main", "reconcile", "--repair", "--yes"
+    )
     assert repaired.wait(120) is not None
 
 

@@ -72,9 +72,7 @@ def test_no_two_panels_lie_on_each_other() -> None:
     for panel in shown()["panels"]:
         place = panel["gridPos"]
         cells = set(
-            itertools.product(
-                range(place["x"], place["x"] + place["w"]), range(place["y"], place["y"] + place["h"])
-            )
+            itertools.product(range(place["x"], place["x"] + place["w"]), range(place["y"], place["y"] + place["h"]))
         )
         assert not cells & taken, panel["title"]
         assert max(column for column, _ in cells) < 24, panel["title"]
