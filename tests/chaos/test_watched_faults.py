@@ -29,13 +29,23 @@ def watching(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator
                 yield made
 
 
+def wait_calm(watching: Watched, what: str) -> None:
+    """Wait until no alert fires; say which ones do if that does not come."""
+    try:
+        wait_until(lambda: watching.prometheus.firing() == set(), what)
+    except AssertionError as error:
+        wrong = [found for found in findings(watching) if found["verdict"] != "ok"]
+        message = f"{error}: {watching.prometheus.firing()} fire; doctor: {wrong}"
+        raise AssertionError(message) from error
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_seen_by_doctor_metric_and_alert_and_clears_again(
     name: str, watching: Watched, stack: Stack
 ) -> None:
     """The test waits for conditions; how long each took is printed, and promtool holds the rules to a minute."""
     fault, asking = FAULTS[name], watching.prometheus
-    wait_until(lambda: asking.firing() == set(), "nothing else is wrong")
+    wait_calm(watching, "nothing else is wrong")
     assert asking.query(fault.metric) == {}
     with fault.lasts(watching, stack):
         began = time.monotonic()
@@ -48,7 +58,7 @@ def test_a_fault_is_seen_by_doctor_metric_and_alert_and_clears_again(
         assert all(found["advice"] for found in seen), seen
     ended = time.monotonic()
     wait_until(lambda: asking.query(fault.metric) == {}, "the metric is as before")
-    wait_until(lambda: asking.firing() == set(), "every alert has cleared")
+    wait_calm(watching, "every alert has cleared")
     cleared = time.monotonic() - ended
     print(f"{name}: in a metric after {shown:.0f} s, alerts after {fired:.0f} s, cleared after {cleared:.0f} s")  # noqa: T201
     wait_until(lambda: not any(found["verdict"] == "fail" for found in findings(watching)), "doctor finds no failure")

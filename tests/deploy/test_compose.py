@@ -32,7 +32,7 @@ OTHERS: Final = {"BILLING_APP"}
 
 def judged(path: Path) -> str:
     """Return what the schema of the Compose specification has against a file."""
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", path]
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     return done.stdout + done.stderr if done.returncode else ""
 
