@@ -166,3 +166,22 @@ def test_a_task_that_is_run_from_flower_shows_no_result(watched: Watched) -> Non
         ("FAILURE", "not shown"),
     ]
     assert MARKER not in "".join(answers)
+
+
+def test_its_metrics_have_those_of_the_fleet_beside_its_own_and_name_no_client(watched: Watched) -> None:
+    """Prometheus reads one page: what Flower counts, and how the fleet's servers, holds and queues stand."""
+    client = watched.fleet.client("metered-client", 1_000)
+    watched.wait_for(watched.send("ok", client).id, "charged")
+
+    def found() -> str:
+        answer = watched.http.get("/metrics")
+        assert answer.status_code == 200
+        return answer.text
+
+    wait_until(lambda: 'billing_server_up{server="Redis"} 1.0' in found(), "the fleet is read")
+    wait_until(lambda: "\nbilling_held_credits 0.0" in found(), "so are its holds")
+    text = found()
+    assert "\nflower_events_total" in text
+    assert 'billing_queue_consumers{queue="0"} 1.0' in text
+    fleet = [line for line in text.splitlines() if line.startswith("billing_")]
+    assert not [line for line in fleet if "metered-client" in line]

@@ -2,28 +2,343 @@
 
 from __future__ import annotations
 
-import pytest
+import dataclasses
+from datetime import UTC, datetime, timedelta
 
-from billing.connections import broker
-from billing.events import topology
+import psycopg
+import pytest
+import sqlalchemy
+from msgspec import structs
+
+from billing import admin
+from billing.alerts.recording import record
+from billing.core.settings import Settings
+from billing.credits.values import ReserveOutcome
+from billing.embedded.stack import Stack
+from billing.observability.doctor.finding import Verdict
+from billing.observability.metrics.catalogue import CHECKED
+from billing.observability.overview.log_side import LogSide
 from billing.observability.overview.reading import read_fleet
-from tests.integration.recovering import Business
+from billing.schema.migrate import migrate
+from billing.schema.privileges import READER
+from billing.schema.stripe import STATES
+from billing.sinks.stripe.links import link
+from billing.sinks.stripe.sandbox.control import SandboxControl
+from billing.task.runtime import Runtime
+from tests.integration.alerting import Scene
+from tests.integration.lettering import refuse
+from tests.integration.logins import login
+from tests.integration.reconciling import books_on
+from tests.integration.recovering import QUEUES, Business, a_hold, clients_by_queue
+from tests.integration.starting import delivery, parked
+from tests.integration.syncing import CALENDAR, NOON, at_noon
+from tests.integration.watching_fleet import declare, read_once, read_until
 
 pytestmark = pytest.mark.integration
 
 
-def declare(business: Business) -> None:
-    """Declare the usage queues, as a worker does."""
-    with broker.connection(business.settings) as connection:
-        topology.declare(business.settings, connection.default_channel)
-
-
 def test_given_a_quiet_fleet_then_every_part_of_a_reading_is_there_and_zero(business: Business) -> None:
     declare(business)
-    state = read_fleet(business.runtime)
+    state = read_once(business.runtime)
     assert state.servers == {"Redis": True, "PostgreSQL": True, "broker": True}
     assert state.outbox is not None
     assert (state.outbox.events, state.outbox.oldest_seconds) == (0, 0.0)
     assert state.holds is not None
-    assert (state.holds.count, state.holds.credits, state.holds.overdue_seconds) == (0, 0, 0.0)
+    assert (state.holds.count, state.holds.credits, state.holds.overdue_seconds, state.holds.whole) == (0, 0, 0.0, True)
     assert state.queues is not None
+    assert [(queue.number, queue.events, queue.consumers) for queue in state.queues] == [
+        (number, 0, 0) for number in range(QUEUES)
+    ]
+    assert (state.recovering_shards, state.dead_letters, state.parked_tasks, state.deliveries) == (0, 0, 0, 0)
+    assert (state.unplanned_credits, state.unplanned_oldest_at, state.parked_oldest_at) == (0, None, None)
+    assert (state.last_planned_at, state.last_sent_at, state.last_confirmed_at, state.log_last_at) == (None,) * 4
+    assert state.months_ahead == 12
+    assert state.seen == ()
+    assert state.increments is not None
+    assert [(one.state, one.count, one.units) for one in state.increments] == [(name, 0, 0) for name in STATES]
+    assert state.laws is not None
+    assert [law.law for law in state.laws] == list(CHECKED)
+    assert {law.checked_at for law in state.laws} == {None}
+
+
+def test_given_holds_then_a_reading_has_their_count_their_credits_and_how_long_the_oldest_is_overdue(
+    business: Business,
+) -> None:
+    """Overdraft room that a hold was lent counts as any other of its credits."""
+    buckets = business.runtime.buckets
+    for client_id in clients_by_queue():
+        business.client(client_id, 20, 30)
+        business.hold(client_id, 35)
+    admin.set_overdraft(business.settings, "acme", 50)
+    late = structs.replace(a_hold("acme", 40, "late"), lease_seconds=0.001)
+    assert buckets.reserve(late).outcome is ReserveOutcome.HELD
+    state = read_until(
+        business.runtime,
+        lambda state: state.holds is not None and state.holds.overdue_seconds > 0 and state.holds.credits,
+        "one is overdue",
+    )
+    assert state.holds is not None
+    assert (state.holds.count, state.holds.credits, state.holds.whole) == (5, 4 * 35 + 40, True)
+    first = state.holds.overdue_seconds
+    later = read_until(
+        business.runtime, lambda state: state.holds is not None and state.holds.overdue_seconds > first, "it grows"
+    )
+    assert later.holds is not None
+    buckets.release("acme", late.run_id, "token")
+    after = read_once(business.runtime)
+    assert after.holds is not None
+    assert (after.holds.count, after.holds.credits, after.holds.overdue_seconds) == (4, 4 * 35, 0.0)
+
+
+def test_given_settled_runs_whose_events_nobody_confirmed_then_a_reading_has_their_number_and_the_age_of_the_oldest(
+    business: Business,
+) -> None:
+    clients = [business.client(client_id, 1_000) for client_id in clients_by_queue()]
+    for number in range(3):
+        for client_id in clients:
+            business.settle(client_id, 5, f"task-{number}", publish=False)
+    state = read_once(business.runtime)
+    assert state.outbox is not None
+    assert state.outbox.events == 12
+    first = state.outbox.oldest_seconds
+    assert 0 < first < 600
+    read_until(business.runtime, lambda now: now.outbox is not None and now.outbox.oldest_seconds > first, "it ages")
+
+
+def test_given_a_shard_that_lost_its_trust_then_it_recovers_and_one_without_clients_does_not_count(
+    business: Business,
+) -> None:
+    assert read_once(business.runtime).recovering_shards == 0
+    business.close_shard("acme")
+    business.close_shard("nobody")
+    assert read_once(business.runtime).recovering_shards == 1
+    business.lose()
+    other = business.client(clients_by_queue()[1])
+    business.close_shard(other)
+    assert read_once(business.runtime).recovering_shards == 2
+
+
+def test_given_events_in_the_queues_and_then_a_consumer_then_a_reading_follows_them_into_the_log(
+    business: Business, engine: sqlalchemy.Engine
+) -> None:
+    """Unplanned is what linked clients used; what a client without a customer used is the doctor's to say."""
+    declare(business)
+    clients = [business.client(client_id, 1_000) for client_id in clients_by_queue()]
+    for number, client_id in enumerate(clients):
+        for task in range(number):
+            business.settle(client_id, 5, f"task-{task}")
+    state = read_until(
+        business.runtime,
+        lambda state: state.queues and sum(queue.events for queue in state.queues) == 6,
+        "the events are in the queues",
+    )
+    assert state.queues is not None
+    assert [(queue.number, queue.name, queue.events, queue.consumers) for queue in state.queues] == [
+        (number, f"billing.usage.{number}", number, 0) for number in range(QUEUES)
+    ]
+    with engine.begin() as connection:
+        link(connection, clients[2], "cus_2")
+    with business.consuming(0, 2, 3):
+        served = read_until(
+            business.runtime,
+            lambda state: (
+                state.unplanned_credits == 10
+                and state.log_last_at is not None
+                and state.queues
+                and [queue.consumers for queue in state.queues] == [1, 0, 1, 1]
+                and [queue.events for queue in state.queues] == [0, 1, 0, 0]
+            ),
+            "three queues are consumed, and what the linked client used can be planned",
+        )
+    assert served.log_last_at is not None
+    assert served.unplanned_oldest_at is not None
+    assert timedelta(0) <= served.taken_at - served.log_last_at < timedelta(minutes=10)
+    assert served.unplanned_oldest_at.minute == 0
+
+
+def test_given_dead_letters_parked_tasks_and_whom_was_seen_then_a_reading_has_them(
+    business: Business, session: psycopg.Connection[object]
+) -> None:
+    letters = refuse(business.settings, b"one", b"two", b"three", b"four")
+    admin.discard_dead_letters(business.settings, letters[:1], reason="a test's")
+    for number in range(4):
+        parked(business, delivery("acme", f"task-{number}"))
+    session.execute("UPDATE parked_task SET parked_at = now() - interval '90 s' WHERE task_id = 'task-2'")
+    session.execute("UPDATE parked_task SET state = 'started', ended_at = now() WHERE task_id = 'task-0'")
+    session.execute(
+        "INSERT INTO last_seen VALUES ('beat', '', now() - interval '1 h', now() - interval '7 s', '{}'),"
+        """ ('consumer', 'one@here', now(), now() - interval '3 s', '{"in_hand": 4}')"""
+    )
+    state = read_once(business.runtime)
+    assert (state.dead_letters, state.parked_tasks) == (3, 3)
+    assert state.parked_oldest_at is not None
+    assert 90 <= (state.taken_at - state.parked_oldest_at).total_seconds() < 600
+    assert state.seen is not None
+    assert [(one.process, one.name, dict(one.details)) for one in state.seen] == [
+        ("beat", "", {}),
+        ("consumer", "one@here", {"in_hand": 4}),
+    ]
+    assert 7 <= (state.taken_at - state.seen[0].seen_at).total_seconds() < 600
+
+
+def test_given_an_alert_that_waits_for_its_webhook_then_a_reading_counts_it(scene: Scene) -> None:
+    scene.client("acme", url="http://127.0.0.1:1/")
+    scene.client("silent")
+    scene.alerted("acme", "silent")
+    assert record(scene.runtime) == 0
+    assert read_until(scene.runtime, lambda state: state.deliveries is not None, "it answers").deliveries == 1
+
+
+def test_given_increments_of_several_states_then_a_reading_counts_them_and_says_when_anything_moved_last(
+    engine: sqlalchemy.Engine, database: Settings, stripe_sandbox: SandboxControl, redis_url: str
+) -> None:
+    syncing = at_noon(engine, dataclasses.replace(database, redis_url=redis_url), stripe_sandbox)
+    runtime = Runtime(lambda: syncing.settings, syncing.clock)
+    for client_id, credits_ in (("acme", 7), ("berry", 5)):
+        syncing.planned(client_id, credits_)
+    syncing.pusher().push(most=1)
+    syncing.use("acme", 11)
+    syncing.add("unlinked")
+    syncing.use("unlinked", 1_000)
+    state = _read_sync(runtime)
+    assert state["units"] == {"pending": 5, "sent": 7}
+    assert (state["unplanned"], state["unplanned_oldest"]) == (11, NOON)
+    assert state["planned_at"] == state["sent_at"] == NOON
+    assert state["confirmed_at"] is None
+
+    syncing.pusher().push(most=10)
+    syncing.clock.advance(timedelta(minutes=30))
+    stripe_sandbox.advance(1_800)
+    syncing.confirmer().confirm()
+    syncing.planner(rules=CALENDAR).plan()
+    state = _read_sync(runtime)
+    assert state["units"] == {"pending": 11, "confirmed": 12}
+    assert (state["unplanned"], state["unplanned_oldest"]) == (0, None)
+    assert state["confirmed_at"] == syncing.clock.now()
+    runtime.close()
+
+
+def _read_sync(runtime: Runtime) -> dict[str, object]:
+    """Return what a reading says of the report to Stripe; the clock is the test's, so that nothing waits on it."""
+    side = LogSide(runtime.settings, runtime.clock)
+    found = side.read_sync()
+    side.close()
+    return {
+        "units": {one.state: one.units for one in found.increments if one.count},
+        "unplanned": found.unplanned_credits,
+        "unplanned_oldest": found.unplanned_oldest_at,
+        "planned_at": found.last_planned_at,
+        "sent_at": found.last_sent_at,
+        "confirmed_at": found.last_confirmed_at,
+    }
+
+
+def test_given_a_reconciliation_that_found_something_then_its_law_has_it_until_a_later_check_says_otherwise(
+    database: Settings, redis_url: str
+) -> None:
+    with books_on(database, redis_url) as books:
+        books.client("acme", 100)
+        books.use("acme", 10)
+        books.spoil_grants("acme", "g:1", 5)
+        books.reconcile()
+        laws = {law.law: law for law in read_fleet(books.runtime).laws or ()}
+        assert laws["L2 bucket"].violations + laws["L2 grants"].violations > 0
+        broken = next(law for law in laws.values() if law.violations)
+        assert "acme" not in broken.law
+        assert broken.found
+        assert laws["L7 sums of the log"].violations == 0
+        assert laws["L7 sums of the log"].checked_at is not None
+        assert (laws["L8 Stripe"].checked_at, laws["L1 ceiling"].checked_at) == (None, None)
+
+        books.sql(
+            "INSERT INTO law_check (law, checked_at, examined, violations) VALUES (%s, now(), 9, 0),"
+            " ('L7 sums of the log', now() - interval '1 h', 1, 1)",
+            broken.law,
+        )
+        later = {law.law: law for law in read_fleet(books.runtime).laws or ()}
+        assert (later[broken.law].violations, later[broken.law].examined) == (0, 9)
+        assert later["L7 sums of the log"].violations == 0
+
+
+def test_given_the_redis_transport_then_a_reading_has_what_waits_and_does_not_know_who_consumes(
+    business: Business, stack: Stack, result_url: str
+) -> None:
+    settings = dataclasses.replace(business.settings, broker_url=stack.results.url_of(1))
+    other = Business(settings)
+    other.settle(other.client("berry", 100), 5, "task")
+    state = read_once(other.runtime)
+    other.stop()
+    assert state.queues is not None
+    assert sum(queue.events for queue in state.queues) == 1
+    assert {queue.consumers for queue in state.queues} == {None}
+
+
+def test_given_a_database_that_was_never_migrated_then_it_is_a_finding_and_the_rest_is_read(
+    business: Business, stack: Stack
+) -> None:
+    settings = dataclasses.replace(business.settings, database_url=stack.postgres.url_of("postgres"))
+    runtime = Runtime(lambda: settings)
+    state = read_until(runtime, lambda state: state.laws is None and state.holds is not None, "Redis answers")
+    runtime.close()
+    assert (state.increments, state.dead_letters, state.seen, state.months_ahead) == (None,) * 4
+    assert any("billing migrate" in found.advice and found.verdict is Verdict.FAIL for found in state.findings)
+
+
+def test_given_a_table_that_somebody_has_locked_then_it_alone_is_not_known(
+    business: Business, session: psycopg.Connection[object]
+) -> None:
+    """L10: a migration that holds one table hides no number of another."""
+    business.settle(business.client("berry", 100), 5, "task", publish=False)
+    side = LogSide(business.settings, business.runtime.clock)
+    with psycopg.connect(business.settings.database_url) as holder:
+        holder.execute("LOCK TABLE usage_history, parked_task IN ACCESS EXCLUSIVE MODE")
+        found = side.read()
+    after = side.read()
+    side.close()
+    assert (found.log_read, found.log_last_at, found.parked_tasks, found.dead_letters) == (False, None, None, 0)
+    assert [finding.seen for finding in found.findings] == [
+        "parked tasks could not be read in time",
+        "the usage history could not be read in time",
+    ]
+    assert (after.log_read, after.log_last_at, after.parked_tasks, after.findings) == (True, None, 0, ())
+
+
+def test_given_a_login_that_only_reads_then_what_it_may_not_see_is_a_finding_and_the_rest_is_read(
+    business: Business, session: psycopg.Connection[object]
+) -> None:
+    migrate(business.settings, with_roles=True)
+    with login(business.settings, f"IN ROLE {READER}") as settings:
+        side = LogSide(settings, business.runtime.clock)
+        found, sync = side.read(), side.read_sync()
+        side.close()
+    assert (found.parked_tasks, found.dead_letters, found.seen, found.deliveries) == (None, 0, (), 0)
+    (finding,) = found.findings
+    assert finding.verdict is Verdict.WARN
+    assert "parked_task" in finding.seen
+    assert sync.unplanned_credits == 0
+
+
+def test_given_wrong_passwords_then_each_is_a_finding_without_the_password(business: Business, stack: Stack) -> None:
+    def wrong(url: str, login: str) -> str:
+        scheme, _, rest = url.partition("://")
+        return f"{scheme}://{login}@{rest.rpartition('@')[2]}"
+
+    settings = dataclasses.replace(
+        business.settings,
+        redis_url=wrong(business.settings.redis_url, ":hunter2"),
+        database_url=wrong(business.settings.database_url, "nobody:hunter2"),
+        broker_url=wrong(business.settings.broker_url, "guest:hunter2"),
+    )
+    runtime = Runtime(lambda: settings)
+    state = read_until(runtime, lambda state: len(state.servers) >= 3, "each has answered or not")
+    runtime.close()
+    assert state.servers == {"Redis": False, "PostgreSQL": False, "broker": False}
+    assert (state.outbox, state.laws, state.queues) == (None, None, None)
+    assert "hunter2" not in repr(state)
+    failed = {found.part for found in state.findings if found.verdict is Verdict.FAIL}
+    assert {"Redis", "PostgreSQL", "broker"} <= failed
+
+
+def test_given_a_reading_then_it_was_taken_now(business: Business) -> None:
+    before = datetime.now(UTC)
+    assert before <= read_fleet(business.runtime).taken_at <= datetime.now(UTC)

@@ -32,7 +32,7 @@ def examine_stripe(runtime: Runtime) -> Iterator[Finding]:
     settings = runtime.settings
     with postgres.reaching(settings), runtime.engine.connect() as connection:
         now = runtime.clock.now()
-        status = read_status(connection, now, settings)
+        status = read_status(connection, now, settings, only_open=True)
         meters = [settings.stripe_meter, *connection.execute(_METERS, {"default": settings.stripe_meter}).scalars()]
     yield from _key(settings)
     yield from _meters(settings, meters)

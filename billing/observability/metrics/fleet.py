@@ -147,7 +147,7 @@ _SAMPLES: Final[dict[str, Callable[[FleetState], Iterable[Sample]]]] = {
     "law_violations": lambda state: [((law.law,), law.violations) for law in _laws(state)],
     "law_check_age_seconds": lambda state: [((law.law,), _age(state, law.checked_at)) for law in _laws(state)],
     "seen_age_seconds": _seen,
-    "log_age_seconds": lambda state: _one(None if state.laws is None else _age(state, state.log_last_at)),
+    "log_age_seconds": lambda state: _one(_age(state, state.log_last_at) if state.log_read else None),
     "months_ahead": lambda state: _one(state.months_ahead),
     "webhook_deliveries": lambda state: _one(state.deliveries),
 }

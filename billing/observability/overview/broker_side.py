@@ -5,7 +5,8 @@ It declares nothing. A queue that is not there yet has no events and no consumer
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from typing import Any, Final
 
 import kombu
 
@@ -14,12 +15,16 @@ from billing.core.settings import Settings
 from billing.events import topology
 from billing.observability.overview.values import QueueState
 
+#: How long one answer of the broker is waited for (L9).
+_TIMEOUT_SECONDS_MAX: Final = 2.0
+
 
 class BrokerSide:
     """Asks the broker. One thread at a time may use it."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        bound = min(settings.publish_timeout_seconds, _TIMEOUT_SECONDS_MAX)
+        self._settings = dataclasses.replace(settings, publish_timeout_seconds=bound)
         self._connection: kombu.Connection | None = None
 
     def read(self) -> tuple[QueueState, ...]:

@@ -6,10 +6,13 @@ Two parts: what each reading asks, and sums over everything that is open, which 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Final, TypeVar
 
+import psycopg
+import sqlalchemy
 from sqlalchemy import Connection, text
 
 from billing.connections import postgres
@@ -26,17 +29,19 @@ from billing.sinks.sync.status_statements import WAITING
 
 T = TypeVar("T")
 
-#: How long the server works on one question (L9).
-_QUESTION_SECONDS: Final = 5
+#: How long the server works on one question (L9), and how long it waits for a table that somebody has locked.
+_QUESTION_SECONDS: Final = 2
 _SUM_SECONDS: Final = 30
+_LOCK_SECONDS: Final = 0.3
 #: How long a connection is waited for.
 _CONNECT_SECONDS_MAX: Final = 2.0
 _ADVICE: Final = "give the login what docs/postgresql.md says"
+_ADVICE_SLOW: Final = "see who has its table locked (pg_stat_activity); it is asked again"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LogState:
-    """What each reading asks. None: the login may not see it; `findings` says so."""
+    """What each reading asks. None: the login may not see it, or it took too long; `findings` says so."""
 
     seen: tuple[Seen, ...] | None
     laws: tuple[LawState, ...] | None
@@ -45,6 +50,7 @@ class LogState:
     parked_tasks: int | None
     parked_oldest_at: datetime | None
     log_last_at: datetime | None
+    log_read: bool
     months_ahead: int | None
     deliveries: int | None
     findings: tuple[Finding, ...]
@@ -76,35 +82,37 @@ class LogSide:
         """Ask what each reading asks. Raises `Unreachable`, `NotMigrated`."""
         findings: list[Finding] = []
 
-        def ask(question: Callable[[Connection], T]) -> T | None:
+        def ask(about: str, question: Callable[[Connection], T]) -> T | None:
             try:
                 with postgres.reaching(self._settings):
-                    return question(connection)
+                    return self._bounded(question, connection)
             except NotAllowed as error:
                 findings.append(warn("PostgreSQL", str(error), _ADVICE))
-                return None
+            except TimeoutError:
+                findings.append(warn("PostgreSQL", f"{about} could not be read in time", _ADVICE_SLOW))
+            return None
 
-        with postgres.reaching(self._settings), self._engine.connect() as connection:
-            connection.execute(text(f"SET statement_timeout = '{_QUESTION_SECONDS}s'"))
-            parked = ask(lambda c: c.execute(sql.PARKED).one())
+        with self._connected(_QUESTION_SECONDS) as connection:
+            parked = ask("parked tasks", lambda c: c.execute(sql.PARKED).one())
+            last = ask("the usage history", self._last_row)
             return LogState(
-                seen=ask(self._seen),
-                laws=ask(read_laws),
-                shards_with_clients=ask(self._shards),
-                dead_letters=ask(lambda c: int(c.execute(sql.DEAD_LETTERS).scalar_one())),
+                seen=ask("who was seen", self._seen),
+                laws=ask("laws", read_laws),
+                shards_with_clients=ask("clients", self._shards),
+                dead_letters=ask("dead letters", lambda c: int(c.execute(sql.DEAD_LETTERS).scalar_one())),
                 parked_tasks=None if parked is None else int(parked.tasks),
                 parked_oldest_at=None if parked is None else parked.oldest_at,
-                log_last_at=ask(lambda c: c.execute(sql.LAST_ROW, {"now": self._clock.now()}).scalar_one()),
-                months_ahead=ask(lambda c: int(c.execute(text(MONTHS_AHEAD)).scalar_one())),
-                deliveries=ask(lambda c: int(c.execute(sql.DELIVERIES).scalar_one())),
+                log_last_at=None if last is None else last[0],
+                log_read=last is not None,
+                months_ahead=ask("months", lambda c: int(c.execute(text(MONTHS_AHEAD)).scalar_one())),
+                deliveries=ask("alerts", lambda c: int(c.execute(sql.DELIVERIES).scalar_one())),
                 findings=tuple(findings),
             )
 
     def read_sync(self) -> SyncState:
         """Add up what is open of the report to Stripe. Raises `Unreachable`, `NotMigrated`."""
         settings = self._settings
-        with postgres.reaching(settings), self._engine.connect() as connection:
-            connection.execute(text(f"SET statement_timeout = '{_SUM_SECONDS}s'"))
+        with self._connected(_SUM_SECONDS) as connection:
             counted = {"meter": settings.stripe_meter, "subscribed": settings.stripe_periods == "subscription"}
             waiting = {row.why: row for row in connection.execute(WAITING, counted)}
             unplanned = waiting.get("unplanned")
@@ -124,6 +132,27 @@ class LogSide:
         """Close the connections."""
         self._engine.dispose()
 
+    @contextmanager
+    def _connected(self, seconds: float) -> Iterator[Connection]:
+        """Within, a connection on which each statement is bounded."""
+        with postgres.reaching(self._settings), self._engine.connect() as connection:
+            connection.exec_driver_sql(
+                f"SET statement_timeout = {seconds * 1_000:.0f}; SET lock_timeout = {_LOCK_SECONDS * 1_000:.0f}"
+            )
+            yield connection
+
+    def _bounded(self, question: Callable[[Connection], T], connection: Connection) -> T:
+        """Ask one question. Raises `TimeoutError` where its time is up, and the server is there all the same."""
+        try:
+            return question(connection)
+        except sqlalchemy.exc.OperationalError as error:
+            if isinstance(error.orig, psycopg.errors.QueryCanceled | psycopg.errors.LockNotAvailable):
+                raise TimeoutError from error
+            raise
+
+    def _last_row(self, connection: Connection) -> tuple[datetime | None]:
+        return (connection.execute(sql.LAST_ROW, {"now": self._clock.now()}).scalar_one(),)
+
     def _seen(self, connection: Connection) -> tuple[Seen, ...]:
         return tuple(Seen(**row) for row in connection.execute(sql.SEEN, {"now": self._clock.now()}).mappings())
 
@@ -134,7 +163,7 @@ class LogSide:
 def _increments(connection: Connection) -> tuple[tuple[IncrementsState, ...], datetime | None]:
     """Return the increments by state, in the order of their life, and when one of those that are open was sent last."""
     rows = {row.state: row for row in connection.execute(sql.INCREMENTS)}
-    size = connection.execute(sql.INCREMENTS_SIZE).one()
+    size = connection.execute(sql.INCREMENTS_SIZE, {"small": sql.SMALL_BYTES}).one()
     found = {
         row.state: IncrementsState(state=row.state, count=row.increments, units=row.units, oldest_at=row.oldest_at)
         for row in rows.values()

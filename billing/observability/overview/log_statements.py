@@ -18,7 +18,7 @@ _LAST_ROWS: Final = 100
 #: Increments at the end of theirs among which one was planned, sent or confirmed last.
 _LAST_INCREMENTS: Final = 10_000
 #: A table up to this size is counted from end to end, in some ten milliseconds.
-_SMALL_BYTES: Final = 32 * 1024 * 1024
+SMALL_BYTES: Final = 32 * 1024 * 1024
 
 #: When each was seen, on the reader's clock: ages are those of the database's, whose clock wrote them.
 SEEN: Final = text(f"""
@@ -67,10 +67,11 @@ UNION ALL
 SELECT state, count(*), sum(units)::bigint, min(planned_at), max(last_attempt_at)
 FROM stripe_increment WHERE state = 'written_off' GROUP BY state
 """)
-INCREMENTS_SIZE: Final = text(f"""
-SELECT pg_relation_size(oid) <= {_SMALL_BYTES} AS small, greatest(reltuples, 0)::bigint AS rows
+INCREMENTS_SIZE: Final = text("""
+SELECT pg_relation_size(oid) <= :small AS small, greatest(reltuples, 0)::bigint AS rows
 FROM pg_class WHERE oid = 'stripe_increment'::regclass
-""")  # noqa: S608 - see above
+""")
+#: Of a small table alone.
 CONFIRMED: Final = text("""
 SELECT count(*) AS increments, sum(units)::bigint AS units, min(planned_at) AS oldest_at
 FROM stripe_increment WHERE state = 'confirmed'

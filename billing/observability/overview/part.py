@@ -1,7 +1,8 @@
 """One question that a reading asks, in a thread of its own: whoever does not answer holds up nobody but itself (L9).
 
 A question is asked by one thread at a time: as long as it hangs it is not asked again. After an answer it rests for its
-pace, or for twenty times what the answer took: no question takes more than a twentieth of a server's core.
+pace, or for twenty times what the answer took, up to a minute: what is long to answer costs little all the same. A
+server that did not answer is asked again sooner: it was waited for, and did no work.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: A question rests for so many times what its answer took.
+#: A question rests for so many times what its answer took (or what was waited in vain), up to so long.
 REST_FACTOR: Final = 20
+FAILED_REST_FACTOR: Final = 2
+REST_SECONDS_MAX: Final = 60.0
 #: A slow question may take so long before it counts as silent.
 SLOW_SECONDS_MAX: Final = 15.0
 #: A value that a slow question has not renewed for so long is told no more.
@@ -53,6 +56,7 @@ class Part(Generic[T]):
         self._ended.set()
         self._answer: Answer[T] = Answer()
         self._began = self._due = clock.monotonic()
+        self._hurried = False
 
     def begin(self) -> None:
         """Ask, if it is time and nobody is at it."""
@@ -64,9 +68,10 @@ class Part(Generic[T]):
         threading.Thread(target=self._run, name=f"billing-reads-{self.name}", daemon=True).start()
 
     def hurry(self) -> None:
-        """Let the next `begin` ask, whatever the pace."""
+        """Let the next `begin` ask, whatever the pace; who is at it now began before there was a reason to hurry."""
         with self._lock:
             self._due = self._clock.monotonic()
+            self._hurried = not self._ended.is_set()
 
     def wait(self, seconds: float) -> Answer[T]:
         """Return the answer, waiting for one that is under way at most so long."""
@@ -98,6 +103,8 @@ class Part(Generic[T]):
         with self._lock:
             now = self._clock.monotonic()
             self._answer = answer
-            took = now - self._began
-            self._due = self._began + max(self._pace_seconds, took * (1 + REST_FACTOR))
+            factor = FAILED_REST_FACTOR if answer.value is None else REST_FACTOR
+            rest = min((now - self._began) * factor, REST_SECONDS_MAX)
+            self._due = now if self._hurried else max(self._began + self._pace_seconds, now + rest)
+            self._hurried = False
             self._ended.set()

@@ -33,13 +33,13 @@ SLOW_PACE_SECONDS: Final = 30.0
 class FleetReader:
     """Reads, again and again. What it opens is its own, and kept; one thread at a time may use it."""
 
-    def __init__(self, runtime: Runtime, app: Any = None, *, pace_seconds: float = 0.0) -> None:
-        """`pace_seconds`: how often a server is asked at most. Raises `InvalidValue` for wrong settings."""
+    def __init__(self, runtime: Runtime, app: Any = None, *, slow_pace_seconds: float = SLOW_PACE_SECONDS) -> None:
+        """Open nothing yet. Raises `InvalidValue` for wrong settings."""
         settings, clock = runtime.settings, runtime.clock
         self._runtime, self._clock = runtime, clock
         self._redis_side, self._log_side = RedisSide(settings), LogSide(settings, clock)
         self._broker_side = BrokerSide(settings)
-        quick, slow = pace_seconds, SLOW_PACE_SECONDS
+        quick, slow = 0.0, slow_pace_seconds
         self._parts = _Parts(
             redis=Part("Redis", self._redis_side.read, clock, quick, slow=False),
             held=Part("Redis", self._redis_side.read_held, clock, quick, slow=True),
@@ -51,6 +51,7 @@ class FleetReader:
         )
         self._with_clients: frozenset[int] | None = None
         self._up: dict[str, bool] = {}
+        self._has_increments = False
 
     def read(self, *, patience_seconds: float = 0.0) -> FleetState:
         """Return how the fleet stands now. Slow parts are waited for so long; else their last answer counts."""
@@ -61,28 +62,33 @@ class FleetReader:
         def left(seconds: float) -> float:
             return began + seconds - self._clock.monotonic()
 
-        patience = patience_seconds
         told = _Answers(
             redis=parts.redis.wait(left(READ_SECONDS)),
             log=parts.log.wait(left(READ_SECONDS)),
             broker=parts.broker.wait(left(READ_SECONDS)),
-            held=parts.held.wait(left(patience)),
-            sync=parts.sync.wait(left(patience)),
-            stripe=parts.stripe.wait(left(patience)),
-            doctor=parts.doctor.wait(left(patience)),
+            held=parts.held.wait(left(patience_seconds)),
+            sync=parts.sync.wait(left(patience_seconds)),
+            stripe=parts.stripe.wait(left(patience_seconds)),
+            doctor=parts.doctor.wait(left(patience_seconds)),
         )
         servers = self._servers(told)
         if any(self._up.get(name, state) != state for name, state in servers.items()):
-            # What the doctor found of it is of before.
-            parts.doctor.hurry()
-            parts.sync.hurry()
+            # What was said of it is of before.
+            for part in (parts.doctor, parts.sync, parts.held):
+                part.hurry()
         self._up = servers
         if told.log.value is not None and told.log.value.shards_with_clients is not None:
             self._with_clients = told.log.value.shards_with_clients
         return self._state(told)
 
     def close(self) -> None:
-        """Close what was opened. A part that hangs keeps its thread until its server answers, or the process ends."""
+        """Close what was opened, when every part is done or the time of a reading is over.
+
+        A part that hangs keeps its thread until its server answers, or the process ends.
+        """
+        began = self._clock.monotonic()
+        for part in self._parts:
+            part.wait(began + READ_SECONDS - self._clock.monotonic())
         self._redis_side.close()
         self._log_side.close()
         self._broker_side.close()
@@ -94,19 +100,16 @@ class FleetReader:
 
     def _servers(self, told: _Answers) -> dict[str, bool]:
         """Return which servers answer. Who has no key, and no increment, may not use Stripe at all."""
-        answers: dict[str, Answer[Any]] = {
+        asked: dict[str, Answer[Any]] = {
             "Redis": told.redis,
             "PostgreSQL": told.log,
             "broker": told.broker,
             "Stripe": told.stripe,
         }
-        servers = {name: answer.up for name, answer in answers.items() if answer.up is not None}
-        sync = told.sync.value
-        used = (
-            key_kind(self._runtime.settings) is not KeyKind.STAND_IN
-            or sync is None
-            or any(one.count for one in sync.increments)
-        )
+        servers = {name: answer.up for name, answer in asked.items() if answer.up is not None}
+        if told.sync.value is not None:
+            self._has_increments = any(one.count for one in told.sync.value.increments)
+        used = self._has_increments or key_kind(self._runtime.settings) is not KeyKind.STAND_IN
         if not servers.get("Stripe", True) and not used:
             del servers["Stripe"]
         return servers
@@ -125,6 +128,7 @@ class FleetReader:
             holds=None if redis is None else _holds(redis, told.held.value),
             recovering_shards=recovering,
             queues=told.broker.value,
+            log_read=log is not None and log.log_read,
             **_fields(LogState, log),
             **_fields(SyncState, sync),
         )
@@ -169,7 +173,7 @@ def _fields(kind: type[Any], value: Any) -> dict[str, Any]:
     names = {field.name for field in dataclasses.fields(kind)} & {
         field.name for field in dataclasses.fields(FleetState)
     }
-    return {name: getattr(value, name, None) for name in names - {"findings"}}
+    return {name: getattr(value, name, None) for name in names - {"findings", "log_read"}}
 
 
 def _findings(servers: Mapping[str, bool], told: _Answers) -> tuple[Finding, ...]:

@@ -109,3 +109,5 @@ class FleetState:
     log_last_at: datetime | None
     months_ahead: int | None
     deliveries: int | None
+    #: Whether the end of the history was read: then `log_last_at` None says that it is empty.
+    log_read: bool = True

@@ -7,13 +7,16 @@ that it has not answered, however long that lasts (L9).
 from __future__ import annotations
 
 import functools
+import logging
 import threading
 from typing import Any, Final
 
 from billing.core.clock import Clock
-from billing.observability.overview.reading import READ_SECONDS, FleetReader
+from billing.observability.overview.reading import READ_SECONDS, SLOW_PACE_SECONDS, FleetReader
 from billing.observability.overview.values import FleetState
 from billing.task.runtime import Runtime
+
+logger = logging.getLogger(__name__)
 
 #: How long it rests between two readings: a page that is looked at seems alive, and a reading costs milliseconds.
 EVERY_SECONDS: Final = 5.0
@@ -22,10 +25,17 @@ EVERY_SECONDS: Final = 5.0
 class Watch:
     """Reads every few seconds. Threads may share it; processes may not."""
 
-    def __init__(self, runtime: Runtime, app: Any = None, *, every_seconds: float = EVERY_SECONDS) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        app: Any = None,
+        *,
+        every_seconds: float = EVERY_SECONDS,
+        slow_pace_seconds: float = SLOW_PACE_SECONDS,
+    ) -> None:
         """`app` adds the doctor's look at its tasks. Nothing is read, and no thread begun, before somebody asks."""
         self._runtime, self._app = runtime, app
-        self._every_seconds = every_seconds
+        self._every_seconds, self._slow_pace_seconds = every_seconds, slow_pace_seconds
         self._lock = threading.Lock()
         self._read = threading.Condition(self._lock)
         self._stopped = threading.Event()
@@ -70,14 +80,18 @@ class Watch:
         with self._lock:
             if self._thread is not None or self._stopped.is_set():
                 return
-            reader = FleetReader(self._runtime, self._app)
+            reader = FleetReader(self._runtime, self._app, slow_pace_seconds=self._slow_pace_seconds)
             self._thread = threading.Thread(target=self._run, args=(reader,), name="billing-watch", daemon=True)
             self._thread.start()
 
     def _run(self, reader: FleetReader) -> None:
         try:
             while not self._stopped.is_set():
-                self._keep(reader.read(patience_seconds=READ_SECONDS if self._state is None else 0.0))
+                try:
+                    self._keep(reader.read(patience_seconds=READ_SECONDS if self._state is None else 0.0))
+                except Exception:
+                    # Of no server's making; the latest reading gets older, which is told with it.
+                    logger.exception("billing: the fleet could not be read")
                 self._stopped.wait(self._every_seconds)
         finally:
             reader.close()

@@ -9,14 +9,17 @@ from sqlalchemy import text
 #: Names of clients, and increments to look at, that are shown (L9).
 NAMES: Final = 10
 
-#: The increments by meter and state, and when anything was last planned, sent, looked at.
-STATES: Final = text("""
+_STATES: Final = """
 SELECT event_name, state, count(*) AS increments, sum(units)::bigint AS units,
        sum(units::numeric * credits_per_unit) AS credits, count(DISTINCT client_id) AS clients,
        min(planned_at) AS oldest, max(planned_at) AS planned_at, max(last_attempt_at) AS sent_at,
        max(checked_at) AS checked_at
-FROM stripe_increment GROUP BY event_name, state
-""")
+FROM stripe_increment {condition}GROUP BY event_name, state
+"""
+#: The increments by meter and state, and when anything was last planned, sent, looked at.
+STATES: Final = text(_STATES.format(condition=""))
+#: Those of them that wait for a push or a person: by their index, however many there ever were.
+OPEN_STATES: Final = text(_STATES.format(condition="WHERE state NOT IN ('sent', 'confirmed', 'written_off') "))
 
 #: Clients by state: one may have increments of several meters.
 CLIENTS: Final = text("SELECT state, count(DISTINCT client_id) FROM stripe_increment GROUP BY state")
