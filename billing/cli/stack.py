@@ -53,6 +53,8 @@ def up(*, services: bool, workers: int, children: int, ends_with_parent: bool) -
             stack.callback(fleet.stop)
             fleet.start()
             click.echo(f"{'Flower':<16} {fleet.flower_url}")
+            for name, url in fleet.metrics_urls.items():
+                click.echo(f"{'metrics':<16} {url} ({name})")
         click.echo("ready; other commands in this directory use these servers; Ctrl-C stops everything")
         _watch(servers, fleet)
 

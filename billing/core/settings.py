@@ -102,7 +102,7 @@ class Settings:
         10_000, whole(100, 100_000), "how many the last ones are; that percentage of so many are never too many"
     )
     metrics_address: str = _setting(
-        "", listening, "host:port, or port on loopback, where the fulfillment worker serves its metrics; none: nowhere"
+        "", listening, "host:port, or port on loopback, where a worker serves its metrics, each its own; none: nowhere"
     )
     on_exhausted: OnExhausted = _setting(
         "fail", choice("fail", "retry", "park"), "what a task without enough credits does"

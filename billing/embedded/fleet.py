@@ -52,6 +52,8 @@ class Fleet:
         self.beat: Child | None = None
         self.flower: Child | None = None
         self.flower_url: str | None = None
+        #: Where each worker serves its metrics, by its name.
+        self.metrics_urls: dict[str, str] = {}
 
     @property
     def children(self) -> list[Child]:
@@ -60,13 +62,13 @@ class Fleet:
 
     def start(self) -> None:
         """Start all processes; they connect by themselves."""
-        self.consumer = self._celery("consumer", "worker", "--fulfillment", "-P", "solo", "-n", "consumer@%h")
+        self.consumer = self._worker("consumer", "--fulfillment", "-P", "solo")
         for number in range(1, self._plan.workers + 1):
             prefetch = () if self._plan.prefetch is None else (f"--prefetch-multiplier={self._plan.prefetch}",)
-            options = ("-P", "prefork", "-c", str(self._plan.children), "-n", f"worker{number}@%h", *prefetch)
+            options = ("-P", "prefork", "-c", str(self._plan.children), *prefetch)
             # Without Flower nobody listens, and events are a good part of what a short task costs.
             events = () if self._plan.flower else ("--", "worker.send_task_events=no")
-            self.workers.append(self._celery(f"worker{number}", "worker", *options, last=events))
+            self.workers.append(self._worker(f"worker{number}", *options, last=events))
         if self._plan.beat:
             self.beat = self._celery("beat", "beat", "-s", str(self._directory / "beat-schedule"))
         if self._plan.flower:
@@ -89,14 +91,27 @@ class Fleet:
         """Return the processes that have ended by themselves."""
         return [child for child in self.children if not child.running]
 
+    def _worker(self, name: str, *options: str, last: tuple[str, ...] = ()) -> Child:
+        """Start a worker that serves its metrics on loopback: an address is one worker's."""
+        address = f"127.0.0.1:{free_port()}"
+        self.metrics_urls[name] = f"http://{address}/metrics"
+        variables = {"BILLING_METRICS_ADDRESS": address}
+        return self._celery(name, "worker", *options, "-n", f"{name}@%h", last=last, variables=variables)
+
     def _celery(
-        self, name: str, command: str, *options: str, loglevel: bool = True, last: tuple[str, ...] = ()
+        self,
+        name: str,
+        command: str,
+        *options: str,
+        loglevel: bool = True,
+        last: tuple[str, ...] = (),
+        variables: Mapping[str, str] | None = None,
     ) -> Child:
         level = ("-l", self._plan.loglevel) if loglevel else ()
         return Child.spawn(
             name,
             [sys.executable, "-m", "celery", "-A", self._plan.app, command, *options, *level, *last],
-            environ=self._environment,
+            environ={**self._environment, **(variables or {})},
             cwd=Path.cwd(),
             log=self._directory / f"{name}.log",
         )

@@ -30,11 +30,7 @@ _POOLS: Final = ("solo", "thread")
 class FulfillmentStep(bootsteps.StartStopStep):
     """Runs the fulfillment consumer inside a Celery worker."""
 
-    requires = (
-        "celery.worker.components:Pool",
-        "billing.integration.lease_step:LeaseStep",
-        "billing.integration.metrics_step:MetricsStep",
-    )
+    requires = ("celery.worker.components:Pool", "billing.integration.lease_step:LeaseStep")
 
     def __init__(self, parent: Any, fulfillment: str | None = None, **options: Any) -> None:
         super().__init__(parent, **options)

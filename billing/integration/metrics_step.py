@@ -7,25 +7,19 @@ ends with one line and has started nothing; it answers until its pool is done. W
 from __future__ import annotations
 
 import logging
-import os
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from billiard.process import current_process
 from celery import bootsteps, signals
 
 from billing.core.errors import InvalidValue
-from billing.task.attachment import all_attachments, attachment_of
+from billing.task.attachment import attachment_of
 
 if TYPE_CHECKING:
-    from billing.observability.metrics.counts import Counts
     from billing.observability.metrics.worker import WorkerMetrics
 
 logger = logging.getLogger(__name__)
 
-#: Where children of a pool that spawns find the counts of their worker.
-VARIABLE: Final = "_BILLING_METRICS_COUNTS"
 #: The metrics of the worker whose main process this is, or was when this process was forked.
 _metrics: list[WorkerMetrics] = []
 
@@ -33,7 +27,12 @@ _metrics: list[WorkerMetrics] = []
 class MetricsStep(bootsteps.StartStopStep):
     """Counts and serves."""
 
-    requires = ("billing.integration.lease_step:LeaseStep",)
+    #: It answers once all are there whose metrics it serves.
+    requires = (
+        "celery.worker.components:Pool",
+        "billing.integration.lease_step:LeaseStep",
+        "billing.integration.fulfillment_step:FulfillmentStep",
+    )
 
     def __init__(self, parent: Any, fulfillment: str | None = None, **options: Any) -> None:
         super().__init__(parent, **options)
@@ -43,18 +42,13 @@ class MetricsStep(bootsteps.StartStopStep):
             return
         from billing.observability.metrics.worker import WorkerMetrics  # noqa: PLC0415 - off unless asked for
 
-        # Celery forks unless it is told to spawn; on macOS, which forks badly, billiard may spawn whatever it is told.
-        spawns = getattr(parent, "pool_start_method", "fork") != "fork" or sys.platform == "darwin"
-        address = runtime.settings.metrics_address
         try:
-            metrics = WorkerMetrics(address, fulfillment=fulfillment is not None, spawns=spawns)
+            metrics = WorkerMetrics(runtime.settings.metrics_address, fulfillment=fulfillment is not None)
         except InvalidValue as error:
             message = f"billing: {error}"
             raise SystemExit(message) from error
         runtime.observer = metrics.counts
         _metrics.append(metrics)
-        if metrics.path is not None:
-            os.environ[VARIABLE] = str(metrics.path)
         signals.worker_shutdown.connect(_close, weak=False, dispatch_uid="billing.metrics.close")
 
     def start(self, parent: Any) -> None:  # noqa: ARG002 - the signature is Celery's
@@ -72,32 +66,11 @@ def enter_pool() -> None:
     index = getattr(current_process(), "index", None)
     if index is None:
         return
-    if not _metrics:
-        _enter_spawned(index)
     for metrics in _metrics:
-        # The parent's socket: it answers there.
-        metrics.server.abandon()
-        _enter(metrics.counts, index)
-
-
-def _enter_spawned(index: int) -> None:
-    """Find the counts of this process's worker, if it has some: a process that was spawned inherits none."""
-    if VARIABLE not in os.environ:
-        return
-    from billing.observability.metrics.worker import counts_of_parent  # noqa: PLC0415 - off unless asked for
-
-    counts = counts_of_parent(Path(os.environ[VARIABLE]))
-    for attachment in all_attachments():
-        attachment.runtime.observer = counts
-    _enter(counts, index)
-
-
-def _enter(counts: Counts, index: int) -> None:
-    if not counts.enter(index):
-        logger.warning("billing: the pool has more children than are counted: number %d is not", index)
+        if not metrics.enter(index):
+            logger.warning("billing: the pool has more children than are counted: number %d is not", index)
 
 
 def _close(**_: Any) -> None:
-    os.environ.pop(VARIABLE, None)
     while _metrics:
         _metrics.pop().close()

@@ -95,6 +95,8 @@ class Flush:
             publisher.publish_batch(
                 queue, [Outgoing(body=entry.event, shard=shard, entry_id=entry.entry_id) for entry in entries]
             )
+            if self._runtime.observer is not None:
+                self._runtime.observer.relayed(len(entries))
             if not confirms:
                 return
             known = [(shard, entry.entry_id) for entry in entries]

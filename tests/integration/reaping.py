@@ -49,6 +49,8 @@ class Scene:
         self.result: Callable[[str], StoredResult] = lambda _: SUCCESS
         self.asked: list[str] = []
         self.published: list[str] = []
+        #: What the reaper told of holds that are gone: credits charged, or None.
+        self.told: list[int | None] = []
         self.reaper = self.make_reaper()
         for shard, client in enumerate(CLIENTS):
             assert self.buckets.verify(shard, expected=None)
@@ -57,9 +59,8 @@ class Scene:
 
     def make_reaper(self, *, sweep_batch: int = 100) -> Reaper:
         """Return a reaper of these buckets."""
-        return Reaper(
-            Settings(shards=SHARDS, sweep_batch=sweep_batch), self.buckets, self._read, self._publish, self.clock
-        )
+        settings = Settings(shards=SHARDS, sweep_batch=sweep_batch)
+        return Reaper(settings, self.buckets, self._read, self._publish, self.clock, tell=self.told.append)
 
     def _read(self, task_id: str) -> StoredResult:
         self.asked.append(task_id)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -15,7 +13,7 @@ from billing.core.shards import queue_of, shard_of
 from billing.embedded.process import Child
 from tests.fleet.harness import Fleet
 from tests.integration.lettering import body_of, charge
-from tests.integration.scraping import scrape
+from tests.integration.scraping import scrape, url_of
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -29,14 +27,7 @@ def start(fleet: Fleet, name: str, option: str, address: str = "0") -> Child:
 
 def metrics_of(child: Child) -> str:
     """Return where a worker serves its metrics, once it is subscribed to its queues."""
-    said = re.compile(r"metrics at (http://127\.0\.0\.1:[0-9]+/metrics)")
-
-    def found() -> str:
-        match = said.search(Path(child.log).read_text(errors="replace"))
-        return match[1] if match else ""
-
-    wait_until(found, f"{child.name} serves metrics: {child.log}")
-    url = found()
+    url = url_of(child)
     wait_until(lambda: scrape(url)["subscribed_queues"] > 0, f"{child.name} is subscribed")
     return url
 

@@ -45,6 +45,7 @@ def test_l5_a_success_is_charged_and_anything_else_given_back(scene: Scene) -> N
     assert scene.sweep() == 2
     assert scene.spent() == (7, 0)
     assert scene.published == [CLIENTS[0]]
+    assert scene.told == [7, None]
 
 
 def test_l5_one_bad_hold_does_not_keep_the_others_from_their_turn(

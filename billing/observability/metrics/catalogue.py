@@ -176,7 +176,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
         WRITE_SECONDS_BOUNDS,
     ),
     # … and its loops.
-    _counter("relayed_events", _F, "Usage events that the relay published from the outbox"),
+    _counter("relayed_events", _F, "Usage events that the relay, or a rebuild, published from the outbox"),
     _counter(
         "reaped_holds",
         _F,

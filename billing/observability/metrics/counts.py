@@ -11,7 +11,6 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 from prometheus_client.metrics_core import Metric as Family
@@ -52,11 +51,11 @@ _all: weakref.WeakSet[Counts] = weakref.WeakSet()
 class Counts(Observer):
     """The counts of one worker, as this process adds to them. Threads may share it."""
 
-    def __init__(self, memory: Memory, row: int | None = 0) -> None:
-        """Write to a row: 0 is the main process's; None: to none yet."""
-        self.memory = memory
+    def __init__(self, memory: Memory) -> None:
+        """Count for the main process."""
+        self._memory = memory
         self._lock = threading.Lock()
-        self._row: memoryview[float] | None = None if row is None else memory.row(row)
+        self._row: memoryview[float] | None = memory.row(0)
         _all.add(self)
 
     def enter(self, index: int) -> bool:
@@ -64,7 +63,7 @@ class Counts(Observer):
         self.leave()
         if index >= CHILDREN_MAX:
             return False
-        row = self.memory.row(index + 1)
+        row = self._memory.row(index + 1)
         for place in _LAYOUT.gauges:
             # What its predecessor had, nobody has any more.
             row[place] = 0.0
@@ -163,20 +162,16 @@ class CountsCollector(Collector):
             yield _LAYOUT.family(metric, numbers)
 
 
-def new_memory(*, named: bool = False) -> Memory:
+def new_memory() -> Memory:
     """Return a memory for the counted metrics, all 0."""
-    return Memory(_LAYOUT.width, named=named)
-
-
-def known_memory(path: Path) -> Memory:
-    """Return the one that another process has made."""
-    return Memory(_LAYOUT.width, path=path)
+    return Memory(_LAYOUT.width)
 
 
 def _sums(memory: Memory) -> list[float]:
     gauges = _LAYOUT.gauges
     rows = []
-    for pid, row in memory.rows():
+    for pid, numbers in memory.rows():
+        row = list(numbers)
         for place in gauges:
             if row[place] and not _lives(pid):
                 row[place] = 0.0

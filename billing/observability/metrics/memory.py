@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Final
 
 #: Children of one worker that are counted (L9). What has no row yet takes no memory.
@@ -22,27 +20,12 @@ _PID: Final = 0
 
 
 class Memory:
-    """Rows of `width` doubles, all 0 in the beginning.
+    """Rows of `width` doubles, all 0 in the beginning. Who is forked from its maker shares it; it is gone with them."""
 
-    Children that are forked inherit it. Those that are spawned find it by `path`, where it was asked for.
-    """
-
-    def __init__(self, width: int, *, named: bool = False, path: Path | None = None) -> None:
-        """Make it; `named`: in a private directory of its own. `path`: use the one that another process has made."""
+    def __init__(self, width: int) -> None:
         self._width = width + 1
-        size = _BYTES * self._width * (CHILDREN_MAX + 1)
-        self.path = path
-        self._directory: tempfile.TemporaryDirectory[str] | None = None
-        if named:
-            self._directory = tempfile.TemporaryDirectory(prefix="billing-metrics-")
-            self.path = Path(self._directory.name) / "counts"
-        if self.path is None:
-            self._map = mmap.mmap(-1, size)
-        else:
-            with self.path.open("r+b" if path is not None else "w+b") as file:
-                if path is None:
-                    file.truncate(size)
-                self._map = mmap.mmap(file.fileno(), size)
+        # Nobody's file: there is nothing to find, to be in the way of a user's own metrics, or to be left behind.
+        self._map = mmap.mmap(-1, _BYTES * self._width * (CHILDREN_MAX + 1))
         self._doubles = memoryview(self._map).cast("d")
 
     def row(self, number: int) -> memoryview[float]:
@@ -58,8 +41,3 @@ class Memory:
             if pid:
                 first = number * self._width + 1
                 yield int(pid), self._doubles[first : first + self._width - 1].tolist()
-
-    def forget(self) -> None:
-        """Remove what it has on disk; who has it goes on with it."""
-        if self._directory is not None:
-            self._directory.cleanup()

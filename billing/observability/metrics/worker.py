@@ -1,49 +1,39 @@
-"""The metrics of one worker: its main process makes them and serves them, the children of its pool count.
-
-Children that are forked have the memory; those that are spawned find it by its path.
-"""
+"""The metrics of one worker: its main process makes and serves them, the children of its pool count beside it."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from prometheus_client.registry import Collector
 
 from billing.observability.metrics.catalogue import Source
-from billing.observability.metrics.counts import Counts, CountsCollector, known_memory, new_memory
+from billing.observability.metrics.counts import Counts, CountsCollector, new_memory
 from billing.observability.metrics.serving import MetricsServer
 
 
 class WorkerMetrics:
-    """What a worker's main process has of them."""
+    """What a worker has of them. Its pool's children inherit it."""
 
-    def __init__(self, address: str, *, fulfillment: bool = False, spawns: bool = False) -> None:
-        """Take `address`; `spawns`: children do not inherit memory. Raises `InvalidValue` for one that is taken."""
-        self._memory = new_memory(named=spawns)
+    def __init__(self, address: str, *, fulfillment: bool = False) -> None:
+        """Take `address`. Raises `InvalidValue` where that cannot be done."""
+        memory = new_memory()
         sources = (Source.WORKER, Source.FULFILLMENT) if fulfillment else (Source.WORKER,)
-        self.server = MetricsServer(address, CountsCollector(self._memory, *sources))
-        self.counts = Counts(self._memory)
-
-    @property
-    def path(self) -> Path | None:
-        """Where children that are spawned find the counts."""
-        return self._memory.path
+        self._server = MetricsServer(address, CountsCollector(memory, *sources))
+        self.counts = Counts(memory)
 
     def add(self, collector: Collector) -> None:
         """Serve what another collector says, too."""
-        self.server.add(collector)
+        self._server.add(collector)
 
     def start(self) -> str:
         """Answer from now on; return the address."""
-        self.server.start()
-        return self.server.url
+        self._server.start()
+        return self._server.url
+
+    def enter(self, index: int) -> bool:
+        """Be the pool's child of this index; return whether it can be counted."""
+        # The main process answers.
+        self._server.abandon()
+        return self.counts.enter(index)
 
     def close(self) -> None:
-        """Stop listening, and leave nothing behind."""
-        self.server.close()
-        self._memory.forget()
-
-
-def counts_of_parent(path: Path) -> Counts:
-    """Return the counts of a child that was spawned, which has no row yet."""
-    return Counts(known_memory(path), None)
+        """Stop listening."""
+        self._server.close()
