@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import redis
 
 from billing.core.settings import Settings
 from billing.observability.doctor import clocks as doctor_clocks
@@ -76,6 +77,34 @@ def test_a_server_that_forgets_is_named_with_what_to_set(
     configured(*setting.split())
     findings = of(found_at(server.url), word)
     assert findings == [wanted] * (PRIMARIES if isinstance(server, ClusterServer) else 1)
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(90, WARN), (96, FAIL)])
+def test_a_server_that_is_nearly_full_is_named(
+    server: Server | ClusterServer, monkeypatch: pytest.MonkeyPatch, share: int, verdict: Verdict
+) -> None:
+    """Given memory or connections that run out, then it is told before every write is refused (no eviction)."""
+    nearly = {"used_memory": share, "maxmemory": 100, "connected_clients": share, "maxclients": 100}
+    info = redis.Redis.info
+    monkeypatch.setattr(redis.Redis, "info", lambda *asked: {**info(*asked), **nearly})
+    findings = found_at(server.url)
+    count = PRIMARIES if isinstance(server, ClusterServer) else 1
+    for name, setting in (("memory", "maxmemory"), ("connections", "maxclients")):
+        assert of(findings, f"{share} % of its {name} are in use") == [(verdict, f"raise {setting}")] * count
+
+
+def test_a_replica_fails(server: Server | ClusterServer) -> None:
+    """Given an address that leads to a replica, then it takes no writes, and that is said."""
+    if isinstance(server, ClusterServer):
+        return  # there the client finds the primaries
+    assert of(found_at(server.url), "it takes no writes") == []
+    server.client().replicaof("127.0.0.1", 1)
+    try:
+        assert of(found_at(server.url), "is a slave: it takes no writes") == [
+            (FAIL, "name its primary, or its Sentinels")
+        ]
+    finally:
+        server.client().replicaof("NO", "ONE")
 
 
 def test_replicas_without_min_replicas_to_write_are_warned_of(server: Server | ClusterServer) -> None:

@@ -13,7 +13,7 @@ from tests.terminal import NOWHERE, SECRET, Terminal
 
 pytestmark = pytest.mark.integration
 
-PARTS = {"Redis", "PostgreSQL", "clocks", "buckets", "broker", "Stripe", "reconciliation"}
+PARTS = {"Redis", "PostgreSQL", "clocks", "buckets", "broker", "Stripe", "reconciliation", "liveness", "laws"}
 
 
 def test_doctor_finds_a_healthy_stack_healthy(shop: Terminal) -> None:

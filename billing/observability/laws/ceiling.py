@@ -13,9 +13,11 @@ from typing import Final
 from sqlalchemy import ARRAY, Connection, Text, bindparam, text
 
 from billing.connections import postgres
+from billing.core.errors import Recovering
 from billing.credits.values import Balance
 from billing.observability.laws.law import Place, Slice
-from billing.reconciliation import reading
+from billing.observability.laws.pages import next_page
+from billing.reconciliation.continuous.audit import audit
 from billing.task.runtime import Runtime
 
 _GRANTED: Final = text("SELECT client_id, grant_id, credits FROM credit_grant WHERE client_id = ANY(:ids)").bindparams(
@@ -31,26 +33,33 @@ FROM client WHERE client_id = ANY(:ids)
 
 
 class Ceiling:
-    """Client by client, in the order of their ids."""
+    """Client by client, shard by shard."""
 
     name: Final = "L1 ceiling"
 
     def check(self, runtime: Runtime, place: Place) -> Slice:
-        """Look at the buckets of the next clients. Raises `Unreachable`."""
-        reached, examined, found = place.resume_after, 0, list[str]()
-        while runtime.clock.monotonic() < place.until:
-            with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
-                ids = reading.page(connection, after=reached, limit=runtime.settings.reconcile_slice, only=None)
-            if not ids:
+        """Look at the buckets of the next clients. Raises `Unreachable`, and `Recovering` where none can be read."""
+        reached, examined, asked, breached = place.resume_after, 0, 0, list[str]()
+        while True:
+            page = next_page(runtime, reached)
+            if page is None:
                 reached = ""
                 break
-            balances = runtime.buckets.balances(ids)
+            readings = audit(runtime.buckets, page.shards).items()
+            balances = {client_id: found.balance for client_id, found in readings if found.balance is not None}
             with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
                 granted, limits = _allowed(connection, list(balances))
             for client_id, balance in balances.items():
-                found += breaches(balance, granted.get(client_id, {}), limits.get(client_id, 0))
-            examined, reached = examined + len(balances), ids[-1]
-        return Slice(examined=examined, violations=len(found), found=found[0] if found else "", resume_after=reached)
+                breached += breaches(balance, granted.get(client_id, {}), limits.get(client_id, 0))
+            examined, asked, reached = examined + len(balances), asked + len(page.shards), page.reached
+            if runtime.clock.monotonic() >= place.until:
+                break
+        if asked and not examined:
+            message = f"none of {asked:,} buckets can be read: their shards are recovering, or Redis does not answer"
+            raise Recovering(message)
+        return Slice(
+            examined=examined, violations=len(breached), found=breached[0] if breached else "", resume_after=reached
+        )
 
 
 def breaches(balance: Balance, granted: Mapping[int, int], limit_most: int) -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from billing.connections import postgres
-from billing.core.errors import Retryable
+from billing.core.errors import BillingError
 from billing.observability.laws import recording
 from billing.observability.laws.append_only import AppendOnly
 from billing.observability.laws.ceiling import Ceiling
@@ -48,7 +48,7 @@ def _check(runtime: Runtime, law: Law, before: Checked | None, seconds: float) -
     )
     try:
         one = law.check(runtime, place)
-    except Retryable as error:
+    except BillingError as error:
         # Its age says that it is not checked; what keeps it from being, is somebody else's finding.
         logger.warning("billing: %s is not checked: %s", law.name, error)
         return None

@@ -116,7 +116,7 @@ def _note(runtime: Runtime, verdict: Verdict) -> bool:
 
     def change(before: Checked | None) -> Checked | None:
         # Another worker may have read later, and have written first.
-        return None if before == wanted or (before and before.checked_at > wanted.checked_at) else wanted
+        return None if before and before.checked_at > wanted.checked_at else wanted
 
     return recording.write(runtime, verdict.law, change) is not None
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from billing.connections import postgres
-from billing.core.errors import Unreachable
+from billing.core.errors import Retryable
 from billing.observability.laws.law import Place, Slice
 from billing.observability.laws.progress import log_silence, parked_silence
 from billing.observability.laws.waiting import increments_waiting, months_missing, outbox_waiting, parked_overdue
@@ -22,9 +22,9 @@ from billing.task.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
-#: How long a consumer that has just started may take to note itself.
-LOOK_SECONDS: Final = 5.0
-_PAUSE_SECONDS: Final = 0.5
+#: A consumer that has just started notes itself within a second: so often, and with such pauses, it is looked for.
+LOOKS_MAX: Final = 10
+PAUSE_SECONDS: Final = 0.5
 
 #: A part: what it found, given the runtime and what it remembers, which it changes.
 Part = Callable[[Runtime, dict[str, Any]], Iterator[str]]
@@ -32,14 +32,13 @@ Part = Callable[[Runtime, dict[str, Any]], Iterator[str]]
 
 def silent(runtime: Runtime, _: dict[str, Any]) -> Iterator[str]:
     """Yield that beat is silent, or that no living consumer serves a usage queue."""
-    until = runtime.clock.monotonic() + LOOK_SECONDS
-    while True:
+    for look in range(LOOKS_MAX):
         with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
             rows = seen.read(connection)
         lacking = unserved(rows, runtime.settings.usage_queues)
-        if not lacking or runtime.clock.monotonic() >= until:
+        if not lacking:
             break
-        threading.Event().wait(_PAUSE_SECONDS)
+        threading.Event().wait(PAUSE_SECONDS if look + 1 < LOOKS_MAX else 0)
     if lacking and len(lacking) == runtime.settings.usage_queues:
         yield "no consumer is seen"
     elif lacking:
@@ -65,12 +64,12 @@ class Liveness:
     name: Final = "L9 liveness"
 
     def check(self, runtime: Runtime, place: Place) -> Slice:
-        """Look at each part. Raises `Unreachable` where one could not be looked at and no other found anything."""
-        remembered, found, unknown = dict(place.remembered), list[str](), list[Unreachable]()
+        """Look at each part. Raises `Retryable` where one could not be looked at and no other found anything."""
+        remembered, found, unknown = dict(place.remembered), list[str](), list[Retryable]()
         for part in PARTS:
             try:
                 found += part(runtime, remembered)
-            except Unreachable as error:
+            except Retryable as error:
                 logger.warning("billing: %s: %s is not looked at: %s", self.name, part.__name__, error)
                 unknown.append(error)
         if unknown and not found:

@@ -14,11 +14,11 @@ from typing import Any, Final
 from sqlalchemy import ARRAY, Text, bindparam, text
 
 from billing.connections import postgres
+from billing.observability.laws.pages import next_page
 from billing.observability.liveness.judging import told
 from billing.parking.affordable import affordable
 from billing.parking.starting import UNDER_WAY_MAX
 from billing.parking.statements import HEADS
-from billing.reconciliation import reading
 from billing.reconciliation.report import Law
 from billing.task.runtime import Runtime
 
@@ -93,17 +93,16 @@ def _charged(runtime: Runtime) -> tuple[str, int] | None:
     """Return a client whose bucket has spent more than the log has of it, and how much more."""
     reached, looked = "", 0
     while looked < CLIENTS_MAX:
-        with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
-            ids = reading.page(connection, after=reached, limit=runtime.settings.reconcile_slice, only=None)
-        if not ids:
+        page = next_page(runtime, reached)
+        if page is None:
             return None
-        balances = runtime.buckets.balances(ids)
+        balances = runtime.buckets.balances(list(page.shards))
         with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
             logged = {row.client_id: row.credits for row in connection.execute(_LOGGED, {"ids": list(balances)})}
         for client_id, credits_ in logged.items():
             if balances[client_id].spent > credits_:
                 return client_id, balances[client_id].spent - credits_
-        reached, looked = ids[-1], looked + len(ids)
+        reached, looked = page.reached, looked + len(page.shards)
     return None
 
 

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 #: How often a consumer notes itself: six times before `judging.SILENT` calls it silent.
 NOTE_SECONDS: Final = 10.0
+#: How often it brings what reconciliation has found to the table of laws: more often than anybody is to wait for it.
+COMPARED_SECONDS: Final = 20.0
 
 
 class Presence:
@@ -33,7 +35,7 @@ class Presence:
         self._queues = ",".join(map(str, queues))
         self._pressure = pressure
         self._began = runtime.clock.monotonic()
-        self._due = self._began
+        self._due = self._compared_due = self._began
 
     def step(self) -> bool:
         """Note it if that is due, and what reconciliation has found; return whether it was. Raises `Retryable`."""
@@ -44,7 +46,9 @@ class Presence:
             since = timedelta(seconds=now - self._began)
             seen.note(connection, seen.CONSUMER, self._name, since=since, details=self._details())
         self._due = now + NOTE_SECONDS
-        note_compared(self._runtime)
+        if now >= self._compared_due:
+            self._compared_due = now + COMPARED_SECONDS
+            note_compared(self._runtime)
         return True
 
     def leave(self) -> None:

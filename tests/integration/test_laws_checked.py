@@ -1,0 +1,338 @@
+"""The laws in production: each is broken by hand, found by its check, told once, and found to hold again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+import billing
+from billing import admin
+from billing.alerts.announcing import announce
+from billing.core.shards import shard_of
+from billing.observability.doctor.laws import examine_laws
+from billing.observability.laws import append_only, check, liveness, progress, recording, waiting
+from billing.observability.laws.append_only import AppendOnly
+from billing.observability.laws.ceiling import Ceiling
+from billing.observability.laws.check import check_laws
+from billing.observability.laws.compared import note_compared
+from billing.observability.laws.law import Checked, Law
+from billing.observability.laws.liveness import Liveness
+from billing.observability.liveness import seen
+from billing.schema.months import name_of
+from tests.integration.reconciling import Books, books_on
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def books(database: Any, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Books]:
+    """Open books with two clients, a consumer that lives, and a beat that was seen."""
+    monkeypatch.setattr(liveness, "PAUSE_SECONDS", 0.0)
+    with books_on(database, redis_url) as books:
+        books.client("acme", 100)
+        books.client("bob", 50)
+        note_consumer(books)
+        with books.runtime.engine.begin() as connection:
+            seen.note(connection, seen.BEAT, seen.BEAT)
+        yield books
+
+
+@pytest.fixture
+def heard() -> Iterator[list[dict[str, Any]]]:
+    """Listen for laws that are broken."""
+    calls: list[dict[str, Any]] = []
+
+    def hear(signal: Any, sender: object, **named: Any) -> None:
+        calls.append(named)
+
+    billing.alerts.law_broken.connect(hear)
+    yield calls
+    billing.alerts.law_broken.disconnect(hear)
+
+
+def note_consumer(books: Books) -> None:
+    served = ",".join(map(str, range(books.settings.usage_queues)))
+    with books.runtime.engine.begin() as connection:
+        seen.note(connection, seen.CONSUMER, "one", details={"served": served, "queues": 4})
+
+
+def checked(books: Books, law: Law) -> Checked:
+    """Check one law as beat has it done, and return how it stands."""
+    check_laws(books.runtime, laws=(law,))
+    return stands(books, law.name)
+
+
+def stands(books: Books, name: str) -> Checked:
+    """Return a law's row."""
+    with books.runtime.engine.connect() as connection:
+        return recording.read(connection)[name]
+
+
+def told(books: Books) -> list[str]:
+    """Return what the operator was told, the oldest first: to nobody's webhook."""
+    rows = [row for row in admin.alerts(books.settings) if row.kind == "law_broken"]
+    assert {(row.client_id, row.delivery) for row in rows} <= {("", "none")}
+    return [row.found for row in reversed(rows)]
+
+
+def examined(books: Books, verdict: str) -> list[str]:
+    """Return what doctor says of the laws, with something to do wherever it is not ok."""
+    findings = list(examine_laws(books.runtime))
+    assert all(finding.advice for finding in findings if finding.verdict.value != "ok")
+    return [finding.seen for finding in findings if finding.verdict.value == verdict]
+
+
+def test_a_law_that_holds_is_noted_and_nobody_is_told(books: Books) -> None:
+    """Given a business in order, then every check is a row without a violation."""
+    assert check_laws(books.runtime) == {"L1 ceiling": 0, "L7 append only": 0, "L9 liveness": 0}
+    assert stands(books, "L1 ceiling").examined == 2
+    assert told(books) == []
+    assert examined(books, "fail") == []
+    assert "3 of 12 laws held when they were last checked" in examined(books, "ok")
+    assert any(text.startswith("never checked: L2 bucket") for text in examined(books, "warn"))
+
+
+def test_l1_a_bucket_with_more_than_was_granted_is_told_once_per_crossing(
+    books: Books, heard: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Given a credit that nobody granted, then one alert however often it is checked, and another when it is back."""
+    assert checked(books, Ceiling()).violations == 0
+    (grant,) = books.grant_ids("acme")
+    for crossing in (1, 2):
+        books.spoil_bucket("acme", f" {grant}:100:0:0", f" {grant}:101:0:0")
+        for _ in range(3):
+            assert checked(books, Ceiling()).violations == 1
+        said = f"L1 ceiling: client acme: grant {grant} of 100 has 101 available, held and spent"
+        assert told(books) == [said] * crossing
+        assert [text.split(" ago: ")[1] for text in examined(books, "fail")] == [said.partition(": ")[2]]
+        books.spoil_bucket("acme", f" {grant}:101:0:0", f" {grant}:100:0:0")
+        assert checked(books, Ceiling()).violations == 0
+        assert examined(books, "fail") == []
+    errors = [record for record in caplog.records if record.name == recording.__name__ and record.levelname == "ERROR"]
+    assert len(errors) == 2
+    announce(books.runtime)
+    announce(books.runtime)
+    assert [(call["law"], call["found"]) for call in heard] == [("L1 ceiling", said)] * 2
+
+
+def test_l1_an_overdraft_that_nobody_allowed_is_found(books: Books) -> None:
+    """Given a limit in a bucket, then it is one that PostgreSQL had; what was lent under an older one is no breach."""
+    admin.set_overdraft(books.settings, "acme", 60, key="more")
+    books.hold("acme", 150)
+    admin.set_overdraft(books.settings, "acme", 0, key="none")
+    assert checked(books, Ceiling()).violations == 0
+    books.sql("DELETE FROM client_change")
+    assert checked(books, Ceiling()).found == "client acme: holds were lent 50 of an overdraft that was never above 0"
+
+
+def test_l1_debt_is_no_breach(books: Books) -> None:
+    """Given work that cost more than it had held, then what is owed admits nothing, and the ceiling holds."""
+    books.use("acme", 130, held=90)
+    assert checked(books, Ceiling()).violations == 0
+
+
+def test_a_check_goes_on_where_the_last_one_ended(books: Books) -> None:
+    """Given time for one client at a time, then each has its turn, and what was found stands for a whole round."""
+    one_by_one = dataclasses.replace(books.settings, reconcile_slice=1)
+    first, second = sorted(("acme", "bob"), key=lambda client_id: shard_of(client_id, books.settings.shards))
+    books.sql("UPDATE credit_grant SET credits = 10 WHERE client_id = %s", first)
+    looks: list[tuple[str, int, int]] = []
+    with books_on(one_by_one, one_by_one.redis_url) as slow:
+        for turn in range(7):
+            if turn == 3:
+                books.sql("UPDATE credit_grant SET credits = 100")
+            check_laws(slow.runtime, seconds=0, laws=(Ceiling(),))
+            row = stands(slow, "L1 ceiling")
+            looks.append((row.resume_after.partition(" ")[2], row.examined, row.violations))
+
+    assert looks == [
+        *[(first, 1, 1), (second, 1, 1), ("", 0, 1)],
+        # It is mended, which is known for certain when the round has ended.
+        *[(first, 1, 1), (second, 1, 1), ("", 0, 0), (first, 1, 0)],
+    ]
+    assert len(told(books)) == 1
+
+
+def test_l1_what_cannot_be_read_is_not_said_to_hold(books: Books) -> None:
+    """Given shards that are recovering, then the law has no row at all."""
+    for shard in range(books.settings.shards):
+        books.runtime.buckets.close(shard)
+    assert check_laws(books.runtime, laws=(Ceiling(),)) == {}
+    with books.runtime.engine.connect() as connection:
+        assert recording.read(connection) == {}
+
+
+@pytest.mark.parametrize("table", ["ledger_entry", "price", "archive.usage_history", "usage_history_legacy"])
+def test_l7_a_trigger_that_is_off_is_found(books: Books, table: str) -> None:
+    """Given a table that could be changed, then it is named; a look later it is mended, and that is known at once."""
+    books.sql(f"ALTER TABLE {table} DISABLE TRIGGER billing_append_only")
+    assert checked(books, AppendOnly()).found == f"may be changed, their trigger is missing or off: {table}"
+    books.sql(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER billing_append_only")
+    assert checked(books, AppendOnly()).violations == 0
+
+
+def test_l7_rows_that_were_deleted_are_missed_though_every_trigger_is_back(books: Books) -> None:
+    """Given a trigger that was taken away, rows with it, and is back, then the month has fewer rows than it had."""
+    books.use("acme", 3)
+    books.use("acme", 4)
+    month = name_of(datetime.now(UTC))
+    assert checked(books, AppendOnly()).examined == 2
+    books.sql("CREATE TABLE kept AS SELECT * FROM usage_history WHERE credits = 3")
+    books.sql(f"DELETE FROM {month} WHERE credits = 3", owner=True)
+    books.sql(f"ALTER TABLE {month} ENABLE TRIGGER USER; ALTER TABLE {month} ENABLE ALWAYS TRIGGER billing_append_only")
+    for _ in range(2):
+        assert checked(books, AppendOnly()).found == f"{month} has 1 rows, and had 2"
+    assert told(books) == [f"L7 append only: {month} has 1 rows, and had 2"]
+    books.sql("INSERT INTO usage_history SELECT * FROM kept")
+    assert checked(books, AppendOnly()).violations == 0
+
+
+def test_l7_a_month_that_was_dropped_is_missed(books: Books) -> None:
+    """Given a whole month of rows that is gone, then it is named with how many it had."""
+    books.use("acme", 3)
+    checked(books, AppendOnly())
+    month = name_of(datetime.now(UTC))
+    books.sql(f"DROP TABLE {month}")
+    assert checked(books, AppendOnly()).found == f"{month} is gone, and had 1 rows"
+
+
+def test_l7_rows_are_counted_in_slices(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given time for three rows at a time, then the counting goes on within a run of two lines, to the same end."""
+    monkeypatch.setattr(append_only, "ROWS_MAX", 3)
+    for _ in range(5):
+        books.use("acme", 1, 2)
+    month = name_of(datetime.now(UTC))
+    rounds, turns = 0, 0
+    while rounds < 2:
+        check_laws(books.runtime, seconds=0, laws=(AppendOnly(),))
+        row, turns = stands(books, "L7 append only"), turns + 1
+        assert row.examined <= 3
+        assert row.violations == 0
+        rounds += not row.resume_after
+        if not row.resume_after:
+            assert row.remembered["rows"] == {month: 10}
+    assert turns > 10
+
+
+def test_l9_nobody_who_is_seen_is_told(books: Books) -> None:
+    """Given no consumer, or beat silent for long, then the law is broken until they are seen again."""
+    assert checked(books, Liveness()).violations == 0
+    books.sql("DELETE FROM last_seen WHERE process = 'consumer'")
+    assert checked(books, Liveness()).found == "no consumer is seen"
+    books.sql("UPDATE last_seen SET seen_at = now() - interval '31 min'")
+    assert checked(books, Liveness()).found == "no consumer is seen; beat was not seen for 30 min"
+    note_consumer(books)
+    with books.runtime.engine.begin() as connection:
+        seen.note(connection, seen.BEAT, seen.BEAT)
+    assert checked(books, Liveness()).violations == 0
+    assert told(books) == ["L9 liveness: no consumer is seen"]
+
+
+def test_l9_charges_that_become_no_rows_are_told(books: Books) -> None:
+    """Given tasks that settle while the log gets no row for minutes, then that is told; a fleet at rest is not."""
+
+    def later() -> None:
+        silent = (datetime.now(UTC) - progress.LOG_SILENT_MAX - timedelta(seconds=1)).isoformat()
+        path = "'{log,since}'"
+        books.sql(f"UPDATE law_check SET remembered = jsonb_set(remembered, {path}, to_jsonb(%s::text))", silent)
+
+    books.use("acme", 3)
+    checked(books, Liveness())
+    later()
+    assert checked(books, Liveness()).violations == 0
+    books.use("acme", 4, write=False)
+    later()
+    found = checked(books, Liveness()).found
+    said = "the usage history got no row for 10 min, though client acme was charged 4 credits that are not in it"
+    assert found == said
+    books.deliver()
+    # PostgreSQL counts what a session inserted up to a second later.
+    wait_until(lambda: checked(books, Liveness()).violations == 0, "the log is seen to have a new row")
+    assert told(books) == [f"L9 liveness: {found}"]
+
+
+def test_l9_what_waits_for_too_long_is_told(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given an outbox, a parked task, an increment and a month that should have gone on, then each is named."""
+    monkeypatch.setattr(waiting, "OUTBOX_MAX", timedelta(seconds=-1))
+    books.use("acme", 3)
+    books.plan("acme", state="pending")
+    books.sql("UPDATE stripe_increment SET planned_at = now() - interval '2 days'", owner=True)
+    month = (datetime.now(UTC).replace(day=1) + timedelta(days=32)).replace(day=1)
+    books.sql(f"DROP TABLE {name_of(month)}")
+    park(books, "past", timedelta(minutes=-11))
+    found = checked(books, Liveness()).found.split("; ")
+    assert found == [
+        "0 usage events wait in outboxes, the oldest for 0 s",
+        "1 parked tasks wait past their end",
+        "1 increments are planned for more than a day, and not sent",
+        f"the usage history has no partition for {month:%Y-%m}",
+    ]
+
+
+def test_l9_a_parked_task_that_can_be_paid_and_waits_is_told(books: Books) -> None:
+    """Given a task that could start at the last check and now, then that is told; one that cannot be paid may wait."""
+    park(books, "rich", timedelta(days=1), client="bob", credits_=50)
+    park(books, "poor", timedelta(days=1), client="acme", credits_=101)
+    assert checked(books, Liveness()).violations == 0
+    since = (datetime.now(UTC) - progress.PARKED_MAX - timedelta(seconds=1)).isoformat()
+    books.sql(
+        "UPDATE law_check SET remembered = jsonb_set(remembered, '{parked}', (SELECT jsonb_object_agg(key,"
+        " jsonb_build_array(value -> 0, %s::text)) FROM jsonb_each(remembered -> 'parked'))) WHERE law = 'L9 liveness'",
+        since,
+    )
+    assert checked(books, Liveness()).found == (
+        "parked tasks of 1 clients can be paid and are not started, as of client bob"
+    )
+    books.sql("DELETE FROM parked_task")
+    assert checked(books, Liveness()).violations == 0
+
+
+def test_what_reconciliation_finds_is_told_by_law(books: Books) -> None:
+    """Given a rollup that differs, then the hourly run's verdict is its law's, and the next run's is it again."""
+    books.use("acme", 3)
+    run = {"client_ids": None, "stripe": True, "totals": None}
+    books.sql("UPDATE usage_rollup SET credits = 4")
+    books.reconcile(**run)
+    assert note_compared(books.runtime) > 0
+    assert stands(books, "L7 sums of the log").violations > 0
+    assert stands(books, "L2 bucket").violations == 0
+    assert note_compared(books.runtime) == 0, "nothing is written while nothing changes"
+    assert any("L7 sums of the log: " in text for text in examined(books, "fail"))
+    first = told(books)
+    assert sum(text.startswith("L7 sums of the log: client acme: page in the hour") for text in first) == 1
+    books.sql("UPDATE usage_rollup SET credits = 3")
+    books.reconcile(**run)
+    note_compared(books.runtime)
+    assert stands(books, "L7 sums of the log").violations == 0
+    assert told(books) == first
+
+
+def test_a_law_that_cannot_be_looked_at_hides_no_other(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given Redis away, then the laws of PostgreSQL are checked, and the others keep their last row and grow old."""
+    check_laws(books.runtime)
+    before = stands(books, "L1 ceiling")
+    away = dataclasses.replace(books.settings, redis_url="redis://127.0.0.1:1/0", redis_timeout_seconds=1.0)
+    with books_on(away, away.redis_url) as cut:
+        assert check_laws(cut.runtime) == {"L7 append only": 0}
+    assert stands(books, "L1 ceiling") == before
+    books.sql("UPDATE law_check SET checked_at = now() - interval '46 min' WHERE law = 'L1 ceiling'")
+    assert "L1 ceiling held, and was last checked 46 min ago" in examined(books, "warn")
+    assert check.LAW_SECONDS <= 60
+
+
+def park(books: Books, task_id: str, expires: timedelta, *, client: str = "acme", credits_: int = 1) -> None:
+    """Write a task that waits."""
+    books.sql(
+        "INSERT INTO parked_task (run_id, client_id, task, task_id, sku, credits, available, body, content_type,"
+        " content_encoding, headers, properties, exchange, routing_key, times, parked_at, expires_at) VALUES"
+        " (gen_random_uuid(), %s, 'task', %s, 'page', %s, 0, '', '', '', '', '', '', '', 1, now(), %s)",
+        client,
+        task_id,
+        credits_,
+        datetime.now(UTC) + expires,
+    )
