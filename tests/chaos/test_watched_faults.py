@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from billing import admin
 from billing.embedded.stack import Stack
 from tests.chaos.watched_faults import CLIENT, FAULTS, findings
 from tests.deploy.watched import Watched, watched
@@ -18,14 +19,20 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def watching(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    """Run a fleet that is watched, with a client that has used something; every setting has its default."""
+    """Run a fleet that is watched, with a client that has used something."""
     with module_servers(stack) as servers:
-        stripe = {"BILLING_STRIPE_SANDBOX_URL": stack.endpoints.stripe_sandbox_url}
+        # Increments are planned for calendar months: a fleet that reports nothing has no Stripe that could be down.
+        stripe = {
+            "BILLING_STRIPE_SANDBOX_URL": stack.endpoints.stripe_sandbox_url,
+            "BILLING_STRIPE_PERIODS": "calendar",
+        }
         with make_fleet(servers | stripe, tmp_path_factory.mktemp("watched")) as fleet:
             fleet.client(CLIENT, 1_000)
             with watched(fleet) as made:
                 fleet.send("ok", CLIENT).get(timeout=120)
                 fleet.wait_for_rows(1)
+                admin.link_client(fleet.settings, CLIENT, "cus_one", unchecked=True)
+                assert admin.sync_plan(fleet.settings).increments == 1
                 yield made
 
 
