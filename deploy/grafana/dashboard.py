@@ -1,4 +1,6 @@
-"""Writes `billing.json`, the dashboard for Grafana, from `panels.py`: python -m deploy.grafana.dashboard
+"""Writes `billing.json`, the dashboard for Grafana, from `panels.py`.
+
+Run it after a change: python -m deploy.grafana.dashboard.
 
 Provisioned, it has a fixed uid and no ids of a particular server; its data source is chosen in a variable.
 """

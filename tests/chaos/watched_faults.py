@@ -12,6 +12,7 @@ import redis
 
 from billing.embedded.stack import Stack
 from tests.deploy.watched import Watched
+from tests.fleet.harness import Fleet
 from tests.fleet.keys import key_of
 from tests.fleet.tasks import noted
 from tests.hanging import hanging
@@ -38,8 +39,10 @@ def consumer_stopped(watching: Watched, stack: Stack) -> Iterator[None]:
     """Have the only fulfillment worker end as it should, and another one start at the end."""
     del stack
     watching.consumer.stop(30)
-    yield
-    watching.replace_consumer()
+    try:
+        yield
+    finally:
+        watching.replace_consumer()
 
 
 @contextmanager
@@ -67,10 +70,14 @@ def drifted(watching: Watched, stack: Stack) -> Iterator[None]:
         old, new = (f":{balance.available + more}:{balance.held}:{balance.spent}".encode() for more in (0, 1))
         assert before.count(old) == 1, before
         client.set(key, before.replace(old, new))
-    yield
-    repaired = fleet.run_module(
-        f"repair-{watching.next_number()}", "billing.cli.main", "reconcile", "--repair", "--yes"
-    )
+    try:
+        yield
+    finally:
+        _repair(fleet, watching.next_number())
+
+
+def _repair(fleet: Fleet, number: int) -> None:
+    repaired = fleet.run_module(f"repair-{number}", "billing.cli.main", "reconcile", "--repair", "--yes")
     assert repaired.wait(120) is not None
 
 

@@ -55,7 +55,9 @@ FAULTS: Final[dict[str, Fault]] = {
     "dead letters": _fleet("dead_letters", 1, "BillingDeadLetters"),
     "charges are pending": _of("workers", "BillingChargesPending", within=90, pending_charges=1),
     "a law is violated": _fleet("law_violations", 1, "BillingLawViolated", law="L2 bucket"),
-    "a law is not checked": _fleet("law_check_age_seconds", 5_401, "BillingLawUnchecked", within=4_230, law="L8 planned"),
+    "a law is not checked": _fleet(
+        "law_check_age_seconds", 5_401, "BillingLawUnchecked", within=4_230, law="L8 planned"
+    ),
     "beat is silent": _fleet("seen_age_seconds", 1_801, "BillingBeatSilent", within=150, process="beat"),
     "shards recover for long": _fleet("recovering_shards", 4, "BillingShardsRecovering", within=150),
     "holds are overdue": _fleet("hold_overdue_seconds", 301, "BillingHoldsOverdue", within=90),

@@ -38,10 +38,7 @@ ROLES: Final = ("fleet", "billing_fleet", "billing_consumer", "billing_reader")
 def server(request: pytest.FixtureRequest, secrets: Path, tmp_path: Path) -> Iterator[tuple[str, str]]:
     """Run a server with its file and its users; yield its name and the address that the fleet has of it."""
     name = request.param
-    file, users, url = {
-        "redis": ("billing.conf", "redis_acl", "redis_url"),
-        "results": ("results.conf", "results_acl", "result_url"),
-    }[name]
+    file, url = {"redis": ("billing.conf", "redis_url"), "results": ("results.conf", "result_url")}[name]
     text = (DEPLOY / "redis" / file).read_text(encoding="utf-8").replace("/run/secrets", str(secrets))
     port = free_port()
     configuration = tmp_path / "server.conf"
@@ -86,9 +83,9 @@ def test_the_doctor_has_nothing_against_billings_redis(server: tuple[str, str]) 
             client.set("celery-task-meta-1", b"{}", ex=60)
             with pytest.raises(redis.exceptions.NoPermissionError):
                 client.config_get("*")
-    with redis.Redis(host=urlsplit(url).hostname or "", port=urlsplit(url).port or 0) as nobody:
-        with pytest.raises(redis.exceptions.AuthenticationError):
-            nobody.ping()
+    nobody = redis.Redis(host=urlsplit(url).hostname or "", port=urlsplit(url).port or 0)
+    with nobody, pytest.raises(redis.exceptions.AuthenticationError):
+        nobody.ping()
 
 
 def test_the_user_of_the_file_has_what_billing_asks_for() -> None:

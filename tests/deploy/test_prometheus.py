@@ -12,11 +12,11 @@ from billing.cli.main import billing as command_line
 from billing.core.settings import FIELDS
 from billing.observability.metrics.catalogue import CATALOGUE
 from tests.deploy.faults import FAULTS
-from tests.deploy.files import CONFIGURATION, RULES, read, rules
+from tests.deploy.files import CONFIGURATION, DEPLOY, RULES, read, rules
 from tests.deploy.promtool import Fault, check, run
 from tests.deploy.queries import JOBS
 
-#: What must show within a minute of its beginning. promtool plays them at 10 s a step, the slower half of what is served.
+#: What must show within a minute of its beginning. promtool plays at 10 s a step: half as often as Prometheus looks.
 AT_ONCE = (
     "Redis is down",
     "PostgreSQL is down",
@@ -62,6 +62,14 @@ def test_what_must_be_seen_within_a_minute_fires_half_a_minute_after_the_scrape_
 
 def test_the_jobs_are_those_that_the_rules_count_on() -> None:
     assert {job["job_name"] for job in read(CONFIGURATION)["scrape_configs"]} == set(JOBS.values())
+
+
+def test_the_page_names_alerts_and_files_that_exist() -> None:
+    page = (DEPLOY / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(Billing\w+)`", page))
+    assert len(named) > 20
+    assert named <= {rule.name for rule in rules()}
+    assert all((DEPLOY / path).exists() for path in re.findall(r"\]\(([^)]+)\)", page))
 
 
 def test_each_alert_says_what_is_wrong_and_what_to_do_in_commands_and_settings_that_exist() -> None:

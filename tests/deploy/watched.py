@@ -1,4 +1,4 @@
-"""A real fleet that is watched: a prefork worker, a fulfillment worker and the exporter, scraped by a real Prometheus."""
+"""A real fleet that is watched: a prefork worker, a fulfillment worker, the exporter, and a real Prometheus."""
 
 from __future__ import annotations
 
