@@ -149,6 +149,7 @@ alert: Final = Table(
     ),
     CheckConstraint("delivery IN ('pending', 'delivered', 'failed', 'none')", name="delivery"),
     Index("alert_pending_idx", "next_attempt_at", postgresql_where=text("delivery = 'pending'")),
+    Index("alert_corrupt_idx", "alert_id", postgresql_where=text("kind = 'corrupt'")),
     Index("alert_unannounced_idx", "alert_id", postgresql_where=text("announced_at IS NULL")),
     Index(None, "client_id", "alert_id"),
 )

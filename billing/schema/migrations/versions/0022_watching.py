@@ -44,6 +44,7 @@ ALTER TABLE alert
         'unreported', 'late_usage', 'waiting_usage', 'law_broken')),
     ADD COLUMN details jsonb NOT NULL DEFAULT '{}'::jsonb;
 COMMENT ON COLUMN alert.details IS 'debt, top_up_declined: amounts and numbers of its kind';
+CREATE INDEX alert_corrupt_idx ON alert (alert_id) WHERE kind = 'corrupt';
 """
 
 
