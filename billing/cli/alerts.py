@@ -6,6 +6,7 @@ import click
 
 from billing import admin
 from billing.admin.alerts import PAGE_MAX
+from billing.cli.completing import clients
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option, table
 
@@ -18,7 +19,7 @@ def alerts() -> None:
 
 
 @alerts.command(name="list", epilog="Example: billing alerts list --client acme --pending")
-@click.option("--client", "client_id", help="Only of this client.")
+@click.option("--client", "client_id", shell_complete=clients, help="Only of this client.")
 @click.option("--pending", is_flag=True, help="Only those that still wait for their webhook's answer.")
 @click.option("--limit", type=click.IntRange(1, PAGE_MAX), default=100, show_default=True, help="Alerts to show.")
 @json_option
@@ -43,4 +44,4 @@ def list_(client_id: str | None, pending: bool, limit: int, as_json: bool) -> No
         )
         for a in found
     ]
-    table(None, _COLUMNS, rows, numbers=4)
+    table(None, _COLUMNS, rows, numbers=4, nothing="no alerts")
