@@ -48,7 +48,14 @@ from billing.admin.stripe_links import (
     move_client,
     subscribe_client,
 )
-from billing.admin.stripe_setup import INTERVALS, add_meter, advance_stand_in, meters, stripe_setup
+from billing.admin.stripe_setup import (
+    INTERVALS,
+    add_meter,
+    advance_stand_in,
+    meters,
+    skus_without_price,
+    stripe_setup,
+)
 from billing.admin.sync_reconciling import sync_reconcile
 from billing.admin.top_ups import TopUp, answer_top_up, remove_top_up, set_top_up, top_up
 from billing.admin.usage_adjustments import adjust_usage
@@ -126,6 +133,7 @@ __all__ = [
     "set_price",
     "set_top_up",
     "set_webhook",
+    "skus_without_price",
     "stripe_setup",
     "subscribe_client",
     "sync_confirm",

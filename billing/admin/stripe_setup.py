@@ -33,6 +33,13 @@ def add_meter(
         return catalog.add_meter(connection, event_name, credits_per_unit=credits_per_unit, unit=unit, skus=skus)
 
 
+def skus_without_price(settings: Settings, skus: Sequence[str]) -> list[str]:
+    """Return those of the SKUs that no price was ever set for."""
+    runtime = runtime_for(settings)
+    with postgres.reaching(settings), runtime.engine.connect() as connection:
+        return catalog.without_price(connection, skus)
+
+
 def meters(settings: Settings) -> list[UsageMeter]:
     """Return the meters in use: the one of the settings, and those that were added."""
     runtime = runtime_for(settings)

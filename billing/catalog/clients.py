@@ -67,6 +67,12 @@ def list_clients(connection: Connection, *, limit: int = 1_000, after: str = "")
     return [_client(row) for row in connection.execute(page)]
 
 
+def ids_beginning_with(connection: Connection, prefix: str, *, limit: int) -> list[str]:
+    """Return the first ids that begin so, at most `limit` of them."""
+    found = select(client.c.client_id).where(client.c.client_id.startswith(prefix, autoescape=True))
+    return list(connection.execute(found.order_by(client.c.client_id).limit(limit)).scalars())
+
+
 def clients_of_shard(connection: Connection, shard: int, *, limit: int, after: str = "") -> Sequence[Client]:
     """Return at most `limit` clients of a shard in the order of their ids, beginning after the id `after`."""
     page = select(client).where(client.c.shard == shard, client.c.client_id > after)

@@ -18,6 +18,7 @@ from billing.core.credits import check_amount
 from billing.core.errors import Conflict, InvalidValue
 from billing.core.identifiers import check_sku
 from billing.schema.stripe import meter, sku_meter, stripe_increment
+from billing.schema.tables import price
 
 #: What a unit is called unless it is said.
 CREDITS: Final = "credits"
@@ -60,6 +61,12 @@ def add_meter(
         _check_unplanned(connection, name)
     given = _give(connection, name, wanted)
     return _meter_of(connection, name), made is not None or given
+
+
+def without_price(connection: Connection, skus: Sequence[str]) -> list[str]:
+    """Return those of the SKUs that no price was ever set for: misspelled, or yet to come."""
+    priced = set(connection.execute(select(price.c.sku).where(price.c.sku.in_(skus)).distinct()).scalars())
+    return sorted(set(skus) - priced)
 
 
 def list_meters(connection: Connection, default: str) -> list[UsageMeter]:

@@ -7,6 +7,7 @@ import click
 from billing import admin
 from billing.cli.amount import NEGATIVE_NUMBERS, SIGNED_CREDITS
 from billing.cli.changes import applied_text, print_change
+from billing.cli.completing import client_argument
 from billing.cli.context import settings
 from billing.cli.money import print_grant
 from billing.cli.output import emit_json, json_option
@@ -23,7 +24,7 @@ def adjust() -> None:
     context_settings=NEGATIVE_NUMBERS,
     epilog="Example: billing adjust credits acme -250 --key ticket-77 --reason 'granted twice'",
 )
-@click.argument("client_id")
+@client_argument
 @click.argument("amount", type=SIGNED_CREDITS)
 @click.option("--key", default=None, help="Makes the adjustment idempotent: the same key is the same adjustment.")
 @click.option("--reason", default="", help="Why, for the ledger.")

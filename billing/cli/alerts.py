@@ -6,6 +6,7 @@ import click
 
 from billing import admin
 from billing.admin.alerts import PAGE_MAX, AlertRow
+from billing.cli.completing import clients
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option, table
 from billing.schema.operations import ALERT_KINDS
@@ -19,7 +20,7 @@ def alerts() -> None:
 
 
 @alerts.command(name="list", epilog="Example: billing alerts list --client acme --pending")
-@click.option("--client", "client_id", help="Only of this client.")
+@click.option("--client", "client_id", shell_complete=clients, help="Only of this client.")
 @click.option("--kind", type=click.Choice(ALERT_KINDS), help="Only of this kind.")
 @click.option("--pending", is_flag=True, help="Only those that still wait for their webhook's answer.")
 @click.option("--failed", is_flag=True, help="Only those that their webhook took at no attempt.")
@@ -47,12 +48,12 @@ def list_(client_id: str | None, kind: str | None, pending: bool, failed: bool, 
         )
         for a in found
     ]
-    table(None, _COLUMNS, rows, numbers=4)
+    table(None, _COLUMNS, rows, numbers=4, nothing="no alerts")
 
 
 @alerts.command(epilog="Example: billing alerts resend --client acme --failed")
 @click.argument("alert_ids", metavar="[ALERT_ID]...", type=int, nargs=-1)
-@click.option("--client", "client_id", help="With --failed: only of this client.")
+@click.option("--client", "client_id", shell_complete=clients, help="With --failed: only of this client.")
 @click.option("--failed", is_flag=True, help="All that their webhooks took at no attempt.")
 @json_option
 def resend(alert_ids: tuple[int, ...], client_id: str | None, failed: bool, as_json: bool) -> None:  # noqa: FBT001 - click gives flags by name

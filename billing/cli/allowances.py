@@ -10,6 +10,7 @@ import click
 from billing import admin
 from billing.admin.allowances import PAGE_MAX
 from billing.cli.amount import CREDITS, INSTANT, NEGATIVE_NUMBERS, PRIORITY
+from billing.cli.completing import client_argument, clients
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option, table
 from billing.core.errors import InvalidValue
@@ -46,7 +47,7 @@ def allowance() -> None:
     context_settings=NEGATIVE_NUMBERS,
     epilog="Example: billing allowance add acme 1000 --every month --start 2026-12-01 --key plan-small",
 )
-@click.argument("client_id")
+@client_argument
 @click.argument("credits", type=CREDITS)
 @click.option("--key", default=None, help="Makes it idempotent: the same key is the same allowance.")
 @click.option("--every", default="month", show_default=True, help="How often: month, week, day.")
@@ -105,7 +106,7 @@ def end(schedule_id: int, key: str | None, as_json: bool) -> None:  # noqa: FBT0
 
 
 @allowance.command(name="list", epilog="Example: billing allowance list --client acme")
-@click.option("--client", "client_id", help="Only of this client.")
+@click.option("--client", "client_id", shell_complete=clients, help="Only of this client.")
 @click.option("--ended", is_flag=True, help="Also those that have ended.")
 @click.option("--limit", type=click.IntRange(1, PAGE_MAX), default=100, show_default=True, help="Allowances to show.")
 @json_option
@@ -115,7 +116,7 @@ def list_(client_id: str | None, ended: bool, limit: int, as_json: bool) -> None
     if as_json:
         emit_json(found)
         return
-    table(None, _COLUMNS, [_cells(row) for row in found], numbers=1)
+    table(None, _COLUMNS, [_cells(row) for row in found], numbers=1, nothing="no allowances")
 
 
 def _cells(row: ScheduleRow) -> tuple[object, ...]:

@@ -8,6 +8,7 @@ import click
 
 from billing import admin
 from billing.cli.amount import NEGATIVE_NUMBERS, PRICE
+from billing.cli.completing import client_argument
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option
 from billing.ledger.changes import ChangeRow
@@ -39,7 +40,7 @@ def print_change(row: ChangeRow, said: str, *, applied: bool, as_json: bool) -> 
 
 def _state_command(name: str, state: Literal["active", "suspended", "closed"], purpose: str) -> click.Command:
     @click.command(name, help=purpose, epilog=f"Example: billing client {name} acme")
-    @click.argument("client_id")
+    @client_argument
     @click.option("--key", default=None, help="Makes the change idempotent: the same key is the same change.")
     @click.option("--reason", default="", help="Why, for the ledger.")
     @json_option
@@ -56,7 +57,7 @@ close = _state_command("close", "closed", "Let a client start nothing and be gra
 
 
 @click.command(context_settings=NEGATIVE_NUMBERS, epilog="Example: billing client overdraft acme 5000")
-@click.argument("client_id")
+@client_argument
 @click.argument("limit", type=PRICE)
 @click.option("--key", default=None, help="Makes the change idempotent: the same key is the same change.")
 @click.option("--reason", default="", help="Why, for the ledger.")

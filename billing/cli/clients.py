@@ -9,6 +9,7 @@ import click
 from billing import admin
 from billing.admin import ClientView
 from billing.cli.changes import close, overdraft, resume, suspend
+from billing.cli.completing import client_argument
 from billing.cli.context import settings
 from billing.cli.exports import export
 from billing.cli.links import link
@@ -31,7 +32,7 @@ for command in (suspend, resume, close, overdraft, link):
 
 
 @client.command(epilog="Example: billing client add acme")
-@click.argument("client_id")
+@client_argument
 @json_option
 def add(client_id: str, as_json: bool) -> None:  # noqa: FBT001 - click gives flags by name
     """Add a client with an empty bucket. Adding it again changes nothing."""
@@ -52,7 +53,7 @@ def list_(limit: int, after: str, as_json: bool) -> None:  # noqa: FBT001
 
 
 @client.command(epilog="Example: billing client show acme")
-@click.argument("client_id")
+@client_argument
 @json_option
 def show(client_id: str, as_json: bool) -> None:  # noqa: FBT001
     """Show a client, its balance and its grants."""
@@ -99,4 +100,4 @@ def _print(views: list[ClientView], *, as_json: bool, title: str | None) -> None
         if balance is not None:
             money = (balance.granted, balance.spent, balance.held, balance.available, balance.owed)
         rows.append((found.client_id, found.state, found.created_at, found.epoch, *money))
-    table(title, _COLUMNS, rows, numbers=6)
+    table(title, _COLUMNS, rows, numbers=6, nothing="no clients (billing client add CLIENT)")

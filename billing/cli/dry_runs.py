@@ -31,4 +31,4 @@ def dry_run(*, reset: bool, as_json: bool) -> None:
         )
         for counted in found
     ]
-    table(None, _COLUMNS, rows, numbers=4)
+    table(None, _COLUMNS, rows, numbers=4, nothing="no dry runs are recorded")

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
+from billing.cli.completing import client_argument
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option
 from billing.cli.progress import progress
 
 
 @click.command(epilog="Example: billing client export acme --output acme.zip")
-@click.argument("client_id")
+@client_argument
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="The zip to write, whole or not at all.")
 @json_option
 def export(client_id: str, output: Path, as_json: bool) -> None:  # noqa: FBT001 - click gives flags by name

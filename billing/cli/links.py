@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from billing import admin
+from billing.cli.completing import client_argument
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option
 from billing.core.errors import InvalidValue
@@ -13,7 +14,7 @@ from billing.sinks.stripe.keys import key_kind
 
 
 @click.command(epilog="Example: billing client link acme cus_QXg1kqS8pn4Hnc")
-@click.argument("client_id")
+@client_argument
 @click.argument("customer_id", required=False)
 @click.option("--customer", help="The customer, as cus_…; the same as the argument.")
 @click.option("--create", is_flag=True, help="Make a customer at Stripe, unless the client has one. Live keys as well.")

@@ -41,6 +41,7 @@ COMMANDS: Final = {
     "receipt": "billing.cli.receipt:receipt",
     "sync": "billing.cli.sync:sync",
     "stripe": "billing.cli.stripe:stripe",
+    "completion": "billing.cli.completing:completion",
 }
 
 

@@ -27,13 +27,17 @@ def meter() -> None:
 @json_option
 def add(event_name: str, credits_per_unit: int, unit: str, skus: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001
     """Add a meter for some SKUs. The same again adds further SKUs."""
-    made, new = admin.add_meter(settings(), event_name, credits_per_unit=credits_per_unit, unit=unit, skus=skus)
+    found = settings()
+    made, new = admin.add_meter(found, event_name, credits_per_unit=credits_per_unit, unit=unit, skus=skus)
+    unpriced = admin.skus_without_price(found, skus)
     if as_json:
-        emit_json({"meter": made, "changed": new})
+        emit_json({"meter": made, "changed": new, "without_price": unpriced})
         return
     done = "added" if new else "is there already"
     click.echo(f"meter {made.event_name}: {done}, {made.credits_per_unit:,} credits per unit of {made.unit}")
     click.echo(f"counts {', '.join(made.skus) or 'no SKU yet'}")
+    for sku in unpriced:
+        click.echo(f"SKU {sku} has no price yet: billing price set {sku} CREDITS --unit UNIT")
 
 
 @meter.command(name="list", epilog="Example: billing meter list --json")

@@ -11,6 +11,7 @@ from billing import admin
 from billing.admin import PastBalance
 from billing.cli.amount import CREDITS, INSTANT, NEGATIVE_NUMBERS, PRIORITY
 from billing.cli.changes import applied_text, print_change
+from billing.cli.completing import client_argument
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option, table
 from billing.credits.terms import ClientTerms
@@ -18,7 +19,7 @@ from billing.ledger.grants import GrantRow
 
 
 @click.command(context_settings=NEGATIVE_NUMBERS, epilog="Example: billing grant acme 10000 --key invoice-2026-11")
-@click.argument("client_id")
+@client_argument
 @click.argument("credits", type=CREDITS)
 @click.option("--key", default=None, help="Makes the grant idempotent: the same key is the same grant.")
 @click.option("--kind", default="paid", show_default=True, help="What it is: paid, promo, allowance, adjustment.")
@@ -66,7 +67,7 @@ def print_grant(row: GrantRow, *, applied: bool, as_json: bool) -> None:
 
 
 @click.command(epilog="Example: billing balance acme --at 2026-11-01")
-@click.argument("client_id")
+@client_argument
 @click.option("--at", type=INSTANT, default=None, help="Show the balance of a past instant, from ledger and log.")
 @json_option
 def balance(client_id: str, at: datetime | None, as_json: bool) -> None:  # noqa: FBT001

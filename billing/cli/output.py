@@ -24,8 +24,19 @@ def emit_json(value: Any) -> None:
     click.echo(json.dumps(value, default=_plain, indent=2))
 
 
-def table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: int = 0) -> None:
-    """Print a table; the last `numbers` columns are numbers, aligned to the right."""
+def table(
+    title: str | None,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    numbers: int = 0,
+    nothing: str | None = None,
+) -> None:
+    """Print a table; the last `numbers` columns are numbers, aligned to the right. Without rows: `nothing`."""
+    rows = list(rows)
+    if nothing is not None and not rows:
+        click.echo(nothing)
+        return
     import rich.console  # noqa: PLC0415 - rich is slow to import and not needed for JSON
     import rich.table  # noqa: PLC0415
     import rich.text  # noqa: PLC0415

@@ -9,6 +9,7 @@ import click
 
 from billing import admin
 from billing.cli.amount import CREDITS, NEGATIVE_NUMBERS
+from billing.cli.completing import clients
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option, table
 from billing.parking.parked import ParkedRow
@@ -22,7 +23,7 @@ def parked() -> None:
 
 
 @parked.command(name="list", epilog="Example: billing parked list --client acme")
-@click.option("--client", default=None, help="Only this client's.")
+@click.option("--client", default=None, shell_complete=clients, help="Only this client's.")
 @click.option("--after", type=CREDITS, default=None, help="Go on after this id.")
 @json_option
 def list_(client: str | None, after: int | None, as_json: bool) -> None:  # noqa: FBT001 - click gives flags by name
@@ -31,14 +32,14 @@ def list_(client: str | None, after: int | None, as_json: bool) -> None:  # noqa
     if as_json:
         emit_json(found)
         return
-    table(None, _COLUMNS, [_cells(row) for row in found], numbers=1)
+    table(None, _COLUMNS, [_cells(row) for row in found], numbers=1, nothing="no parked tasks")
     if len(found) == admin.PARKED_SHOWN_MAX:
         click.echo(f"there may be more: billing parked list --after {found[-1].parked_id}")
 
 
 @parked.command(context_settings=NEGATIVE_NUMBERS, epilog="Example: billing parked cancel --client acme")
 @click.argument("parked_id", metavar="[ID]", type=CREDITS, required=False)
-@click.option("--client", default=None, help="All that this client has waiting.")
+@click.option("--client", default=None, shell_complete=clients, help="All that this client has waiting.")
 @json_option
 def cancel(parked_id: int | None, client: str | None, as_json: bool) -> None:  # noqa: FBT001
     """Cancel a task, or all of a client: its caller is told so, and it never runs."""

@@ -46,4 +46,10 @@ def list_(as_json: bool) -> None:  # noqa: FBT001
         emit_json(list(found))
         return
     rows = [(p.sku, p.unit, p.effective_at, p.version, p.credits_per_unit) for p in found]
-    table(None, ("sku", "unit", "from (UTC)", "version", "credits per unit"), rows, numbers=2)
+    table(
+        None,
+        ("sku", "unit", "from (UTC)", "version", "credits per unit"),
+        rows,
+        numbers=2,
+        nothing="no prices (billing price set SKU CREDITS --unit UNIT)",
+    )

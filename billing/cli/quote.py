@@ -8,13 +8,14 @@ import click
 
 from billing import admin
 from billing.cli.amount import NEGATIVE_NUMBERS, Amount
+from billing.cli.completing import client_argument
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option
 from billing.task.quoting import Quote
 
 
 @click.command(context_settings=NEGATIVE_NUMBERS, epilog="Example: billing quote acme premium-search 3")
-@click.argument("client_id")
+@client_argument
 @click.argument("sku")
 @click.argument("quantity", type=Amount(minimum=0), default="1")
 @click.option("--check", is_flag=True, help="Exit code 1 if it would not be admitted now.")

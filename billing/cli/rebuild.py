@@ -9,6 +9,7 @@ import click
 
 from billing import admin
 from billing.admin.rebuilding import WAIT_SECONDS, WAIT_SECONDS_MAX, Rebuilding
+from billing.cli.completing import clients
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option
 from billing.core.errors import InvalidValue
@@ -19,7 +20,7 @@ _SHARDS_NAMED: Final = 10
 
 
 @click.command(epilog="Example: billing rebuild acme")
-@click.argument("client_id", required=False)
+@click.argument("client_id", metavar="[CLIENT]", required=False, shell_complete=clients)
 @click.option("--all", "all_", is_flag=True, help="Rebuild the buckets of all clients.")
 @click.option(
     "--wait",
@@ -31,7 +32,7 @@ _SHARDS_NAMED: Final = 10
 )
 @json_option
 def rebuild(client_id: str | None, all_: bool, wait_seconds: float, as_json: bool) -> None:  # noqa: FBT001 - click gives flags by name
-    """Have buckets rebuilt from the ledger and the log: those of CLIENT_ID's shard, or --all.
+    """Have buckets rebuilt from the ledger and the log: those of CLIENT's shard, or --all.
 
     Safe at any time, and safe to repeat. A fulfillment worker does it; until it is done nothing is admitted on the
     shard, for a third of a lease and some seconds. Exit code 1 if it is not done in time; it stays asked for.

@@ -15,6 +15,7 @@ import click
 from billing import admin
 from billing.admin.receipt_line import ReceiptLine
 from billing.admin.receipts import OpenReceipt
+from billing.cli.completing import client_argument
 from billing.cli.context import settings
 from billing.cli.output import json_option, table
 from billing.cli.progress import Tell, into_a_file, progress
@@ -33,7 +34,7 @@ _COLUMNS: Final = (
 
 
 @click.command(epilog="Example: billing receipt acme --from 2026-11-01 --output acme.html")
-@click.argument("client_id")
+@client_argument
 @selecting
 @click.option(
     "--format", "form", type=click.Choice(_FORMATS), default=None, help="Default: table, or by the name of the file."

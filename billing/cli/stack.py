@@ -12,6 +12,7 @@ from typing import Final
 
 import click
 
+from billing.cli.output import emit_json, json_option
 from billing.connections import connection_file
 from billing.core.errors import Fatal
 from billing.embedded.fleet import Fleet, FleetPlan
@@ -30,7 +31,8 @@ _POLL_SECONDS: Final = 0.5
 @click.option("--workers", type=click.IntRange(1, 32), default=1, show_default=True, help="Task workers.")
 @click.option("--children", type=click.IntRange(1, 64), default=2, show_default=True, help="Processes per worker.")
 @click.option("--end-with-parent", "ends_with_parent", is_flag=True, help="Stop when the calling process ends.")
-def up(*, services: bool, workers: int, children: int, ends_with_parent: bool) -> None:
+@json_option
+def up(*, services: bool, workers: int, children: int, ends_with_parent: bool, as_json: bool) -> None:
     """Run servers, workers, consumer, beat and Flower until Ctrl-C. Data stay in .billing/."""
     app = click.get_current_context().meta.get("billing.app") or _APP
     if not services:
@@ -45,26 +47,40 @@ def up(*, services: bool, workers: int, children: int, ends_with_parent: bool) -
         migrate(read({}))
         connection_file.write(servers.endpoints.environment())
         stack.callback(connection_file.remove)
-        click.echo(servers.describe())
+        addresses = servers.endpoints.addresses()
+        if not as_json:
+            click.echo(servers.describe())
         fleet = None
         if not services:
             plan = FleetPlan(app=str(app), workers=workers, children=children)
             fleet = Fleet(plan, servers.endpoints, _DIRECTORY)
             stack.callback(fleet.stop)
             fleet.start()
-            click.echo(f"{'Flower':<16} {fleet.flower_url}")
-        click.echo("ready; other commands in this directory use these servers; Ctrl-C stops everything")
+            addresses["Flower"] = str(fleet.flower_url)
+            if not as_json:
+                click.echo(f"{'Flower':<16} {fleet.flower_url}")
+        if as_json:
+            emit_json(addresses)
+        else:
+            click.echo("ready; other commands in this directory use these servers; Ctrl-C stops everything")
         _watch(servers, fleet)
 
 
 @click.command(epilog="Example: billing demo")
-def demo() -> None:
+@json_option
+def demo(*, as_json: bool) -> None:
     """Run a billed fleet on real work for about a minute, kill a worker on the way, and check the books."""
     _require_app(_APP)
     end_with_parent()
     from billing.embedded.demo.run import run  # noqa: PLC0415 - brings the whole fleet in
 
-    sys.exit(run())
+    if not as_json:
+        sys.exit(run())
+    from rich.console import Console  # noqa: PLC0415 - slow to import
+
+    from billing.embedded.demo import report  # noqa: PLC0415 - see above
+
+    sys.exit(run(Console(stderr=True), tell=lambda *found: emit_json(report.as_json(*found))))
 
 
 def _watch(servers: Stack, fleet: Fleet | None) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from billing import admin
+from billing.cli.completing import client_argument
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option, table
 
@@ -68,7 +69,7 @@ def _id(found: str | None) -> str:
 
 
 @stripe.command(epilog="Example: billing stripe invoices acme")
-@click.argument("client_id")
+@client_argument
 @click.option("--limit", type=click.IntRange(1, 100), default=12, show_default=True, help="Invoices to show.")
 @json_option
 def invoices(*, client_id: str, limit: int, as_json: bool) -> None:
@@ -83,7 +84,7 @@ def invoices(*, client_id: str, limit: int, as_json: bool) -> None:
         for line in one.lines
     ]
     columns = ("invoice", "state", "from (UTC)", "to (UTC)", "units", "amount (smallest unit)")
-    table(None, columns, rows, numbers=2)
+    table(None, columns, rows, numbers=2, nothing="no invoices")
 
 
 @stripe.command(epilog="Example: billing stripe clock --advance-days 31")
@@ -105,8 +106,9 @@ def clock(*, advance_days: int, as_json: bool) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Keep customers, meters and events in this file; without it they are forgotten at the end.",
 )
-def sandbox(*, port: int, data: Path | None) -> None:
+@json_option
+def sandbox(*, port: int, data: Path | None, as_json: bool) -> None:
     """Run the stand-in for Stripe on 127.0.0.1 until Ctrl-C. It is not Stripe: no money moves."""
     from billing.sinks.stripe.sandbox.server import announcement, serve  # noqa: PLC0415 - brings in the server
 
-    serve(port, data, lambda url: click.echo(announcement(url)))
+    serve(port, data, lambda url: emit_json({"url": url}) if as_json else click.echo(announcement(url)))

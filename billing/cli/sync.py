@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from billing import admin
+from billing.cli.completing import client_argument
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option
 from billing.cli.sync_reconcile import reconcile
@@ -45,7 +46,7 @@ def plan(as_json: bool) -> None:  # noqa: FBT001 - click gives flags by name
 
 
 @sync.command(epilog="Example: billing sync flush acme")
-@click.argument("client_id", metavar="CLIENT")
+@client_argument
 @json_option
 def flush(client_id: str, as_json: bool) -> None:  # noqa: FBT001
     """Plan and push one client's usage now: before its price changes, or its subscription ends.

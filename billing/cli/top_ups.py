@@ -8,6 +8,7 @@ import click
 
 from billing import admin
 from billing.cli.amount import CREDITS, NEGATIVE_NUMBERS
+from billing.cli.completing import client_argument
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option, table
 from billing.top_ups.request import RequestRow
@@ -27,7 +28,7 @@ def top_up() -> None:
 @top_up.command(
     name="set", context_settings=NEGATIVE_NUMBERS, epilog="Example: billing top-up set acme 5000 --below-percent 20"
 )
-@click.argument("client_id")
+@client_argument
 @click.argument("credits", type=CREDITS)
 @click.option("--below-percent", type=CREDITS, default=None, help="Short below this share of what its grants brought.")
 @click.option("--below-credits", type=CREDITS, default=None, help="Short below so many credits.")
@@ -61,7 +62,7 @@ def set_(
 
 
 @top_up.command(epilog="Example: billing top-up show acme")
-@click.argument("client_id")
+@client_argument
 @json_option
 def show(client_id: str, as_json: bool) -> None:  # noqa: FBT001 - click gives flags by name
     """Show a client's rule and its newest requests."""
@@ -76,7 +77,7 @@ def show(client_id: str, as_json: bool) -> None:  # noqa: FBT001 - click gives f
 
 
 @top_up.command(epilog="Example: billing top-up off acme")
-@click.argument("client_id")
+@client_argument
 @json_option
 def off(client_id: str, as_json: bool) -> None:  # noqa: FBT001
     """Ask for nothing more. What was asked for already may still be granted."""

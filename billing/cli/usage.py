@@ -10,6 +10,7 @@ import click
 
 from billing import admin
 from billing.admin.usage_sums import GROUPS_MAX, UsageSums
+from billing.cli.completing import client_argument
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option, table
 from billing.cli.selecting import selecting
@@ -23,7 +24,7 @@ _HEADINGS: Final = {"sku": "SKU", "day": "day (UTC)", "hour": "hour (UTC)", "tas
 
 
 @click.command(epilog="Example: billing usage acme --from 2026-11-01 --by day")
-@click.argument("client_id")
+@client_argument
 @selecting
 @click.option("--by", type=click.Choice(list(KEYS)), default=None, help="Add it up, instead of listing the rows.")
 @click.option(

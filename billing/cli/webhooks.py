@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 
 from billing import admin
+from billing.cli.completing import client_argument
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option
 from billing.core.errors import InvalidValue
 
 
 @click.command(epilog="Example: billing client webhook acme https://acme.example/billing")
-@click.argument("client_id")
+@client_argument
 @click.argument("url", required=False)
 @click.option("--rotate", is_flag=True, help="Make a new secret: what is sent from now on is signed by it.")
 @click.option("--remove", is_flag=True, help="Send this client's alerts nowhere any more.")

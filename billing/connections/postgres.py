@@ -18,6 +18,12 @@ __all__ = ["STATEMENT_SECONDS_MAX", "connect", "engine", "is_locked", "reaching"
 #: How long the server works on one statement of the engine, waiting for locks included (L9). The log's writer has no
 #: such bound: a batch that was given up half way would only be written again.
 STATEMENT_SECONDS_MAX: Final = 60
+#: What a database says that has not what this version needs.
+_NOT_MIGRATED: Final = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+)
 
 
 def engine(settings: Settings, *, pool_size: int = 2) -> sqlalchemy.Engine:
@@ -51,13 +57,13 @@ def reaching(settings: Settings) -> Iterator[None]:
         raise libpq.unreachable(settings, error.orig or error) from error
     except (psycopg.OperationalError, sqlalchemy.exc.TimeoutError) as error:
         raise libpq.unreachable(settings, error) from error
-    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
+    except _NOT_MIGRATED as error:
         raise libpq.not_migrated(settings) from error
     except psycopg.errors.InsufficientPrivilege as error:
         raise libpq.not_allowed(settings, error) from error
     except sqlalchemy.exc.ProgrammingError as error:
         if isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
             raise libpq.not_allowed(settings, error.orig) from error
-        if isinstance(error.orig, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
+        if isinstance(error.orig, _NOT_MIGRATED):
             raise libpq.not_migrated(settings) from error
         raise

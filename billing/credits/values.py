@@ -277,7 +277,7 @@ class OutboxEntry:
 class AlertEntry:
     """A client fell below a share of what it was granted; `percent` 0: nothing was left, or a reserve was refused.
 
-    With `owed`: from now on it owes more than its limit covers. `server`: the run id of the server that wrote the entry.
+    With `owed`: from now on it owes more than its limit covers. `server`: the run id of the server that wrote it.
     """
 
     shard: int

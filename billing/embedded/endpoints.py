@@ -20,10 +20,10 @@ class Endpoints:
         """Return the variables that point billing's settings at this stack. They hold passwords."""
         return {f"BILLING_{field.name.upper()}": getattr(self, field.name) for field in dataclasses.fields(self)}
 
-    def describe(self) -> str:
-        """One line per server, without passwords."""
-        return "\n".join(
-            f"{purpose:<16} {_without_password(url)}"
+    def addresses(self) -> dict[str, str]:
+        """Return each server's purpose and where it is, without passwords."""
+        return {
+            purpose: _without_password(url)
             for purpose, url in (
                 ("billing's Redis", self.redis_url),
                 ("database", self.database_url),
@@ -31,7 +31,11 @@ class Endpoints:
                 ("results", self.result_url),
                 ("Stripe stand-in", self.stripe_sandbox_url),
             )
-        )
+        }
+
+    def describe(self) -> str:
+        """One line per server, without passwords."""
+        return "\n".join(f"{purpose:<16} {url}" for purpose, url in self.addresses().items())
 
 
 def _without_password(url: str) -> str:

@@ -132,7 +132,7 @@ def test_unknown_commands_options_and_apps_are_refused(shop: Terminal) -> None:
     """Given a mistyped command, option or app, then exit code 2, a last line that names it, and no traceback."""
     for arguments, name in (
         (("blance", "acme"), "blance"),
-        (("balance",), "CLIENT_ID"),
+        (("balance",), "CLIENT"),
         (("balance", "acme", "--jsn"), "--jsn"),
     ):
         answer = shop.run(*arguments)

@@ -125,7 +125,10 @@ def test_each_meter_in_use_is_set_up(reporting: Terminal) -> None:
     assert reporting.type("meter", "add", *tokens).out.splitlines() == [
         "meter llm_tokens: added, 1,000 credits per unit of thousand tokens",
         "counts llm-tokens",
+        "SKU llm-tokens has no price yet: billing price set llm-tokens CREDITS --unit UNIT",
     ]
+    assert reporting.type("price", "set", "llm-tokens", "1", "--unit", "token").code == 0
+    assert reporting.type("meter", "add", *tokens, "--json").json()["without_price"] == []
     reporting.type("stripe", "setup", "--price", "1").refused(2, "2 meters have no price", "--meter", "llm_tokens")
 
     assert reporting.type("stripe", "setup", "--price", "1", "--meter", "llm_tokens").code == 0

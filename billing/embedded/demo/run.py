@@ -57,8 +57,16 @@ LEASE_SECONDS: Final = 20
 KILL_AT: Final = 0.25
 
 
-def run(console: Console | None = None, *, burst_captures: int = BURST_CAPTURES) -> int:
-    """Run the demo in this process; return its exit code. Raises `Fatal` when a server or a process does not live."""
+def run(
+    console: Console | None = None,
+    *,
+    burst_captures: int = BURST_CAPTURES,
+    tell: Callable[[Ended, Sequence[Receipt]], None] | None = None,
+) -> int:
+    """Run the demo in this process; return its exit code. Raises `Fatal` when a server or a process does not live.
+
+    `tell` is given the end of it, in place of the tables.
+    """
     console = console or Console()
     steps = Steps(console)
     with contextlib.ExitStack() as stack:
@@ -82,7 +90,8 @@ def run(console: Console | None = None, *, burst_captures: int = BURST_CAPTURES)
         stack.callback(fleet.stop)
         fleet.start()
         steps.say(f"{WORKERS} workers with {CHILDREN} processes each, a consumer, beat, Flower at {fleet.flower_url}")
-        ok = _Demo(steps, settings, app, (servers, fleet), workload).run()
+        shown = tell or (lambda ended, receipts: console.print(report.render(ended, receipts)))
+        ok = _Demo(steps, settings, app, (servers, fleet), workload, shown).run()
         steps.begin("stop", "stopping everything")
     console.print(f"[dim]{steps.summary()}[/]", highlight=False)
     return 0 if ok else 1
@@ -92,8 +101,15 @@ class _Demo:
     """The part that runs while servers and fleet do."""
 
     def __init__(
-        self, steps: Steps, settings: Settings, app: celery.Celery, running: tuple[Stack, Fleet], workload: Workload
+        self,
+        steps: Steps,
+        settings: Settings,
+        app: celery.Celery,
+        running: tuple[Stack, Fleet],
+        workload: Workload,
+        tell: Callable[[Ended, Sequence[Receipt]], None],
     ) -> None:
+        self._tell = tell
         self._steps, self._console = steps, steps.console
         self._settings, self._app, self._workload = settings, app, workload
         self._servers, self._fleet = running
@@ -174,7 +190,7 @@ class _Demo:
         ended = Ended(findings=laws, standings=books.standings)
         receipts = self._receipts()
         self._steps.end()
-        self._console.print(report.render(ended, receipts))
+        self._tell(ended, receipts)
         style = "bold green" if ended.ok else "bold red"
         accounted = f"all {len(self._orders):,} tasks are accounted for"
         self._console.print(summary(ended.findings, accounted), style=style, highlight=False)
