@@ -287,8 +287,7 @@ class OutboxEntry:
 class AlertEntry:
     """A client fell below a share of what it was granted; `percent` 0: nothing was left, or a reserve was refused.
 
-    With `owed` it tells something else: from now on the client owes more than its overdraft limit covers. `server` is
-    the run id of the server that wrote the entry: with it an entry's id never comes twice.
+    With `owed`: from now on it owes more than its limit covers. `server`: the run id of the server that wrote it.
     """
 
     shard: int

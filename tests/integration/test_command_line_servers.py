@@ -68,6 +68,7 @@ GIVEN: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
     ("dead-letters", "replay"): ("1",),
     ("dead-letters", "show"): ("1",),
     ("alerts", "list"): (),
+    ("alerts", "resend"): ("1",),
     ("reconcile",): (),
     ("rebuild",): ("acme",),
     ("receipt",): ("acme",),
