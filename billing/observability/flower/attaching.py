@@ -43,6 +43,8 @@ def attach() -> None:
             SUPPORTED,
         )
         return
+    # It says at each look at the database's version which one it is, and Flower shows what is said.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     # Its insides are imported for a version that has them.
     from billing.observability.flower import fleet_metrics, navigation, pages  # noqa: PLC0415
 
