@@ -32,6 +32,8 @@ def watching(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator
                 fleet.send("ok", CLIENT).get(timeout=120)
                 fleet.wait_for_rows(1)
                 admin.link_client(fleet.settings, CLIENT, "cus_one", unchecked=True)
+                # No beat runs here: what one of its minutes would send.
+                fleet.app.send_task("billing.beat.seen", queue="billing.maintenance")
                 assert admin.sync_plan(fleet.settings).increments == 1
                 yield made
 
