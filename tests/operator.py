@@ -38,10 +38,10 @@ class Site:
         self._directory = directory
         self._fleet: dict[str, Child] = {}
         self.environment = {
-            **environment,
             # As long as a busy machine may need.
             "BILLING_REDIS_TIMEOUT_SECONDS": "60",
             "BILLING_DATABASE_TIMEOUT_SECONDS": "60",
+            **environment,
             **settings,
             # The tools of PostgreSQL are those of the server's version.
             "PATH": f"{programs}:{binaries()}:{os.environ['PATH']}",

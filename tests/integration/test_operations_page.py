@@ -87,7 +87,7 @@ def broken(stack: Stack, wheel_environment: Path, tmp_path: Path) -> Iterator[tu
         pytest.skip("RabbitMQ is not installed")
     with (
         Stack(tmp_path / "servers", fast=True) as own,
-        Site(tmp_path, wheel_environment / "bin", own.endpoints.environment(), **BOUNDS) as site,
+        Site(tmp_path, wheel_environment / "bin", {**own.endpoints.environment(), **BOUNDS}) as site,
     ):
         site.shell.do("billing migrate")
         for client_id in CLIENTS:
