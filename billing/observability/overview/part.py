@@ -1,8 +1,8 @@
 """One question that a reading asks, in a thread of its own: whoever does not answer holds up nobody but itself (L9).
 
 A question is asked by one thread at a time: as long as it hangs it is not asked again. After an answer it rests for its
-pace, or for twenty times what the answer took, up to a minute: what is long to answer costs little all the same. A
-server that did not answer is asked again sooner: it was waited for, and did no work.
+pace, or for twenty times what the answer took, up to a bound: what is long to answer costs little all the same, and a
+fault still shows within a minute. A server that did not answer is asked again sooner: it has done no work.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ T = TypeVar("T")
 #: A question rests for so many times what its answer took (or what was waited in vain), up to so long.
 REST_FACTOR: Final = 20
 FAILED_REST_FACTOR: Final = 2
-REST_SECONDS_MAX: Final = 60.0
+REST_SECONDS_MAX: Final = 5.0
+#: A slow question for longer: it has its pace, of half a minute, in any case.
+SLOW_REST_SECONDS_MAX: Final = 30.0
 #: A slow question may take so long before it counts as silent.
 SLOW_SECONDS_MAX: Final = 15.0
 #: A value that a slow question has not renewed for so long is told no more.
@@ -104,7 +106,7 @@ class Part(Generic[T]):
             now = self._clock.monotonic()
             self._answer = answer
             factor = FAILED_REST_FACTOR if answer.value is None else REST_FACTOR
-            rest = min((now - self._began) * factor, REST_SECONDS_MAX)
+            rest = min((now - self._began) * factor, SLOW_REST_SECONDS_MAX if self._slow else REST_SECONDS_MAX)
             self._due = now if self._hurried else max(self._began + self._pace_seconds, now + rest)
             self._hurried = False
             self._ended.set()
