@@ -11,6 +11,7 @@ from billing.connections.redis import connect
 from billing.core.settings import Settings
 from billing.credits import permissions
 from billing.credits.buckets import Buckets
+from billing.credits.keys import shard_keys
 from billing.credits.survey import held_credits, survey
 from billing.credits.values import ReserveOutcome, SettleOutcome
 from tests.contract.clusters import CLIENTS, ClusterServer
@@ -71,6 +72,15 @@ def test_given_holds_and_events_in_every_shard_then_a_survey_has_each_in_its_own
     assert (credits_, whole) == (held, True)
     assert 0 < some < held
     assert not not_all
+
+
+def test_given_a_shard_that_was_verified_on_another_server_then_it_is_not_trusted(
+    server: Server | ClusterServer, buckets: Buckets
+) -> None:
+    """L6: what a restart came back with is not what it was."""
+    assert {one.trusted for one in survey(buckets._scripts.client, SHARDS)} == {True}
+    buckets._scripts.run(("SET", shard_keys(1).server, "f" * 40))
+    assert [one.shard for one in survey(buckets._scripts.client, SHARDS) if not one.trusted] == [1]
 
 
 def test_given_a_run_that_ended_meanwhile_then_it_holds_nothing(buckets: Buckets, server: Server) -> None:

@@ -7,6 +7,7 @@ that it has not answered, however long that lasts (L9).
 from __future__ import annotations
 
 import functools
+import logging
 import threading
 from typing import Any, Final
 
@@ -14,6 +15,8 @@ from billing.core.clock import Clock
 from billing.observability.overview.reading import READ_SECONDS, SLOW_PACE_SECONDS, FleetReader
 from billing.observability.overview.values import FleetState
 from billing.task.runtime import Runtime
+
+logger = logging.getLogger(__name__)
 
 #: How long it rests between two readings: a page that is looked at seems alive, and a reading costs milliseconds.
 EVERY_SECONDS: Final = 5.0
@@ -84,7 +87,11 @@ class Watch:
     def _run(self, reader: FleetReader) -> None:
         try:
             while not self._stopped.is_set():
-                self._keep(reader.read(patience_seconds=READ_SECONDS if self._state is None else 0.0))
+                try:
+                    self._keep(reader.read(patience_seconds=READ_SECONDS if self._state is None else 0.0))
+                except Exception:
+                    # Of no server's making; the latest reading gets older, which is told with it.
+                    logger.exception("billing: the fleet could not be read")
                 self._stopped.wait(self._every_seconds)
         finally:
             reader.close()
