@@ -2,46 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from billing import InsufficientCredits, admin
-from billing.embedded.stack import Stack
-from billing.explaining.explain import explain
-from billing.explaining.story import Story
-from tests.fleet.fixtures import make_fleet, module_servers
 from tests.fleet.harness import Fleet
 from tests.fleet.tasks import noted
-from tests.integration.parking import PARKING, wait_parked
+from tests.integration.explaining import story_of, told, whats
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
-
-
-def story_of(fleet: Fleet, task_id: str, *, client_id: str | None = None, app: Any = None) -> Story:
-    return explain(fleet.runtime, task_id, client_id=client_id, app=app)
-
-
-def told(fleet: Fleet, task_id: str, begins: str, *, app: Any = None) -> Story:
-    """Return the story of a task once its verdict begins like this."""
-    seen: list[Story] = []
-
-    def is_told() -> bool:
-        seen[:] = [story_of(fleet, task_id, app=app)]
-        return seen[0].verdict.startswith(begins)
-
-    try:
-        wait_until(is_told, f"{begins!r}", timeout_seconds=30)
-    except AssertionError:
-        pytest.fail(f"not {begins!r}: {seen}")
-    return seen[0]
-
-
-def whats(story: Story) -> list[str]:
-    return [step.what for step in story.steps]
 
 
 def test_the_story_of_a_success_leads_from_its_submission_to_its_rollup(running_fleet: Fleet) -> None:
@@ -166,59 +138,3 @@ def test_the_story_of_a_redelivered_run_says_that_its_worker_died(running_fleet:
     assert result.get(timeout=60) == 2
     told(fleet, result.id, "charged 10 credits")
     wait_until(lambda: "delivered again" in whats(story_of(fleet, result.id)), "the takeover is noted")
-
-
-def test_the_story_of_a_killed_task_says_that_its_hold_expired(fleet: Fleet) -> None:
-    """Given a worker that is killed with no other there, when the lease is over, then the credits are back (L5)."""
-    client = fleet.client("acme", 100)
-    fleet.consumer(wait=False)
-    worker = fleet.worker(children=1, pool="solo")
-    result = fleet.send("gated", client, "gate")
-    wait_until(lambda: noted(fleet.directory, "gate.started"), "the task runs")
-    told(fleet, result.id, "running: 10 credits are held")
-    worker.kill()
-    story = told(fleet, result.id, "killed, and is not charged: its hold expired and 10 credits went back")
-    assert whats(story) == ["submitted", "expired"]
-    assert fleet.balance(client).available == 100
-
-
-@pytest.fixture(scope="module")
-def waiting_fleet(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """Run a fleet whose tasks wait in the broker for credits."""
-    with module_servers(stack) as servers:
-        environment = servers | {"BILLING_ON_EXHAUSTED": "retry"}
-        with make_fleet(environment, tmp_path_factory.mktemp("waiting")) as made:
-            made.consumer(wait=False)
-            made.worker()
-            yield made
-
-
-def test_the_story_of_a_task_that_waits_for_credits_counts_its_waits(waiting_fleet: Fleet) -> None:
-    fleet, client = waiting_fleet, waiting_fleet.client("acme", 9)
-    result = fleet.send("ok", client)
-    told(fleet, result.id, "waiting in the broker to be tried again: client 'acme' has 9 of the 10 credits")
-    wait_until(lambda: whats(story_of(fleet, result.id)).count("put off") >= 2, "it waits again")
-    assert "wait 2" in [step for step in story_of(fleet, result.id).steps if step.what == "put off"][1].detail
-    admin.grant(fleet.settings, client, 1, key="more")
-    assert result.get(timeout=60) == 0
-    assert "put off" in whats(told(fleet, result.id, "charged 10 credits, not reported"))
-
-
-@pytest.fixture(scope="module")
-def parking_fleet(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """Run a fleet whose tasks are parked until a grant comes."""
-    with module_servers(stack) as servers, make_fleet(servers | PARKING, tmp_path_factory.mktemp("parking")) as made:
-        made.consumer(wait=False)
-        made.worker()
-        yield made
-
-
-def test_the_story_of_a_parked_task_says_what_it_waits_for(parking_fleet: Fleet) -> None:
-    fleet, client = parking_fleet, parking_fleet.client("acme", 9)
-    result = fleet.send("ok", client)
-    wait_parked(fleet, client, 1)
-    story = told(fleet, result.id, "parked: client 'acme' had 9 of the 10 credits that it needs")
-    assert story.client_id == client
-    admin.grant(fleet.settings, client, 1, key="more")
-    assert result.get(timeout=60) == 0
-    assert {"parked", "unparked", "logged"} <= set(whats(told(fleet, result.id, "charged 10 credits, not reported")))
