@@ -18,12 +18,6 @@ __all__ = ["STATEMENT_SECONDS_MAX", "connect", "engine", "is_locked", "reaching"
 #: How long the server works on one statement of the engine, waiting for locks included (L9). The log's writer has no
 #: such bound: a batch that was given up half way would only be written again.
 STATEMENT_SECONDS_MAX: Final = 60
-#: What a database says that has not what this version needs.
-_NOT_MIGRATED: Final = (
-    psycopg.errors.UndefinedTable,
-    psycopg.errors.UndefinedColumn,
-    psycopg.errors.UndefinedFunction,
-)
 
 
 def engine(settings: Settings, *, pool_size: int = 2) -> sqlalchemy.Engine:
@@ -57,13 +51,21 @@ def reaching(settings: Settings) -> Iterator[None]:
         raise libpq.unreachable(settings, error.orig or error) from error
     except (psycopg.OperationalError, sqlalchemy.exc.TimeoutError) as error:
         raise libpq.unreachable(settings, error) from error
-    except _NOT_MIGRATED as error:
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
         raise libpq.not_migrated(settings) from error
     except psycopg.errors.InsufficientPrivilege as error:
         raise libpq.not_allowed(settings, error) from error
     except sqlalchemy.exc.ProgrammingError as error:
         if isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
             raise libpq.not_allowed(settings, error.orig) from error
-        if isinstance(error.orig, _NOT_MIGRATED):
+        if _is_missing(error.orig):
             raise libpq.not_migrated(settings) from error
         raise
+
+
+def _is_missing(error: BaseException | None) -> bool:
+    """Whether a database has not what this version needs: a table, a column, or a function of ours."""
+    if isinstance(error, psycopg.errors.UndefinedFunction):
+        # Of operators and other functions it says the same, which is a mistake of ours.
+        return "function billing_" in str(error)
+    return isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn)
