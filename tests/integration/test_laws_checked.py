@@ -12,6 +12,7 @@ import pytest
 import billing
 from billing import admin
 from billing.alerts.announcing import announce
+from billing.core.errors import NotAllowed
 from billing.core.shards import shard_of
 from billing.observability.doctor.laws import examine_laws
 from billing.observability.laws import append_only, check, liveness, progress, recording, waiting
@@ -19,7 +20,7 @@ from billing.observability.laws.append_only import AppendOnly
 from billing.observability.laws.ceiling import Ceiling
 from billing.observability.laws.check import check_laws
 from billing.observability.laws.compared import note_compared
-from billing.observability.laws.law import Checked, Law
+from billing.observability.laws.law import Checked, Law, Slice
 from billing.observability.laws.liveness import Liveness
 from billing.observability.liveness import seen
 from billing.schema.months import name_of
@@ -342,6 +343,34 @@ def test_a_law_that_cannot_be_looked_at_hides_no_other(books: Books, monkeypatch
     books.sql("UPDATE law_check SET checked_at = now() - interval '46 min' WHERE law = 'L1 ceiling'")
     assert "L1 ceiling held, and was last checked 46 min ago" in examined(books, "warn")
     assert check.LAW_SECONDS <= 60
+
+
+class Wrong:
+    """A law whose check is itself wrong."""
+
+    name = "L0 wrong"
+
+    def check(self, runtime: Any, place: object) -> Slice:
+        """Fail as nobody has thought of."""
+        raise KeyError("unforeseen")
+
+
+def test_a_check_that_is_itself_wrong_hides_no_other(books: Books, caplog: pytest.LogCaptureFixture) -> None:
+    """Given a law whose check fails in an unforeseen way, then the next one is checked, and the log says why."""
+    assert check_laws(books.runtime, laws=(Wrong(), Liveness())) == {"L9 liveness": 0}
+    assert any(record.getMessage() == "billing: L0 wrong cannot be checked" for record in caplog.records)
+
+
+def test_l9_what_a_login_may_not_see_hides_nothing_else(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a part that this login may not look at, then what the other parts find is told."""
+
+    def forbidden(runtime: Any, remembered: dict[str, Any]) -> Iterator[str]:
+        raise NotAllowed("PostgreSQL: may not read stripe_increment")
+        yield ""
+
+    monkeypatch.setattr(liveness, "PARTS", (forbidden, *liveness.PARTS))
+    books.sql("DELETE FROM last_seen WHERE process = 'consumer'")
+    assert checked(books, Liveness()).found == "no consumer is seen"
 
 
 def rested(books: Books) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from billing.connections import postgres
-from billing.core.errors import Retryable
+from billing.core.errors import BillingError
 from billing.observability.laws.law import Place, Slice
 from billing.observability.laws.progress import log_silence, parked_silence
 from billing.observability.laws.waiting import increments_waiting, months_missing, outbox_waiting, parked_overdue
@@ -69,12 +69,12 @@ class Liveness:
     name: Final = "L9 liveness"
 
     def check(self, runtime: Runtime, place: Place) -> Slice:
-        """Look at each part. Raises `Retryable` where one could not be looked at and no other found anything."""
-        remembered, found, unknown = dict(place.remembered), list[str](), list[Retryable]()
+        """Look at each part. Raises `BillingError` where one could not be looked at and no other found anything."""
+        remembered, found, unknown = dict(place.remembered), list[str](), list[BillingError]()
         for part in PARTS:
             try:
                 found += part(runtime, remembered)
-            except Retryable as error:
+            except BillingError as error:
                 logger.warning("billing: %s: %s is not looked at: %s", self.name, part.__name__, error)
                 unknown.append(error)
         if unknown and not found:
