@@ -15,7 +15,7 @@ from billing.alerts.announcing import announce
 from billing.core.errors import NotAllowed
 from billing.core.shards import shard_of
 from billing.observability.doctor.laws import examine_laws
-from billing.observability.laws import append_only, check, liveness, progress, recording, waiting
+from billing.observability.laws import append_only, check, compared, liveness, progress, recording, waiting
 from billing.observability.laws.append_only import AppendOnly
 from billing.observability.laws.ceiling import Ceiling
 from billing.observability.laws.check import check_laws
@@ -343,6 +343,17 @@ def test_a_law_that_cannot_be_looked_at_hides_no_other(books: Books, monkeypatch
     books.sql("UPDATE law_check SET checked_at = now() - interval '46 min' WHERE law = 'L1 ceiling'")
     assert "L1 ceiling held, and was last checked 46 min ago" in examined(books, "warn")
     assert check.LAW_SECONDS <= 60
+
+
+def test_what_was_found_is_written_once_however_long_it_is(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given words that are cut for the table, then a law that has not changed is not written anew every 20 s."""
+    monkeypatch.setattr(compared, "FOUND_MAX", 20)
+    books.use("acme", 3)
+    books.sql("UPDATE usage_rollup SET credits = 4")
+    books.reconcile(client_ids=None, stripe=True, totals=None)
+    assert note_compared(books.runtime) > 0
+    assert len(stands(books, "L7 sums of the log").found) == 20
+    assert note_compared(books.runtime) == 0
 
 
 class Wrong:
