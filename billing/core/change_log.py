@@ -2,15 +2,20 @@
 
 As text `billing: charged run_id=… client_id=acme credits=25`; as fields on the record (`change`, `client_id`, …), which
 a formatter may write apart (`observability/logs`). Guarantee: no value breaks a line or passes for another field, and
-each is bounded (L9); a logger that is off costs one look. It takes ids, numbers and words of ours: never an argument of
-a task, a key, a secret, a URL.
+each is bounded (L9); a logger that is off costs one look, one that is broken stops nothing. It takes ids, numbers and
+words of ours: never an argument of a task, a key, a secret, a URL.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import logging
+import sys
 from typing import Final
+
+from celery.exceptions import SoftTimeLimitExceeded
 
 from billing.core.printable import printable
 
@@ -34,7 +39,19 @@ def log_change(logger: logging.Logger, change: str, level: int = logging.INFO, /
         return
     shown = {name: _shown(value) for name, value in fields.items() if value is not None}
     text = " ".join(("billing:", change, *(f"{name}={_quoted(value)}" for name, value in shown.items())))
-    logger.log(level, "%s", text, extra={"change": change, **shown}, stacklevel=2)
+    try:
+        logger.log(level, "%s", text, extra={"change": change, **shown}, stacklevel=2)
+    except SoftTimeLimitExceeded:
+        raise
+    except Exception as error:  # noqa: BLE001 - somebody's filter or handler; the change is made all the same
+        _complain(type(error).__name__)
+
+
+@functools.cache
+def _complain(kind: str) -> None:
+    """Say once for each kind that lines are lost, on the standard error that Celery has not made a log of, too."""
+    with contextlib.suppress(Exception):
+        print(f"billing: a line of the log is lost: a filter or handler raised {kind}", file=sys.__stderr__)
 
 
 def _shown(value: object) -> int | float | str:

@@ -102,10 +102,11 @@ class Held:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """What the result backend says. `error` is the exception's type and text, where it failed."""
+    """What the result backend says. `error` is the exception's type and text, where it failed; `kind` only the type."""
 
     state: str
     error: str = ""
+    kind: str = ""
     client_id: str = ""
     stored_at: datetime | None = None
     worker: str = ""

@@ -24,6 +24,7 @@ from billing.explaining.results import read_result, why_not
 from billing.explaining.runs import runs_of
 from billing.explaining.steps import steps_of
 from billing.explaining.story import Story
+from billing.explaining.unquoted import unquoted
 from billing.explaining.verdicts import verdict_of
 from billing.task.runtime import Runtime
 
@@ -33,16 +34,20 @@ T = TypeVar("T")
 _RUN_ID_VERSION: Final = 7
 
 
-def explain(runtime: Runtime, task_id: str, *, client_id: str | None = None, app: Any = None) -> Story:
+def explain(
+    runtime: Runtime, task_id: str, *, client_id: str | None = None, app: Any = None, quotes: bool = True
+) -> Story:
     """Return the story of a task by its id, or of one run by the run's.
 
     `client_id` says whose shard is looked through in Redis; without it, all are, within a bound. `app` has the result
-    backend. A source that does not answer is named in `unanswered`. Raises `InvalidValue` for what is no id.
+    backend. A source that does not answer is named in `unanswered`. Without `quotes` an error whose text may quote an
+    argument of the task is named by its class alone. Raises `InvalidValue` for what is no id.
     """
     check_task_id(task_id)
     if client_id is not None:
         check_client_id(client_id)
-    return story_of(gather(runtime, task_id, client_id=client_id, app=app))
+    found = gather(runtime, task_id, client_id=client_id, app=app)
+    return story_of(found if quotes else unquoted(found))
 
 
 def check_task_id(task_id: object) -> str:

@@ -46,6 +46,7 @@ def read_result(app: Any, task_id: str) -> Result | None:
     return Result(
         state=state,
         error="" if failed is None else _said(failed),
+        kind="" if failed is None else type(failed).__name__,
         client_id=str(getattr(failed, "client_id", "")) if isinstance(failed, BillingError) else "",
         stored_at=_instant(meta.get("date_done")),
         worker=str(meta.get("worker") or ""),

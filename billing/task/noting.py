@@ -69,6 +69,7 @@ def _of_refusal(
         attempt=(request.retries or 0) + 1,
         waits=_waits_of(request),
         reason=" ".join(str(refused).split()),
+        error=type(refused).__name__,
         worker=str(request.hostname or ""),
     )
 
@@ -93,8 +94,9 @@ def of_run(kind: Kind, run: Run, clock: Clock, reason: object = "") -> Note:
 
     Of an exception of the user's only the type is kept: its text may be anything.
     """
+    error = ""
     if isinstance(reason, BillingError):
-        text = " ".join(str(reason).split())
+        text, error = " ".join(str(reason).split()), type(reason).__name__
     else:
         text = type(reason).__name__ if isinstance(reason, BaseException) else str(reason or "")
     return Note(
@@ -108,6 +110,7 @@ def of_run(kind: Kind, run: Run, clock: Clock, reason: object = "") -> Note:
         credits=run.hold.credits,
         attempt=run.head.attempt,
         reason=text,
+        error=error,
     )
 
 

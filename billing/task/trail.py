@@ -44,8 +44,8 @@ Kind = Literal["refused", "waits", "parked", "given_back", "released", "retries"
 class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What happened to one delivery. `at` is in milliseconds by the writer's clock; `worker` names the writer.
 
-    `credits` is what it needed or held; `available` what its client could have had. `more`: how many other notes of
-    this client were not written before this one.
+    `credits` is what it needed or held; `available` what its client could have had. `error` is the class of the error
+    whose text `reason` is, if it is one's. `more`: how many notes of this client were not written before this one.
     """
 
     kind: Kind
@@ -60,13 +60,16 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempt: int = 1
     waits: int = 0
     reason: str = ""
+    error: str = ""
     worker: str = ""
     more: int = 0
 
 
 def encode_note(note: Note) -> bytes:
     """Return a note as the trail keeps it; long texts are cut, but for the task id, by which it is found."""
-    short = {name: getattr(note, name)[:_TEXT_MAX] for name in ("client_id", "task", "sku", "reason", "worker")}
+    short = {
+        name: getattr(note, name)[:_TEXT_MAX] for name in ("client_id", "task", "sku", "reason", "error", "worker")
+    }
     return msgspec.json.encode(msgspec.structs.replace(note, **short))
 
 

@@ -13,7 +13,7 @@ from billing.credits.rebuilding import plan_bucket
 from billing.credits.terms import ClientState, ClientTerms
 from billing.credits.values import RebuildOutcome, ReserveOutcome, SettleOutcome
 from billing.credits.verbs import Verbs
-from tests.contract.alerting import SHARD, debts, raised, reserve, spend
+from tests.contract.alerting import SHARD, debts, raised, spend
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
 from tests.contract.servers import Server
 
@@ -67,8 +67,9 @@ def test_what_the_overdraft_limit_covers_is_no_debt(buckets: Verbs) -> None:
     """Given a limit of 200, then room that holds are lent and a debt of 200 are not told; the next credit is."""
     a_client(buckets, 100)
     allow(buckets, 200)
-    assert reserve(buckets, 300, "all of it") is ReserveOutcome.HELD
-    buckets.settle(a_settlement(a_run("acme", "all of it"), 300))
+    run = a_run("acme", "all of it")
+    assert buckets.reserve(a_hold(run, 300)).outcome is ReserveOutcome.HELD
+    buckets.settle(a_settlement(run, 300))
     assert debts(buckets) == []
     settle(buckets, 1, "one more")
     settle(buckets, 1, "another")

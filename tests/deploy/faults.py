@@ -52,6 +52,15 @@ FAULTS: Final[dict[str, Fault]] = {
         "fulfillment", "BillingConsumerWaitsForPostgreSQL", consumer_database_wait_seconds=11
     ),
     "the log is silent": _fleet("log_age_seconds", 301, "BillingLogSilent", within=90),
+    # The log's age is that of its runs which began last: rows of a backlog, or of senders without the library, come.
+    "a backlog is worked off": Fault(
+        series={
+            'billing_log_age_seconds{job="billing-fleet"}': 3_600,
+            'billing_consumer_usage_rows_total{job="billing-fulfillment"}': 5,
+        },
+        fires=frozenset(),
+        within=400,
+    ),
     "dead letters": _fleet("dead_letters", 1, "BillingDeadLetters"),
     "charges are pending": _of("workers", "BillingChargesPending", within=90, pending_charges=1),
     "a law is violated": _fleet("law_violations", 1, "BillingLawViolated", law="L2 bucket"),

@@ -164,6 +164,11 @@ def test_a_task_has_its_story_whether_flower_knows_it_or_not(watched: Watched) -
         shown = page(watched.http, "/billing/task", id=task.id)
         assert "charged 10 credits" in shown
         assert "settled" in shown
+    failed = watched.fleet.send("fails", client)
+    failed.get(timeout=120, propagate=False)
+    shown = page(watched.http, "/billing/task", id=failed.id)
+    assert "FAILURE: ValueError" in shown
+    assert "ValueError: told" not in shown, "an error's text may quote an argument"
     watched.wait_for(known.id, "charged")
     own = page(watched.http, f"/task/{known.id}")
     assert f'data-source="/billing/task?id={known.id}&amp;client=told"' in own

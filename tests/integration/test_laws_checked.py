@@ -12,14 +12,15 @@ import pytest
 import billing
 from billing import admin
 from billing.alerts.announcing import announce
+from billing.core.errors import NotAllowed
 from billing.core.shards import shard_of
 from billing.observability.doctor.laws import examine_laws
-from billing.observability.laws import append_only, check, liveness, progress, recording, waiting
+from billing.observability.laws import append_only, check, compared, liveness, progress, recording, waiting
 from billing.observability.laws.append_only import AppendOnly
 from billing.observability.laws.ceiling import Ceiling
 from billing.observability.laws.check import check_laws
 from billing.observability.laws.compared import note_compared
-from billing.observability.laws.law import Checked, Law
+from billing.observability.laws.law import Checked, Law, Slice
 from billing.observability.laws.liveness import Liveness
 from billing.observability.liveness import seen
 from billing.schema.months import name_of
@@ -33,6 +34,7 @@ pytestmark = pytest.mark.integration
 def books(database: Any, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Books]:
     """Open books with two clients, a consumer that lives, and a beat that was seen."""
     monkeypatch.setattr(liveness, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "PAUSE_SECONDS", 0.0)
     with books_on(database, redis_url) as books:
         books.client("acme", 100)
         books.client("bob", 50)
@@ -225,6 +227,7 @@ def test_l9_nobody_who_is_seen_is_told(books: Books) -> None:
     books.sql("DELETE FROM last_seen WHERE process = 'consumer'")
     assert checked(books, Liveness()).found == "no consumer is seen"
     books.sql("UPDATE last_seen SET seen_at = now() - interval '31 min'")
+    assert checked(books, Liveness()).found == "no consumer is seen", "beat that is back may have sent this very check"
     assert checked(books, Liveness()).found == "no consumer is seen; beat was not seen for 30 min"
     note_consumer(books)
     with books.runtime.engine.begin() as connection:
@@ -235,18 +238,12 @@ def test_l9_nobody_who_is_seen_is_told(books: Books) -> None:
 
 def test_l9_charges_that_become_no_rows_are_told(books: Books) -> None:
     """Given tasks that settle while the log gets no row for minutes, then that is told; a fleet at rest is not."""
-
-    def later() -> None:
-        silent = (datetime.now(UTC) - progress.LOG_SILENT_MAX - timedelta(seconds=1)).isoformat()
-        path = "'{log,since}'"
-        books.sql(f"UPDATE law_check SET remembered = jsonb_set(remembered, {path}, to_jsonb(%s::text))", silent)
-
     books.use("acme", 3)
     checked(books, Liveness())
-    later()
+    rested(books)
     assert checked(books, Liveness()).violations == 0
     books.use("acme", 4, write=False)
-    later()
+    rested(books)
     found = checked(books, Liveness()).found
     said = "the usage history got no row for 10 min, though client acme was charged 4 credits that are not in it"
     assert found == said
@@ -254,6 +251,29 @@ def test_l9_charges_that_become_no_rows_are_told(books: Books) -> None:
     # PostgreSQL counts what a session inserted up to a second later.
     wait_until(lambda: checked(books, Liveness()).violations == 0, "the log is seen to have a new row")
     assert told(books) == [f"L9 liveness: {found}"]
+
+
+def test_l9_the_first_charge_after_a_rest_is_on_its_way_and_no_breach(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a fleet that rested, and a task that ends as the check looks, then its row comes, and nobody is told."""
+    books.use("acme", 3)
+    checked(books, Liveness())
+    rested(books)
+    books.use("acme", 4, write=False)
+    looks: list[object] = []
+    look = progress._charged
+
+    def look_and_deliver(runtime: Any) -> tuple[str, int] | None:
+        found = look(runtime)
+        looks.append(found)
+        books.deliver()
+        return found
+
+    monkeypatch.setattr(progress, "_charged", look_and_deliver)
+    assert checked(books, Liveness()).violations == 0
+    assert looks == [("acme", 4)]
+    assert told(books) == []
 
 
 def test_l9_what_waits_for_too_long_is_told(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,6 +343,52 @@ def test_a_law_that_cannot_be_looked_at_hides_no_other(books: Books, monkeypatch
     books.sql("UPDATE law_check SET checked_at = now() - interval '46 min' WHERE law = 'L1 ceiling'")
     assert "L1 ceiling held, and was last checked 46 min ago" in examined(books, "warn")
     assert check.LAW_SECONDS <= 60
+
+
+def test_what_was_found_is_written_once_however_long_it_is(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given words that are cut for the table, then a law that has not changed is not written anew every 20 s."""
+    monkeypatch.setattr(compared, "FOUND_MAX", 20)
+    books.use("acme", 3)
+    books.sql("UPDATE usage_rollup SET credits = 4")
+    books.reconcile(client_ids=None, stripe=True, totals=None)
+    assert note_compared(books.runtime) > 0
+    assert len(stands(books, "L7 sums of the log").found) == 20
+    assert note_compared(books.runtime) == 0
+
+
+class Wrong:
+    """A law whose check is itself wrong."""
+
+    name = "L0 wrong"
+
+    def check(self, runtime: Any, place: object) -> Slice:
+        """Fail as nobody has thought of."""
+        raise KeyError("unforeseen")
+
+
+def test_a_check_that_is_itself_wrong_hides_no_other(books: Books, caplog: pytest.LogCaptureFixture) -> None:
+    """Given a law whose check fails in an unforeseen way, then the next one is checked, and the log says why."""
+    assert check_laws(books.runtime, laws=(Wrong(), Liveness())) == {"L9 liveness": 0}
+    assert any(record.getMessage() == "billing: L0 wrong cannot be checked" for record in caplog.records)
+
+
+def test_l9_what_a_login_may_not_see_hides_nothing_else(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a part that this login may not look at, then what the other parts find is told."""
+
+    def forbidden(runtime: Any, remembered: dict[str, Any]) -> Iterator[str]:
+        raise NotAllowed("PostgreSQL: may not read stripe_increment")
+        yield ""
+
+    monkeypatch.setattr(liveness, "PARTS", (forbidden, *liveness.PARTS))
+    books.sql("DELETE FROM last_seen WHERE process = 'consumer'")
+    assert checked(books, Liveness()).found == "no consumer is seen"
+
+
+def rested(books: Books) -> None:
+    """Have the log's last row be of long ago."""
+    silent = (datetime.now(UTC) - progress.LOG_SILENT_MAX - timedelta(seconds=1)).isoformat()
+    path = "'{log,since}'"
+    books.sql(f"UPDATE law_check SET remembered = jsonb_set(remembered, {path}, to_jsonb(%s::text))", silent)
 
 
 def park(books: Books, task_id: str, expires: timedelta, *, client: str = "acme", credits_: int = 1) -> None:

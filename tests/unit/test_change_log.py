@@ -156,3 +156,16 @@ def test_a_setting_that_is_wrong_leaves_the_log_alone() -> None:
         patch.setattr(ours, "all_attachments", lambda: [attachment_of(app)])
         ours._format_log(logger)
     assert handler.formatter is None
+
+
+def test_a_logging_that_is_broken_stops_nothing(heard: Heard) -> None:
+    """Given a filter or a handler that raises, then what is told of goes on: a charge waits for no log."""
+
+    def broken(_: logging.LogRecord) -> bool:
+        raise OSError("disk full")
+
+    heard.addFilter(broken)
+    log_change(RUNS, "charged", credits=25)
+    heard.removeFilter(broken)
+    log_change(RUNS, "charged", credits=25)
+    assert len(heard.text) == 1

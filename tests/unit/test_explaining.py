@@ -15,6 +15,7 @@ from billing.core.ids import run_id
 from billing.credits.values import SettledRun, StoredHold
 from billing.explaining.evidence import Books, Buckets, Evidence, Held, Letter, Line, Parked, Result, Sent
 from billing.explaining.explain import check_task_id, run_id_of, story_of
+from billing.explaining.unquoted import unquoted
 from billing.sinks.sink import Kind
 from billing.sinks.sync.increment import Increment, State
 from billing.sinks.sync.next_step import next_step
@@ -229,3 +230,26 @@ def test_an_id_is_a_tasks_or_a_runs() -> None:
     for wrong in ("", "x" * 1_025, "a\x00", "a\nb", None, 7):
         with pytest.raises(InvalidValue, match="task_id"):
             check_task_id(wrong)
+
+
+SECRET = "4111-1111"
+
+
+@pytest.mark.parametrize(
+    ("result", "reason", "error", "said"),
+    [
+        (Result(state="FAILURE", error=f"ValueError: {SECRET}", kind="ValueError"), "", "", "failed: ValueError;"),
+        (None, f"quantity: '{SECRET}': must be a number", "InvalidValue", "refused: InvalidValue"),
+        (None, "client 'acme' has 0 of 10", "InsufficientCredits", "refused: client 'acme' has 0 of 10"),
+    ],
+)
+def test_who_may_see_no_argument_is_told_an_errors_class(
+    result: Result | None, reason: str, error: str, said: str
+) -> None:
+    """Given an error whose text quotes an argument, then a story without quotes has its class, and no step the text."""
+    note = Note(kind="refused", at=MS, task_id="task", run_id=RUN, client_id="acme", reason=reason, error=error)
+    buckets = Buckets(notes=(note,) if reason else (), now=NOW)
+    found = Evidence(task_id="task", now=NOW, books=Books(), buckets=buckets, result=result)
+    story = story_of(unquoted(found))
+    assert story.verdict.startswith(said)
+    assert SECRET not in story.verdict + "".join(step.detail for step in story.steps)

@@ -52,5 +52,8 @@ def _check(runtime: Runtime, law: Law, before: Checked | None, seconds: float) -
         # Its age says that it is not checked; what keeps it from being, is somebody else's finding.
         logger.warning("billing: %s is not checked: %s", law.name, error)
         return None
+    except Exception:
+        logger.exception("billing: %s cannot be checked", law.name)
+        return None
     now = runtime.clock.now()
     return recording.write(runtime, law.name, lambda stands: after(stands, law.name, one, now))

@@ -75,7 +75,9 @@ def read_compared(connection: Connection) -> list[Verdict]:
             at, examined, violations, text_ = hourly.checked_at, hourly.examined, hourly.violations, hourly.found
         else:
             continue
-        found.append(Verdict(law=law.value, checked_at=at, examined=examined, violations=violations, found=text_))
+        # Cut as the table has it, or it would seem to change at every look.
+        cut = " ".join(text_.split())[:FOUND_MAX]
+        found.append(Verdict(law=law.value, checked_at=at, examined=examined, violations=violations, found=cut))
     return found
 
 
@@ -105,13 +107,12 @@ def _hourly(connection: Connection, law: Law, runs: Any) -> Verdict | None:
 
 
 def _note(runtime: Runtime, verdict: Verdict) -> bool:
-    cut = " ".join(verdict.found.split())[:FOUND_MAX]
     wanted = Checked(
         law=verdict.law,
         checked_at=verdict.checked_at,
         examined=verdict.examined,
         violations=verdict.violations,
-        found=cut,
+        found=verdict.found,
     )
 
     def change(before: Checked | None) -> Checked | None:

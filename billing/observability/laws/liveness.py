@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from billing.connections import postgres
-from billing.core.errors import Retryable
+from billing.core.errors import BillingError
 from billing.observability.laws.law import Place, Slice
 from billing.observability.laws.progress import log_silence, parked_silence
 from billing.observability.laws.waiting import increments_waiting, months_missing, outbox_waiting, parked_overdue
@@ -22,15 +22,16 @@ from billing.task.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
-#: A consumer that has just started notes itself within a second: so often, and with such pauses, it is looked for.
-LOOKS_MAX: Final = 10
+#: A consumer that is started anew, as by a deploy, is away for seconds, and notes itself within one more: so often, and
+#: with such pauses, it is looked for.
+LOOKS_MAX: Final = 40
 PAUSE_SECONDS: Final = 0.5
 
 #: A part: what it found, given the runtime and what it remembers, which it changes.
 Part = Callable[[Runtime, dict[str, Any]], Iterator[str]]
 
 
-def silent(runtime: Runtime, _: dict[str, Any]) -> Iterator[str]:
+def silent(runtime: Runtime, remembered: dict[str, Any]) -> Iterator[str]:
     """Yield that beat is silent, or that no living consumer serves a usage queue."""
     for look in range(LOOKS_MAX):
         with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
@@ -43,8 +44,12 @@ def silent(runtime: Runtime, _: dict[str, Any]) -> Iterator[str]:
         yield "no consumer is seen"
     elif lacking:
         yield f"no living consumer serves the usage queues {', '.join(map(str, lacking[:10]))}"
-    if is_beat_silent(rows):
+    beats = [row.seen_at.isoformat() for row in rows if row.process == seen.BEAT] if is_beat_silent(rows) else []
+    # Beat that is back after a long pause sends this check and its own message at once: it is silent if it was so, and
+    # seen no later, when the last check looked.
+    if beats and remembered.get("beat") == beats:
         yield f"beat was not seen for {told(BEAT_SILENT_SECONDS)}"
+    remembered["beat"] = beats
 
 
 PARTS: Final[tuple[Part, ...]] = (
@@ -64,12 +69,12 @@ class Liveness:
     name: Final = "L9 liveness"
 
     def check(self, runtime: Runtime, place: Place) -> Slice:
-        """Look at each part. Raises `Retryable` where one could not be looked at and no other found anything."""
-        remembered, found, unknown = dict(place.remembered), list[str](), list[Retryable]()
+        """Look at each part. Raises `BillingError` where one could not be looked at and no other found anything."""
+        remembered, found, unknown = dict(place.remembered), list[str](), list[BillingError]()
         for part in PARTS:
             try:
                 found += part(runtime, remembered)
-            except Retryable as error:
+            except BillingError as error:
                 logger.warning("billing: %s: %s is not looked at: %s", self.name, part.__name__, error)
                 unknown.append(error)
         if unknown and not found:

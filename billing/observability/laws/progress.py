@@ -7,6 +7,7 @@ not to. A fleet at rest stands still and breaks nothing.
 from __future__ import annotations
 
 import collections
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -27,6 +28,9 @@ LOG_SILENT_MAX: Final = timedelta(minutes=10)
 #: Clients whose charges are looked at while the log is silent, and of whose first parked task (L9).
 CLIENTS_MAX: Final = 20_000
 HEADS_MAX: Final = 100
+#: A charge that has just been made is written a moment later: so often, and with such pauses, it is looked for (L9).
+LOOKS_MAX: Final = 20
+PAUSE_SECONDS: Final = 0.5
 #: The starter looks at a client each second, beat every five minutes.
 PARKED_MAX: Final = timedelta(minutes=10)
 
@@ -69,6 +73,15 @@ def log_silence(runtime: Runtime, remembered: dict[str, Any]) -> Iterator[str]:
     if silent < LOG_SILENT_MAX:
         return
     charged = _charged(runtime)
+    for _ in range(LOOKS_MAX):
+        if charged is None:
+            return
+        # Of a fleet that had rested, the first task may have ended just now: its row, or another's, comes meanwhile.
+        threading.Event().wait(PAUSE_SECONDS)
+        with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
+            if connection.execute(_INSERTED).one().rows != rows:
+                return
+        charged = _unlogged(runtime, [charged[0]])
     if charged is not None:
         client_id, credits_ = charged
         yield (
@@ -96,13 +109,21 @@ def _charged(runtime: Runtime) -> tuple[str, int] | None:
         page = next_page(runtime, reached)
         if page is None:
             return None
-        balances = runtime.buckets.balances(list(page.shards))
-        with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
-            logged = {row.client_id: row.credits for row in connection.execute(_LOGGED, {"ids": list(balances)})}
-        for client_id, credits_ in logged.items():
-            if balances[client_id].spent > credits_:
-                return client_id, balances[client_id].spent - credits_
+        found = _unlogged(runtime, list(page.shards))
+        if found is not None:
+            return found
         reached, looked = page.reached, looked + len(page.shards)
+    return None
+
+
+def _unlogged(runtime: Runtime, client_ids: Sequence[str]) -> tuple[str, int] | None:
+    """Return the first of some clients whose bucket has spent more than the log has of it, and how much more."""
+    balances = runtime.buckets.balances(client_ids)
+    with postgres.reaching(runtime.settings), runtime.engine.connect() as connection:
+        logged = {row.client_id: row.credits for row in connection.execute(_LOGGED, {"ids": list(balances)})}
+    for client_id, credits_ in logged.items():
+        if balances[client_id].spent > credits_:
+            return client_id, balances[client_id].spent - credits_
     return None
 
 

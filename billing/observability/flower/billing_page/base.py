@@ -57,6 +57,9 @@ class BillingHandler(BaseHandler):  # type: ignore[misc]  # Flower has no types
     def set_default_headers(self) -> None:
         """Add what a browser is to do with it."""
         super().set_default_headers()
+        # A Flower whose API is open to scripts of other sites (FLOWER_UNAUTHENTICATED_API) has not opened these pages.
+        for what in ("Origin", "Headers", "Methods"):
+            self.clear_header(f"Access-Control-Allow-{what}")
         for name, value in HEADERS.items():
             self.set_header(name, value)
 
