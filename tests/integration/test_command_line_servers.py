@@ -20,7 +20,7 @@ from tests.terminal import NOWHERE, SECRET, Answer, Terminal
 pytestmark = pytest.mark.integration
 
 #: These run until somebody ends them, or take a minute: their tests are elsewhere.
-STANDING: Final = frozenset({("up",), ("demo",), ("replay",), ("stripe", "sandbox")})
+STANDING: Final = frozenset({("up",), ("demo",), ("replay",), ("exporter",), ("stripe", "sandbox")})
 OUTPUT: Final = "OUTPUT"
 RUN: Final = "01920000-0000-7000-8000-000000000001"
 #: What each command is given: a client, a task, a letter that nobody has.
