@@ -34,8 +34,8 @@ from billing.fulfillment.delivery import Delivered
 from billing.fulfillment.postgres_log import PostgresUsageLog
 from billing.receipts.writing import write_html
 from billing.schema.migrate import migrate
-from billing.sinks.sync.planner import Planner, PlanRules
-from billing.sinks.sync.postgres_planning import PostgresPlanningLog
+from billing.sinks.sync.planning.planner import Planner, PlanRules
+from billing.sinks.sync.postgres.planning import PostgresPlanningLog
 
 ROWS: Final = 10_000_000
 ROWS_QUICK: Final = 1_000_000

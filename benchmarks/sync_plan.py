@@ -23,8 +23,8 @@ from billing.connections import postgres
 from billing.core.clock import SystemClock
 from billing.core.settings import Settings
 from billing.schema.migrate import migrate
-from billing.sinks.sync.planner import Planner, PlanRules
-from billing.sinks.sync.postgres_log import PostgresLog
+from billing.sinks.sync.planning.planner import Planner, PlanRules
+from billing.sinks.sync.postgres.log import PostgresLog
 
 CLIENTS: Final = 100_000
 CLIENTS_QUICK: Final = 2_000

@@ -28,10 +28,10 @@ from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.keys import KeyKind
 from billing.sinks.stripe.links import link
 from billing.sinks.stripe.sandbox.control import SandboxControl
-from billing.sinks.sync.budget import EVENTS, READS, READS_PER_SECOND, PostgresBudget
-from billing.sinks.sync.planner import Planner, PlanRules
-from billing.sinks.sync.postgres_log import PostgresLog
-from billing.sinks.sync.pusher import THREADS, Pusher
+from billing.sinks.sync.calling.budget import EVENTS, READS, READS_PER_SECOND, PostgresBudget
+from billing.sinks.sync.calling.pusher import THREADS, Pusher
+from billing.sinks.sync.planning.planner import Planner, PlanRules
+from billing.sinks.sync.postgres.log import PostgresLog
 
 #: Settings that are measured: the default, and what a sandbox would refuse.
 RATES: Final = (20, 50)

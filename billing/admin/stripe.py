@@ -9,16 +9,16 @@ from billing.catalog import clients as catalog
 from billing.connections import postgres
 from billing.core.identifiers import check_client_id
 from billing.core.settings import Settings
-from billing.sinks.sync.status import SyncStatus, read_status
-from billing.sinks.sync.story import Story, read_story
+from billing.sinks.sync.telling.status import SyncStatus, read_status
+from billing.sinks.sync.telling.story import Story, read_story
 
 if TYPE_CHECKING:  # the SDK takes a quarter of a second to import: only what calls Stripe does so
-    from billing.sinks.sync.confirmer import ConfirmReport
+    from billing.sinks.sync.calling.confirmer import ConfirmReport
+    from billing.sinks.sync.calling.pusher import PushReport
+    from billing.sinks.sync.calling.reports import ReportsReport
     from billing.sinks.sync.flushing import FlushReport
     from billing.sinks.sync.increment import Increment
-    from billing.sinks.sync.planner import PlanReport
-    from billing.sinks.sync.pusher import PushReport
-    from billing.sinks.sync.reports import ReportsReport
+    from billing.sinks.sync.planning.planner import PlanReport
     from billing.sinks.sync.resolving import ResolvedAs
 
 

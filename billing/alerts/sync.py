@@ -12,7 +12,7 @@ from typing import Final
 from sqlalchemy import text
 
 from billing.connections import postgres
-from billing.sinks.sync.status_statements import UNBILLED
+from billing.sinks.sync.telling.status_statements import UNBILLED
 from billing.task.runtime import Runtime
 
 #: Alerts of one kind that one pass writes (L9).

@@ -11,8 +11,8 @@ from billing import admin
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option, table
 from billing.core.printable import printable
-from billing.sinks.sync.status import Last, SyncStatus, Waiting
-from billing.sinks.sync.story import Story
+from billing.sinks.sync.telling.status import Last, SyncStatus, Waiting
+from billing.sinks.sync.telling.story import Story
 
 
 @click.command(epilog="Example: billing sync status --json")

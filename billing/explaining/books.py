@@ -18,8 +18,8 @@ from billing.admin.receipt_line import ReceiptLine
 from billing.admin.receipts import receipt
 from billing.connections import postgres
 from billing.explaining.evidence import Books, Grant, Letter, Line, Parked, Sent
-from billing.sinks.sync.next_step import next_step
-from billing.sinks.sync.rows import COLUMNS, increment_of
+from billing.sinks.sync.postgres.rows import COLUMNS, increment_of
+from billing.sinks.sync.telling.next_step import next_step
 from billing.task.runtime import Runtime
 
 #: L9: lines, parked tasks and letters of one task that are shown; parked tasks and letters that are looked at.

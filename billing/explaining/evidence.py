@@ -12,7 +12,7 @@ from billing.admin.receipt_line import Reported
 from billing.credits.values import SettledRun, StoredHold
 from billing.events.usage_event import EventHead, UsageEvent
 from billing.sinks.sync.increment import Increment
-from billing.sinks.sync.next_step import NextStep
+from billing.sinks.sync.telling.next_step import NextStep
 from billing.task.trail import Note
 
 

@@ -25,8 +25,8 @@ from billing.reconciliation.report import Discrepancy
 from billing.reconciliation.totals import Totals
 from billing.sinks.stripe.keys import key_kind
 from billing.sinks.stripe.rates import reads_budget
-from billing.sinks.sync.budget import await_turn
-from billing.sinks.sync.periods import minute_of, period_of
+from billing.sinks.sync.calling.budget import await_turn
+from billing.sinks.sync.planning.periods import minute_of, period_of
 from billing.task.runtime import Runtime
 
 #: How long Stripe's summaries may lag behind its events. Stripe names no number; meters are documented as processed

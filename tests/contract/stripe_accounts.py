@@ -12,8 +12,8 @@ from billing.sinks.sink import Kind, Payload
 from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.period_reader import StripePeriods
 from billing.sinks.stripe.sandbox.control import SandboxControl
-from billing.sinks.sync.period_source import PeriodsFound
-from billing.sinks.sync.periods import CLOSING_MARGIN
+from billing.sinks.sync.planning.period_source import PeriodsFound
+from billing.sinks.sync.planning.periods import CLOSING_MARGIN
 from tests.contract.metering import make_meter, metered_price
 
 METER = "credits"

@@ -11,7 +11,7 @@ from billing.core.errors import Fatal, Unreachable
 from billing.core.settings import Settings
 from billing.sinks.stripe.period_reader import UNANSWERED_MAX, StripePeriods
 from billing.sinks.stripe.sandbox.control import SandboxControl
-from billing.sinks.sync.periods import KnownPeriod
+from billing.sinks.sync.planning.periods import KnownPeriod
 from tests.contract.metering import make_meter, metered_price
 from tests.contract.stripe_accounts import DAY, HOUR, JULY, JUNE, MARGIN, MAY, METER, Account
 

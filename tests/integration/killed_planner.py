@@ -15,10 +15,10 @@ from typing import Any, Final
 
 from billing.connections import postgres
 from billing.core.settings import Settings
-from billing.sinks.sync import postgres_planning
-from billing.sinks.sync.planner import Planner
-from billing.sinks.sync.postgres_log import PostgresLog
-from billing.sinks.sync.postgres_plan import PostgresPlan
+from billing.sinks.sync.planning.planner import Planner
+from billing.sinks.sync.postgres import planning as postgres_planning
+from billing.sinks.sync.postgres.log import PostgresLog
+from billing.sinks.sync.postgres.plan import PostgresPlan
 from tests.integration.subscribed import Periods, period
 from tests.integration.syncing import CALENDAR, TestClock
 

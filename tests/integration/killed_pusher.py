@@ -16,10 +16,10 @@ from billing.core.settings import Settings
 from billing.sinks.sink import Payload, Reply
 from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.keys import KeyKind
+from billing.sinks.sync.calling.pusher import Pusher
 from billing.sinks.sync.increment import Increment
 from billing.sinks.sync.log import Decide, Noted
-from billing.sinks.sync.postgres_log import PostgresLog
-from billing.sinks.sync.pusher import Pusher
+from billing.sinks.sync.postgres.log import PostgresLog
 from tests.integration.syncing import TestClock
 
 

@@ -12,8 +12,8 @@ from billing.connections import postgres
 from billing.core.settings import Settings
 from billing.sinks.sink import ErrorReport
 from billing.sinks.stripe.gateway import Gateway
-from billing.sinks.sync.postgres_log import PostgresLog
-from billing.sinks.sync.reports import Reports
+from billing.sinks.sync.calling.reports import Reports
+from billing.sinks.sync.postgres.log import PostgresLog
 from tests.integration.syncing import TestClock
 
 

@@ -14,9 +14,9 @@ from billing.core.clock import SystemClock
 from billing.core.settings import Settings
 from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.keys import KeyKind
-from billing.sinks.sync.budget import EVENTS, PostgresBudget
-from billing.sinks.sync.postgres_log import PostgresLog
-from billing.sinks.sync.pusher import THREADS, Pusher
+from billing.sinks.sync.calling.budget import EVENTS, PostgresBudget
+from billing.sinks.sync.calling.pusher import THREADS, Pusher
+from billing.sinks.sync.postgres.log import PostgresLog
 
 
 class StartedClock(SystemClock):

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 from billing.core.errors import BillingError, Rejected
 from billing.core.settings import StripeLateUsage
-from billing.sinks.sync.period_source import PeriodsFound
-from billing.sinks.sync.periods import KnownPeriod, closes_at
-from billing.sinks.sync.planner import ROWS, Planner, PlanReport, PlanRules
-from billing.sinks.sync.postgres_log import PostgresLog
+from billing.sinks.sync.planning.period_source import PeriodsFound
+from billing.sinks.sync.planning.periods import KnownPeriod, closes_at
+from billing.sinks.sync.planning.planner import ROWS, Planner, PlanReport, PlanRules
+from billing.sinks.sync.postgres.log import PostgresLog
 from tests.integration.syncing import METER, Syncing
 
 GRACE = timedelta(hours=1)

@@ -16,11 +16,11 @@ from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.keys import KeyKind
 from billing.sinks.stripe.links import link
 from billing.sinks.stripe.sandbox.control import SandboxControl
-from billing.sinks.sync.confirmer import Confirmer
-from billing.sinks.sync.planner import ROWS, Planner, PlanRules
-from billing.sinks.sync.postgres_log import PostgresLog
-from billing.sinks.sync.pusher import Pusher
-from billing.sinks.sync.reports import Reports
+from billing.sinks.sync.calling.confirmer import Confirmer
+from billing.sinks.sync.calling.pusher import Pusher
+from billing.sinks.sync.calling.reports import Reports
+from billing.sinks.sync.planning.planner import ROWS, Planner, PlanRules
+from billing.sinks.sync.postgres.log import PostgresLog
 
 METER = "billing_credits"
 #: Clients of these tests have no subscriptions: their periods are months.

@@ -18,9 +18,9 @@ from billing.core.settings import Settings
 from billing.fulfillment.log import UsageLog
 from billing.reconciliation.reading import invoice_facts, log_facts
 from billing.sinks.stripe.links import link
-from billing.sinks.sync.planner import Planner
-from billing.sinks.sync.postgres_planning import PostgresPlanningLog
-from billing.sinks.sync.status import read_status
+from billing.sinks.sync.planning.planner import Planner
+from billing.sinks.sync.postgres.planning import PostgresPlanningLog
+from billing.sinks.sync.telling.status import read_status
 from tests.integration.adjusting import charge, correct, logged
 from tests.integration.consuming import query
 from tests.integration.granting import balance_of, grant

@@ -11,8 +11,8 @@ import pytest
 from billing.core.settings import Settings, StripeLateUsage
 from billing.reconciliation import reading
 from billing.reconciliation.laws import planned
-from billing.sinks.sync.planner import Planner, PlanRules
-from billing.sinks.sync.postgres_log import PostgresLog
+from billing.sinks.sync.planning.planner import Planner, PlanRules
+from billing.sinks.sync.postgres.log import PostgresLog
 from tests.integration.invoicing import METER, Invoicing, invoicing_on
 from tests.integration.syncing import TestClock
 

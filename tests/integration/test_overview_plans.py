@@ -20,7 +20,7 @@ from billing.core.settings import Settings
 from billing.embedded.stack import Stack
 from billing.observability.overview import log_statements
 from billing.observability.overview.log_side import LogSide
-from billing.sinks.sync.status import read_status
+from billing.sinks.sync.telling.status import read_status
 from billing.task.runtime import Runtime
 from tests.integration.test_query_plans import Sent, _nodes, catching
 

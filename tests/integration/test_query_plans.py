@@ -28,8 +28,8 @@ from billing.fulfillment.postgres_log import PostgresUsageLog
 from billing.fulfillment.reading import usage_sums
 from billing.reconciliation.reading import invoice_facts, log_facts
 from billing.recovery.facts import logged_runs
-from billing.sinks.sync.planner import Planner
-from billing.sinks.sync.postgres_planning import PostgresPlanningLog
+from billing.sinks.sync.planning.planner import Planner
+from billing.sinks.sync.postgres.planning import PostgresPlanningLog
 from billing.task.charged import is_charged, told_charges
 from billing.task.runtime import Runtime
 from tests.integration.syncing import CALENDAR

@@ -16,7 +16,14 @@ import sqlalchemy
 from billing.core.clock import SystemClock
 from billing.core.settings import Settings
 from billing.sinks.stripe.sandbox.control import SandboxControl
-from billing.sinks.sync.budget import AHEAD_SECONDS_MAX, LAPSE_SECONDS, LOST_MAX, SPREAD, PostgresBudget, await_turn
+from billing.sinks.sync.calling.budget import (
+    AHEAD_SECONDS_MAX,
+    LAPSE_SECONDS,
+    LOST_MAX,
+    SPREAD,
+    PostgresBudget,
+    await_turn,
+)
 from tests.integration.syncing import at_noon
 
 pytestmark = pytest.mark.integration

@@ -12,8 +12,8 @@ import stripe
 from billing.core.errors import Fatal, Unreachable
 from billing.core.settings import Settings
 from billing.sinks.stripe.sandbox.control import SandboxControl
-from billing.sinks.sync.push_statements import FIND_UNCONFIRMED
-from billing.sinks.sync.status import read_status
+from billing.sinks.sync.postgres.push_statements import FIND_UNCONFIRMED
+from billing.sinks.sync.telling.status import read_status
 from tests.integration.syncing import CALENDAR, METER, NOON, Syncing, at_noon, open_session
 
 pytestmark = pytest.mark.integration

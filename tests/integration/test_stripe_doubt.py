@@ -10,7 +10,7 @@ import sqlalchemy
 from billing.core.errors import Conflict, InvalidValue
 from billing.core.settings import Settings
 from billing.sinks.stripe.sandbox.control import SandboxControl
-from billing.sinks.sync.postgres_log import PostgresLog
+from billing.sinks.sync.postgres.log import PostgresLog
 from billing.sinks.sync.resolving import Resolution, resolve
 from tests.integration.syncing import METER, Syncing, at_noon
 

@@ -14,12 +14,12 @@ from billing.core.settings import Settings
 from billing.schema.stripe import stripe_increment
 from billing.sinks.sink import Kind
 from billing.sinks.sync import looks, protocol
-from billing.sinks.sync import push_statements as sql
 from billing.sinks.sync.increment import Increment, State
 from billing.sinks.sync.log import Open
-from billing.sinks.sync.postgres_log import PostgresLog
+from billing.sinks.sync.postgres import push_statements as sql
+from billing.sinks.sync.postgres.log import PostgresLog
+from billing.sinks.sync.postgres.rows import row_of
 from billing.sinks.sync.protocol import AHEAD_MAX, LEASE, RESEND_WITHIN
-from billing.sinks.sync.rows import row_of
 from tests.integration.syncing import NOON
 
 pytestmark = pytest.mark.integration

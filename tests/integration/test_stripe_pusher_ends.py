@@ -19,9 +19,9 @@ from billing.sinks.sink import Payload, Reply
 from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.keys import KeyKind
 from billing.sinks.stripe.sandbox.control import SandboxControl
-from billing.sinks.sync.course import Course
+from billing.sinks.sync.calling.course import Course
+from billing.sinks.sync.calling.pusher import THREADS, Pusher
 from billing.sinks.sync.protocol import LEASE
-from billing.sinks.sync.pusher import THREADS, Pusher
 from tests.integration.syncing import METER, NOON, Syncing, TestClock, at_noon
 
 pytestmark = pytest.mark.integration
@@ -120,7 +120,7 @@ def test_given_a_process_paused_for_longer_than_its_lease_then_it_does_not_send(
     syncing.planner().plan()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("billing.sinks.sync.pusher.LEASE", timedelta(seconds=40))
+        patch.setattr("billing.sinks.sync.calling.pusher.LEASE", timedelta(seconds=40))
         report = _by(Pausing(), syncing).push(most=100, seconds=10_000)
 
     assert (report.sent, report.pending) == (0, 1)

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy
 
 from billing.core.settings import Settings
-from billing.sinks.sync.postgres_log import PostgresLog
+from billing.sinks.sync.postgres.log import PostgresLog
 from billing.sinks.sync.resolving import Resolution, resolve
 from tests.integration.syncing import Syncing, TestClock
 

@@ -8,8 +8,8 @@ import pytest
 import sqlalchemy
 
 from billing.core.settings import Settings
-from billing.sinks.sync.planner import Planner, PlanRules
-from billing.sinks.sync.postgres_log import PostgresLog
+from billing.sinks.sync.planning.planner import Planner, PlanRules
+from billing.sinks.sync.postgres.log import PostgresLog
 from tests.integration.subscribed import APRIL, MARCH, MAY, Periods, at, period, plan, planner
 from tests.integration.syncing import METER, Syncing, TestClock
 

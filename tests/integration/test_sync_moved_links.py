@@ -11,13 +11,14 @@ import sqlalchemy
 from billing.core.settings import Settings
 from billing.sinks.sink import Answer, Reply
 from billing.sinks.stripe import links
-from billing.sinks.sync import protocol, stamping
-from billing.sinks.sync.drafts import Meters, drafted
+from billing.sinks.sync import protocol
 from billing.sinks.sync.increment import Attempt, Increment, attempt_of
 from billing.sinks.sync.log import Having
-from billing.sinks.sync.periods import calendar
-from billing.sinks.sync.places import Places
-from billing.sinks.sync.postgres_log import PostgresLog
+from billing.sinks.sync.planning import stamping
+from billing.sinks.sync.planning.drafts import Meters, drafted
+from billing.sinks.sync.planning.periods import calendar
+from billing.sinks.sync.planning.places import Places
+from billing.sinks.sync.postgres.log import PostgresLog
 from tests.integration.syncing import METER, Syncing, TestClock
 
 pytestmark = pytest.mark.integration

@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy
 
 from billing.core.settings import Settings
-from billing.sinks.sync.left import read_left
-from billing.sinks.sync.periods import KnownPeriod
+from billing.sinks.sync.planning.periods import KnownPeriod
+from billing.sinks.sync.telling.left import read_left
 from tests.integration.subscribed import MARCH, Periods, period, plan
 from tests.integration.syncing import METER, Syncing, TestClock
 from tests.integration.test_query_plans import Sent, catching

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from billing.connections import postgres
 from billing.core.clock import SystemClock
 from billing.core.settings import Settings
-from billing.sinks.sync.budget import EVENTS, PostgresBudget, await_turn
+from billing.sinks.sync.calling.budget import EVENTS, PostgresBudget, await_turn
 
 THREADS = 2
 

@@ -18,7 +18,7 @@ from billing.explaining.explain import check_task_id, run_id_of, story_of
 from billing.explaining.unquoted import unquoted
 from billing.sinks.sink import Kind
 from billing.sinks.sync.increment import Increment, State
-from billing.sinks.sync.next_step import next_step
+from billing.sinks.sync.telling.next_step import next_step
 from billing.task.trail import Note
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -10,9 +10,9 @@ import pytest
 
 from billing.core.errors import Unreachable
 from billing.sinks.stripe import scheduled, wiring
-from billing.sinks.sync.confirmer import ConfirmReport
-from billing.sinks.sync.pusher import PushReport
-from billing.sinks.sync.reports import ReportsReport
+from billing.sinks.sync.calling.confirmer import ConfirmReport
+from billing.sinks.sync.calling.pusher import PushReport
+from billing.sinks.sync.calling.reports import ReportsReport
 
 RUNTIME: Any = None
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from billing.schema.stripe import OF_GENERATION, UNITS_MAX, WRITE_ONCE
 from billing.sinks.sink import Kind
-from billing.sinks.sync.drafts import COVERED, Draft, Meters, Unplanned, drafted, identifier, increment_of
 from billing.sinks.sync.increment import Increment, State
-from billing.sinks.sync.places import Place
+from billing.sinks.sync.planning.drafts import COVERED, Draft, Meters, Unplanned, drafted, identifier, increment_of
+from billing.sinks.sync.planning.places import Place
 
 HOUR = timedelta(hours=1)
 START = datetime(2026, 2, 27, tzinfo=UTC)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from billing.sinks.sink import Kind
 from billing.sinks.sync import protocol
 from billing.sinks.sync.increment import Increment, State
-from billing.sinks.sync.next_step import next_step
+from billing.sinks.sync.telling.next_step import next_step
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 INCREMENT = Increment(

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from billing.core.settings import StripeLateUsage
 from billing.sinks.sink import Kind
-from billing.sinks.sync import minutes
-from billing.sinks.sync.periods import (
+from billing.sinks.sync.planning import minutes
+from billing.sinks.sync.planning.periods import (
     CLOSING_MARGIN,
     HOUR,
     MINUTE,
@@ -26,7 +26,7 @@ from billing.sinks.sync.periods import (
     merged,
     period_of,
 )
-from billing.sinks.sync.places import Place, Places
+from billing.sinks.sync.planning.places import Place, Places
 
 INSTANTS = st.datetimes(datetime(2024, 1, 1), datetime(2027, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001 - given above
 SECONDS = INSTANTS.map(lambda instant: instant.replace(microsecond=0))

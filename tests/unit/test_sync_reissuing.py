@@ -9,11 +9,12 @@ import pytest
 
 from billing.core.settings import StripeLateUsage
 from billing.sinks.sink import Kind
-from billing.sinks.sync import protocol, reissuing
-from billing.sinks.sync.drafts import identifier
+from billing.sinks.sync import protocol
 from billing.sinks.sync.increment import Increment, State
-from billing.sinks.sync.periods import KnownPeriod
-from billing.sinks.sync.places import Place
+from billing.sinks.sync.planning import reissuing
+from billing.sinks.sync.planning.drafts import identifier
+from billing.sinks.sync.planning.periods import KnownPeriod
+from billing.sinks.sync.planning.places import Place
 
 START = datetime(2026, 3, 15, 14, 37, 12, tzinfo=UTC)
 END = datetime(2026, 4, 15, 14, 37, 12, tzinfo=UTC)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.sinks.sync.log import Plan
-from billing.sinks.sync.places import Place
-from billing.sinks.sync.stamping import TAKEN_FEW, TAKEN_MAX, Wanted, stamps
+from billing.sinks.sync.planning.places import Place
+from billing.sinks.sync.planning.stamping import TAKEN_FEW, TAKEN_MAX, Wanted, stamps
 
 START = datetime(2026, 3, 15, 14, 37, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

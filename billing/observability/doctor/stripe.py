@@ -13,7 +13,7 @@ from billing.core.errors import BillingError, Unreachable
 from billing.core.settings import Settings, without_password
 from billing.observability.doctor.finding import Finding, fail, ok, warn
 from billing.sinks.stripe.keys import KeyKind, key_kind
-from billing.sinks.sync.status import SyncStatus, Waiting, read_status
+from billing.sinks.sync.telling.status import SyncStatus, Waiting, read_status
 from billing.task.runtime import Runtime
 
 _PART: Final = "Stripe"

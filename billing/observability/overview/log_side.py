@@ -25,7 +25,7 @@ from billing.observability.overview import log_statements as sql
 from billing.observability.overview.laws import read_laws
 from billing.observability.overview.values import IncrementsState, LawState, Seen
 from billing.schema.stripe import STATES
-from billing.sinks.sync.status_statements import WAITING
+from billing.sinks.sync.telling.status_statements import WAITING
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ import time
 from billing.core.clock import Clock
 from billing.core.errors import Fatal
 from billing.core.settings import Settings
-from billing.sinks.sync.budget import Budget, await_turn
+from billing.sinks.sync.calling.budget import Budget, await_turn
 
 #: Bounds on connecting and on the answer (L9).
 _TIMEOUTS_SECONDS = (3.05, 10.0)

@@ -15,7 +15,7 @@ from billing.core.settings import Settings
 from billing.sinks.stripe import customers, subscriptions
 from billing.sinks.stripe.meters import Meters
 from billing.sinks.stripe.session import PAGE, Session
-from billing.sinks.sync.period_source import PeriodsFound
+from billing.sinks.sync.planning.period_source import PeriodsFound
 
 if TYPE_CHECKING:
     from stripe import HTTPClient

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from billing.sinks.stripe.keys import KeyKind, key_kind
-from billing.sinks.sync.budget import READS, READS_PER_SECOND, PostgresBudget
+from billing.sinks.sync.calling.budget import READS, READS_PER_SECOND, PostgresBudget
 from billing.task.runtime import Runtime
 
 

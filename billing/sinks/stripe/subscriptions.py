@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from billing.sinks.sync.period_source import PeriodsFound
-from billing.sinks.sync.periods import CLOSING_MARGIN, KnownPeriod
+from billing.sinks.sync.planning.period_source import PeriodsFound
+from billing.sinks.sync.planning.periods import CLOSING_MARGIN, KnownPeriod
 
 #: An item that is this much younger than its period was added to it later: what was used before is not billed by it.
 _ADDED_LATER: Final = timedelta(minutes=1)

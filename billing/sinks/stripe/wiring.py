@@ -15,17 +15,17 @@ from billing.sinks.stripe.keys import key_kind
 from billing.sinks.stripe.period_reader import StripePeriods
 from billing.sinks.stripe.rates import reads_budget
 from billing.sinks.sync import flushing
-from billing.sinks.sync.budget import EVENTS, PostgresBudget, await_turn
-from billing.sinks.sync.confirmer import Confirmer, ConfirmReport
+from billing.sinks.sync.calling.budget import EVENTS, PostgresBudget, await_turn
+from billing.sinks.sync.calling.confirmer import Confirmer, ConfirmReport
+from billing.sinks.sync.calling.pusher import Pusher, PushReport
+from billing.sinks.sync.calling.reports import Reports, ReportsReport
 from billing.sinks.sync.flushing import FlushReport
 from billing.sinks.sync.increment import Increment
-from billing.sinks.sync.left import Left, read_left
-from billing.sinks.sync.planner import Planner, PlanReport, PlanRules
-from billing.sinks.sync.postgres_log import PostgresLog
-from billing.sinks.sync.pusher import Pusher, PushReport
-from billing.sinks.sync.reports import Reports, ReportsReport
+from billing.sinks.sync.planning.planner import Planner, PlanReport, PlanRules
+from billing.sinks.sync.postgres.log import PostgresLog
 from billing.sinks.sync.resolving import Resolution, ResolvedAs, resolve
 from billing.sinks.sync.same_time import check_clock
+from billing.sinks.sync.telling.left import Left, read_left
 from billing.task.runtime import Runtime
 
 

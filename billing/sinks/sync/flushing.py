@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Final
 
 from billing.core.clock import Clock
-from billing.sinks.sync.left import Left
-from billing.sinks.sync.planner import Planner, PlanReport
-from billing.sinks.sync.pusher import Pusher, PushReport
+from billing.sinks.sync.calling.pusher import Pusher, PushReport
+from billing.sinks.sync.planning.planner import Planner, PlanReport
+from billing.sinks.sync.telling.left import Left
 
 SECONDS: Final = 120.0
 #: Between two tries.

@@ -15,10 +15,10 @@ from enum import Enum
 from typing import Protocol
 
 from billing.sinks.sink import ErrorReport, Payload
-from billing.sinks.sync.drafts import Meters, Planned, Unplanned
 from billing.sinks.sync.increment import Attempt, Increment
-from billing.sinks.sync.period_source import PeriodsFound
-from billing.sinks.sync.periods import KnownPeriod
+from billing.sinks.sync.planning.drafts import Meters, Planned, Unplanned
+from billing.sinks.sync.planning.period_source import PeriodsFound
+from billing.sinks.sync.planning.periods import KnownPeriod
 
 #: Returns the increment as it is to be, or None to leave it as it is.
 Decide = Callable[[Increment], Increment | None]

@@ -14,8 +14,8 @@ from billing.sinks.sink import Answer
 from billing.sinks.stripe.links import link
 from billing.sinks.sync.increment import Attempt, Increment
 from billing.sinks.sync.log import IncrementLog
-from billing.sinks.sync.postgres_log import PostgresLog
-from billing.sinks.sync.rows import COLUMNS, increment_of
+from billing.sinks.sync.postgres.log import PostgresLog
+from billing.sinks.sync.postgres.rows import COLUMNS, increment_of
 from tests.simulation.sync.memory_log import MemoryLog
 from tests.simulation.sync.memory_usage import MemoryUsage
 

@@ -15,9 +15,9 @@ from billing.sinks.sink import Answer, ErrorReport, Reply
 from billing.sinks.sync import afterwards, looks, protocol
 from billing.sinks.sync.increment import Attempt, Increment, attempt_of
 from billing.sinks.sync.log import Having, Open
-from billing.sinks.sync.period_source import PeriodsFound
-from billing.sinks.sync.periods import KnownPeriod
-from billing.sinks.sync.planner import Planner, PlanRules
+from billing.sinks.sync.planning.period_source import PeriodsFound
+from billing.sinks.sync.planning.periods import KnownPeriod
+from billing.sinks.sync.planning.planner import Planner, PlanRules
 from tests.contract.increments.books import Books
 
 CLIENTS: Final = ("acme", "brock", "carol")

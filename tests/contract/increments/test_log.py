@@ -14,7 +14,7 @@ from billing.sinks.sink import Answer, ErrorReport, Reply
 from billing.sinks.sync import protocol
 from billing.sinks.sync.increment import Increment, State, attempt_of
 from billing.sinks.sync.log import IncrementLog, Open
-from billing.sinks.sync.planner import Planner, PlanRules
+from billing.sinks.sync.planning.planner import Planner, PlanRules
 from tests.contract.increments.books import NOON, Books
 from tests.contract.increments.operations import Clock
 

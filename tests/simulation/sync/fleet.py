@@ -12,12 +12,12 @@ from billing.core.settings import Settings
 from billing.sinks.sink import MeterSink
 from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.period_reader import StripePeriods
-from billing.sinks.sync.confirmer import Confirmer
+from billing.sinks.sync.calling.confirmer import Confirmer
+from billing.sinks.sync.calling.pusher import Pusher
+from billing.sinks.sync.calling.reports import Reports
 from billing.sinks.sync.increment import State
 from billing.sinks.sync.log import IncrementLog
-from billing.sinks.sync.planner import Planner, PlanRules
-from billing.sinks.sync.pusher import Pusher
-from billing.sinks.sync.reports import Reports
+from billing.sinks.sync.planning.planner import Planner, PlanRules
 from tests.simulation.sync.kernel import Killed, MachineClock, Task
 from tests.simulation.sync.server import URL, Transport
 from tests.simulation.sync.wire import Mortal, MortalSink, Wire

@@ -18,11 +18,11 @@ from typing import Any, Final
 from billing.schema.stripe import UNITS_MAX
 from billing.sinks.sink import ErrorReport, Kind, Payload
 from billing.sinks.sync import afterwards, looks, protocol
-from billing.sinks.sync.drafts import Part
 from billing.sinks.sync.increment import Attempt, Increment, State
 from billing.sinks.sync.log import Decide, Having, Noted, Open
-from billing.sinks.sync.period_source import PeriodsFound
-from billing.sinks.sync.periods import closing
+from billing.sinks.sync.planning.drafts import Part
+from billing.sinks.sync.planning.period_source import PeriodsFound
+from billing.sinks.sync.planning.periods import closing
 from tests.simulation.sync.memory_plan import MemoryPlan
 from tests.simulation.sync.memory_rules import Refused, place_of, refuse_payload_change, wanted
 from tests.simulation.sync.memory_usage import MemoryUsage

@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from billing.sinks.sync import protocol
-from billing.sinks.sync.drafts import Meters, Planned, Unplanned
 from billing.sinks.sync.increment import Increment, State
 from billing.sinks.sync.log import Having
-from billing.sinks.sync.periods import KnownPeriod
+from billing.sinks.sync.planning.drafts import Meters, Planned, Unplanned
+from billing.sinks.sync.planning.periods import KnownPeriod
 
 if TYPE_CHECKING:
     from tests.simulation.sync.memory_log import MemoryLog

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from billing.sinks.sync.log import Having
-from billing.sinks.sync.period_source import PeriodsFound
-from billing.sinks.sync.periods import KnownPeriod, merged
+from billing.sinks.sync.planning.period_source import PeriodsFound
+from billing.sinks.sync.planning.periods import KnownPeriod, merged
 
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 

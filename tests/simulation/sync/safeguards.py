@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from billing.sinks.sink import Answer, Reply
-from billing.sinks.sync import afterwards, drafts, looks, minutes, protocol
-from billing.sinks.sync.drafts import Part
+from billing.sinks.sync import afterwards, looks, protocol
 from billing.sinks.sync.increment import Increment, State
-from billing.sinks.sync.periods import KnownPeriod
+from billing.sinks.sync.planning import drafts, minutes
+from billing.sinks.sync.planning.drafts import Part
+from billing.sinks.sync.planning.periods import KnownPeriod
 from tests.simulation.sync.memory_log import MemoryLog
 from tests.simulation.sync.memory_plan import MemoryPlan
 

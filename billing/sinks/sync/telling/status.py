@@ -11,9 +11,9 @@ from sqlalchemy import Connection
 
 from billing.core.settings import Settings
 from billing.schema.stripe import STATES
-from billing.sinks.sync import status_statements as sql
-from billing.sinks.sync.next_step import next_step
-from billing.sinks.sync.rows import NAMES, increment_of
+from billing.sinks.sync.postgres.rows import NAMES, increment_of
+from billing.sinks.sync.telling import status_statements as sql
+from billing.sinks.sync.telling.next_step import next_step
 
 #: How long after its plan, or after it was sent, an increment may be without an answer or a proof.
 _PATIENCE: Final = timedelta(days=1)

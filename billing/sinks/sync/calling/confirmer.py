@@ -16,10 +16,10 @@ from billing.core.clock import Clock
 from billing.core.errors import Rejected, Unreachable
 from billing.sinks.sink import MeterSink
 from billing.sinks.sync import afterwards, looks
-from billing.sinks.sync.budget import Budget, Wait, await_turn
+from billing.sinks.sync.calling.budget import Budget, Wait, await_turn
+from billing.sinks.sync.calling.meters import check_meters
 from billing.sinks.sync.increment import Attempt, Increment, State, attempt_of
 from billing.sinks.sync.log import IncrementLog, Open
-from billing.sinks.sync.meters import check_meters
 
 #: Bounds of one run (L9): at 25 reads a second the time ends first.
 MOST: Final = 6_000

@@ -9,8 +9,8 @@ from sqlalchemy import TextClause, text
 from billing.schema.advisory import Guard
 from billing.schema.stripe import WRITE_ONCE
 from billing.sinks.sync.log import Having
-from billing.sinks.sync.periods import CLOSING
-from billing.sinks.sync.rows import COLUMNS, NAMES
+from billing.sinks.sync.planning.periods import CLOSING
+from billing.sinks.sync.postgres.rows import COLUMNS, NAMES
 
 #: One planner at a time; and no statement waits long for a consumer's batch (L9).
 TRY_LEAD: Final = text(f"""

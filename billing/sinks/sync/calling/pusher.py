@@ -18,13 +18,13 @@ from billing.core.clock import Clock
 from billing.core.errors import BillingError, Unreachable
 from billing.sinks.sink import Answer, MeterSink, Reply
 from billing.sinks.sync import protocol
-from billing.sinks.sync.budget import Budget, Wait
-from billing.sinks.sync.course import BACKOFF_SECONDS, Course
+from billing.sinks.sync.calling.budget import Budget, Wait
+from billing.sinks.sync.calling.course import BACKOFF_SECONDS, Course
+from billing.sinks.sync.calling.meters import check_meters
+from billing.sinks.sync.calling.threads import in_threads
 from billing.sinks.sync.increment import Attempt, Increment, State, attempt_of
 from billing.sinks.sync.log import IncrementLog, Open
-from billing.sinks.sync.meters import check_meters
 from billing.sinks.sync.protocol import LEASE
-from billing.sinks.sync.threads import in_threads
 
 #: Calls at once. Each thread has a connection of its own to Stripe; it is the runtime's pool of database connections.
 THREADS: Final = 4

@@ -9,14 +9,14 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine
 
-from billing.sinks.sync import period_statements as sql
-from billing.sinks.sync import plan_statements
 from billing.sinks.sync.increment_lines import tell_increment
 from billing.sinks.sync.log import Having, Plan
-from billing.sinks.sync.period_source import PeriodsFound
-from billing.sinks.sync.periods import KnownPeriod, closing, merged
-from billing.sinks.sync.postgres_plan import PostgresPlan, read_periods
-from billing.sinks.sync.rows import increment_of
+from billing.sinks.sync.planning.period_source import PeriodsFound
+from billing.sinks.sync.planning.periods import KnownPeriod, closing, merged
+from billing.sinks.sync.postgres import period_statements as sql
+from billing.sinks.sync.postgres import plan_statements
+from billing.sinks.sync.postgres.plan import PostgresPlan, read_periods
+from billing.sinks.sync.postgres.rows import increment_of
 
 
 class PostgresPlanningLog:

@@ -14,15 +14,15 @@ from typing import Any
 from sqlalchemy import Connection
 
 from billing.sinks.sink import ErrorReport, Kind, Payload
-from billing.sinks.sync import push_statements as sql
 from billing.sinks.sync.afterwards import REPORT_MARGIN
 from billing.sinks.sync.increment import Attempt, Increment
 from billing.sinks.sync.increment_lines import tell_increment
 from billing.sinks.sync.log import Decide, Noted, Open
-from billing.sinks.sync.postgres_planning import PostgresPlanningLog
+from billing.sinks.sync.postgres import push_statements as sql
+from billing.sinks.sync.postgres.planning import PostgresPlanningLog
+from billing.sinks.sync.postgres.rows import increment_of, row_of
 from billing.sinks.sync.protocol import AHEAD_MAX, EVENT_AGE_MAX, LEASE, RESEND_WITHIN
 from billing.sinks.sync.resolving import Resolution
-from billing.sinks.sync.rows import increment_of, row_of
 
 
 class PostgresLog(PostgresPlanningLog):

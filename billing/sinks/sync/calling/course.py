@@ -9,7 +9,7 @@ from typing import Final
 
 from billing.core.clock import Clock
 from billing.sinks.sink import Answer, Reply
-from billing.sinks.sync.budget import Budget, Wait, await_turn
+from billing.sinks.sync.calling.budget import Budget, Wait, await_turn
 
 #: Calls in a row that nobody answered, after which nobody is taken to listen.
 SILENT_MAX: Final = 5

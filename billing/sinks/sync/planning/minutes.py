@@ -10,7 +10,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Final
 
-from billing.sinks.sync.periods import MINUTE
+from billing.sinks.sync.planning.periods import MINUTE
 
 _HALF: Final = timedelta(seconds=30)
 #: A day less than Stripe's, so that what waits a day for Stripe to come back is still taken.

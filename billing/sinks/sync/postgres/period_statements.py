@@ -7,8 +7,8 @@ from typing import Final
 from sqlalchemy import TextClause, text
 
 from billing.sinks.sync.log import Having
-from billing.sinks.sync.plan_statements import HAVING
-from billing.sinks.sync.rows import COLUMNS
+from billing.sinks.sync.postgres.plan_statements import HAVING
+from billing.sinks.sync.postgres.rows import COLUMNS
 
 #: Customers with a whole unit to plan, or with something to send that was left (its subscription may be gone), in the
 #: order in which they need to be read. What is less than a unit waits for more, and for no reading. Who has no period

@@ -11,7 +11,7 @@ from typing import Final
 from billing.core.clock import Clock
 from billing.core.errors import BillingError
 from billing.sinks.sync.log import PlanningLog
-from billing.sinks.sync.period_source import PeriodSource
+from billing.sinks.sync.planning.period_source import PeriodSource
 
 #: Customers that one plan reads at most, and how many at once.
 READS_MAX: Final = 2_000

@@ -9,10 +9,10 @@ from datetime import datetime
 from billing.core.settings import StripeLateUsage
 from billing.sinks.sink import Kind
 from billing.sinks.sync import protocol
-from billing.sinks.sync.drafts import identifier
 from billing.sinks.sync.increment import Increment, State
-from billing.sinks.sync.periods import KnownPeriod, floor_hour
-from billing.sinks.sync.places import Place, Places
+from billing.sinks.sync.planning.drafts import identifier
+from billing.sinks.sync.planning.periods import KnownPeriod, floor_hour
+from billing.sinks.sync.planning.places import Place, Places
 
 
 def place_of(

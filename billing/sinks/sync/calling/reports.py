@@ -15,7 +15,7 @@ from typing import Final
 from billing.core.clock import Clock
 from billing.sinks.sink import ErrorReport, MeterSink
 from billing.sinks.sync import afterwards
-from billing.sinks.sync.budget import Budget, Wait, await_turn
+from billing.sinks.sync.calling.budget import Budget, Wait, await_turn
 from billing.sinks.sync.increment import State
 from billing.sinks.sync.log import IncrementLog
 

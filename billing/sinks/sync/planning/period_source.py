@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from billing.sinks.sync.periods import KnownPeriod
+from billing.sinks.sync.planning.periods import KnownPeriod
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

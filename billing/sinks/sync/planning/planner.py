@@ -14,15 +14,15 @@ from typing import Final
 
 from billing.core.clock import Clock
 from billing.core.settings import StripeLateUsage
-from billing.sinks.sync import reissuing
-from billing.sinks.sync.drafts import Draft, Planned, Unplanned, drafted
 from billing.sinks.sync.increment import Increment, State
 from billing.sinks.sync.log import Having, Plan, PlanningLog
-from billing.sinks.sync.period_source import PeriodSource
-from billing.sinks.sync.periods import KnownPeriod, calendar
-from billing.sinks.sync.places import Place, Places
-from billing.sinks.sync.refreshing import refresh
-from billing.sinks.sync.stamping import moved, stamped
+from billing.sinks.sync.planning import reissuing
+from billing.sinks.sync.planning.drafts import Draft, Planned, Unplanned, drafted
+from billing.sinks.sync.planning.period_source import PeriodSource
+from billing.sinks.sync.planning.periods import KnownPeriod, calendar
+from billing.sinks.sync.planning.places import Place, Places
+from billing.sinks.sync.planning.refreshing import refresh
+from billing.sinks.sync.planning.stamping import moved, stamped
 
 #: Rows of one transaction, which consumers of these clients wait for; and of one client at most (L9).
 ROWS: Final = 20_000

@@ -9,10 +9,10 @@ from typing import Any, Final
 from sqlalchemy import Connection, TextClause, text
 
 from billing.core.errors import InvalidValue
-from billing.sinks.sync.drafts import Part
 from billing.sinks.sync.increment import Attempt, Increment
-from billing.sinks.sync.next_step import NextStep, next_step
-from billing.sinks.sync.rows import COLUMNS, increment_of
+from billing.sinks.sync.planning.drafts import Part
+from billing.sinks.sync.postgres.rows import COLUMNS, increment_of
+from billing.sinks.sync.telling.next_step import NextStep, next_step
 
 #: Parts, attempts and reports that are shown (L9).
 SHOWN_MAX: Final = 1_000

@@ -10,7 +10,7 @@ from typing import Final
 from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from billing.sinks.sync.rows import COLUMNS
+from billing.sinks.sync.postgres.rows import COLUMNS
 
 #: Only one client's, where one is named; not those of some meters.
 _LIMITED: Final = """

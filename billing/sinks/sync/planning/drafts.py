@@ -22,8 +22,8 @@ from typing import Final
 
 from billing.schema.stripe import UNITS_MAX
 from billing.sinks.sync.increment import Increment, State
-from billing.sinks.sync.periods import floor_hour
-from billing.sinks.sync.places import Place
+from billing.sinks.sync.planning.periods import floor_hour
+from billing.sinks.sync.planning.places import Place
 
 #: Names the way in which identifiers are computed; another way needs another prefix.
 _PREFIX: Final = "b2-"

@@ -11,13 +11,13 @@ from typing import Final
 from sqlalchemy import Connection, insert
 
 from billing.schema.stripe import stripe_increment, stripe_increment_part
-from billing.sinks.sync import plan_statements as sql
 from billing.sinks.sync import protocol
-from billing.sinks.sync.drafts import Meters, Planned, Unplanned
 from billing.sinks.sync.increment import Increment
 from billing.sinks.sync.log import Having
-from billing.sinks.sync.periods import KnownPeriod
-from billing.sinks.sync.rows import increment_of, row_of
+from billing.sinks.sync.planning.drafts import Meters, Planned, Unplanned
+from billing.sinks.sync.planning.periods import KnownPeriod
+from billing.sinks.sync.postgres import plan_statements as sql
+from billing.sinks.sync.postgres.rows import increment_of, row_of
 
 #: Clients of one slice (L9).
 CLIENTS: Final = 200

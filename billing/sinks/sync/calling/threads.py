@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from billing.sinks.sink import MeterSink
-from billing.sinks.sync.course import Course
+from billing.sinks.sync.calling.course import Course
 
 Group = TypeVar("Group")
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from billing.sinks.sync import minutes, reissuing
-from billing.sinks.sync.drafts import Draft, Planned, increment_of
 from billing.sinks.sync.increment import Increment
 from billing.sinks.sync.log import Plan
-from billing.sinks.sync.places import Place
+from billing.sinks.sync.planning import minutes, reissuing
+from billing.sinks.sync.planning.drafts import Draft, Planned, increment_of
+from billing.sinks.sync.planning.places import Place
 
 #: Taken minutes that are looked at beside those that are wanted, per customer, meter and place: most often the latest
 #: minute is free. Where these few leave too little room, more are.

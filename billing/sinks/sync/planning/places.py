@@ -12,7 +12,7 @@ from datetime import datetime
 
 from billing.core.settings import StripeLateUsage
 from billing.sinks.sink import Kind
-from billing.sinks.sync.periods import HOUR, KnownPeriod, known_period_of, period_of
+from billing.sinks.sync.planning.periods import HOUR, KnownPeriod, known_period_of, period_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

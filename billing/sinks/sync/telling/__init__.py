@@ -1,0 +1,1 @@
+"""Where every credit stands, and all that is known of one increment: for people, reading only."""
