@@ -107,10 +107,10 @@ def test_given_a_key_and_a_short_grace_then_it_says_what_to_raise(books: Invoici
 
 @pytest.mark.parametrize(
     ("key", "verdict", "advice"),
-    [(None, "warn", "billing stripe sandbox"), ("sk_test_somebody", "fail", "https://status.stripe.com")],
+    [("", "warn", "billing stripe sandbox"), ("sk_test_somebody", "fail", "https://status.stripe.com")],
 )
 def test_a_stripe_that_does_not_answer_is_told_by_whether_it_is_used(
-    books: Invoicing, monkeypatch: pytest.MonkeyPatch, key: str | None, verdict: str, advice: str
+    books: Invoicing, monkeypatch: pytest.MonkeyPatch, key: str, verdict: str, advice: str
 ) -> None:
     """Who has a key is not told to set one."""
 
