@@ -22,6 +22,8 @@ exclude_patterns = [".*", "build", "dist", "tests", "**/__pycache__"]
 
 nitpicky = True
 myst_heading_anchors = 3
+# An <img> with a width is an image like the others: looked for, and copied.
+myst_enable_extensions = ["html_image"]
 
 html_theme = "furo"
 html_title = "celery-billing"

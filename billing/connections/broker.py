@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 import kombu
+from amqp.exceptions import AccessRefused
 from kombu.exceptions import OperationalError
 
 from billing.connections.amqp_buffered import Transport as BufferedTransport
@@ -85,5 +86,6 @@ def reaching(settings: Settings, connection: kombu.Connection) -> Iterator[None]
         yield
     except errors as error:
         server = without_password(settings.broker_url)
-        message = f"billing_broker_url: {server!r}: the broker does not answer ({type(error).__name__}: {error})"
+        verb = "refuses the login" if isinstance(error, AccessRefused) else "does not answer"
+        message = f"billing_broker_url: {server!r}: the broker {verb} ({type(error).__name__}: {error})"
         raise Unreachable(message) from error

@@ -71,9 +71,11 @@ def not_allowed(settings: Settings, error: BaseException) -> NotAllowed:
 
 
 def unreachable(settings: Settings, error: BaseException) -> Unreachable:
-    """Return why the server does not answer, in one line without its password."""
+    """Return why there is no connection, in one line without its password."""
     server = without_password(settings.database_url)
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith(_HINT)]
-    return Unreachable(
-        f"billing_database_url: {server!r}: the server does not answer ({lines[-1] if lines else error})"
-    )
+    reason = " ".join((lines[-1] if lines else str(error)).split())
+    # What the server itself says while it is asked for a connection: a password, a database that is not there.
+    refuses = reason.startswith("connection failed") and "FATAL:" in reason
+    verb = "refuses the connection" if refuses else "does not answer"
+    return Unreachable(f"billing_database_url: {server!r}: the server {verb} ({reason})")

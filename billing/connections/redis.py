@@ -75,8 +75,10 @@ def reaching(redis_url: str) -> Iterator[None]:
         yield
     except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.BusyLoadingError) as error:
         server = without_password(redis_url)
-        reason = type(error).__name__
-        message = f"{_FIELD}: {server!r}: the server does not answer ({reason})"
+        reason = f"the server does not answer ({type(error).__name__})"
+        if isinstance(error, redis.AuthenticationError):
+            reason = "the server refuses the user or password"
+        message = f"{_FIELD}: {server!r}: {reason}"
         # Sentinel's own refusal shows the login with which it was to be asked (redis-py 6).
         raise Unreachable(message) from (None if isinstance(error, MasterNotFoundError) else error)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -47,6 +48,29 @@ def test_doctor_names_the_server_that_does_not_answer(shop: Terminal, server: st
     assert "127.0.0.1:1" in failed[0]["seen"]
     assert "does not answer" in failed[0]["seen"]
     assert {finding["part"] for finding in found} == PARTS
+
+
+@pytest.mark.parametrize(
+    ("server", "part", "words"),
+    [
+        ("BILLING_REDIS_URL", "Redis", "the server refuses the user or password"),
+        ("BILLING_DATABASE_URL", "PostgreSQL", "the server refuses the connection (connection failed"),
+        ("BILLING_BROKER_URL", "broker", "the broker refuses the login (AccessRefused"),
+    ],
+)
+def test_doctor_tells_a_wrong_password_from_a_server_that_is_away(
+    shop: Terminal, server: str, part: str, words: str
+) -> None:
+    """Given one wrong password, then no line says that the server does not answer, since it does."""
+    parts = urlsplit(shop.environment[server])
+    wrong = parts._replace(netloc=f"{parts.username or ''}:{SECRET}@{parts.hostname}:{parts.port}").geturl()
+    answer = shop.type("doctor", "--json", **{server: wrong})
+
+    assert answer.code == 1
+    assert SECRET not in answer.out + answer.err
+    failed = {finding["part"]: finding["seen"] for finding in json.loads(answer.out) if finding["verdict"] == "fail"}
+    assert words in failed[part]
+    assert "does not answer" not in str(failed)
 
 
 def test_doctor_refuses_a_redis_that_forgets(shop: Terminal) -> None:

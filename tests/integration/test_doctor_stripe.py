@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from billing.core.errors import Unreachable
 from billing.core.settings import Settings
-from billing.observability.doctor.stripe import _key, examine_stripe
+from billing.observability.doctor.stripe import _key, _meters, examine_stripe
 from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.sandbox.control import SandboxControl
 from tests.integration.invoicing import METER, Invoicing, invoicing_on
@@ -102,3 +103,23 @@ def test_given_a_key_and_a_short_grace_then_it_says_what_to_raise(books: Invoici
 
     assert [one.seen.startswith(f"an invoice is final {hours} h after its period") for one in found] == [True] * count
     assert not [one for one in _key(books.settings) if one.verdict.value == "warn"]
+
+
+@pytest.mark.parametrize(
+    ("key", "verdict", "advice"),
+    [("", "warn", "billing stripe sandbox"), ("sk_test_somebody", "fail", "https://status.stripe.com")],
+)
+def test_a_stripe_that_does_not_answer_is_told_by_whether_it_is_used(
+    books: Invoicing, monkeypatch: pytest.MonkeyPatch, key: str, verdict: str, advice: str
+) -> None:
+    """Who has a key is not told to set one."""
+
+    def away(_gateway: Gateway, _event_name: str) -> None:
+        raise Unreachable("Stripe: no answer came")
+
+    monkeypatch.setattr(Gateway, "meter", away)
+    settings = dataclasses.replace(books.settings, stripe_api_key=key)
+    (found,) = _meters(settings, [METER])
+
+    assert (found.verdict.value, found.seen) == (verdict, "Stripe: no answer came")
+    assert advice in found.advice

@@ -217,6 +217,13 @@ def test_what_is_not_there_is_said_in_words(watched: Watched, path: str, query: 
 
     assert words in shown
     assert "Traceback" not in shown
+    assert "cannot be shown now" not in shown
+    assert "Recovering" not in shown
+
+
+def test_the_first_page_is_also_behind_a_slash(watched: Watched) -> None:
+    assert "/billing/clients" in page(watched.http, "/billing/")
+    assert watched.http.get("/billing/nothing").status_code == 404
 
 
 def test_a_browser_keeps_frames_and_loads_nothing_from_elsewhere(watched: Watched) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 
@@ -59,6 +60,8 @@ def test_a_database_that_hangs_hangs_nothing_else(flower: httpx.Client, stack: S
         assert cards(of_client)["Available"] == "1,000"
         assert not any("Traceback" in text for text in all_pages)
         wait_until(lambda: 'PostgreSQL <span class="billing-bad">does not answer' in http.get("/billing").text, "seen")
+        # What is not known is not "never".
+        assert not re.search("Last planned|was written", http.get("/billing").text)
 
     wait_until(lambda: rows(http.get("/billing/clients").text, "clients"), "PostgreSQL is asked again")
     wait_until(lambda: 'PostgreSQL <span class="billing-good">answers' in http.get("/billing").text, "seen again")

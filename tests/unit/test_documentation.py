@@ -28,6 +28,7 @@ ROOT: Final = DOCS.parent
 _FETCHED: Final = re.compile(
     r"""<(?:script|img|link|iframe)[^>]+(?:src|href)=["'](?:https?:)?//|@import|url\(["']?http"""
 )
+_PICTURE: Final = re.compile(r"""<img[^>]+src=["'](?!data:)([^"']+)""")
 _LINES: Final = (
     *(f"lines[].{name}" for name in PaidLine.__struct_fields__),
     *(f"lines[].grants[].{name}" for name in GrantShare.__struct_fields__),
@@ -59,6 +60,13 @@ def test_every_page_is_there_and_none_fetches_anything(built: Path) -> None:
     assert (built / "index.html").is_file()
     fetching = [path for path in built.rglob("*") if path.suffix in {".html", ".css"} and _FETCHED.search(_text(path))]
     assert fetching == []
+
+
+@pytest.mark.slow
+def test_every_picture_of_the_pages_is_there(built: Path) -> None:
+    shown = [(page, name) for page in built.rglob("*.html") for name in _PICTURE.findall(_text(page))]
+    assert shown
+    assert [picture for picture in shown if not (picture[0].parent / picture[1]).is_file()] == []
 
 
 @pytest.mark.slow

@@ -64,8 +64,10 @@ def _meters(settings: Settings, meters: Sequence[str]) -> Iterator[Finding]:
                 found = gateway.meter(event_name)
             except Unreachable as error:
                 # Who has no key may not want Stripe at all.
-                verdict = warn if key_kind(settings) is KeyKind.STAND_IN else fail
-                yield verdict(_PART, str(error), "set billing_stripe_api_key, or run: billing stripe sandbox")
+                if key_kind(settings) is KeyKind.STAND_IN:
+                    yield warn(_PART, str(error), "set billing_stripe_api_key, or run: billing stripe sandbox")
+                else:
+                    yield fail(_PART, str(error), "see https://status.stripe.com, and the way there; increments wait")
                 return
             except BillingError as error:
                 yield fail(_PART, str(error), "mend the setting, or the meter at Stripe")

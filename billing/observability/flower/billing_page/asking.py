@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from typing import Any, Final, Generic, TypeVar
 
 from billing.core.apart import call_apart
-from billing.core.errors import BillingError, Unreachable
+from billing.core.errors import BillingError, Rejected, Unreachable
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +30,14 @@ AT_ONCE: Final = 3
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Answer(Generic[T]):
-    """What a question came to: a value, or the problem in words for a person."""
+    """What a question came to: a value, or the problem in words for a person.
+
+    `refused`: nothing is wrong with the server; what was asked for does not exist, or cannot.
+    """
 
     value: T | None = None
     problem: str = ""
+    refused: bool = False
 
 
 class Asking:
@@ -52,6 +56,8 @@ class Asking:
             value: T = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), seconds)
         except TimeoutError:
             return Answer(problem=f"{server} has not answered within {seconds:g} s")
+        except Rejected as error:
+            return Answer(problem=str(error), refused=True)
         except BillingError as error:
             return Answer(problem=str(error))
         except Exception:

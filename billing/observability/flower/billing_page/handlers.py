@@ -174,6 +174,7 @@ class Static(BillingHandler):
 #: Where they are. Ids stand in the query, since a client's may be `..`, or have a `/`.
 HANDLERS: Final = (
     url(r"/billing", FleetPage, name="billing"),
+    url(r"/billing/", FleetPage),
     url(r"/billing/clients", ClientsPage, name="billing-clients"),
     url(r"/billing/client", ClientPage, name="billing-client"),
     url(r"/billing/holds", HoldsPage, name="billing-holds"),
