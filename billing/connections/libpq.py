@@ -5,6 +5,7 @@ Every connection notices within written bounds that its server, or the way to it
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -16,6 +17,8 @@ from billing.core.settings import Settings, without_password
 
 #: How libpq begins its advice to a person, which follows the reason on a line of its own.
 _HINT: Final = "\tIs the server running"
+#: Where SQLAlchemy's own manual says more, which is of no use to an operator.
+_BACKGROUND: Final = re.compile(r"\s*\(Background on this error at: \S+\)")
 #: Questions into a silence before a connection counts as lost.
 _KEEPALIVES: Final = 3
 
@@ -73,8 +76,9 @@ def not_allowed(settings: Settings, error: BaseException) -> NotAllowed:
 def unreachable(settings: Settings, error: BaseException) -> Unreachable:
     """Return why there is no connection, in one line without its password."""
     server = without_password(settings.database_url)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith(_HINT)]
-    reason = " ".join((lines[-1] if lines else str(error)).split())
+    text = _BACKGROUND.sub("", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(_HINT)]
+    reason = " ".join((lines[-1] if lines else text).split())
     # What the server itself says while it is asked for a connection: a password, a database that is not there.
     refuses = reason.startswith("connection failed") and "FATAL:" in reason
     verb = "refuses the connection" if refuses else "does not answer"

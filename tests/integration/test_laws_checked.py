@@ -95,7 +95,7 @@ def test_a_law_that_holds_is_noted_and_nobody_is_told(books: Books) -> None:
     assert stands(books, "L1 ceiling").examined == 2
     assert told(books) == []
     assert examined(books, "fail") == []
-    assert "3 of 12 laws held when they were last checked" in examined(books, "ok")
+    assert "3 laws held when they were last checked" in examined(books, "ok")
     assert any(text.startswith("never checked: L2 bucket") for text in examined(books, "warn"))
 
 

@@ -51,7 +51,7 @@ def examine_laws(runtime: Runtime) -> Iterator[Finding]:
     if never:
         yield warn(_PART, f"never checked: {', '.join(never)}", _BEAT.format(task=_task_of(never[-1])))
     if hold:
-        yield ok(_PART, f"{hold} of {len(laws)} laws held when they were last checked")
+        yield ok(_PART, f"{hold} laws held when they were last checked")
 
 
 def _broken(checked: Checked, now: datetime) -> Finding:
