@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,35 +12,25 @@ import pytest
 import billing
 from billing import admin
 from billing.alerts.announcing import announce
-from billing.core.errors import NotAllowed
 from billing.core.shards import shard_of
-from billing.observability.doctor.laws import examine_laws
-from billing.observability.laws import append_only, check, compared, liveness, progress, recording, waiting
+from billing.observability.laws import append_only, check, compared, recording
 from billing.observability.laws.append_only import AppendOnly
 from billing.observability.laws.ceiling import Ceiling
 from billing.observability.laws.check import check_laws
 from billing.observability.laws.compared import note_compared
-from billing.observability.laws.law import Checked, Law, Slice
+from billing.observability.laws.law import Slice
 from billing.observability.laws.liveness import Liveness
-from billing.observability.liveness import seen
 from billing.schema.months import name_of
+from tests.integration.checking_laws import checked, examined, lawful, stands, told
 from tests.integration.reconciling import Books, books_on
-from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
 def books(database: Any, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Books]:
-    """Open books with two clients, a consumer that lives, and a beat that was seen."""
-    monkeypatch.setattr(liveness, "PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(progress, "PAUSE_SECONDS", 0.0)
-    with books_on(database, redis_url) as books:
-        books.client("acme", 100)
-        books.client("bob", 50)
-        note_consumer(books)
-        with books.runtime.engine.begin() as connection:
-            seen.note(connection, seen.BEAT, seen.BEAT)
+    """Open books in order."""
+    with lawful(database, redis_url, monkeypatch) as books:
         yield books
 
 
@@ -55,38 +45,6 @@ def heard() -> Iterator[list[dict[str, Any]]]:
     billing.alerts.law_broken.connect(hear)
     yield calls
     billing.alerts.law_broken.disconnect(hear)
-
-
-def note_consumer(books: Books) -> None:
-    served = ",".join(map(str, range(books.settings.usage_queues)))
-    with books.runtime.engine.begin() as connection:
-        seen.note(connection, seen.CONSUMER, "one", details={"served": served, "queues": 4})
-
-
-def checked(books: Books, law: Law) -> Checked:
-    """Check one law as beat has it done, and return how it stands."""
-    check_laws(books.runtime, laws=(law,))
-    return stands(books, law.name)
-
-
-def stands(books: Books, name: str) -> Checked:
-    """Return a law's row."""
-    with books.runtime.engine.connect() as connection:
-        return recording.read(connection)[name]
-
-
-def told(books: Books) -> list[str]:
-    """Return what the operator was told, the oldest first: to nobody's webhook."""
-    rows = [row for row in admin.alerts(books.settings) if row.kind == "law_broken"]
-    assert {(row.client_id, row.delivery) for row in rows} <= {("", "none")}
-    return [row.found for row in reversed(rows)]
-
-
-def examined(books: Books, verdict: str) -> list[str]:
-    """Return what doctor says of the laws, with something to do wherever it is not ok."""
-    findings = list(examine_laws(books.runtime))
-    assert all(finding.advice for finding in findings if finding.verdict.value != "ok")
-    return [finding.seen for finding in findings if finding.verdict.value == verdict]
 
 
 def test_a_law_that_holds_is_noted_and_nobody_is_told(books: Books) -> None:
@@ -221,97 +179,6 @@ def test_l7_rows_are_counted_in_slices(books: Books, monkeypatch: pytest.MonkeyP
     assert turns > 10
 
 
-def test_l9_nobody_who_is_seen_is_told(books: Books) -> None:
-    """Given no consumer, or beat silent for long, then the law is broken until they are seen again."""
-    assert checked(books, Liveness()).violations == 0
-    books.sql("DELETE FROM last_seen WHERE process = 'consumer'")
-    assert checked(books, Liveness()).found == "no consumer is seen"
-    books.sql("UPDATE last_seen SET seen_at = now() - interval '31 min'")
-    assert checked(books, Liveness()).found == "no consumer is seen", "beat that is back may have sent this very check"
-    assert checked(books, Liveness()).found == "no consumer is seen; beat was not seen for 30 min"
-    note_consumer(books)
-    with books.runtime.engine.begin() as connection:
-        seen.note(connection, seen.BEAT, seen.BEAT)
-    assert checked(books, Liveness()).violations == 0
-    assert told(books) == ["L9 liveness: no consumer is seen"]
-
-
-def test_l9_charges_that_become_no_rows_are_told(books: Books) -> None:
-    """Given tasks that settle while the log gets no row for minutes, then that is told; a fleet at rest is not."""
-    books.use("acme", 3)
-    checked(books, Liveness())
-    rested(books)
-    assert checked(books, Liveness()).violations == 0
-    books.use("acme", 4, write=False)
-    rested(books)
-    found = checked(books, Liveness()).found
-    said = "the usage history got no row for 10 min, though client acme was charged 4 credits that are not in it"
-    assert found == said
-    books.deliver()
-    # PostgreSQL counts what a session inserted up to a second later.
-    wait_until(lambda: checked(books, Liveness()).violations == 0, "the log is seen to have a new row")
-    assert told(books) == [f"L9 liveness: {found}"]
-
-
-def test_l9_the_first_charge_after_a_rest_is_on_its_way_and_no_breach(
-    books: Books, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Given a fleet that rested, and a task that ends as the check looks, then its row comes, and nobody is told."""
-    books.use("acme", 3)
-    checked(books, Liveness())
-    rested(books)
-    books.use("acme", 4, write=False)
-    looks: list[object] = []
-    look = progress._charged
-
-    def look_and_deliver(runtime: Any) -> tuple[str, int] | None:
-        found = look(runtime)
-        looks.append(found)
-        books.deliver()
-        return found
-
-    monkeypatch.setattr(progress, "_charged", look_and_deliver)
-    assert checked(books, Liveness()).violations == 0
-    assert looks == [("acme", 4)]
-    assert told(books) == []
-
-
-def test_l9_what_waits_for_too_long_is_told(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Given an outbox, a parked task, an increment and a month that should have gone on, then each is named."""
-    monkeypatch.setattr(waiting, "OUTBOX_MAX", timedelta(seconds=-1))
-    books.use("acme", 3)
-    books.plan("acme", state="pending")
-    books.sql("UPDATE stripe_increment SET planned_at = now() - interval '2 days'", owner=True)
-    month = (datetime.now(UTC).replace(day=1) + timedelta(days=32)).replace(day=1)
-    books.sql(f"DROP TABLE {name_of(month)}")
-    park(books, "past", timedelta(minutes=-11))
-    found = checked(books, Liveness()).found.split("; ")
-    assert found == [
-        "0 usage events wait in outboxes, the oldest for 0 s",
-        "1 parked tasks wait past their end",
-        "1 increments are planned for more than a day, and not sent",
-        f"the usage history has no partition for {month:%Y-%m}",
-    ]
-
-
-def test_l9_a_parked_task_that_can_be_paid_and_waits_is_told(books: Books) -> None:
-    """Given a task that could start at the last check and now, then that is told; one that cannot be paid may wait."""
-    park(books, "rich", timedelta(days=1), client="bob", credits_=50)
-    park(books, "poor", timedelta(days=1), client="acme", credits_=101)
-    assert checked(books, Liveness()).violations == 0
-    since = (datetime.now(UTC) - progress.PARKED_MAX - timedelta(seconds=1)).isoformat()
-    books.sql(
-        "UPDATE law_check SET remembered = jsonb_set(remembered, '{parked}', (SELECT jsonb_object_agg(key,"
-        " jsonb_build_array(value -> 0, %s::text)) FROM jsonb_each(remembered -> 'parked'))) WHERE law = 'L9 liveness'",
-        since,
-    )
-    assert checked(books, Liveness()).found == (
-        "parked tasks of 1 clients can be paid and are not started, as of client bob"
-    )
-    books.sql("DELETE FROM parked_task")
-    assert checked(books, Liveness()).violations == 0
-
-
 def test_what_reconciliation_finds_is_told_by_law(books: Books) -> None:
     """Given a rollup that differs, then the hourly run's verdict is its law's, and the next run's is it again."""
     books.use("acme", 3)
@@ -370,35 +237,3 @@ def test_a_check_that_is_itself_wrong_hides_no_other(books: Books, caplog: pytes
     """Given a law whose check fails in an unforeseen way, then the next one is checked, and the log says why."""
     assert check_laws(books.runtime, laws=(Wrong(), Liveness())) == {"L9 liveness": 0}
     assert any(record.getMessage() == "billing: L0 wrong cannot be checked" for record in caplog.records)
-
-
-def test_l9_what_a_login_may_not_see_hides_nothing_else(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Given a part that this login may not look at, then what the other parts find is told."""
-
-    def forbidden(runtime: Any, remembered: dict[str, Any]) -> Iterator[str]:
-        raise NotAllowed("PostgreSQL: may not read stripe_increment")
-        yield ""
-
-    monkeypatch.setattr(liveness, "PARTS", (forbidden, *liveness.PARTS))
-    books.sql("DELETE FROM last_seen WHERE process = 'consumer'")
-    assert checked(books, Liveness()).found == "no consumer is seen"
-
-
-def rested(books: Books) -> None:
-    """Have the log's last row be of long ago."""
-    silent = (datetime.now(UTC) - progress.LOG_SILENT_MAX - timedelta(seconds=1)).isoformat()
-    path = "'{log,since}'"
-    books.sql(f"UPDATE law_check SET remembered = jsonb_set(remembered, {path}, to_jsonb(%s::text))", silent)
-
-
-def park(books: Books, task_id: str, expires: timedelta, *, client: str = "acme", credits_: int = 1) -> None:
-    """Write a task that waits."""
-    books.sql(
-        "INSERT INTO parked_task (run_id, client_id, task, task_id, sku, credits, available, body, content_type,"
-        " content_encoding, headers, properties, exchange, routing_key, times, parked_at, expires_at) VALUES"
-        " (gen_random_uuid(), %s, 'task', %s, 'page', %s, 0, '', '', '', '', '', '', '', 1, now(), %s)",
-        client,
-        task_id,
-        credits_,
-        datetime.now(UTC) + expires,
-    )
