@@ -14,9 +14,10 @@ from billing import admin
 from billing.alerts.recording import record
 from billing.core.settings import Settings
 from billing.credits.values import ReserveOutcome
+from billing.observability.liveness import seen
 from billing.observability.metrics.catalogue import CHECKED
 from billing.observability.overview.log_side import LogSide
-from billing.observability.overview.reading import read_fleet
+from billing.observability.overview.reading import FleetReader, read_fleet
 from billing.schema.stripe import STATES
 from billing.sinks.stripe.links import link
 from billing.sinks.stripe.sandbox.control import SandboxControl
@@ -250,6 +251,24 @@ def test_given_a_reconciliation_that_found_something_then_its_law_has_it_until_a
         later = {law.law: law for law in read_fleet(books.runtime).laws or ()}
         assert later[broken.law].violations == 0
         assert later[broken.law].checked_at > broken.checked_at  # type: ignore[operator]  # both were checked
+
+
+def test_given_a_process_that_is_seen_then_the_next_reading_says_so_though_the_doctor_rests(
+    database: Settings, redis_url: str
+) -> None:
+    """Given beat that was never seen, when it is, then no reading says that it was not while the doctor rests."""
+    with books_on(database, redis_url) as books:
+        reader = FleetReader(books.runtime)
+
+        def told() -> list[str]:
+            return [one.seen for one in reader.read(patience_seconds=30).findings if one.part == "liveness"]
+
+        assert "beat was never seen" in told()
+        with books.runtime.engine.begin() as connection:
+            seen.note(connection, seen.BEAT, seen.BEAT)
+        assert "beat was seen 0 s ago" in told()
+        assert len(told()) == 2  # beat, and that there is no consumer: each once
+        reader.close()
 
 
 def test_given_a_reading_then_it_was_taken_now(business: Business) -> None:

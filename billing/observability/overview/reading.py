@@ -12,6 +12,9 @@ from typing import Any, Final, NamedTuple
 
 from billing.observability.doctor.examine import examine
 from billing.observability.doctor.finding import Finding
+from billing.observability.liveness.judging import PART as LIVENESS
+from billing.observability.liveness.judging import judge
+from billing.observability.liveness.seen import LastSeen
 from billing.observability.overview.broker_side import BrokerSide
 from billing.observability.overview.log_side import LogSide, LogState, SyncState
 from billing.observability.overview.part import Answer, Part
@@ -93,6 +96,25 @@ class FleetReader:
         self._log_side.close()
         self._broker_side.close()
 
+    def _liveness(self, told: _Answers) -> list[Finding] | None:
+        """Return what is to be said of who was seen, as of this reading; None: nobody could say."""
+        log = told.log.value
+        if log is None or log.seen is None:
+            return None
+        now = self._clock.now()
+        rows = [
+            LastSeen(
+                process=one.process,
+                name=one.name,
+                started_at=one.started_at,
+                seen_at=one.seen_at,
+                age_seconds=max(0.0, (now - one.seen_at).total_seconds()),
+                details=one.details,
+            )
+            for one in log.seen
+        ]
+        return judge(rows, self._runtime.settings.usage_queues, has_charged=log.log_last_at is not None)
+
     def _ask_stripe(self) -> bool:
         # A database that is away has no turns to give, and one call of this pace is no load.
         budget = reads_budget(self._runtime) if self._up.get("PostgreSQL") else None
@@ -122,7 +144,7 @@ class FleetReader:
             recovering = len(redis.untrusted & self._with_clients)
         return FleetState(
             taken_at=self._clock.now(),
-            findings=_findings(self._up, told),
+            findings=_findings(self._up, told, self._liveness(told)),
             servers=self._up,
             outbox=None if redis is None else redis.outbox,
             holds=None if redis is None else _holds(redis, told.held.value),
@@ -176,12 +198,17 @@ def _fields(kind: type[Any], value: Any) -> dict[str, Any]:
     return {name: getattr(value, name, None) for name in names - {"findings", "log_read"}}
 
 
-def _findings(servers: Mapping[str, bool], told: _Answers) -> tuple[Finding, ...]:
-    """Return what was found now, then what the doctor found of those that answer."""
+def _findings(servers: Mapping[str, bool], told: _Answers, liveness: list[Finding] | None) -> tuple[Finding, ...]:
+    """Return what was found now, then what the doctor found of those that answer.
+
+    Of who was seen this very reading knows more than the doctor, who may have looked half a minute ago.
+    """
     reasons = (answer.finding for answer in told if answer.finding is not None)
     own = [one for one in dict.fromkeys(reasons) if one.part != "Stripe" or "Stripe" in servers]
     refused = () if told.log.value is None else told.log.value.findings
     known = {finding.seen for finding in own}
-    found = told.doctor.value or ()
+    found = told.doctor.value or []
+    if liveness is not None:
+        found = [*liveness, *(one for one in found if one.part != LIVENESS)]
     looked = [one for one in found if servers.get(one.part, True) and one.seen not in known]
     return (*own, *refused, *looked)
