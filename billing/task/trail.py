@@ -2,7 +2,7 @@
 
 Best effort, bounded, and never on the path of a success: a note is put into a buffer, and `Pending`'s thread adds it to
 the trail of its client's shard within a second. A client that is refused all the time leaves a few notes in ten
-minutes, and how many more there were: it takes the place of nobody else's (L10).
+minutes and process, and how many more there were: a process alone does not fill a trail with it, twenty may (L10).
 """
 
 from __future__ import annotations
