@@ -16,13 +16,17 @@ def hanging(pid: int) -> Iterator[None]:
     server = psutil.Process(pid)
     server.suspend()
     processes = [server, *server.children(recursive=True)]
+    # A process may have ended already, and be gone as soon as the server, which goes on first, has heard of it: the
+    # others go on all the same.
     for process in processes:
-        process.suspend()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.suspend()
     try:
         yield
     finally:
         for process in processes:
-            process.resume()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
 
 
 def kill_node(rabbitmq: RabbitMQ) -> None:
