@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 from billing.core.errors import UnknownClient, Unreachable
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
+from billing.credits.auditing import Auditing
 from billing.credits.values import OpenOutcome
 from billing.reconciliation import reading, recording, tally
 from billing.reconciliation.facts import LogFacts
@@ -241,7 +242,7 @@ def test_given_more_holds_than_one_step_looks_at_when_reconciled_then_that_is_sa
     books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """L9: the server is not stopped for a long step; what was not looked at is not called fine."""
-    monkeypatch.setattr("billing.credits.auditing.HOLDS_MAX", 1)
+    monkeypatch.setattr(Auditing.audit, "__kwdefaults__", {"holds_max": 1})
     books.client("acme", 100)
     books.hold("acme", 1)
     assert books.reconcile().ok
