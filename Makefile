@@ -86,7 +86,7 @@ rabbitmq:
 	@tools/install-servers rabbitmq-server
 
 servers:
-	@tools/install-servers rabbitmq-server redis-server postgresql chromium prometheus
+	@tools/install-servers rabbitmq-server redis-server postgresql chromium prometheus systemd
 
 .venv/.installed: requirements/celery-5.7.txt $(SETUP)
 	@tools/install-environment .venv $<
