@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import TimeoutError as NotInTime
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from celery import states
@@ -12,6 +11,7 @@ from celery.backends.base import DisabledBackend
 from billing.core.apart import call_apart
 from billing.core.errors import BillingError, Unreachable
 from billing.explaining.evidence import Result
+from billing.task.stored_results import stored_at
 
 #: Backends try again for a long time by themselves; an operator has a minute (L9).
 WAIT_SECONDS: Final = 10.0
@@ -48,7 +48,7 @@ def read_result(app: Any, task_id: str) -> Result | None:
         error="" if failed is None else _said(failed),
         kind="" if failed is None else type(failed).__name__,
         client_id=str(getattr(failed, "client_id", "")) if isinstance(failed, BillingError) else "",
-        stored_at=_instant(meta.get("date_done")),
+        stored_at=stored_at(meta.get("date_done")),
         worker=str(meta.get("worker") or ""),
         name=str(meta.get("name") or ""),
     )
@@ -57,15 +57,3 @@ def read_result(app: Any, task_id: str) -> Result | None:
 def _said(error: object) -> str:
     text = " ".join(str(error).split())[:_ERROR_MAX]
     return text if isinstance(error, BillingError) else f"{type(error).__name__}: {text}".removesuffix(": ")
-
-
-def _instant(value: object) -> datetime | None:
-    """Return when a result was stored: backends give text or a time, some without a zone, which is UTC then."""
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            return None
-    if not isinstance(value, datetime):
-        return None
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)

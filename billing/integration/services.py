@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import celery
@@ -37,6 +36,7 @@ from billing.recovery.rebuild import Rebuilder
 from billing.task.attachment import attachment_of
 from billing.task.reaper import Reaper, StoredResult
 from billing.task.runtime import Runtime
+from billing.task.stored_results import stored_at
 from billing.top_ups.asking import TopUps
 
 if TYPE_CHECKING:
@@ -218,15 +218,3 @@ def make_reaper(app: celery.Celery) -> Reaper:
             runtime.observer.reaped(credits)
 
     return Reaper(runtime.settings, runtime.buckets, read_state, publish, runtime.clock, tell=tell)
-
-
-def stored_at(date_done: object) -> datetime | None:
-    """Return when a result was stored: backends give text or a time, some without a zone, which is UTC then."""
-    if isinstance(date_done, str):
-        try:
-            date_done = datetime.fromisoformat(date_done)
-        except ValueError:
-            return None
-    if not isinstance(date_done, datetime):
-        return None
-    return date_done.replace(tzinfo=UTC) if date_done.tzinfo is None else date_done.astimezone(UTC)

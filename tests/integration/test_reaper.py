@@ -23,8 +23,9 @@ from billing.core.errors import Unreachable
 from billing.core.shards import shard_of
 from billing.credits.values import Overdue
 from billing.events.usage_event import Draft, UsageLine, encode_draft
-from billing.integration.services import make_reaper, stored_at
+from billing.integration.services import make_reaper
 from billing.task.reaper import StoredResult
+from billing.task.stored_results import stored_at
 from tests.integration.reaping import CLIENTS, PRICED_AT, SHARDS, SUCCESS, Scene
 
 pytestmark = pytest.mark.integration
