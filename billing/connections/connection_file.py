@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from billing.core.processes import is_alive
+
 VARIABLE: Final = "BILLING_CONNECTION_FILE"
 DEFAULT: Final = Path(".billing") / "connections.json"
 PREFIX: Final = "BILLING_"
@@ -75,13 +77,7 @@ def remove(path: Path | None = None) -> None:
 
 def _runs(pid: int, started: str) -> bool:
     """Whether this very process still lives: its id may belong to another one by now."""
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        pass
-    except (OSError, OverflowError):
-        return False
-    return pid > 0 and _started(pid) == started
+    return pid > 0 and is_alive(pid) and _started(pid) == started
 
 
 def _started(pid: int) -> str:

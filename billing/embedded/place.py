@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from billing.core.errors import Fatal
+from billing.core.processes import is_alive
 
 PREFIX: Final = "celery-billing-stack-"
 LOCK: Final = "lock"
@@ -55,7 +56,7 @@ def _lock(directory: Path) -> int:
     deadline = time.monotonic() + ENDING_SECONDS
     while not _try_lock(descriptor):
         owner = os.pread(descriptor, 32, 0).strip().decode() or "unknown"
-        if (owner.isdigit() and _exists(int(owner))) or time.monotonic() > deadline:
+        if (owner.isdigit() and is_alive(int(owner))) or time.monotonic() > deadline:
             os.close(descriptor)
             raise Fatal(f"{directory}: an embedded stack is already running there (process {owner})")
         time.sleep(0.1)
@@ -69,16 +70,6 @@ def _try_lock(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    return True
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
     return True
 
 

@@ -16,6 +16,7 @@ from typing import Final
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
+from billing.core.processes import is_alive
 from billing.credits.values import ReserveOutcome
 from billing.observability.metrics.catalogue import ALERT_KINDS, Source
 from billing.observability.metrics.layout import Layout, counted
@@ -173,20 +174,10 @@ def _sums(memory: Memory) -> list[float]:
     for pid, numbers in memory.rows():
         row = list(numbers)
         for place in gauges:
-            if row[place] and not _lives(pid):
+            if row[place] and not is_alive(pid):
                 row[place] = 0.0
         rows.append(row)
     return [sum(column) for column in zip(*rows, strict=True)] or [0.0] * _LAYOUT.width
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _leave_all() -> None:
