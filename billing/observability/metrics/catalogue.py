@@ -12,9 +12,11 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Final
 
+from billing.alerts.alert import FACTS
 from billing.credits.values import ReserveOutcome
 from billing.fulfillment.pressure import WRITE_SECONDS_BOUNDS
 from billing.reconciliation.report import Law
+from billing.sinks.sync.increment import State
 from billing.task.observer import Called, Published
 from billing.task.outcome import Outcome
 
@@ -78,27 +80,11 @@ PARTS: Final = (
 )
 #: Servers that answer or do not.
 SERVERS: Final = ("Redis", "PostgreSQL", "broker", "Stripe")
-INCREMENT_STATES: Final = (
-    "pending",
-    "sending",
-    "sent",
-    "confirmed",
-    "ambiguous",
-    "rejected",
-    "quarantined",
-    "written_off",
-)
-ALERT_KINDS: Final = (
-    "low_balance",
-    "exhausted",
-    "debt",
-    "top_up_declined",
-    "corrupt",
-    "unreported",
-    "late_usage",
-    "waiting_usage",
-    "law_broken",
-)
+#: Of the value, not of the table: SQLAlchemy is not for a task worker's memory.
+INCREMENT_STATES: Final = tuple(state.value for state in State)
+#: Of these a state's oldest increment waits for something.
+OPEN_STATES: Final = tuple(state.value for state in State if state not in (State.CONFIRMED, State.WRITTEN_OFF))
+ALERT_KINDS: Final = tuple(FACTS)
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 #: What a law check is about: what reconciliation compares, and what only runs while time passes.
@@ -227,7 +213,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
            ("state", INCREMENT_STATES)),
     _gauge(
         "increment_oldest_seconds", _S, "Age of the oldest increment of a state; 0: there is none",
-        ("state", tuple(state for state in INCREMENT_STATES if state not in ("confirmed", "written_off"))),
+        ("state", OPEN_STATES),
     ),
     _gauge("law_violations", _S, "What a law's last check found to differ", ("law", CHECKED)),
     _gauge("law_check_age_seconds", _S, "Time since a law was last checked; +Inf: it never was", ("law", CHECKED)),

@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from billing.observability.metrics.catalogue import (
     CATALOGUE,
     CHECKED,
-    INCREMENT_STATES,
+    OPEN_STATES,
     PARTS,
     SERVERS,
     Source,
@@ -32,8 +32,6 @@ Sample = tuple[tuple[str, ...], float]
 
 _VERDICTS: Final = ("ok", "warn", "fail")
 _PROCESSES: Final = ("beat", "consumer")
-#: Of these a state's oldest increment waits for something.
-_OPEN: Final = tuple(state for state in INCREMENT_STATES if state not in ("confirmed", "written_off"))
 
 
 class FleetMetrics(Collector):
@@ -104,7 +102,7 @@ def _increments(state: FleetState) -> Iterable[Sample]:
 
 
 def _increment_ages(state: FleetState) -> Iterable[Sample]:
-    return [((one.state,), _since(state, one.oldest_at)) for one in _all_increments(state) if one.state in _OPEN]
+    return [((one.state,), _since(state, one.oldest_at)) for one in _all_increments(state) if one.state in OPEN_STATES]
 
 
 def _all_increments(state: FleetState) -> Iterable[IncrementsState]:
