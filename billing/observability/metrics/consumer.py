@@ -6,16 +6,33 @@ they cost nothing.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from billing.fulfillment.pressure import WRITE_SECONDS_BOUNDS, Pressure
+from billing.fulfillment.pressure import Pressure
+from billing.observability.metrics.layout import CONSUMER, Layout, said_by_consumer
 
 Look = Callable[[], Pressure]
+
+_LAYOUT: Final = Layout(said_by_consumer())
+#: The numbers of each metric, in the order of their places.
+_NUMBERS: Final[dict[str, Callable[[Pressure], Sequence[float]]]] = {
+    "hand_events": lambda seen: (seen.in_hand,),
+    "hand_limit_events": lambda seen: (seen.in_hand_max,),
+    "oldest_seconds": lambda seen: (seen.oldest_seconds,),
+    "write_age_seconds": lambda seen: (seen.write_seconds,),
+    "database_wait_seconds": lambda seen: (seen.database_seconds,),
+    "subscribed_queues": lambda seen: (seen.queues,),
+    "committed_events_total": lambda seen: (seen.events,),
+    "usage_rows_total": lambda seen: (seen.rows,),
+    "duplicate_events_total": lambda seen: (seen.duplicates,),
+    "dead_letters_total": lambda seen: (seen.dead_letters,),
+    "database_failures_total": lambda seen: (seen.database_failures,),
+    "batch_write_seconds": lambda seen: (*seen.writes, seen.writes_seconds),
+}
 
 
 class ConsumerMetrics(Collector):
@@ -27,35 +44,6 @@ class ConsumerMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Look at the consumer, once."""
         seen = self._look()
-        for name, meaning, value in (
-            ("hand_events", "Usage events received from the broker and not acked yet", seen.in_hand),
-            ("hand_limit_events", "Usage events that the broker sends at most before some are acked", seen.in_hand_max),
-            ("oldest_seconds", "Age of the oldest usage event in hand; 0: there is none", seen.oldest_seconds),
-            ("write_age_seconds", "Age of the write that is under way; 0: none is", seen.write_seconds),
-            (
-                "database_wait_seconds",
-                "Time for which PostgreSQL has taken no batch; 0: it does",
-                seen.database_seconds,
-            ),
-            ("subscribed_queues", "Usage queues that the consumer is subscribed to", seen.queues),
-        ):
-            yield GaugeMetricFamily(f"billing_consumer_{name}", meaning, value=value)
-        for name, meaning, value in (
-            ("committed_events", "Usage events whose batch is committed, whatever became of them", seen.events),
-            ("usage_rows", "Rows inserted into the usage history", seen.rows),
-            ("duplicate_events", "Usage events whose run was in the usage history", seen.duplicates),
-            ("dead_letters", "Usage events that were refused and kept as dead letters", seen.dead_letters),
-            (
-                "database_failures",
-                "Writes that PostgreSQL did not take and that were tried again",
-                seen.database_failures,
-            ),
-        ):
-            yield CounterMetricFamily(f"billing_consumer_{name}", meaning, value=value)
-        bounds = [*map(str, WRITE_SECONDS_BOUNDS), "+Inf"]
-        yield HistogramMetricFamily(
-            "billing_consumer_batch_write_seconds",
-            "Time that a batch took from its first try to its commit",
-            buckets=list(zip(bounds, itertools.accumulate(seen.writes), strict=True)),
-            sum_value=seen.writes_seconds,
-        )
+        every = (_NUMBERS[metric.name.removeprefix(CONSUMER)](seen) for metric in _LAYOUT.metrics)
+        numbers = [number for of_one in every for number in of_one]
+        return (_LAYOUT.family(metric, numbers) for metric in _LAYOUT.metrics)

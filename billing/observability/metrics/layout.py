@@ -25,6 +25,11 @@ def counted() -> tuple[Metric, ...]:
     )
 
 
+def said_by_consumer() -> tuple[Metric, ...]:
+    """Return those that a consumer says of itself."""
+    return tuple(metric for metric in CATALOGUE if metric.name.startswith(CONSUMER))
+
+
 class Layout:
     """The places of some metrics. A histogram has one for each bound, one beyond, and one for the sum."""
 
