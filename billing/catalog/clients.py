@@ -67,10 +67,11 @@ def list_clients(connection: Connection, *, limit: int = 1_000, after: str = "")
     return [_client(row) for row in connection.execute(page)]
 
 
-def ids_beginning_with(connection: Connection, prefix: str, *, limit: int) -> list[str]:
-    """Return the first ids that begin so, at most `limit` of them."""
-    found = select(client.c.client_id).where(client.c.client_id.startswith(prefix, autoescape=True))
-    return list(connection.execute(found.order_by(client.c.client_id).limit(limit)).scalars())
+def beginning_with(connection: Connection, prefix: str, *, limit: int, newest: bool = False) -> Sequence[Client]:
+    """Return at most `limit` clients whose ids begin so, in the order of their ids, or the newest first."""
+    found = select(client).where(client.c.client_id.startswith(prefix, autoescape=True)).limit(limit)
+    by = [client.c.created_at.desc(), client.c.client_id] if newest else [client.c.client_id]
+    return [_client(row) for row in connection.execute(found.order_by(*by))]
 
 
 def clients_of_shard(connection: Connection, shard: int, *, limit: int, after: str = "") -> Sequence[Client]:

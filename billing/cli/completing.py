@@ -36,12 +36,12 @@ def clients(ctx: click.Context, _param: click.Parameter, incomplete: str) -> lis
         engine = postgres.engine(found)
         try:
             with postgres.reaching(found), engine.connect() as connection:
-                page = catalog.ids_beginning_with(connection, incomplete, limit=OFFERED_MAX)
+                page = catalog.beginning_with(connection, incomplete, limit=OFFERED_MAX)
         finally:
             engine.dispose()
     except Exception:  # noqa: BLE001 - whatever it is, it has no place in a half-typed line
         return []
-    return page
+    return [found.client_id for found in page]
 
 
 #: The client that a command is about.

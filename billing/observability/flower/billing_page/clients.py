@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import Connection, Select, func, select
-
+from billing.catalog import clients as catalog
 from billing.catalog.clients import Client
 from billing.credits.auditing import BucketReading
 from billing.observability.flower.billing_page.reading import reading
-from billing.schema.tables import client
 from billing.task.runtime import Runtime
 
 #: L9: clients on one page, and clients whose balances are compared to find the lowest.
@@ -42,7 +40,7 @@ def find(runtime: Runtime, beginning: str, order: str) -> Found:
     """Return the clients whose ids begin so: a page of them, or those whose balances are to be compared."""
     limit = COMPARED_MAX if order == "lowest" else SHOWN_MAX
     with reading(runtime) as connection:
-        rows = _find(connection, beginning, order, limit + 1)
+        rows = catalog.beginning_with(connection, beginning, limit=limit + 1, newest=order == "newest")
     return Found(clients=rows[:limit], more=len(rows) > limit)
 
 
@@ -63,11 +61,3 @@ def lines(found: Found, buckets: Mapping[str, BucketReading] | None, order: str)
 def _available(line: ClientLine) -> tuple[bool, int, str]:
     balance = line.bucket and line.bucket.balance
     return (balance is not None, balance.available - balance.owed if balance else 0, line.client.client_id)
-
-
-def _find(connection: Connection, beginning: str, order: str, limit: int) -> Sequence[Client]:
-    statement: Select[Any] = select(client).limit(limit)
-    if beginning:
-        statement = statement.where(func.starts_with(client.c.client_id, beginning))
-    by = [client.c.created_at.desc(), client.c.client_id] if order == "newest" else [client.c.client_id]
-    return [Client(**row) for row in connection.execute(statement.order_by(*by)).mappings()]
