@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from billing.observability.doctor.finding import fail, ok, warn
+from billing.observability.liveness.seen import LastSeen
 from billing.observability.metrics.catalogue import (
     CATALOGUE,
     CHECKED,
@@ -29,13 +30,19 @@ from billing.observability.overview.values import (
     LawState,
     Outbox,
     QueueState,
-    Seen,
 )
 from billing.observability.overview.watch import Watch
 
 NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)
 EARLIER = NOW - timedelta(seconds=90)
 OF_FLEET = {metric.name: metric for metric in CATALOGUE if metric.source is Source.FLEET}
+
+
+def last_seen(process: str, name: str, seen_at: datetime) -> LastSeen:
+    """Return a process that was last seen then."""
+    age = (NOW - seen_at).total_seconds()
+    return LastSeen(process=process, name=name, started_at=EARLIER, seen_at=seen_at, age_seconds=age, details={})
+
 
 FULL = FleetState(
     taken_at=NOW,
@@ -49,9 +56,9 @@ FULL = FleetState(
         QueueState(name="q.1", number=1, events=0, consumers=0),
     ),
     seen=(
-        Seen(process="consumer", name="old", started_at=EARLIER, seen_at=EARLIER, details={}),
-        Seen(process="consumer", name="new", started_at=EARLIER, seen_at=NOW, details={}),
-        Seen(process="beat", name="", started_at=EARLIER, seen_at=EARLIER, details={}),
+        last_seen("consumer", "old", EARLIER),
+        last_seen("consumer", "new", NOW),
+        last_seen("beat", "", EARLIER),
     ),
     laws=tuple(LawState(law=law, checked_at=EARLIER, examined=9, violations=2, found="acme") for law in CHECKED),
     dead_letters=2,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 import psycopg
@@ -21,11 +21,16 @@ from billing.core.errors import NotAllowed
 from billing.core.settings import Settings
 from billing.observability.doctor.finding import Finding, warn
 from billing.observability.doctor.postgres import MONTHS_AHEAD
+from billing.observability.liveness import seen
+from billing.observability.liveness.seen import LastSeen
 from billing.observability.overview import log_statements as sql
 from billing.observability.overview.laws import read_laws
-from billing.observability.overview.values import IncrementsState, LawState, Seen
+from billing.observability.overview.values import IncrementsState, LawState
 from billing.schema.stripe import STATES
 from billing.sinks.sync.telling.status_statements import WAITING
+
+#: Names of processes that are told (L9), those seen last of each kind.
+SEEN_MAX: Final = 200
 
 T = TypeVar("T")
 
@@ -43,7 +48,7 @@ _ADVICE_SLOW: Final = "see who has its table locked (pg_stat_activity); it is as
 class LogState:
     """What each reading asks. None: the login may not see it, or it took too long; `findings` says so."""
 
-    seen: tuple[Seen, ...] | None
+    seen: tuple[LastSeen, ...] | None
     laws: tuple[LawState, ...] | None
     shards_with_clients: frozenset[int] | None
     dead_letters: int | None
@@ -153,8 +158,11 @@ class LogSide:
     def _last_row(self, connection: Connection) -> tuple[datetime | None]:
         return (connection.execute(sql.LAST_ROW, {"now": self._clock.now()}).scalar_one(),)
 
-    def _seen(self, connection: Connection) -> tuple[Seen, ...]:
-        return tuple(Seen(**row) for row in connection.execute(sql.SEEN, {"now": self._clock.now()}).mappings())
+    def _seen(self, connection: Connection) -> tuple[LastSeen, ...]:
+        # On the reader's clock, as everything else here is: ages are those of the database's, whose clock wrote them.
+        now = self._clock.now()
+        rows = sorted(seen.read(connection), key=lambda row: (row.process, row.age_seconds))[:SEEN_MAX]
+        return tuple(dataclasses.replace(row, seen_at=now - timedelta(seconds=row.age_seconds)) for row in rows)
 
     def _shards(self, connection: Connection) -> frozenset[int]:
         return frozenset(connection.execute(sql.SHARDS, {"shards": self._settings.shards}).scalars())

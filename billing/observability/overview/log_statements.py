@@ -11,21 +11,12 @@ from sqlalchemy import text
 
 #: Counts go no further.
 COUNT_MAX: Final = 100_000
-#: Names of processes that are told.
-SEEN_MAX: Final = 200
 #: Rows at the end of the history of which one was recorded last: runs end in another order than they begin.
 _LAST_ROWS: Final = 100
 #: Increments at the end of theirs among which one was planned, sent or confirmed last.
 _LAST_INCREMENTS: Final = 10_000
 #: A table up to this size is counted from end to end, in some ten milliseconds.
 SMALL_BYTES: Final = 32 * 1024 * 1024
-
-#: When each was seen, on the reader's clock: ages are those of the database's, whose clock wrote them.
-SEEN: Final = text(f"""
-SELECT process, name, started_at, details,
-       CAST(:now AS timestamptz) - (clock_timestamp() - last_seen.seen_at) AS seen_at
-FROM last_seen ORDER BY process, last_seen.seen_at DESC LIMIT {SEEN_MAX}
-""")  # noqa: S608 - a constant number
 
 SHARDS: Final = text("""
 SELECT number FROM generate_series(0, :shards - 1) AS number

@@ -14,7 +14,6 @@ from billing.observability.doctor.examine import examine
 from billing.observability.doctor.finding import Finding
 from billing.observability.liveness.judging import PART as LIVENESS
 from billing.observability.liveness.judging import judge
-from billing.observability.liveness.seen import LastSeen
 from billing.observability.overview.broker_side import BrokerSide
 from billing.observability.overview.log_side import LogSide, LogState, SyncState
 from billing.observability.overview.part import Answer, Part
@@ -101,19 +100,7 @@ class FleetReader:
         log = told.log.value
         if log is None or log.seen is None:
             return None
-        now = self._clock.now()
-        rows = [
-            LastSeen(
-                process=one.process,
-                name=one.name,
-                started_at=one.started_at,
-                seen_at=one.seen_at,
-                age_seconds=max(0.0, (now - one.seen_at).total_seconds()),
-                details=one.details,
-            )
-            for one in log.seen
-        ]
-        return judge(rows, self._runtime.settings.usage_queues, has_charged=log.log_last_at is not None)
+        return judge(log.seen, self._runtime.settings.usage_queues, has_charged=log.log_last_at is not None)
 
     def _ask_stripe(self) -> bool:
         # A database that is away has no turns to give, and one call of this pace is no load.

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from billing.observability.doctor.finding import Finding
+from billing.observability.liveness.seen import LastSeen
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,17 +21,6 @@ class QueueState:
     number: int
     events: int
     consumers: int | None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Seen:
-    """A process that noted that it lives: `process` is `beat` or `consumer`, `details` what it had in hand."""
-
-    process: str
-    name: str
-    started_at: datetime
-    seen_at: datetime
-    details: Mapping[str, float | int | str]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +85,7 @@ class FleetState:
     holds: Holds | None
     recovering_shards: int | None
     queues: tuple[QueueState, ...] | None
-    seen: tuple[Seen, ...] | None
+    seen: tuple[LastSeen, ...] | None
     laws: tuple[LawState, ...] | None
     dead_letters: int | None
     parked_tasks: int | None
