@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import selectors
 import socket
 import threading
@@ -26,6 +27,7 @@ class Proxy:
         self._flows.set()
         self._lock = threading.Lock()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._numbers = itertools.count()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
@@ -61,6 +63,9 @@ class Proxy:
         self.reopen()
         self.cut()
 
+    def passing(self, connection: int, data: bytes, *, to_server: bool) -> None:
+        """Be told of bytes of a connection before they go on; who counts them overrides this."""
+
     def _accept(self) -> None:
         while not self._ended.is_set():
             try:
@@ -82,9 +87,9 @@ class Proxy:
                     server.close()
                     continue
                 self._pairs.append((client, server))
-            threading.Thread(target=self._pass, args=(client, server), daemon=True).start()
+            threading.Thread(target=self._pass, args=(next(self._numbers), client, server), daemon=True).start()
 
-    def _pass(self, client: socket.socket, server: socket.socket) -> None:
+    def _pass(self, connection: int, client: socket.socket, server: socket.socket) -> None:
         with client, server, selectors.DefaultSelector() as ready:
             ready.register(client, selectors.EVENT_READ, server)
             ready.register(server, selectors.EVENT_READ, client)
@@ -96,6 +101,7 @@ class Proxy:
                         data = key.fileobj.recv(CHUNK)
                         if not data:
                             return
+                        self.passing(connection, data, to_server=key.data is server)
                         key.data.sendall(data)
 
 
