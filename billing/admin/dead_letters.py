@@ -11,6 +11,7 @@ from billing.admin.access import runtime_for
 from billing.connections import postgres
 from billing.core.settings import Settings
 from billing.fulfillment import letters
+from billing.fulfillment.dead_letters import count_unverified
 from billing.fulfillment.letter import DeadLetter, LetterPage, OpenedLetter, Outcome, ReplayedLetter, State
 from billing.fulfillment.replaying import ReplayLog, replay
 from billing.ledger.locks import waiting_briefly
@@ -21,10 +22,14 @@ REPLAYED_SHOWN_MAX: Final = 1_000
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Replay:
-    """What a replay did: how many letters came to what, and the first 1,000 of them, in the order of their ids."""
+    """What a replay did: how many letters came to what, and the first 1,000 of them, in the order of their ids.
+
+    `left`: open letters that a replay of all has left alone, since their signatures were refused.
+    """
 
     outcomes: Mapping[Outcome, int]
     letters: Sequence[ReplayedLetter]
+    left: int = 0
 
     @property
     def refused(self) -> int:
@@ -61,13 +66,15 @@ def replay_dead_letters(
     *,
     reason: str = "",
     discarded: bool = False,
+    unverified: bool = False,
     tell: Callable[[Sequence[ReplayedLetter]], object] = lambda _: None,
 ) -> Replay:
     """Write letters into the usage history as if they came now: those named, or all open ones with a text in theirs.
 
     Safe to repeat, and to be killed at: each batch is written and marked in one transaction, after which `tell` gets
-    it. `discarded`: those that were discarded, too. Raises `InvalidValue` for what may not be replayed, before anything
-    is written, and `Unreachable`, after which the rest waits for the next call.
+    it. `discarded`: those that were discarded, too; `unverified`: those that were refused for their signature, and may
+    be forged. Raises `InvalidValue` for what may not be replayed, before anything is written, and `Unreachable`, after
+    which the rest waits for the next call.
     """
     runtime = runtime_for(settings)
     outcomes: collections.Counter[Outcome] = collections.Counter()
@@ -76,14 +83,24 @@ def replay_dead_letters(
     try:
         with postgres.reaching(settings):
             for done in replay(
-                log, runtime.engine, settings, letter_ids=letter_ids, reason=reason, discarded=discarded
+                log,
+                runtime.engine,
+                settings,
+                letter_ids=letter_ids,
+                reason=reason,
+                discarded=discarded,
+                unverified=unverified,
             ):
                 outcomes.update(each.outcome for each in done)
                 shown += done[: REPLAYED_SHOWN_MAX - len(shown)]
                 tell(done)
+            left = 0
+            if letter_ids is None and not unverified:
+                with runtime.engine.connect() as connection:
+                    left = count_unverified(connection)
     finally:
         log.close()
-    return Replay(outcomes=dict(outcomes), letters=shown)
+    return Replay(outcomes=dict(outcomes), letters=shown, left=left)
 
 
 def discard_dead_letters(settings: Settings, letter_ids: Sequence[int], *, reason: str) -> Sequence[DeadLetter]:

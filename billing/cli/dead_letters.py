@@ -91,8 +91,16 @@ def show(letter_id: int, raw: bool, as_json: bool) -> None:  # noqa: FBT001
 @click.option("--all", "all_", is_flag=True, help="All that are open.")
 @click.option("--reason", default="", help="With --all: only those with this text in their reason.")
 @click.option("--discarded", is_flag=True, help="Also those that were discarded.")
+@click.option("--unverified", is_flag=True, help="Also those that were refused for their signature: may be forged.")
 @json_option
-def replay(letter_ids: tuple[int, ...], all_: bool, reason: str, discarded: bool, as_json: bool) -> None:  # noqa: FBT001
+def replay(
+    letter_ids: tuple[int, ...],
+    all_: bool,  # noqa: FBT001
+    reason: str,
+    discarded: bool,  # noqa: FBT001
+    unverified: bool,  # noqa: FBT001
+    as_json: bool,  # noqa: FBT001
+) -> None:
     """Write letters to the usage history, as if they came now.
 
     Safe to repeat: what is written already is a duplicate. A letter that is refused again stays, with its new reason,
@@ -106,6 +114,7 @@ def replay(letter_ids: tuple[int, ...], all_: bool, reason: str, discarded: bool
         None if all_ else letter_ids,
         reason=reason,
         discarded=discarded,
+        unverified=unverified,
         tell=(lambda _: None) if as_json else report.tell,
     )
     if as_json:
@@ -114,6 +123,8 @@ def replay(letter_ids: tuple[int, ...], all_: bool, reason: str, discarded: bool
         counted = ", ".join(f"{count:,} {name}" for name, count in done.outcomes.items())
         total = sum(done.outcomes.values())
         click.echo(f"{total:,} dead letters: {counted}" if total else "no dead letters to replay")
+        if done.left:
+            click.echo(f"{done.left:,} left: refused for their signature, they may be forged (see --unverified)")
     if done.refused:
         click.get_current_context().exit(1)
 

@@ -28,6 +28,7 @@ from billing.core.parsers import (
     whole,
 )
 from billing.core.redis_address import redis_url, shown_nodes
+from billing.core.signing_keys import SigningKey, signing_key, signing_keys
 
 OnExhausted = Literal["fail", "retry", "park"]
 OnRedisDown = Literal["retry", "fail", "meter_only"]
@@ -67,6 +68,15 @@ class Settings:
     shards: int = _setting(64, whole(1, 4096), "fixed number of bucket shards; never changed once clients exist")
     usage_queues: int = _setting(4, whole(1, 64), "fixed number of usage queues")
     usage_exchange: str = _setting("billing.usage", name, "name of the usage exchange and prefix of its queues")
+    signing_key: SigningKey | None = _setting(
+        None, signing_key, "NAME:SECRET with which this process signs its usage events; none: it does not", shown=False
+    )
+    verifying_keys: tuple[SigningKey, ...] = _setting(
+        (),
+        signing_keys,
+        "keys of all senders, one of whose signatures a consumer asks of each event; none: of none",
+        shown=False,
+    )
     lease_seconds: float = _setting(60.0, seconds(1, 86_400), "how long a hold lasts unrenewed")
     hold_age_max_seconds: float = _setting(
         86_400.0, seconds(1, 31 * 86_400), "how long a hold may be extended while its run's result is not known"
@@ -209,7 +219,16 @@ def load(configuration: Mapping[str, object], environment: Mapping[str, str]) ->
     if "_live_" in settings.stripe_api_key[:8] and not settings.stripe_live:
         rule = "is a live key: set billing_stripe_live to true to let increments cost your clients money"
         raise InvalidValue("billing_stripe_api_key", settings.stripe_api_key[:8] + "…", rule)
+    _check_keys(settings)
     return settings
+
+
+def _check_keys(settings: Settings) -> None:
+    """Refuse a consumer that would refuse what its own process publishes: markers, and what the relay takes."""
+    if settings.verifying_keys and settings.signing_key not in settings.verifying_keys:
+        own = "…" if settings.signing_key is None else f"{settings.signing_key.sender}:…"
+        rule = "must be set where billing_verifying_keys is, and be one of them: a consumer's process publishes, too"
+        raise InvalidValue("billing_signing_key", own, rule)
 
 
 def _unknown(key: str, value: object) -> InvalidValue:

@@ -1,7 +1,8 @@
 """The two ways to a broker: RabbitMQ, which confirms, and transports that do not (kombu's Redis).
 
 A link connects, declares the topology once, and publishes; it knows nothing of threads, pauses or second tries. Bodies
-go out as the bytes they are. Once a link has raised, it is of no use any more: throw it away.
+go out as the bytes they are, signed where there is a key: whatever reaches a usage queue has come through here. Once a
+link has raised, it is of no use any more: throw it away.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import msgspec
 from billing.connections import broker
 from billing.core.errors import Unreachable
 from billing.core.settings import Settings, without_password
-from billing.events import topology
+from billing.events import signing, topology
 from billing.events.confirms import ConfirmingChannel, Unconfirmed
 
 CONTENT_TYPE: Final = "application/json"
@@ -88,14 +89,15 @@ class AmqpLink:
             message = "a link publishes only once it is open"
             raise Unreachable(message)
         settings = self._settings
-        messages = [self._message(outgoing) for outgoing in window]
+        queue = topology.queue_name(settings, queue_number)
+        messages = [self._message(queue, outgoing) for outgoing in window]
         self._sent = True
         try:
             with broker.reaching(settings, self._connection):
                 self._confirming.publish(
                     messages,
                     settings.usage_exchange,
-                    topology.queue_name(settings, queue_number),
+                    queue,
                     settings.publish_timeout_seconds,
                 )
         except Unconfirmed as error:
@@ -106,12 +108,12 @@ class AmqpLink:
         """See `Link`."""
         broker.throw_away(self._settings, self._connection)
 
-    def _message(self, outgoing: Outgoing) -> Any:
+    def _message(self, queue: str, outgoing: Outgoing) -> Any:
         return self._channel.prepare_message(
             outgoing.body,
             content_type=CONTENT_TYPE,
             content_encoding="utf-8",
-            headers=_headers(outgoing),
+            headers=_headers(self._settings, queue, outgoing),
             properties={"delivery_mode": PERSISTENT, "type": MESSAGE_TYPE},
         )
 
@@ -140,16 +142,17 @@ class PlainLink:
 
     def publish(self, queue_number: int, window: Sequence[Outgoing]) -> None:
         """See `Link`."""
+        queue = topology.queue_name(self._settings, queue_number)
         # Straight to the queue: this transport drops a message whose binding was flushed, and says nothing.
         with broker.reaching(self._settings, self._connection):
             for outgoing in window:
                 self._producer.publish(
                     outgoing.body,
                     exchange="",
-                    routing_key=topology.queue_name(self._settings, queue_number),
+                    routing_key=queue,
                     content_type=CONTENT_TYPE,
                     content_encoding="utf-8",
-                    headers=_headers(outgoing),
+                    headers=_headers(self._settings, queue, outgoing),
                     delivery_mode=PERSISTENT,
                     type=MESSAGE_TYPE,
                     retry=False,
@@ -160,7 +163,12 @@ class PlainLink:
         broker.throw_away(self._settings, self._connection)
 
 
-def _headers(outgoing: Outgoing) -> dict[str, Any]:
-    if outgoing.entry_id is None:
-        return {SHARD_HEADER: outgoing.shard}
-    return {SHARD_HEADER: outgoing.shard, ENTRY_HEADER: outgoing.entry_id}
+def _headers(settings: Settings, queue: str, outgoing: Outgoing) -> dict[str, Any]:
+    headers: dict[str, Any] = {SHARD_HEADER: outgoing.shard}
+    if outgoing.entry_id is not None:
+        headers[ENTRY_HEADER] = outgoing.entry_id
+    if settings.signing_key is not None:
+        headers[signing.SIGNATURE_HEADER] = signing.sign(
+            settings.signing_key, outgoing.body, queue=queue, shard=outgoing.shard, entry_id=outgoing.entry_id
+        )
+    return headers

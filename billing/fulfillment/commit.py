@@ -23,6 +23,7 @@ from billing.fulfillment.backoff import Backoff
 from billing.fulfillment.batch import Received
 from billing.fulfillment.delivery import Poison
 from billing.fulfillment.log import UsageLog
+from billing.fulfillment.refusals import forged_of
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ class Written:
     rows: int
     duplicates: int
     dead_letters: int
+    #: Of the dead letters those that were refused for their signature.
+    forged: int = 0
     refused_of: Mapping[str, int] = field(default_factory=dict)
 
     def __add__(self, other: Written) -> Written:
@@ -53,6 +56,7 @@ class Written:
             rows=self.rows + other.rows,
             duplicates=self.duplicates + other.duplicates,
             dead_letters=self.dead_letters + other.dead_letters,
+            forged=self.forged + other.forged,
             refused_of=collections.Counter(self.refused_of) + collections.Counter(other.refused_of),
         )
 
@@ -93,6 +97,7 @@ class Commit:
                     rows=report.rows_inserted,
                     duplicates=report.duplicates,
                     dead_letters=report.dead_letters,
+                    forged=forged_of(batch) if report.dead_letters else 0,
                     refused_of=report.refused_of,
                 )
             if self._stop.wait(self._backoff.next_seconds()):

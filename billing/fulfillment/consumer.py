@@ -157,6 +157,8 @@ class Consumer:
             rows=written.rows,
             duplicates=written.duplicates,
             dead_letters=written.dead_letters,
+            forged=written.forged,
+            signed_unasked=0 if self._intake is None else self._intake.signed_unasked,
             writes=tuple(self._write_times.counts),
             writes_seconds=self._write_times.seconds,
         )

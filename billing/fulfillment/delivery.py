@@ -23,6 +23,8 @@ class Poison(msgspec.Struct, frozen=True, kw_only=True):
     """A message that will never be a usage event, and why. It goes to the dead letters, and delays nobody (L10)."""
 
     reason: str
+    #: Whether it is refused for its signature: then nobody knows who wrote it, nor whether it is anybody's work.
+    forged: bool = False
 
 
 class Delivered(msgspec.Struct, frozen=True, kw_only=True, gc=False):

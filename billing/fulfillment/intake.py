@@ -1,6 +1,7 @@
 """The broker's side of the consumer: subscribe to usage queues, receive, ack what was committed, hand back the rest.
 
-Guarantee: nothing is acked but what `ack` is told, and a tag is only ever used on the channel that it came from: an
+Guarantee: where signatures are asked for, a message without a sender's is poison before anything in it is looked at;
+nothing is acked but what `ack` is told, and a tag is only ever used on the channel that it came from: an
 intake is opened once, and after any error it is thrown away with all its tags. Waits are bounded.
 """
 
@@ -16,10 +17,11 @@ from typing import Any, Final
 from billing.connections import broker
 from billing.core.errors import Unreachable
 from billing.core.settings import Settings
-from billing.events import topology
+from billing.events import signing, topology
 from billing.events.links import ENTRY_HEADER, SHARD_HEADER
 from billing.fulfillment.batch import Received
 from billing.fulfillment.decoder import decode
+from billing.fulfillment.delivery import Poison
 
 #: RabbitMQ takes a consumer for dead that is silent for about twice this long, and sends its messages to another.
 HEARTBEAT_SECONDS: Final = 20.0
@@ -39,6 +41,9 @@ class Intake:
         self._settings = settings
         self._queues = tuple(queues)
         self._receive = receive
+        self._verifier = signing.verifier(settings.verifying_keys)
+        #: How many messages came signed though no signature is asked for: senders are ahead of their consumer.
+        self.signed_unasked = 0
         self._acks_many = broker.confirms(settings)
         self._connection = broker.connection(settings, heartbeat_seconds=HEARTBEAT_SECONDS)
         self._channel: Any = None
@@ -132,13 +137,21 @@ class Intake:
             body = body.encode("utf-8", "surrogatepass")
         headers = message.headers or {}
         shard, entry_id = headers.get(SHARD_HEADER), headers.get(ENTRY_HEADER)
+        shard = shard if isinstance(shard, int) else None
+        entry_id = entry_id if isinstance(entry_id, str) else None
+        signature, refusal = headers.get(signing.SIGNATURE_HEADER), None
+        if self._verifier is not None:
+            refusal = self._verifier.refusal(signature, body, queue=queue, shard=shard, entry_id=entry_id)
+        elif signature is not None:
+            self.signed_unasked += 1
         self._receive(
             Received(
                 body=body,
                 queue=queue,
-                decoded=decode(body),
+                decoded=decode(body) if refusal is None else Poison(reason=refusal, forged=True),
                 tag=message.delivery_tag,
-                shard=shard if isinstance(shard, int) else None,
-                entry_id=entry_id if isinstance(entry_id, str) else None,
+                # What a forged message says of an outbox is not done.
+                shard=shard if refusal is None else None,
+                entry_id=entry_id if refusal is None else None,
             )
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from billing.events.signing import REASON
 from billing.schema.advisory import Guard
 
 _COLUMNS: Final = """
@@ -42,24 +43,31 @@ OPEN: Final = f"SELECT {_COLUMNS}, digest, body FROM dead_letter WHERE letter_id
 #: The states of letters that are named.
 READ_NAMED: Final = "SELECT letter_id, state FROM dead_letter WHERE letter_id = ANY(CAST(:ids AS bigint[]))"
 
+#: Those of them that were refused for their signature, the first one.
+READ_UNVERIFIED: Final = f"""
+SELECT min(letter_id) FROM dead_letter
+WHERE letter_id = ANY(CAST(:ids AS bigint[])) AND starts_with(reason, '{REASON}')
+"""  # noqa: S608 - a constant
+
 #: The last letter that a replay of all goes up to, so that it ends whatever is refused meanwhile.
 LAST: Final = "SELECT coalesce(max(letter_id), 0) FROM dead_letter"
 
 #: The next letters to be replayed, within the bounds of one batch; one that is larger than the bound goes alone.
-NEXT: Final = """
-SELECT letter_id, queue, body
-FROM (SELECT letter_id, queue, body, row_number() OVER following AS number,
+NEXT: Final = f"""
+SELECT letter_id, queue, body, unverified
+FROM (SELECT letter_id, queue, body, unverified, row_number() OVER following AS number,
              sum(octet_length(body)) OVER following AS bytes
-      FROM (SELECT letter_id, queue, body FROM dead_letter
+      FROM (SELECT letter_id, queue, body, starts_with(reason, '{REASON}') AS unverified FROM dead_letter
             WHERE letter_id > :after AND letter_id <= :last
               AND (CAST(:ids AS bigint[]) IS NULL OR letter_id = ANY(CAST(:ids AS bigint[])))
               AND state = ANY(CAST(:states AS text[]))
               AND (:reason = '' OR strpos(lower(reason), lower(:reason)) > 0)
+              AND (:unverified OR NOT starts_with(reason, '{REASON}'))
             ORDER BY letter_id LIMIT :events) AS asked
       WINDOW following AS (ORDER BY letter_id)) AS counted
 WHERE number = 1 OR bytes <= :bytes
 ORDER BY letter_id
-"""
+"""  # noqa: S608 - a constant
 
 #: Keep consumers and rebuilds of these shards out until the replay's transaction ends: a client has one writer.
 LOCK_SHARDS_ALONE: Final = f"""

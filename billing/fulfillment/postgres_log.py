@@ -125,7 +125,7 @@ class PostgresUsageLog:
             self._write_events(cursor, sorting, look=look) if sorting.events else ([], (), ())
         )
         if sorting.letters:
-            dead_letters.keep(cursor, sorting.letters)
+            self._keep(cursor, sorting.letters)
         if sorting.markers:
             tokens = sorted({(marker.token, marker.shard) for marker in sorting.markers})
             cursor.execute(log_statements.ADD_MARKERS, [list(column) for column in zip(*tokens, strict=True)])
@@ -169,6 +169,9 @@ class PostgresUsageLog:
                 log_statements.REQUEST_REBUILDS, [list(rebuilds), [found.rebuilds[shard] for shard in rebuilds]]
             )
         return inserted, rebuilds, postings
+
+    def _keep(self, cursor: Cursor, letters: Sequence[tuple[Delivered, str]]) -> None:
+        dead_letters.keep(cursor, letters)
 
     def _read_clients(self, cursor: Cursor, sorting: Sorting) -> dict[str, KnownClient]:
         """Lock the shards of the batch's clients, read the clients, and refuse what cannot be written."""

@@ -37,6 +37,10 @@ class Pressure:
     rows: int
     duplicates: int
     dead_letters: int
+    #: Of the dead letters those that were refused for their signature; and messages that came signed, over this
+    #: connection, though no signature is asked for.
+    forged: int
+    signed_unasked: int
     #: Writes by the time they took: one count per bound and one beyond, and the seconds of all together.
     writes: Sequence[int]
     writes_seconds: float

@@ -4,6 +4,10 @@ Two caps, so that a bad deploy cannot empty the queues into the dead letters: re
 last messages. A share of fewer messages than that counts as one of all of them, so that a handful of refusals among
 few events stops nobody. Of one client at most half of what a cap allows is counted: a client that PostgreSQL has lost
 must not stop the consumer for all others (L10), and what hits three clients is no fault of one.
+
+What is refused for its signature counts until one message has come whose signature holds. Until then the keys may be
+wrong, and everybody's events would go to the dead letters; after it somebody else is sending, who must not be able to
+stop those that sign (L10). A flood costs what it takes to store it.
 """
 
 from __future__ import annotations
@@ -31,6 +35,8 @@ class Refusals:
         self._in_a_row = 0
         #: Of those in a row, whose they are.
         self._run_of: collections.Counter[str] = collections.Counter()
+        #: Whether a message has come that was not forged: the keys are right.
+        self._proven = False
         #: Messages, refused ones, and whose these are, of the last batches, which are a window, or a batch more.
         self._batches: collections.deque[tuple[int, int, Mapping[str, int]]] = collections.deque()
         self._messages = self._refused = 0
@@ -41,6 +47,12 @@ class Refusals:
 
         `refused` of it are dead letters, and `refused_of` says how many of those are one client's.
         """
+        forged = forged_of(batch) if refused else 0
+        self._proven = self._proven or forged < len(batch)
+        if forged and self._proven:
+            batch, refused = [each for each in batch if not _is_forged(each)], refused - forged
+            if not batch:
+                return None
         return self._note_run(batch, refused, refused_of) or self._note_share(len(batch), refused, refused_of)
 
     def _note_run(self, batch: Sequence[Delivered], refused: int, refused_of: Mapping[str, int]) -> str | None:
@@ -77,6 +89,15 @@ class Refusals:
             f"{self._refused} of the last {self._messages} events were refused (at most {self._percent_max} % of {of})"
         )
         return f"billing_dead_letter_percent_max: {seen}: {_SO}"
+
+
+def forged_of(batch: Sequence[Delivered]) -> int:
+    """Return how many messages were refused for their signature."""
+    return sum(map(_is_forged, batch))
+
+
+def _is_forged(message: Delivered) -> bool:
+    return isinstance(message.decoded, Poison) and message.decoded.forged
 
 
 def _counted(refused: int, of: Mapping[str, int], most: float) -> float:

@@ -2,8 +2,10 @@
 
 Guarantee: a letter is marked in the transaction that writes its rows, so that a replay which is killed anywhere is
 whole or not there, and the log's key makes a second one a duplicate (L3). A letter that is refused again stays as it
-was, with its new reason, and keeps no other waiting (L10). Nothing follows a commit: postings and requests for
-rebuilds are rows of the same transaction, and the outbox entry of a message went when its letter was committed.
+was, with its new reason, and keeps no other waiting (L10). One that was refused for its signature is written only where
+that is asked for in so many words, and stays marked so whatever else it is refused for. Nothing follows a commit:
+postings and requests for rebuilds are rows of the same transaction, and the outbox entry of a message went when its
+letter was committed.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from sqlalchemy import Engine, text
 from billing.core.errors import InvalidValue, Retryable
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
+from billing.events.signing import REASON
 from billing.events.usage_event import UsageEvent
 from billing.fulfillment import letter_statements, letters
 from billing.fulfillment.decoder import decode
@@ -43,10 +46,15 @@ _REMARKS: Final[dict[Outcome, str]] = {
 }
 
 
+#: What it says besides of one whose signature did not hold.
+_UNVERIFIED: Final = "; its signature was not verified"
+
+
 class Letter(Delivered, frozen=True, kw_only=True, gc=False):
-    """A stored message."""
+    """A stored message. `unverified`: nobody knows who wrote it, since it was refused for its signature."""
 
     letter_id: int
+    unverified: bool = False
 
 
 class ReplayLog(PostgresUsageLog):
@@ -85,7 +93,12 @@ class ReplayLog(PostgresUsageLog):
         self._of_batch = [
             _replayed(letter, states[letter.letter_id], *self._noted[letter.letter_id]) for letter in given
         ]
-        marks = [(each.letter_id, _REMARKS[each.outcome]) for each in self._of_batch if each.outcome in _REMARKS]
+        unverified = {letter.letter_id for letter in given if letter.unverified}
+        marks = [
+            (each.letter_id, _REMARKS[each.outcome] + (_UNVERIFIED if each.letter_id in unverified else ""))
+            for each in self._of_batch
+            if each.outcome in _REMARKS
+        ]
         if marks:
             cursor.execute(letter_statements.MARK, [list(column) for column in zip(*marks, strict=True)])
         return report
@@ -103,6 +116,10 @@ class ReplayLog(PostgresUsageLog):
             self._note(message, "refused", reason)
         return written
 
+    def _keep(self, cursor: Cursor, letters: Sequence[tuple[Delivered, str]]) -> None:
+        """Keep what is refused again, marked as it was: another reason must not make it look signed."""
+        super()._keep(cursor, [(message, _marked(message, reason)) for message, reason in letters])
+
     def _note(self, message: Delivered, outcome: Outcome, reason: str = "") -> None:
         if isinstance(message, Letter):
             self._noted[message.letter_id] = (outcome, reason)
@@ -116,16 +133,19 @@ def replay(
     letter_ids: Sequence[int] | None = None,
     reason: str = "",
     discarded: bool = False,
+    unverified: bool = False,
 ) -> Iterator[Sequence[ReplayedLetter]]:
     """Replay letters (None: all that are open, with a text in their reason), batch by batch; yield what became of them.
 
-    `discarded`: those that were discarded, too. Raises `InvalidValue` for an id that is no letter's, and for a
-    discarded one without that, before anything is written; `Retryable` when no letter is to blame.
+    `discarded`: those that were discarded, too; `unverified`: those that were refused for their signature, which may be
+    forged. Raises `InvalidValue` for an id that is no letter's, and for one that needs such a word and lacks it,
+    before anything is written; `Retryable` when no letter is to blame.
     """
-    states = _check(engine, letter_ids, discarded=discarded)
+    states = _check(engine, letter_ids, discarded=discarded, unverified=unverified)
     asked: dict[str, object] = {
         "ids": None if letter_ids is None else list(letter_ids),
         "states": states,
+        "unverified": unverified,
         "reason": letters.check_text("reason", reason),
         "events": settings.batch_events,
         "bytes": settings.batch_bytes,
@@ -139,15 +159,17 @@ def replay(
         if not found:
             return
         after = found[-1].letter_id
-        bodies = ((row.letter_id, row.queue, bytes(row.body)) for row in found)
-        _write_all(
-            log, [Letter(letter_id=id_, queue=queue, body=body, decoded=decode(body)) for id_, queue, body in bodies]
-        )
+        _write_all(log, [_letter(row) for row in found])
         yield log.replayed
         log.replayed = []
 
 
-def _check(engine: Engine, letter_ids: Sequence[int] | None, *, discarded: bool) -> list[State]:
+def _letter(row: Any) -> Letter:
+    body = bytes(row.body)
+    return Letter(letter_id=row.letter_id, queue=row.queue, body=body, decoded=decode(body), unverified=row.unverified)
+
+
+def _check(engine: Engine, letter_ids: Sequence[int] | None, *, discarded: bool, unverified: bool) -> list[State]:
     """Refuse letters that may not be replayed; return the states of those that may."""
     also: list[State] = ["discarded"] if discarded else []
     if letter_ids is None:
@@ -157,6 +179,11 @@ def _check(engine: Engine, letter_ids: Sequence[int] | None, *, discarded: bool)
             if state == "discarded" and not discarded:
                 rule = "was discarded; give --discarded to replay it all the same"
                 raise InvalidValue("letter_id", letter_id, rule)
+        asked = {"ids": list(letter_ids)}
+        first = connection.execute(text(letter_statements.READ_UNVERIFIED), asked).scalar_one()
+        if first is not None and not unverified:
+            rule = "was refused for its signature: it may be forged; give --unverified to write it all the same"
+            raise InvalidValue("letter_id", first, rule)
     return ["open", "replayed", *also]
 
 
@@ -177,6 +204,11 @@ def _write_all(log: ReplayLog, batch: Sequence[Letter]) -> None:
         logger.warning("billing: dead letter %d is refused: %s", batch[0].letter_id, error)
         poison = Poison(reason=f"refused by the log: {_line(error)}")
         log.write([msgspec.structs.replace(batch[0], decoded=poison)])
+
+
+def _marked(message: Delivered, reason: str) -> str:
+    unmarked = isinstance(message, Letter) and message.unverified and not reason.startswith(REASON)
+    return f"{REASON}not verified; {reason}" if unmarked else reason
 
 
 def _unless_an_event(letter: Letter) -> tuple[Outcome, str]:

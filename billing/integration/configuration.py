@@ -1,7 +1,7 @@
 """Reads the settings of a Celery app: environment, then the app's configuration, then the connection file.
 
-A URL with a password, or an API key, does not stay in the app's configuration, where `celery report` and `inspect conf`
-would print it.
+A URL with a password, an API key, or a signing key does not stay in the app's configuration, where `celery report` and
+`inspect conf` would print it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ import celery
 from billing.connections import connection_file, setting_files
 from billing.core.errors import InvalidValue
 from billing.core.settings import FIELDS, Settings, load, without_password
+from billing.core.signing_keys import showable
 
 _PREFIX: Final = "billing_"
 _API_KEY: Final = "billing_stripe_api_key"
+_SIGNING: Final = frozenset({"billing_signing_key", "billing_verifying_keys"})
 #: What is shown of an API key: its kind, as sk_test_.
 _KIND_LENGTH: Final = 8
 
-#: What was taken out of an app's configuration: setting → what is shown there now, and the URL itself.
+#: What was taken out of an app's configuration: setting → what is shown there now, and what it was.
 _hidden: Final[weakref.WeakKeyDictionary[celery.Celery, dict[str, tuple[str, str]]]] = weakref.WeakKeyDictionary()
 
 
@@ -42,9 +44,8 @@ def hide_passwords(app: celery.Celery, conf: Any = None) -> None:
     hidden = _hidden.setdefault(app, {})
     for key, name in _our_keys(conf):
         value = conf.get(key)
-        secret = isinstance(value, str) and ("://" in value or (name == _API_KEY and value))
-        if secret and hidden.get(name, ("", ""))[0] != value:
-            shown = f"{value[:_KIND_LENGTH]}…" if name == _API_KEY else _showable(value)
+        if value and hidden.get(name, ("", ""))[0] != value:
+            shown = _shown(name, value)
             if shown != value:
                 hidden[name] = shown, value
                 conf[key] = shown
@@ -96,6 +97,17 @@ def _our_keys(conf: Any) -> list[tuple[str, str]]:
     prefix = (conf.prefix or "").lower()
     names = ((str(key), str(key).lower().removeprefix(prefix)) for key in conf)
     return sorted((key, name) for key, name in names if name.startswith(_PREFIX))
+
+
+def _shown(name: str, value: Any) -> Any:
+    """Return what may be shown of a setting: itself, unless it may hold a secret."""
+    if name in _SIGNING:
+        return showable(value)
+    if not isinstance(value, str):
+        return value
+    if name == _API_KEY:
+        return f"{value[:_KIND_LENGTH]}…"
+    return _showable(value) if "://" in value else value
 
 
 def _showable(url: str) -> str:

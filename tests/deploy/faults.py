@@ -62,6 +62,9 @@ FAULTS: Final[dict[str, Fault]] = {
         within=400,
     ),
     "dead letters": _fleet("dead_letters", 1, "BillingDeadLetters"),
+    "events are forged": _of(
+        "fulfillment", "BillingEventsForged", within=40, clears=330, consumer_forged_events_total=5
+    ),
     "charges are pending": _of("workers", "BillingChargesPending", within=90, pending_charges=1),
     "a law is violated": _fleet("law_violations", 1, "BillingLawViolated", law="L2 bucket"),
     "a law is not checked": _fleet(

@@ -52,7 +52,9 @@ def main() -> None:
     setattr(importlib.import_module("billing.admin.dead_letters"), "ReplayLog", Doomed)  # noqa: B010
     given = json.loads(sys.argv[1])
     # Settings of administrative calls are hashed, and JSON has no tuples.
-    admin.replay_dead_letters(Settings(**{**given, "alert_percents": tuple(given["alert_percents"])}))
+    admin.replay_dead_letters(
+        Settings(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+    )
 
 
 if __name__ == "__main__":

@@ -35,6 +35,8 @@ def seen() -> Pressure:
         rows=9,
         duplicates=10,
         dead_letters=11,
+        forged=12,
+        signed_unasked=13,
         writes=tuple(times.counts),
         writes_seconds=times.seconds,
     )
@@ -65,6 +67,7 @@ def test_every_name_says_noun_and_unit_and_no_label_names_anybody() -> None:
         "billing_consumer_usage_rows_total": 9,
         "billing_consumer_duplicate_events_total": 10,
         "billing_consumer_dead_letters_total": 11,
+        "billing_consumer_forged_events_total": 12,
         "billing_consumer_batch_write_seconds_count": 4,
         "billing_consumer_batch_write_seconds_sum": pytest.approx(90.206),
     }

@@ -13,6 +13,7 @@ from tests.usage_events import usage_event
 
 GOOD = Delivered(body=b"good", queue="q", decoded=usage_event())
 BAD = Delivered(body=b"bad", queue="q", decoded=Poison(reason="bad"))
+FORGED = Delivered(body=b"forged", queue="q", decoded=Poison(reason="forged", forged=True))
 
 
 def refusals(*, run_max: int = 1_000_000, window: int = 1_000, percent_max: int = 100) -> Refusals:
@@ -110,3 +111,20 @@ def test_given_a_lost_client_beside_poison_then_the_poison_counts_whole() -> Non
     counted = refusals(percent_max=10)
     assert counted.note([GOOD] * 1_000, 1_000, {"lost": 1_000}) is None
     assert counted.note([GOOD] * 60, 60, {}) is not None
+
+
+def test_given_forged_events_before_any_that_is_signed_then_they_count_as_any_others() -> None:
+    """The keys may be wrong: everybody's events would go to the dead letters."""
+    counted = refusals(run_max=30)
+    assert counted.note([FORGED] * 29, 29, {}) is None
+    assert counted.note([FORGED], 1, {}) is not None
+
+
+@pytest.mark.parametrize("caps", [{"percent_max": 10}, {"run_max": 30}])
+def test_given_one_signed_event_then_forged_ones_never_stop_it_and_others_do_as_ever(caps: dict[str, int]) -> None:
+    """L10: whoever floods the queues must not stop those that sign; what is signed and refused counts whole."""
+    counted = refusals(**caps)
+    assert counted.note([FORGED] * 20 + [GOOD], 20, {}) is None
+    assert not any(counted.note([FORGED] * 500, 500, {}) for _ in range(20))
+    reasons = [counted.note([FORGED, BAD] * 20, 40, {}) for _ in range(20)]
+    assert any(reasons)

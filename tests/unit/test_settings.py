@@ -28,7 +28,7 @@ def test_every_default_obeys_its_own_rule(name: str) -> None:
     default = FIELDS[name].default
 
     assert getattr(load({f"billing_{name}": default}, {}), name) == default
-    variable = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    variable = ",".join(map(str, default)) if isinstance(default, tuple) else "" if default is None else str(default)
     assert getattr(load({}, {f"BILLING_{name.upper()}": variable}), name) == default
 
 

@@ -25,6 +25,7 @@ from billing.observability.doctor.liveness import examine_liveness
 from billing.observability.doctor.postgres import examine_postgres
 from billing.observability.doctor.reconciliation import examine_reconciler, examine_reconciliation
 from billing.observability.doctor.redis import examine_redis
+from billing.observability.doctor.signing import examine_signing
 from billing.observability.doctor.stripe import examine_stripe
 from billing.observability.doctor.tasks import examine_tasks
 from billing.task.runtime import Runtime
@@ -56,6 +57,7 @@ PARTS: Final = (
     Part(name="buckets", check=examine_buckets),
     Part(name="buckets", check=examine_corruptions),
     Part(name="broker", check=examine_broker),
+    Part(name="broker", check=examine_signing),
     Part(name="Stripe", check=examine_stripe, keep_seconds=STRIPE_SECONDS),
     Part(name="reconciliation", check=examine_reconciliation),
     Part(name="reconciliation", check=examine_reconciler),

@@ -63,4 +63,5 @@ class Presence:
         found = dataclasses.asdict(self._pressure())
         del found["writes"]
         numbers = {name: round(value, 3) for name, value in found.items()}
-        return {"served": self._queues, **numbers}
+        asks = bool(self._runtime.settings.verifying_keys)
+        return {"served": self._queues, "asks_for_signatures": asks, **numbers}

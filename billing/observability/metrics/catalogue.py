@@ -154,6 +154,9 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     _counter("consumer_usage_rows", _F, "Rows inserted into the usage history"),
     _counter("consumer_duplicate_events", _F, "Usage events whose run was in the usage history"),
     _counter("consumer_dead_letters", _F, "Usage events that were refused and kept as dead letters"),
+    _counter(
+        "consumer_forged_events", _F, "Of these: refused for their signature; nobody knows who wrote them"
+    ),
     _counter("consumer_database_failures", _F, "Writes that PostgreSQL did not take and that were tried again"),
     _histogram(
         "consumer_batch_write_seconds",

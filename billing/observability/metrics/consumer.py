@@ -30,6 +30,7 @@ _NUMBERS: Final[dict[str, Callable[[Pressure], Sequence[float]]]] = {
     "usage_rows_total": lambda seen: (seen.rows,),
     "duplicate_events_total": lambda seen: (seen.duplicates,),
     "dead_letters_total": lambda seen: (seen.dead_letters,),
+    "forged_events_total": lambda seen: (seen.forged,),
     "database_failures_total": lambda seen: (seen.database_failures,),
     "batch_write_seconds": lambda seen: (*seen.writes, seen.writes_seconds),
 }
