@@ -30,6 +30,7 @@ from billing.admin.receipts import open_receipt, receipt
 from billing.admin.reconciling import plan_repair, reconcile, reconciler_status, repair
 from billing.admin.resending import Resent, resend_alerts
 from billing.admin.stripe import (
+    sync_adopt,
     sync_confirm,
     sync_errors,
     sync_flush,
@@ -136,6 +137,7 @@ __all__ = [
     "skus_without_price",
     "stripe_setup",
     "subscribe_client",
+    "sync_adopt",
     "sync_confirm",
     "sync_errors",
     "sync_flush",

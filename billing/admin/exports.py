@@ -65,6 +65,7 @@ LEFT_OUT: Final[Mapping[str, str]] = {
     "sku_meter": "meters are everybody's",
     "stripe_error_report": "what Stripe reports is of many clients at once; what came of it is in the increments",
     "stripe_budget": "numbers of the installation",
+    "stripe_books": "numbers of the installation",
     "last_seen": "processes of the installation",
     "law_check": "checks of all books at once",
     "recorded_workload": "files that were replayed, of many clients at once",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from billing.admin.access import runtime_for
@@ -13,6 +14,7 @@ from billing.sinks.sync.telling.status import SyncStatus, read_status
 from billing.sinks.sync.telling.story import Story, read_story
 
 if TYPE_CHECKING:  # the SDK takes a quarter of a second to import: only what calls Stripe does so
+    from billing.sinks.stripe.restored import AdoptReport
     from billing.sinks.sync.calling.confirmer import ConfirmReport
     from billing.sinks.sync.calling.pusher import PushReport
     from billing.sinks.sync.calling.reports import ReportsReport
@@ -76,6 +78,24 @@ def sync_resolve(settings: Settings, increment_id: int, resolution: ResolvedAs, 
     from billing.sinks.stripe import wiring  # noqa: PLC0415
 
     return wiring.resolve_increment(runtime_for(settings), increment_id, resolution, reason)
+
+
+def sync_adopt(
+    settings: Settings,
+    client_id: str | None,
+    reason: str,
+    *,
+    dry_run: bool = False,
+    lag: timedelta = timedelta(hours=24),
+) -> AdoptReport:
+    """Take over what Stripe has of a client, or of all (None), and a restored database does not know. Safe to repeat.
+
+    Raises `InvalidValue` for an empty reason or a client without a customer, and `Conflict` as long as Stripe's sums
+    may not show what it was told (`lag` after the latest call).
+    """
+    from billing.sinks.stripe import restored  # noqa: PLC0415
+
+    return restored.adopt(runtime_for(settings), client_id, reason, dry_run=dry_run, lag=lag)
 
 
 def sync_status(settings: Settings) -> SyncStatus:

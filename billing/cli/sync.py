@@ -8,6 +8,7 @@ from billing import admin
 from billing.cli.completing import client_argument
 from billing.cli.context import settings
 from billing.cli.output import emit_json, json_option
+from billing.cli.sync_adopt import adopt
 from billing.cli.sync_reconcile import reconcile
 from billing.cli.sync_resolve import resolve
 from billing.cli.sync_status import show, status
@@ -85,9 +86,11 @@ def push(as_json: bool) -> None:  # noqa: FBT001
             click.echo("more may wait: push again (billing_stripe_push_batch bounds one push)")
     for line in report.refused:
         click.secho(f"Error: a meter takes nothing, and its increments wait: {line}", fg="red", err=True)
+    for line in report.held:
+        click.secho(f"Error: {line}", fg="red", err=True)
     if report.stopped is not None:
         click.secho(f"Error: stopped: {report.stopped}", fg="red", err=True)
-    if report.refused or report.stopped is not None:
+    if report.refused or report.held or report.stopped is not None:
         click.get_current_context().exit(1)
 
 
@@ -127,5 +130,5 @@ def errors(as_json: bool) -> None:  # noqa: FBT001
         click.echo("there may be more: read again")
 
 
-for _command in (status, show, resolve, reconcile):
+for _command in (status, show, resolve, adopt, reconcile):
     sync.add_command(_command)

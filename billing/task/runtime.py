@@ -72,6 +72,11 @@ class Runtime:
         return self._engine.get()
 
     @property
+    def redis(self) -> redis_connection.Client:
+        """The client of billing's own Redis."""
+        return self._redis.get()
+
+    @property
     def buckets(self) -> Verbs:
         """The credit buckets: in Redis, or in memory under test."""
         return self._buckets.get()

@@ -35,6 +35,7 @@ def examine_stripe(runtime: Runtime) -> Iterator[Finding]:
         status = read_status(connection, now, settings, only_open=True)
         meters = [settings.stripe_meter, *connection.execute(_METERS, {"default": settings.stripe_meter}).scalars()]
     yield from _key(settings)
+    yield from _books(runtime)
     yield from _meters(settings, meters)
     yield from _report(status)
     yield from _increments(status, now)
@@ -52,6 +53,17 @@ def _key(settings: Settings) -> Iterator[Finding]:
         seen = f"an invoice is final {settings.stripe_grace_hours} h after its period: what is in doubt then is late"
         advice = f"raise the grace period at Stripe to {GRACE_HOURS_WANTED} h, then billing_stripe_grace_hours"
         yield warn(_PART, seen, advice)
+
+
+def _books(runtime: Runtime) -> Iterator[Finding]:
+    from billing.sinks.stripe.restored import find_doubt  # noqa: PLC0415 - with the SDK
+
+    doubt = find_doubt(runtime)
+    if doubt is not None:
+        advice = (
+            f"see docs/operations.md; then, after {doubt.settled_at():%Y-%m-%d %H:%M} UTC: billing sync adopt --all"
+        )
+        yield fail(_PART, f"PostgreSQL is of an earlier moment than Stripe was told from: {doubt.why}", advice)
 
 
 def _meters(settings: Settings, meters: Sequence[str]) -> Iterator[Finding]:

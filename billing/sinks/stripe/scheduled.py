@@ -43,6 +43,8 @@ def push(runtime: Runtime) -> dict[str, int]:
         if report.rejected or report.ambiguous:
             logger.error("billing: increments: %d rejected, %d ambiguous", report.rejected, report.ambiguous)
         _log_refused(report.refused)
+        if report.held:
+            logger.error("billing: %d clients are told nothing more at Stripe: %s", len(report.held), report.held[0])
         if report.stopped is not None:
             logger.error("billing: the push to Stripe stopped: %s", report.stopped)
         return report.sent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -14,6 +14,7 @@ from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.keys import key_kind
 from billing.sinks.stripe.period_reader import StripePeriods
 from billing.sinks.stripe.rates import reads_budget
+from billing.sinks.stripe.restored import check_books, guard, hold_back
 from billing.sinks.sync import flushing
 from billing.sinks.sync.calling.budget import EVENTS, PostgresBudget, await_turn
 from billing.sinks.sync.calling.confirmer import Confirmer, ConfirmReport
@@ -41,8 +42,11 @@ def plan_rules(settings: Settings) -> PlanRules:
 
 def plan(runtime: Runtime) -> PlanReport:
     """Plan all usage of linked clients that no increment carries yet. Nothing is sent."""
-    with postgres.reaching(runtime.settings), _planner(runtime) as planner:
+    with postgres.reaching(runtime.settings):
         check_clock(runtime.engine, runtime.clock)
+        check_books(runtime)
+        held = hold_back(runtime)
+    with postgres.reaching(runtime.settings), _planner(runtime, held) as planner:
         return planner.plan()
 
 
@@ -51,6 +55,7 @@ def close(runtime: Runtime) -> PlanReport:
     planner = Planner(PostgresLog(runtime.engine), runtime.clock, plan_rules(runtime.settings))
     with postgres.reaching(runtime.settings):
         check_clock(runtime.engine, runtime.clock)
+        check_books(runtime)
         return planner.close()
 
 
@@ -58,6 +63,7 @@ def push(runtime: Runtime, *, client_id: str | None = None) -> PushReport:
     """Send what is planned, at most `billing_stripe_push_batch` increments; of one client only if one is named."""
     with postgres.reaching(runtime.settings):
         check_clock(runtime.engine, runtime.clock)
+        check_books(runtime)
         return _pusher(runtime).push(most=runtime.settings.stripe_push_batch, client_id=client_id)
 
 
@@ -69,8 +75,11 @@ def flush(runtime: Runtime, client_id: str) -> FlushReport:
         with runtime.engine.connect() as connection:
             return read_left(connection, client_id, meter=settings.stripe_meter)
 
-    with postgres.reaching(settings), _planner(runtime) as planner:
+    with postgres.reaching(settings):
         check_clock(runtime.engine, runtime.clock)
+        check_books(runtime)
+        held = hold_back(runtime, client_id)
+    with postgres.reaching(settings), _planner(runtime, held) as planner:
         most = settings.stripe_push_batch
         return flushing.flush(client_id, planner, _pusher(runtime), left, runtime.clock, time.sleep, most=most)
 
@@ -108,13 +117,13 @@ def resolve_increment(runtime: Runtime, increment_id: int, resolved_as: Resolved
 
 
 @contextmanager
-def _planner(runtime: Runtime) -> Iterator[Planner]:
+def _planner(runtime: Runtime, held: Mapping[tuple[str, str], str]) -> Iterator[Planner]:
     """Yield a planner, and close what it read periods from; each of its calls waits for its turn."""
     settings, rules = runtime.settings, plan_rules(runtime.settings)
     turn = _turn(runtime, "billing periods")
     source = None if rules.calendar else StripePeriods(settings, grace=rules.grace, turn=turn)
     try:
-        yield Planner(PostgresLog(runtime.engine), runtime.clock, rules, source=source)
+        yield Planner(PostgresLog(runtime.engine), runtime.clock, rules, source=source, held=held)
     finally:
         if source is not None:
             source.close()
@@ -140,4 +149,5 @@ def _pusher(runtime: Runtime) -> Pusher:
         books=key_kind(settings).value,
         events=PostgresBudget(runtime.engine, EVENTS, per_second=settings.stripe_calls_per_second),
         reads=reads_budget(runtime),
+        guard=guard(runtime),
     )

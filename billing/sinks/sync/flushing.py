@@ -76,7 +76,7 @@ def _why(left: Left, plan: PlanReport, push: PushReport) -> list[str]:
         found.append(f"{one.increments:,} increments with {one.units:,} units are {one.state}{reason}")
     if push.stopped is not None:
         found.append(f"the push stopped: {push.stopped}")
-    return [*found, *push.refused]
+    return [*found, *push.refused, *push.held]
 
 
 def _reason(left: Left, plan: PlanReport) -> str:

@@ -47,9 +47,7 @@ def resolve(log: Resolutions, increment_id: int, resolution: Resolution) -> Incr
     """
     if resolution.resolved_as not in get_args(ResolvedAs):
         raise InvalidValue("as", resolution.resolved_as, f"must be one of {', '.join(get_args(ResolvedAs))}")
-    reason = " ".join(resolution.reason.split())
-    if not reason or len(reason) > _REASON_LENGTH_MAX:
-        raise InvalidValue("reason", resolution.reason, f"must say why, in 1 to {_REASON_LENGTH_MAX} characters")
+    reason = check_reason(resolution.reason)
     said = dataclasses.replace(resolution, reason=reason)
 
     def decide(increment: Increment) -> Increment:
@@ -66,3 +64,11 @@ def resolve(log: Resolutions, increment_id: int, resolution: Resolution) -> Incr
     if found is None:
         raise InvalidValue("increment", increment_id, "is not a known increment (see: billing sync status)")
     return found
+
+
+def check_reason(said: str) -> str:
+    """Return a reason in one line. Raises `InvalidValue` when it says nothing, or too much."""
+    reason = " ".join(said.split())
+    if not reason or len(reason) > _REASON_LENGTH_MAX:
+        raise InvalidValue("reason", said, f"must say why, in 1 to {_REASON_LENGTH_MAX} characters")
+    return reason

@@ -43,6 +43,8 @@ class Course:
         self.stopped: str | None = None
         #: Meter → why nothing more is sent to it.
         self.refused: dict[str, str] = {}
+        #: Client → why nothing more of one of its meters is sent.
+        self.held: dict[str, str] = {}
 
     def goes_on(self) -> bool:
         """Whether another call may be made."""
@@ -61,6 +63,11 @@ class Course:
         """Let no thread begin another call for a meter."""
         with self._lock:
             self.refused.setdefault(event_name, reason)
+
+    def hold(self, client_id: str, reason: str) -> None:
+        """Say that a client is told nothing for now; the first reason counts."""
+        with self._lock:
+            self.held.setdefault(client_id, reason)
 
     def note(self, event_name: str, reply: Reply) -> None:
         """Stop when every other call would end as this one did; those of a meter that is refused are its own matter."""

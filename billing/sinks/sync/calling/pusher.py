@@ -25,6 +25,7 @@ from billing.sinks.sync.calling.threads import in_threads
 from billing.sinks.sync.increment import Attempt, Increment, State, attempt_of
 from billing.sinks.sync.log import IncrementLog, Open
 from billing.sinks.sync.protocol import LEASE
+from billing.sinks.sync.restored.comparing import Guard
 
 #: Calls at once. Each thread has a connection of its own to Stripe; it is the runtime's pool of database connections.
 THREADS: Final = 4
@@ -46,6 +47,8 @@ class PushReport:
     more: bool = False
     #: A line for each meter that takes nothing: its increments wait, the others went on.
     refused: tuple[str, ...] = ()
+    #: A line for each client that is told nothing more, since Stripe has units of it that nobody here sent.
+    held: tuple[str, ...] = ()
     stopped: str | None = None
 
 
@@ -53,7 +56,7 @@ class Pusher:
     """Pushes to all meters, in the books of one kind of key.
 
     With one thread, a `wait` and a `between` of its own, it does the same each time. `events` and `reads` are the
-    fleet's budgets of calls (None: no bound).
+    fleet's budgets of calls (None: no bound). `guard` is asked before a customer is told anything, and told of calls.
     """
 
     def __init__(  # noqa: PLR0913 - its surroundings, each of which a test may choose
@@ -69,10 +72,12 @@ class Pusher:
         wait: Wait | None = None,
         between: Callable[[float, float], float] = random.uniform,
         backoff_seconds: float = BACKOFF_SECONDS,
+        guard: Guard | None = None,
     ) -> None:
         self._log, self._clock, self._open_sink, self._books = log, clock, open_sink, books
         self._events, self._reads, self._threads = events, reads, threads
         self._wait, self._between, self._backoff_seconds = wait, between, backoff_seconds
+        self._guard = guard
 
     def push(self, *, most: int, seconds: float = SECONDS, client_id: str | None = None) -> PushReport:
         """Send at most `most` increments, of one client only if one is named.
@@ -111,6 +116,7 @@ class Pusher:
             pending=states[State.PENDING],
             ambiguous=states[State.AMBIGUOUS],
             rejected=states[State.REJECTED],
+            held=tuple(f"client {client_id}: {course.held[client_id]}" for client_id in sorted(course.held)),
             refused=tuple(course.refused[event_name] for event_name in sorted(course.refused)),
             stopped=course.stopped,
         )
@@ -147,12 +153,21 @@ class Pusher:
 
         def send(sink: MeterSink, group: list[Increment]) -> None:
             for increment in group:
-                if course.goes_on() and increment.event_name not in course.refused:
+                if course.goes_on() and self._may_send(sink, increment, course):
                     state = self._send(sink, increment.increment_id, course)
                     states.extend([state] if state is not None else [])
 
         in_threads(groups, send, open_sink=self._open_sink, course=course, threads=self._threads)
         return Counter(states)
+
+    def _may_send(self, sink: MeterSink, increment: Increment, course: Course) -> bool:
+        """Whether its meter takes anything, and its customer's sum holds nothing that is not known here."""
+        if increment.event_name in course.refused:
+            return False
+        held = "" if self._guard is None else self._guard.held(sink, increment, lambda: course.turn(self._reads))
+        if held:
+            course.hold(increment.client_id, held)
+        return not held
 
     def _send(self, sink: MeterSink, increment_id: int, course: Course) -> State | None:
         """Send one increment; None if another pusher has it, or its customer."""
@@ -183,6 +198,8 @@ class Pusher:
         if paused or self._clock.monotonic() >= until_monotonic:
             # The process was paused: others may have taken the increment over, and Stripe may forget identifiers.
             return Reply(answer=Answer.UNREACHED, reason="not sent: the pusher was paused for longer than its lease")
+        if self._guard is not None:
+            self._guard.note(claim)
         return sink.send(claim.payload, idempotency_key=claim.idempotency_key)
 
     def _refusal(self, reply: Reply, claim: Increment, course: Course) -> Reply:

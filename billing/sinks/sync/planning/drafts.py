@@ -153,9 +153,35 @@ def drafted(rows: Iterable[Unplanned], *, meters: Meters, default: str, placing:
     return Drafted(drafts=tuple(found), waiting=frozenset(waiting))
 
 
-def _filled(rows: Sequence[Unplanned], each: int) -> tuple[list[tuple[int, list[Part]]], list[Unplanned]]:
-    """Fill one increment after the other, the first with all that was returned; return also what is left."""
+def adopted(
+    rows: Sequence[Unplanned], *, event_name: str, place: Place, credits_per_unit: int, most: int
+) -> list[Draft]:
+    """Return drafts that carry at most `most` units of one client's rows, the oldest hours first, in one place."""
+    ordered = sorted(rows, key=lambda row: (row.hour, row.sku))
+    parts, _ = _filled(ordered, credits_per_unit, most)
+    return [
+        Draft(
+            client_id=ordered[0].client_id,
+            customer_id=ordered[0].customer_id,
+            event_name=event_name,
+            place=place,
+            units=units,
+            credits_per_unit=credits_per_unit,
+            parts=tuple(some),
+        )
+        for units, some in parts
+    ]
+
+
+def _filled(
+    rows: Sequence[Unplanned], each: int, most: int | None = None
+) -> tuple[list[tuple[int, list[Part]]], list[Unplanned]]:
+    """Fill one increment after the other, the first with all that was returned; return also what is left.
+
+    `most`: no more units than these.
+    """
     units = sum(row.left for row in rows) // each
+    units = units if most is None else min(units, most)
     if units <= 0:
         return [], list(rows)
     used = [(row, row.planned + row.returned_planned) for row in rows]

@@ -87,9 +87,12 @@ class Planner:
         source: PeriodSource | None = None,
         rows: int = ROWS,
         rows_max: int = ROWS_MAX,
+        held: Mapping[tuple[str, str], str] | None = None,
     ) -> None:
         self._log, self._clock, self._rules, self._source = log, clock, rules, source
         self._rows, self._rows_max = rows, max(rows, rows_max)
+        #: (customer, meter) → why its usage waits.
+        self._held = held or {}
 
     def close(self, *, seconds: float = SECONDS) -> PlanReport:
         """Plan what was used in periods that are over and not closed yet, which a plan every few hours is too late for.
@@ -215,6 +218,8 @@ class Planner:
 
         def placing(customer_id: str, event_name: str, hour: datetime) -> Place | str:
             key = customer_id, event_name
+            if key in self._held:
+                return self._held[key]
             if key not in places:
                 own = months if rules.calendar else known.get(key, ())
                 places[key] = Places(own, late_usage=rules.late_usage, now=now)

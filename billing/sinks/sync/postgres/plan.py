@@ -17,7 +17,9 @@ from billing.sinks.sync.log import Having
 from billing.sinks.sync.planning.drafts import Meters, Planned, Unplanned
 from billing.sinks.sync.planning.periods import KnownPeriod
 from billing.sinks.sync.postgres import plan_statements as sql
+from billing.sinks.sync.postgres.push_statements import ADD_RESOLUTION
 from billing.sinks.sync.postgres.rows import increment_of, row_of
+from billing.sinks.sync.resolving import Resolution
 
 #: Clients of one slice (L9).
 CLIENTS: Final = 200
@@ -84,6 +86,13 @@ class PostgresPlan:
         self.written += [
             dataclasses.replace(one.increment, increment_id=increment_ids[one.increment.identifier]) for one in planned
         ]
+
+    def adopt(self, planned: Sequence[Planned], resolution: Resolution) -> None:
+        """Write increments that the sink has already, each with what a person said of it."""
+        self.write(planned)
+        said = {**dataclasses.asdict(resolution), "generation": 1, "was": "adopted"}
+        for increment in self.written[len(self.written) - len(planned) :]:
+            self._connection.execute(ADD_RESOLUTION, {**said, "increment_id": increment.increment_id})
 
     def _advance(self, planned: Sequence[Planned]) -> None:
         credits_: Counter[tuple[str, str, datetime]] = Counter()

@@ -1,0 +1,158 @@
+"""What notices that PostgreSQL was restored, and adopts what Stripe has, put together for a runtime."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Final
+
+from billing.connections import postgres
+from billing.core.errors import Conflict, InvalidValue, Unreachable
+from billing.sinks.stripe.gateway import Gateway
+from billing.sinks.stripe.keys import key_kind
+from billing.sinks.stripe.period_reader import StripePeriods
+from billing.sinks.stripe.rates import reads_budget
+from billing.sinks.sync.calling.budget import await_turn
+from billing.sinks.sync.postgres.log import PostgresLog
+from billing.sinks.sync.resolving import check_reason
+from billing.sinks.sync.restored.adopting import Adopted, Adopter
+from billing.sinks.sync.restored.comparing import Comparing
+from billing.sinks.sync.restored.doubt import LAG, Doubt, read_doubt, refuse_doubt, trust
+from billing.sinks.sync.restored.places import PlaceLog
+from billing.sinks.sync.restored.told import Told
+from billing.task.runtime import Runtime
+
+#: Clients of one page, whose periods are read together.
+PAGE: Final = 50
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class AdoptReport:
+    """What was adopted: the places in which anything was not known here, and how many there were.
+
+    `is_trusted`: the report to Stripe goes on from these books.
+    """
+
+    places: tuple[Adopted, ...]
+    looked_at: int
+    clients: int
+    items: int
+    dry_run: bool
+    is_trusted: bool
+
+    @property
+    def left(self) -> int:
+        """Units that Stripe has and the log has not."""
+        return sum(place.left for place in self.places)
+
+
+def told_of(runtime: Runtime) -> Told:
+    """Return what Redis keeps of the calls to these books."""
+    return Told(runtime.redis, runtime.settings.redis_url, key_kind(runtime.settings).value)
+
+
+def check_books(runtime: Runtime) -> None:
+    """Raise `Fatal` when PostgreSQL is of an earlier moment than Stripe was told from."""
+    refuse_doubt(runtime.engine, told_of(runtime), runtime.clock)
+
+
+def guard(runtime: Runtime) -> Comparing:
+    """Return what one push asks before it tells a customer anything."""
+    books = key_kind(runtime.settings).value
+    return Comparing(runtime.engine, PostgresLog(runtime.engine), told_of(runtime), runtime.clock, books=books)
+
+
+def hold_back(runtime: Runtime, client_id: str | None = None) -> dict[tuple[str, str], str]:
+    """Return why usage of some customers and meters is not planned: Stripe may have it already."""
+    with Gateway(runtime.settings, turn=_turn(runtime)) as gateway:
+        return guard(runtime).hold_back(gateway, runtime.settings.stripe_meter, client_id=client_id)
+
+
+def find_doubt(runtime: Runtime) -> Doubt | None:
+    """Return why nothing is sent, None when it is."""
+    with postgres.reaching(runtime.settings):
+        return read_doubt(runtime.engine, told_of(runtime), runtime.clock)
+
+
+def adopt(
+    runtime: Runtime, client_id: str | None, reason: str, *, dry_run: bool = False, lag: timedelta = LAG
+) -> AdoptReport:
+    """Adopt what Stripe has of one client, or of all; after all of them these books are trusted again.
+
+    Raises `InvalidValue` for a reason that says nothing or an unlinked client, and `Conflict` while Stripe's sums may
+    not show all that it was told (`lag` after the latest call), or another plan is at work.
+    """
+    said = check_reason(reason)
+    if lag < timedelta():
+        raise InvalidValue("lag", lag, "must not be below 0")
+    with postgres.reaching(runtime.settings):
+        doubt = find_doubt(runtime)
+        if doubt is not None and not dry_run and runtime.clock.now() < doubt.settled_at(lag):
+            rule = "Stripe's sums may not show all that it was told before: adopt after"
+            raise Conflict(f"adopt: {rule} {doubt.settled_at(lag):%Y-%m-%d %H:%M} UTC, or name a shorter --lag-hours")
+        report = _adopt_all(runtime, client_id, said, dry_run=dry_run)
+        told = told_of(runtime)
+        if dry_run:
+            return report
+        if client_id is None:
+            trust(runtime.engine, told, runtime.clock, said)
+        for place in report.places:
+            if client_id is None or doubt is None:
+                told.note_compared((place.customer_id, place.event_name))
+    return dataclasses.replace(report, is_trusted=client_id is None or doubt is None)
+
+
+def _adopt_all(runtime: Runtime, client_id: str | None, reason: str, *, dry_run: bool) -> AdoptReport:
+    settings, clock, log = runtime.settings, runtime.clock, PlaceLog(runtime.engine)
+    months, grace = settings.stripe_periods == "calendar", timedelta(hours=settings.stripe_grace_hours)
+    turn = _turn(runtime)
+    source = None if months else StripePeriods(settings, grace=grace, turn=turn)
+    found: list[Adopted] = []
+    looked = clients = items = 0
+    try:
+        with Gateway(settings, turn=turn) as gateway:
+            books = key_kind(settings).value
+            adopter = Adopter(
+                log, gateway, clock, books=books, reason=reason, meter=settings.stripe_meter, dry_run=dry_run
+            )
+            for page in _pages(log, client_id):
+                began = clock.now()
+                read = source.read([customer for _, customer in page]) if source is not None else {}
+                for customer, periods in read.items():
+                    log.keep_periods(customer, periods, read_at=began)
+                for whose, customer in page:
+                    clients, items = clients + 1, items + adopter.adopt_items(whose)
+                    places = log.places(
+                        whose, customer, meter=settings.stripe_meter, months=months, grace=grace, now=clock.now()
+                    )
+                    for place in places:
+                        looked += 1
+                        one = adopter.adopt(place)
+                        found += [one] if one.says_something else []
+    finally:
+        if source is not None:
+            source.close()
+    if client_id is not None and not clients:
+        raise InvalidValue("client", client_id, "is not linked to a customer")
+    return AdoptReport(
+        places=tuple(found), looked_at=looked, clients=clients, items=items, dry_run=dry_run, is_trusted=False
+    )
+
+
+def _pages(log: PlaceLog, client_id: str | None) -> Iterator[list[tuple[str, str]]]:
+    after = ""
+    while page := log.linked(after=after, client_id=client_id, most=PAGE):
+        yield page
+        after = page[-1][0]
+
+
+def _turn(runtime: Runtime) -> Callable[[], None]:
+    reads = reads_budget(runtime)
+
+    def turn() -> None:
+        if not await_turn(reads, runtime.clock, time.sleep):
+            raise Unreachable("Stripe: no turn to read sums: this machine is too slow for the fleet's rate")
+
+    return turn
