@@ -60,8 +60,8 @@ sync-simulation: .venv/.installed ## Run the simulated sync to Stripe with every
 costs: .venv/.installed servers ## Count what billing costs, beside what is recorded: commands, statements, bytes (ARGS=--record)
 	@exec $(BIN)/python -m tests.cost $(ARGS)
 
-bench: .venv/.installed rabbitmq ## Measure, as ratios to plain Celery, Redis and PostgreSQL (ARGS=log: the fulfillment log)
-	@exec $(BIN)/python -m benchmarks $(ARGS)
+bench: .venv/.installed rabbitmq ## Measure, beside the alternatives (QUICK=1; ARGS=log: a group; DOCUMENT=1: docs/performance.md)
+	@exec $(BIN)/python -m benchmarks $(if $(filter-out 0,$(DOCUMENT)),--document) $(ARGS)
 
 reconciler: .venv/.installed servers ## Find one credit among 10,000 clients beside a fleet at work, and say how fast
 	@RECONCILER_CLIENTS=10000 exec $(BIN)/python -m pytest -s -o timeout=3600 tests/integration/test_reconciler_load.py $(ARGS)

