@@ -1,0 +1,40 @@
+"""All mutants, by room, in the order of the flow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from tests.mutants.mutant import Mutant
+from tests.mutants.rooms import granting, holding, logging, rebuilding, recovering, reserving, running, serving, syncing
+
+#: What the faults of each law are found by.
+LAWS: Final = tuple(f"L{number}" for number in range(1, 11))
+
+ROOMS: Final[Mapping[str, tuple[Mutant, ...]]] = {
+    "reserve": reserving.RESERVE,
+    "settle": reserving.SETTLE,
+    "holds and leases": holding.HOLDS,
+    "grants and terms": granting.GRANTS,
+    "marks of alerts": granting.MARKS,
+    "postings to buckets": rebuilding.POSTINGS,
+    "rebuilds of buckets": rebuilding.REBUILDS,
+    "task and publishing": running.TASKS,
+    "reaper and renewal": running.REAPER,
+    "relay and confirms": running.RELAY,
+    "verdicts and allotment": logging.VERDICTS,
+    "consumer": logging.CONSUMING,
+    "decoder": logging.DECODER,
+    "usage log": logging.LOG,
+    "recovery": recovering.RECOVERY,
+    "ledger and postings": recovering.LEDGER,
+    "tables and roles": recovering.TABLES,
+    "planner": syncing.PLANNER,
+    "calls to Stripe": syncing.CALLS,
+    "top-ups": serving.TOP_UPS,
+    "parked tasks": serving.PARKING,
+    "alerts and webhooks": serving.ALERTS,
+    "reconciliation": serving.RECONCILIATION,
+    "receipts": serving.RECEIPTS,
+    "amounts and settings": serving.LIMITS,
+}
