@@ -6,7 +6,21 @@ from collections.abc import Mapping
 from typing import Final
 
 from tests.mutants.mutant import Mutant
-from tests.mutants.rooms import granting, holding, logging, rebuilding, recovering, reserving, running, serving, syncing
+from tests.mutants.rooms import (
+    calling,
+    charging,
+    checking,
+    consuming,
+    granting,
+    holding,
+    planning,
+    rebuilding,
+    recovering,
+    relaying,
+    reserving,
+    running,
+    serving,
+)
 
 #: What the faults of each law are found by.
 LAWS: Final = tuple(f"L{number}" for number in range(1, 11))
@@ -20,21 +34,21 @@ ROOMS: Final[Mapping[str, tuple[Mutant, ...]]] = {
     "postings to buckets": rebuilding.POSTINGS,
     "rebuilds of buckets": rebuilding.REBUILDS,
     "task and publishing": running.TASKS,
-    "reaper and renewal": running.REAPER,
-    "relay and confirms": running.RELAY,
-    "verdicts and allotment": logging.VERDICTS,
-    "consumer": logging.CONSUMING,
-    "decoder": logging.DECODER,
-    "usage log": logging.LOG,
+    "reaper and renewal": relaying.REAPER,
+    "relay and confirms": relaying.RELAY,
+    "verdicts and allotment": charging.VERDICTS,
+    "consumer": consuming.CONSUMING,
+    "decoder": consuming.DECODER,
+    "usage log": charging.LOG,
     "recovery": recovering.RECOVERY,
     "ledger and postings": recovering.LEDGER,
     "tables and roles": recovering.TABLES,
-    "planner": syncing.PLANNER,
-    "calls to Stripe": syncing.CALLS,
+    "planner": planning.PLANNER,
+    "calls to Stripe": calling.CALLS,
     "top-ups": serving.TOP_UPS,
     "parked tasks": serving.PARKING,
     "alerts and webhooks": serving.ALERTS,
-    "reconciliation": serving.RECONCILIATION,
-    "receipts": serving.RECEIPTS,
-    "amounts and settings": serving.LIMITS,
+    "reconciliation": checking.RECONCILIATION,
+    "receipts": checking.RECEIPTS,
+    "amounts and settings": checking.LIMITS,
 }

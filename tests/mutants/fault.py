@@ -14,7 +14,7 @@ class Faults:
     file: str
     tests: tuple[str, ...]
 
-    def __call__(  # noqa: PLR0913 - a row of the catalogue
+    def __call__(
         self,
         name: str,
         laws: str,

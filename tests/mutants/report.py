@@ -24,13 +24,14 @@ def holds(outcomes: Sequence[Outcome]) -> bool:
 
 def text(outcomes: Sequence[Outcome]) -> str:
     """Return the report as lines of text."""
+    killed = sum(outcome.is_killed for outcome in outcomes)
+    share = f"{killed_percent(outcomes):.1f} % (at least {KILLED_PERCENT_MIN:g} %)"
     parts = [
         *_table("room", outcomes, lambda outcome: [outcome.room]),
         "",
         *_table("law", outcomes, lambda outcome: outcome.mutant.laws.split()),
         "",
-        f"{sum(outcome.is_killed for outcome in outcomes)} of {len(outcomes)} mutants killed: "
-        f"{killed_percent(outcomes):.1f} % (at least {KILLED_PERCENT_MIN:g} %)",
+        f"{killed} of {len(outcomes)} mutants killed: {share}",
     ]
     for outcome in outcomes:
         if not outcome.is_killed:

@@ -117,7 +117,9 @@ class Workbench:
             VARIABLE: str(self._directory / "stack.json"),
         }
         environ |= {} if is_check else {"PYTHONDONTWRITEBYTECODE": "1"}
-        options = ["-x", "-q", "-p", "no:cacheprovider", "--tb=short", f"--basetemp={self._directory / 'pytest'}", *command]
+        # A basetemp of its own: others' runs, which keep the last three, must not remove what this one writes.
+        place = f"--basetemp={self._directory / 'pytest'}"
+        options = ["-x", "-q", "-p", "no:cacheprovider", "--tb=short", place, *command]
         with subprocess.Popen(
             [sys.executable, "-m", "pytest", *options],
             cwd=self.tree,

@@ -96,7 +96,6 @@ RESERVE: Final[tuple[Mutant, ...]] = (
         "(hold.epoch == epoch and hold.grants .. ' ' or '') .. taken",
         "taken",
     ),
-    _reserve("every refusal is alerted", "L9", "if not end_alerted(bucket) then", "if true then", on_valkey("alerts")),
 )
 
 SETTLE: Final[tuple[Mutant, ...]] = (
