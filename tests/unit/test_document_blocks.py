@@ -62,7 +62,6 @@ NOT_RUN: Final = {
     ("README.md", "$ make demo"): "the whole demo: tests/integration/test_demo.py runs it and compares its books",
     ("docs/concepts.md", " submit ─► reserve ─► run"): "a picture",
     ("docs/dry-run.md", "$ billing -A shop.app dry-run"): "a day's counts; tests/integration/test_modes.py has its own",
-    ("docs/mutants.md", "$ make mutants"): "half an hour; tests/unit/test_mutants.py looks at the catalogue",
     ("docs/reconciliation.md", "$ billing reconcile --status"): "a difference: tests/integration/test_reconciler.py",
     ("docs/reconciliation.md", "$ billing sync"): "tests/integration/test_sync_status_commands.py types these blocks",
     ("docs/redis.md", "ACL SETUSER billing on >PASSWORD"): "tests/contract/test_redis_users.py makes this very user",

@@ -9,11 +9,11 @@ from tests.mutants.mutant import Mutant
 
 _SIMULATION: Final = "tests/simulation/test_simulation.py::test_every_law_holds"
 _reaper = faults("billing/task/reaper.py", "tests/unit/test_reaper_silence.py", "tests/integration/test_reaper.py")
-_renewal = faults("billing/task/renewal.py", "tests/unit/test_outside.py", "tests/integration/test_blocks.py")
+_renewal = faults("billing/task/renewal.py", "tests/unit/test_renewal.py")
 _relay = faults("billing/events/relay.py", "tests/unit/test_relay_silence.py", "tests/integration/test_relay.py")
-_confirms = faults("billing/events/confirms.py", "tests/integration/test_publisher.py")
+_confirms = faults("billing/events/confirms.py", "tests/unit/test_confirms.py", "tests/integration/test_publisher.py")
 _links = faults("billing/events/links.py", "tests/integration/test_publisher.py")
-_direct = faults("billing/events/direct.py", "tests/unit/test_usage_event.py", _SIMULATION)
+_direct = faults("billing/events/direct.py", "tests/unit/test_usage_event.py")
 
 REAPER: Final[tuple[Mutant, ...]] = (
     _reaper(
