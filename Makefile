@@ -2,7 +2,7 @@
 # can be had without a question. PYTHON=… chooses the interpreter.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test lint matrix endings loss kills crashes deliveries operations simulate sync-simulation costs bench reconciler \
+.PHONY: help demo up test lint matrix endings loss kills crashes deliveries operations simulate sync-simulation mutants costs bench reconciler \
 	postgres15 pictures docs lock clean rabbitmq servers
 
 export PYTHON
@@ -56,6 +56,9 @@ simulate: .venv/.installed ## Run a simulated fleet with every fault (SEED= STEP
 sync-simulation: .venv/.installed ## Run the simulated sync to Stripe with every fault (SEED= CLIENTS=10000 DAYS=30, ARGS=--knobs)
 	@exec $(BIN)/python -m tests.simulation.sync --clients $(or $(CLIENTS),10000) --days $(or $(DAYS),30) \
 		$(if $(SEED),--seed $(SEED)) $(ARGS)
+
+mutants: .venv/.installed servers ## Put small faults into a copy of the code, and see the tests notice each (PROCESSES=2, ARGS=--only L1)
+	@exec $(BIN)/python -m tests.mutants --processes $(or $(PROCESSES),2) $(ARGS)
 
 costs: .venv/.installed servers ## Count what billing costs, beside what is recorded: commands, statements, bytes (ARGS=--record)
 	@exec $(BIN)/python -m tests.cost $(ARGS)

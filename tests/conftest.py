@@ -22,6 +22,7 @@ from billing.embedded.rabbitmq import RabbitMQ
 from billing.embedded.server import NotInstalled
 from billing.embedded.stack import BROKER_VARIABLE, Stack
 from tests.fleet.fixtures import fleet, fleet_settings, running_fleet
+from tests.shared_stack import borrowed
 from tests.stripe_sandbox import stripe_client, stripe_sandbox
 
 # No example fails for being slow, and under CI the examples are the same each time.
@@ -50,7 +51,11 @@ def missing(reason: str) -> NoReturn:
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    """Run the session's servers. `fast`: they survive SIGKILL of a server, not of the machine."""
+    """Run the session's servers, or borrow those that are lent. `fast`: they survive a server's SIGKILL alone."""
+    if (lent := borrowed()) is not None:
+        yield lent
+        lent.stop()
+        return
     try:
         stack = Stack(fast=True)
     except NotInstalled as error:

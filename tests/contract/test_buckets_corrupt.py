@@ -56,6 +56,23 @@ def test_l10_a_corrupt_bucket_is_its_clients_trouble_alone(buckets: Buckets, ser
     assert buckets.epochs(["acme", OTHER])[OTHER] == 1
 
 
+@pytest.mark.parametrize(("text", "lent"), [(b"1 0 1:90:9:0", "1:10"), (b"1 0~5,9,a 1:100:0:0", "0:10")])
+def test_l2_a_hold_gives_back_nothing_that_the_bucket_never_lent(
+    buckets: Buckets, server: Server, text: bytes, lent: str
+) -> None:
+    """Given a hold that says one credit more than its grant, or the overdraft, lent, then no account falls below 0."""
+    a_client(buckets, 100)
+    buckets.reserve(a_hold(run := a_run(), 10))
+    tag, client = f"{{billing:{SHARD}}}:", server.client()
+    held = client.get(f"{tag}run:{run.hex}")
+    assert isinstance(held, bytes)
+    client.set(f"{tag}run:{run.hex}", held.replace(b"1:10\n", lent.encode() + b"\n", 1))
+    client.set(f"{tag}bucket:acme", text)
+    assert buckets.release("acme", run, "first") is ReleaseOutcome.CORRUPT
+    assert buckets.settle(a_settlement(run, 10)).outcome is SettleOutcome.CORRUPT
+    assert client.get(f"{tag}bucket:acme") == text, "nothing was changed"
+
+
 def test_l10_a_bucket_of_another_type_is_no_error_either(buckets: Buckets, server: Server) -> None:
     a_client(buckets, 100)
     run = a_run()

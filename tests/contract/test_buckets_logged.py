@@ -24,11 +24,11 @@ def test_l4_a_hold_whose_run_is_in_the_log_is_never_settled_again(server: Server
     buckets.reserve(a_hold(run, 40))
     buckets.close(SHARD)
 
+    client = server.client()
     for _ in range(2):
         buckets.mark_logged("acme", run, "logged")
         assert buckets.held("acme") == []
-    client = server.client()
-    assert client.zcard(f"{{billing:{SHARD}}}:leases") == 0
+        assert client.zcard(f"{{billing:{SHARD}}}:leases") == 0
     assert 0 < client.pttl(f"{{billing:{SHARD}}}:run:{run.hex}") <= 3_600_000
 
     _, current = buckets.server_of(SHARD)

@@ -9,6 +9,8 @@ from uuid import UUID
 
 import pytest
 
+from billing.core.errors import Conflict
+from billing.core.shards import shard_of
 from billing.credits.rebuilding import plan_bucket
 from billing.credits.values import (
     AssertOutcome,
@@ -22,7 +24,7 @@ from billing.credits.values import (
 from billing.credits.verbs import Verbs
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
 from tests.contract.rebuilt import SHARD, balance_of, rebuilt
-from tests.contract.servers import Server
+from tests.contract.servers import SHARDS, Server
 
 
 def test_a_bucket_that_is_missing_on_an_open_shard_is_rebuilt_alone(server: Server, buckets: Verbs) -> None:
@@ -60,8 +62,9 @@ def test_l6_a_bucket_of_which_something_is_left_is_not_opened_as_new(server: Ser
 def test_l2_a_hold_of_an_older_epoch_covers_nothing(buckets: Verbs) -> None:
     """Given a rebuild that did not know of a hold, when it is settled or released, then nothing is conjured up."""
     a_client(buckets, 100)
-    settled, released, asserted = (a_run(task_id=name) for name in ("settled", "released", "asserted"))
-    for run in (settled, released, asserted):
+    names = ("settled", "released", "asserted", "again")
+    settled, released, asserted, again = (a_run(task_id=name) for name in names)
+    for run in (settled, released, asserted, again):
         buckets.reserve(a_hold(run, 20))
     buckets.close(SHARD)
     rebuilt(buckets, plan_bucket(grants=[(1, 100)], spent={}, holds=[]))
@@ -74,6 +77,32 @@ def test_l2_a_hold_of_an_older_epoch_covers_nothing(buckets: Verbs) -> None:
     assert (balance_of(buckets).available, balance_of(buckets).held) == (60, 20)
     assert buckets.release("acme", asserted, "first") is ReleaseOutcome.RELEASED
     assert balance_of(buckets).available == 80
+    assert buckets.reserve(a_hold(again, 20, token="second")).outcome is ReserveOutcome.TAKEN_OVER
+    assert (balance_of(buckets).available, balance_of(buckets).held) == (60, 20)
+    assert buckets.release("acme", again, "second") is ReleaseOutcome.RELEASED
+    assert balance_of(buckets).available == 80
+
+
+def test_l2_a_rebuild_leaves_nothing_of_the_sums_before(buckets: Verbs) -> None:
+    """Given a bucket with an adjustment that PostgreSQL does not know, when it is rebuilt, then none of it is left."""
+    a_client(buckets, 100)
+    buckets.adjust("acme", 1, 130)
+    buckets.close(SHARD)
+    rebuilt(buckets, plan_bucket(grants=[(1, 100)], spent={}, holds=[]))
+    buckets.verify(SHARD, expected=None)
+    balance = balance_of(buckets)
+    assert (balance.available, balance.voided, balance.owed) == (100, 0, 0)
+
+
+def test_l10_another_clients_run_is_not_asserted(buckets: Verbs) -> None:
+    """Given a run of one client, when a neighbour of its shard asserts it, then it is refused and nothing is lent."""
+    neighbour = next(name for name in map(str, range(1_000)) if shard_of(name, SHARDS) == SHARD)
+    a_client(buckets, 100)
+    a_client(buckets, 100, client_id=neighbour)
+    buckets.reserve(a_hold(run := a_run(), 20))
+    with pytest.raises(Conflict, match="belongs to another client"):
+        buckets.assert_hold(a_hold(run, 20, client_id=neighbour))
+    assert [hold.client_id for hold in buckets.held(None, SHARD)] == ["acme"]
 
 
 def test_l5_on_an_open_shard_an_asserted_hold_takes_what_there_is_and_never_refuses(buckets: Verbs) -> None:

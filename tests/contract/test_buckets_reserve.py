@@ -196,8 +196,9 @@ def test_l9_a_full_outbox_takes_no_new_work_but_answers_a_repeated_call(server: 
     small.reserve(hold)
     for number in range(3):
         assert small.settle(a_settlement(a_run(task_id=f"t{number}"), 1)).entry_id is not None
+        expected = ReserveOutcome.HELD if number == 0 else ReserveOutcome.OUTBOX_FULL
+        assert small.reserve(a_hold(a_run(task_id=f"new-{number}"), 10)).outcome is expected
     assert small.outbox_depth(shard_of("acme", SHARDS)) == 3
-    assert small.reserve(a_hold(a_run(task_id="new"), 10)).outcome is ReserveOutcome.OUTBOX_FULL
     assert small.reserve(a_hold(hold.run_id, 10, token="second")).outcome is ReserveOutcome.OUTBOX_FULL
     assert small.reserve(hold).outcome is ReserveOutcome.TAKEN_OVER
 

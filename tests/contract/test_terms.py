@@ -107,6 +107,7 @@ def test_lapse_names_the_final_amount_again_and_again_until_it_is_forgotten(buck
     will_end(buckets)
     buckets.settle(a_settlement(a_run(), 40))
     assert buckets.lapse(SHARD, 10) == [], "its time is not over"
+    assert server.client().zscore(f"{{billing:{SHARD}}}:expiries", "1 acme") == FUTURE_MS
     end_grant(server.client(), "acme", 1)
     (lapsed,) = buckets.lapse(SHARD, 10)
     assert (lapsed.client_id, lapsed.grant_id, lapsed.expired, lapsed.voided) == ("acme", 1, 60, 0)

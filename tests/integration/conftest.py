@@ -26,6 +26,7 @@ from tests.integration.allowing import Office
 from tests.integration.market import Market
 from tests.integration.recovering import Business, business_on
 from tests.integration.topping_up import HOOK, opened
+from tests.shared_stack import make_empty
 from tests.terminal import bare, shop, terminal
 from tests.wheels import wheel, wheel_environment
 
@@ -48,8 +49,7 @@ def database_template(postgres_server: Postgres, migrated_at: datetime) -> str:
 
 def make_template(server: Postgres) -> str:
     """Make a migrated database on a server; return its name."""
-    with psycopg.connect(server.url_of("postgres"), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {TEMPLATE}")
+    make_empty(server, TEMPLATE)
     migrate(Settings(database_url=server.url_of(TEMPLATE)))
     return TEMPLATE
 

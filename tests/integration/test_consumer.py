@@ -147,6 +147,7 @@ def test_given_a_stop_while_a_write_hangs_then_it_ends_within_its_bound_and_give
     consumer = Consumer(settings, slow)
     with running(consumer):  # which checks that it ends, though the write hangs still
         assert slow.began.wait(120)
+        wait_until(lambda: waiting(settings, 0) == 50, "two batches of 20 are sent ahead, and no more")
         consumer.stop()
     wait_until(lambda: waiting(settings, 0) == 90, "everything is back in its queue")
     slow.go.set()

@@ -10,10 +10,15 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from billing.connections import postgres
 from billing.core.credits import CREDITS_MAX
+from billing.events.usage_event import UsageEvent
+from billing.fulfillment.decoder import decode
+from billing.fulfillment.postgres_log import PostgresUsageLog
 from billing.ledger import postings, rebuilds
 from billing.ledger.postings import ClientPostings
 from billing.observability.doctor.buckets import examine_buckets
@@ -26,6 +31,7 @@ from tests.integration.consuming import execute, query, rows, until_rows
 from tests.integration.granting import balance_of, grant, rebuild
 from tests.integration.posting import SHARD, assert_at_work, direct, forget_run, publish, settled, sums
 from tests.integration.recovering import Business
+from tests.usage_events import delivered
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +56,22 @@ def test_given_a_late_direct_event_when_it_arrives_then_the_grants_pay_it_in_bur
     [(paid,)] = query(business.settings, "SELECT grants FROM usage_history WHERE epoch = 0")
     assert paid == [{"grant": first.grant_id, "credits": 30}, {"grant": second.grant_id, "credits": 15}]
     assert sums(assert_at_work(business)) == (74, 10, 46, 0)
+
+
+def test_given_a_direct_event_that_comes_again_beside_a_new_one_then_it_takes_nothing_from_what_pays_that(
+    business: Business,
+) -> None:
+    """L2: of one batch, what is a row already has paid; what its grant has left pays the other run, to the credit."""
+    given = grant(business, 60, "k")
+    log = PostgresUsageLog(lambda: postgres.connect(business.settings), shards=business.settings.shards)
+    known, new = (delivered(cast("UsageEvent", decode(direct(*one)))) for one in ((45, "a"), (15, "b")))
+    try:
+        log.write([known])
+        assert log.write([known, new]).duplicates == 1
+    finally:
+        log.close()
+    paid = query(business.settings, "SELECT grants FROM usage_history ORDER BY credits")
+    assert [row[0] for row in paid] == [[{"grant": given.grant_id, "credits": credits_}] for credits_ in (15, 45)]
 
 
 def test_given_a_client_with_restricted_grants_alone_when_a_direct_event_arrives_then_they_pay_it(

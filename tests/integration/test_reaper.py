@@ -21,7 +21,7 @@ from billing.core.clock import from_milliseconds, to_milliseconds
 from billing.core.credits import CREDITS_MAX
 from billing.core.errors import Unreachable
 from billing.core.shards import shard_of
-from billing.credits.values import Overdue
+from billing.credits.values import Overdue, Settlement, SettleReply
 from billing.events.usage_event import Draft, UsageLine, encode_draft
 from billing.integration.services import make_reaper
 from billing.task.reaper import StoredResult
@@ -47,6 +47,33 @@ def test_l5_a_success_is_charged_and_anything_else_given_back(scene: Scene) -> N
     assert scene.spent() == (7, 0)
     assert scene.published == [CLIENTS[0]]
     assert scene.told == [7, None]
+
+
+def test_l5_a_run_that_waits_for_its_next_attempt_keeps_its_hold(scene: Scene) -> None:
+    """Given a stored result that says RETRY, when its lease is over, then its hold has another one, up to its age."""
+    run = scene.due("waits")
+    scene.result = lambda _: StoredResult(state=states.RETRY)
+    assert scene.sweep() == 0
+    scene.assert_extended(run)
+    assert scene.spent() == (0, 10)
+
+
+def test_l10_a_hold_whose_settle_fails_in_an_unforeseen_way_keeps_no_other_from_its_turn(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad, real = scene.due("bad"), scene.buckets.settle
+    scene.due("good")
+
+    def settle(settlement: Settlement) -> SettleReply:
+        if settlement.run_id == bad:
+            message = "nobody thought of this"
+            raise RuntimeError(message)
+        return real(settlement)
+
+    monkeypatch.setattr(scene.buckets, "settle", settle)
+    assert scene.sweep() == 1
+    assert "nobody thought of this" in caplog.text
+    scene.assert_extended(bad)
 
 
 def test_l5_one_bad_hold_does_not_keep_the_others_from_their_turn(

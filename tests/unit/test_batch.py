@@ -36,9 +36,9 @@ def test_given_few_young_messages_then_it_is_due_by_age_alone() -> None:
 def test_given_enough_messages_then_it_is_due_at_once() -> None:
     """L9: full by count."""
     batch = a_batch()
-    for tag in (1, 2, 3, 4):
+    for tag, due in ((1, False), (2, False), (3, True), (4, True)):
         batch.add(received(tag), now=0.0)
-    assert batch.due(0.0)
+        assert batch.due(0.0) is due
     assert [each.tag for each in batch.take()] == [1, 2, 3]
     assert len(batch) == 1
 

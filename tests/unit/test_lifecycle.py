@@ -15,7 +15,7 @@ from billing.core.clock import SystemClock, from_milliseconds
 from billing.core.errors import Recovering, Unreachable
 from billing.core.settings import Settings
 from billing.credits.values import Hold, ReleaseOutcome, ReserveOutcome, ReserveReply, SettleOutcome, SettleReply
-from billing.events.usage_event import EventHead, encode_head
+from billing.events.usage_event import Draft, EventHead, UsageLine, decode_draft, encode_draft, encode_head
 from billing.task.lifecycle import Lifecycle
 from billing.task.outcome import Outcome
 from billing.task.pending import RIDERS_MIN, Pending
@@ -161,6 +161,27 @@ def test_l10_removals_that_could_not_ride_are_owed_still(
     assert cycle.pending.take_riders() == []
     cycle.pending.pay()
     assert flushed == (entries if lost else entries[:3])
+
+
+def test_l3_what_an_earlier_attempt_recorded_is_not_left_in_the_hold_for_the_reaper(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a hold of an earlier attempt that had recorded more, when it is taken over, then its draft is replaced."""
+    recorded = encode_draft(Draft(priced_at=7, lines=(UsageLine(sku="page", quantity=9, credits=45),)))
+    staged: list[Draft] = []
+    answers: Any = Answers()
+    answers.reserve = lambda _hold, **_: ReserveReply(
+        outcome=ReserveOutcome.TAKEN_OVER,
+        required=5,
+        held=5,
+        price_version=1,
+        head=encode_head(run.head),
+        lines=recorded,
+    )
+    answers.stage = lambda _client, _run, _token, draft, **_: staged.append(decode_draft(draft))
+    lifecycle(answers, monkeypatch).hold(run)
+    assert run.priced_at == 7, "the prices of the first reserve stand"
+    assert [(draft.priced_at, [line.quantity for line in draft.lines]) for draft in staged] == [(7, [1])]
 
 
 def test_l10_a_settle_without_prices_says_nothing_of_its_server(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import itertools
 import logging
 import uuid
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -223,6 +224,7 @@ def test_a_direct_event_is_the_same_on_every_try(events: Events, broker: Broker)
     with pytest.raises(PartlyPublished):
         events.publish_direct(run, lines)
     first = run.direct
+    events._runtime.clock = SimpleNamespace(now=lambda: datetime(2100, 1, 1, tzinfo=UTC))
     broker.confirms = 1
     events.publish_direct(run, lines)
     assert broker.bodies == [first]

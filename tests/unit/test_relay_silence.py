@@ -13,7 +13,7 @@ from billing.core.settings import Settings
 from billing.credits.entries import OutboxEntry
 from billing.events.links import Outgoing
 from billing.events.publisher import PartlyPublished
-from billing.events.relay import FAILURES_MAX, Relay
+from billing.events.relay import FAILURES_MAX, TURNS_MAX, Relay
 
 SHARDS, QUEUES = 64, 4
 
@@ -37,12 +37,12 @@ class Outboxes:
         if shard in self.dead:
             message = "billing_redis_url: 'redis+cluster://n:1': the server does not answer (TimeoutError)"
             raise Unreachable(message)
-        return [OutboxEntry(entry_id="1-1", event=b"{}", age_ms=60_000)] * self.waiting[shard]
+        return [OutboxEntry(entry_id="1-1", event=b"{}", age_ms=60_000)] * min(count, self.waiting[shard])
 
     def forget(self, entries: Sequence[tuple[int, str]]) -> None:
         """Remove what was confirmed."""
         for shard, _ in entries:
-            self.waiting[shard] = 0
+            self.waiting[shard] -= 1
 
 
 class Published:
@@ -147,3 +147,15 @@ def test_l9_a_redis_that_is_dead_altogether_costs_a_few_waits() -> None:
     with pytest.raises(Unreachable):
         relay.sweep()
     assert outboxes.asked == [*range(2 * SILENT_MAX)]
+
+
+def test_l10_a_busy_shard_is_drained_in_one_sweep_up_to_a_bound() -> None:
+    """Given one shard with more than a batch, when it is swept, then it gets as many turns as one sweep gives (L9)."""
+    outboxes, settings = Outboxes(set()), Settings(shards=SHARDS, usage_queues=QUEUES, relay_batch=10)
+    relay = Relay(settings, outboxes, Published(), SystemClock())
+    outboxes.waiting[5] = 95
+    assert relay.sweep() == SHARDS - 1 + 95
+    assert not any(outboxes.waiting.values())
+    outboxes.waiting[5] = 10 * TURNS_MAX + 7
+    assert relay.sweep() == 10 * TURNS_MAX
+    assert outboxes.waiting[5] == 7

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.core.ids import run_id
+from billing.events.direct import encode_direct
 from billing.events.usage_event import (
+    METER_ONLY,
     Draft,
     EventHead,
+    Mode,
     UsageEvent,
     UsageLine,
     decode_draft,
@@ -57,3 +61,23 @@ def test_given_a_draft_when_stored_with_a_hold_then_it_comes_back(lines: list[Us
     """L5: the reaper finishes a dead worker's run from its draft."""
     draft = Draft(priced_at=NOW, lines=tuple(lines))
     assert decode_draft(encode_draft(draft)) == draft
+
+
+@pytest.mark.parametrize(("mode", "late"), [(None, True), (METER_ONLY, False)])
+def test_a_direct_event_says_that_no_bucket_has_paid_it(mode: Mode | None, late: bool) -> None:  # noqa: FBT001
+    """L6: its epoch is none that a bucket has, all of it is debt, and it is late where it should have had a hold."""
+    head = EventHead(
+        run_id=run_id("acme", "t", nesting=0, nonce="", at_milliseconds=NOW),
+        client_id="acme",
+        correlation_id="t",
+        root_id="t",
+        task="t",
+        attempt=1,
+        submitted_at=None,
+        price_version=1,
+    )
+    lines = [UsageLine(sku="page", quantity=2, credits=10), UsageLine(sku="free", quantity=1, credits=0)]
+    event = decode(encode_direct(head, lines, settlement_id="s", occurred_at=NOW, mode=mode))
+    assert isinstance(event, UsageEvent)
+    assert (event.epoch, event.late, event.mode, event.settlement_id) == (0, late, mode, "s")
+    assert [[(share.grant, share.credits) for share in line.grants] for line in event.lines] == [[(0, 10)], []]

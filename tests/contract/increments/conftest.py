@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import psycopg
 import pytest
 
 from billing.connections import postgres
@@ -12,6 +11,7 @@ from billing.core.settings import Settings
 from billing.embedded.stack import Stack
 from billing.schema.migrate import migrate
 from tests.contract.increments.books import Books, MemoryBooks, PostgresBooks
+from tests.shared_stack import make_empty
 
 BOOKS = ("postgres", "memory")
 TEMPLATE = "increments_template"
@@ -20,8 +20,7 @@ TEMPLATE = "increments_template"
 @pytest.fixture(scope="session")
 def database_template(stack: Stack) -> str:
     """Make a migrated database that nobody is connected to."""
-    with psycopg.connect(stack.postgres.url_of("postgres"), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {TEMPLATE}")
+    make_empty(stack.postgres, TEMPLATE)
     migrate(Settings(database_url=stack.postgres.url_of(TEMPLATE)))
     return TEMPLATE
 

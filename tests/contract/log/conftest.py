@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import psycopg
 import pytest
 
 from billing.core.settings import Settings
@@ -14,6 +13,7 @@ from billing.schema.migrate import migrate
 from tests.contract.log.plain import PlainStore
 from tests.contract.log.postgres import PostgresStore
 from tests.contract.log.store import Store
+from tests.shared_stack import make_empty
 
 STORES = ("postgres", "plain")
 TEMPLATE = "contract_template"
@@ -22,8 +22,7 @@ TEMPLATE = "contract_template"
 @pytest.fixture(scope="session")
 def database_template(stack: Stack) -> str:
     """Make a migrated database that nobody is connected to."""
-    with psycopg.connect(stack.postgres.url_of("postgres"), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {TEMPLATE}")
+    make_empty(stack.postgres, TEMPLATE)
     migrate(Settings(database_url=stack.postgres.url_of(TEMPLATE)))
     return TEMPLATE
 

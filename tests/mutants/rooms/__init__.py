@@ -1,0 +1,1 @@
+"""The mutants, room by room."""
