@@ -51,6 +51,8 @@ class Book:
         self.grants_begun: dict[str, tuple[str, int]] = {}
         self.answers: Mapping[str, str] = {}
         self.witnessed: set[str] = set()
+        #: Whose result could not be stored: Celery has ended them, and nobody may have heard.
+        self.unanswered: set[str] = set()
         self._lock = threading.Lock()
 
     def submitting(self, task_id: str, work: Work) -> None:
@@ -96,8 +98,8 @@ class Book:
         return {task_id for task_id, state in self.answers.items() if state == REFUSED}
 
     def never_ended(self) -> set[str]:
-        """Return what the broker had confirmed and what has no answer."""
-        return {task_id for task_id in self.sure if self.answers[task_id] == states.PENDING}
+        """Return what the broker had confirmed and what has no answer, though the result backend took one."""
+        return {task_id for task_id in self.sure - self.unanswered if self.answers[task_id] == states.PENDING}
 
     def overwritten(self) -> set[str]:
         """Return tasks that a witness saw succeed, and whose last answer, of a later delivery, is another one."""

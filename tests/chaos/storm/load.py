@@ -22,6 +22,7 @@ from billing.core.errors import BillingError
 from tests.chaos.books import Work, mixed, ok
 from tests.chaos.storm.book import Book
 from tests.chaos.storm.site import Site
+from tests.chaos.storm.witness import UNANSWERED, witnessed
 from tests.fleet.tasks import make_app
 
 #: Submissions that have not ended, at most; a fleet that is away is not buried (L9).
@@ -151,6 +152,7 @@ class Load:
                 continue
             with self._lock:
                 self._outstanding -= {task_id for task_id, state in found.items() if state != states.PENDING}
+                self._outstanding -= witnessed(self._site.directory, UNANSWERED)
 
     def outcome(self) -> collections.Counter[str]:
         """Read what became of every submission into the book; return how many are in which state."""

@@ -122,9 +122,10 @@ def plan(seed: int, seconds: float, kinds: Collection[str] = KINDS.keys()) -> li
             deck = [kind for name in sorted(kinds) for kind in [KINDS[name]] * (1 if "connections" in name else 2)]
             chance.shuffle(deck)
         number = chance.randrange(2**32)
+        near = [other for other in planned if other.end + ALONE_BEFORE + ALONE_BEHIND > at]
         for kind in deck:
             found = Injection(at=at, seconds=chance.uniform(kind.least, kind.most), kind=kind, seed=number)
-            if found.end <= seconds and _has_place(found, planned):
+            if found.end <= seconds and _has_place(found, near):
                 deck.remove(kind)
                 planned.append(found)
                 at += chance.expovariate(1 / GAP_SECONDS)

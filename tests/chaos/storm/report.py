@@ -86,6 +86,7 @@ def counts_of(book: Book, history: Sequence[Row]) -> dict[str, int]:
         "refused for want of credits": len(book.refused),
         "failed by themselves": states["ValueError"],
         **{f"ended by {state}": count for state, count in sorted(states.items()) if state not in other},
+        "whose result could not be stored": len(book.unanswered & book.sure),
         "never ended": len(book.never_ended()),
         "succeeded, and answered otherwise later": len(book.overwritten()),
         "rows": len(history),

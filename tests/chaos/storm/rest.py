@@ -16,6 +16,7 @@ from billing.recovery.flush import Flush
 from tests.chaos.storm.load import Load
 from tests.chaos.storm.server_faults import is_redis_whole
 from tests.chaos.storm.site import SHARDS, Site
+from tests.chaos.storm.witness import UNANSWERED, witnessed
 
 #: What each step of coming to rest may take; far above what a busy machine needs.
 REST_SECONDS: Final = 240.0
@@ -33,7 +34,7 @@ def come_to_rest(site: Site, load: Load) -> dict[str, float]:
     steps: tuple[tuple[str, Callable[[], bool]], ...] = (
         ("Redis is trusted", lambda: is_redis_whole(site)),
         ("all grants are written", load.finish_grants),
-        ("every task has ended", lambda: _all_ended(load)),
+        ("every task has ended", lambda: _all_ended(site, load)),
         ("no hold, no outbox, no posting", lambda: _is_quiet(site)),
         ("the queues are empty", lambda: _flushed(site)),
         ("still no hold, no outbox, no posting", lambda: _is_quiet(site)),
@@ -59,8 +60,9 @@ def _holds(condition: Callable[[], bool]) -> bool:
         return False
 
 
-def _all_ended(load: Load) -> bool:
+def _all_ended(site: Site, load: Load) -> bool:
     load.outcome()
+    load.book.unanswered = witnessed(site.directory, UNANSWERED)
     return not load.book.never_ended()
 
 

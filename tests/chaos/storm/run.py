@@ -22,7 +22,7 @@ from tests.chaos.storm.plan import KINDS, plan
 from tests.chaos.storm.report import Report, counts_of
 from tests.chaos.storm.rest import Restless, come_to_rest
 from tests.chaos.storm.site import Site
-from tests.chaos.storm.witness import witnessed
+from tests.chaos.storm.witness import SUCCEEDED, witnessed
 
 #: How long a submission may still be on its way to the broker when the load ends.
 _STOP_SECONDS: Final = 60.0
@@ -107,7 +107,7 @@ def _rest_and_laws(
         rest, broken = {}, [str(error)]
         say(str(error))
     load.outcome()
-    book.witnessed = witnessed(site.directory)
+    book.witnessed = witnessed(site.directory, SUCCEEDED)
     site.duplicates.remove()
     say("judging")
     laws = judge(site, book, before)
