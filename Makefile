@@ -2,7 +2,8 @@
 # can be had without a question. PYTHON=… chooses the interpreter.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test lint matrix endings loss kills crashes deliveries operations simulate sync-simulation mutants costs bench reconciler \
+.PHONY: help demo up test lint matrix endings loss kills crashes deliveries operations chaos simulate sync-simulation mutants \
+	costs bench reconciler \
 	postgres15 pictures docs lock clean rabbitmq servers
 
 export PYTHON
@@ -45,6 +46,9 @@ crashes: .venv/.installed servers ## Kill processes and servers at every named p
 
 deliveries: .venv/.installed servers ## Deliver 1,000,000 usage events with twins, poison and restarts, and count every one (EVENTS= SEED=)
 	@DELIVERIES_EVENTS=$(or $(EVENTS),1000000) DELIVERIES_SEED=$(SEED) exec $(BIN)/python -m pytest -s tests/chaos/test_deliveries.py $(ARGS)
+
+chaos: .venv/.installed servers ## Run a fleet through MINUTES=10 of every fault there is (SEED=), and check every law
+	@exec $(BIN)/python -m tests.chaos.storm --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 operations: .venv/.installed ## Compare buckets with their twin over random operations (OPERATIONS=1000000 SEED= PROCESSES=2, ARGS=--faults)
 	@exec $(BIN)/python -m tests.contract.walking --operations $(or $(OPERATIONS),1000000) \

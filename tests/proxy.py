@@ -1,4 +1,4 @@
-"""A door in front of a real server, which a test can cut, freeze and open again: faults of the network, on purpose."""
+"""A door in front of a real server, which a test can cut, freeze and delay, and open again: faults of the network."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import itertools
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit, urlunsplit
 
@@ -23,8 +24,11 @@ class Proxy:
         self._open = threading.Event()
         self._flows = threading.Event()
         self._ended = threading.Event()
+        self._heard = threading.Event()
+        self._delay_seconds = 0.0
         self._open.set()
         self._flows.set()
+        self._heard.set()
         self._lock = threading.Lock()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._numbers = itertools.count()
@@ -45,10 +49,25 @@ class Proxy:
             self._open.clear()
         self.cut()
 
+    def half_open(self) -> None:
+        """End every connection at the server's end alone: no client hears of it before the proxy is opened again."""
+        with self._lock:
+            self._heard.clear()
+            pairs = list(self._pairs)
+        for _, server in pairs:
+            with contextlib.suppress(OSError):
+                server.shutdown(socket.SHUT_RDWR)
+
+    def delay(self, seconds: float) -> None:
+        """Let everything that passes take so much longer."""
+        self._delay_seconds = seconds
+
     def reopen(self) -> None:
         """Let connections and bytes through again."""
+        self._delay_seconds = 0.0
         self._open.set()
         self._flows.set()
+        self._heard.set()
 
     def freeze(self) -> None:
         """Keep connections, pass no byte: the server, or the way to it, hangs."""
@@ -94,15 +113,25 @@ class Proxy:
             ready.register(client, selectors.EVENT_READ, server)
             ready.register(server, selectors.EVENT_READ, client)
             with contextlib.suppress(OSError):
-                while True:
-                    for key, _ in ready.select():
-                        self._flows.wait()
-                        assert isinstance(key.fileobj, socket.socket)
-                        data = key.fileobj.recv(CHUNK)
-                        if not data:
-                            return
-                        self.passing(connection, data, to_server=key.data is server)
-                        key.data.sendall(data)
+                while self._passed(ready, connection, server):
+                    pass
+            self._heard.wait()
+        with self._lock, contextlib.suppress(ValueError):  # cut connections are forgotten already
+            self._pairs.remove((client, server))
+
+    def _passed(self, ready: selectors.BaseSelector, connection: int, server: socket.socket) -> bool:
+        """Pass on what has come; return whether both ends are still there."""
+        for key, _ in ready.select():
+            self._flows.wait()
+            assert isinstance(key.fileobj, socket.socket)
+            data = key.fileobj.recv(CHUNK)
+            if not data:
+                return False
+            self.passing(connection, data, to_server=key.data is server)
+            if self._delay_seconds:
+                time.sleep(self._delay_seconds)
+            key.data.sendall(data)
+        return True
 
 
 @contextlib.contextmanager

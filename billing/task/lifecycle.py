@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from celery.states import REJECTED, RETRY
+from celery.states import REJECTED, RETRY, SUCCESS
 
 from billing.core.clock import to_milliseconds
 from billing.core.errors import BillingError, InvalidValue, Recovering, Retryable, UnknownSku, Unreachable
@@ -19,6 +19,7 @@ from billing.core.limits import RENEWALS_PER_LEASE
 from billing.core.shards import shard_of
 from billing.credits.values import ReleaseOutcome, ReserveOutcome, SettleOutcome, SettleReply
 from billing.events.usage_event import decode_draft, encode_head
+from billing.task.answering import answer_is_in_doubt
 from billing.task.charging import book_of, settlement_of
 from billing.task.counting import Counting
 from billing.task.definition import Definition
@@ -132,6 +133,10 @@ class Lifecycle:
             return
         self.renewal.remove(run)
         client_id, run_id, token = run.identity.client_id, run.identity.run_id, run.hold.token
+        if state == SUCCESS and answer_is_in_doubt():
+            # The caller may have its answer: the reaper reads it, and settles the draft or gives the hold back (L3).
+            logger.warning("billing: hold of run %s is left to its lease: its result may be stored or not", run_id)
+            return
         try:
             if state == RETRY:
                 waits = seconds_until(outcome, self.runtime.clock.now())

@@ -82,7 +82,7 @@ def module_servers(stack: Stack) -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def make_fleet(environment: Mapping[str, str], directory: Path) -> Iterator[Fleet]:
+def make_fleet(environment: Mapping[str, str], directory: Path, *, made: type[Fleet] = Fleet) -> Iterator[Fleet]:
     """Migrate, set the prices, and stop everything afterwards."""
     full = {
         "BILLING_SHARDS": "4",
@@ -99,7 +99,7 @@ def make_fleet(environment: Mapping[str, str], directory: Path) -> Iterator[Flee
     migrate(settings)
     for sku, credits_per_unit in PRICES.items():
         admin.set_price(settings, sku, credits_per_unit, "unit")
-    fleet = Fleet(app, settings, full, directory)
+    fleet = made(app, settings, full, directory)
     try:
         yield fleet
     finally:

@@ -106,8 +106,8 @@ def test_make_alone_explains_every_target() -> None:
         ["make", "-C", REPOSITORY, "--no-print-directory"], capture_output=True, text=True, check=True
     )
     targets = [line.split()[1] for line in done.stdout.splitlines()]
-    proofs = ["matrix", "endings", "loss", "kills", "crashes", "deliveries", "operations", "simulate", "mutants", "costs"]
-    proofs += ["bench", "reconciler", "postgres15"]
+    proofs = ["matrix", "endings", "loss", "kills", "crashes", "deliveries", "chaos", "operations", "simulate"]
+    proofs += ["mutants", "costs", "bench", "reconciler", "postgres15"]
     assert targets == ["help", "demo", "up", "test", "lint", *proofs, "pictures", "docs", "lock", "clean"]
 
 
