@@ -50,11 +50,10 @@ def main() -> None:
     Doomed.point = sys.argv[2]
     # The module: `admin.dead_letters` is the function of that name. Replaced in this process only.
     setattr(importlib.import_module("billing.admin.dead_letters"), "ReplayLog", Doomed)  # noqa: B010
-    given = json.loads(sys.argv[1])
     # Settings of administrative calls are hashed, and JSON has no tuples.
-    admin.replay_dead_letters(
-        Settings(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
-    )
+    read: dict[str, Any] = json.loads(sys.argv[1])
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in read.items()}
+    admin.replay_dead_letters(Settings(**given))
 
 
 if __name__ == "__main__":
