@@ -52,7 +52,7 @@ def main() -> None:
     setattr(importlib.import_module("billing.admin.dead_letters"), "ReplayLog", Doomed)  # noqa: B010
     # Settings of administrative calls are hashed, and JSON has no tuples.
     read: dict[str, Any] = json.loads(sys.argv[1])
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in read.items()}
+    given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in read.items()}
     admin.replay_dead_letters(Settings(**given))
 
 
