@@ -173,6 +173,21 @@ def test_given_a_redis_that_was_emptied_when_reported_then_nobody_is_accused(sit
     assert (site.told(customer), site.states()) == (80, {"confirmed": 80})
 
 
+def test_given_a_restored_dump_and_an_empty_redis_when_reported_then_the_tables_tell_that_they_are_new(
+    site: Restoring,
+) -> None:
+    site.client("acme")
+    dump = site.dump()
+    site.restore(dump)
+    with redis.Redis.from_url(site.settings.redis_url) as client:
+        client.flushall()
+    with pytest.raises(Fatal, match="it was restored from a dump"):
+        admin.sync_plan(site.settings)
+    refused(site)
+    assert adopt(site) == []
+    site.report()
+
+
 def test_given_redis_is_away_when_reported_then_stripe_is_told_all_the_same(site: Restoring) -> None:
     customer = site.client("acme")
     site.use("acme", 50)
