@@ -173,6 +173,21 @@ def test_given_a_redis_that_was_emptied_when_reported_then_nobody_is_accused(sit
     assert (site.told(customer), site.states()) == (80, {"confirmed": 80})
 
 
+def test_given_a_restored_dump_and_an_empty_redis_when_reported_then_the_tables_tell_that_they_are_new(
+    site: Restoring,
+) -> None:
+    site.client("acme")
+    dump = site.dump()
+    site.restore(dump)
+    with redis.Redis.from_url(site.settings.redis_url) as client:
+        client.flushall()
+    with pytest.raises(Fatal, match="it was restored from a dump"):
+        admin.sync_plan(site.settings)
+    refused(site)
+    assert adopt(site) == []
+    site.report()
+
+
 def test_given_redis_is_away_when_reported_then_stripe_is_told_all_the_same(site: Restoring) -> None:
     customer = site.client("acme")
     site.use("acme", 50)
@@ -208,6 +223,28 @@ def test_given_both_were_lost_when_reported_then_who_has_unknown_units_is_held_a
     site.report()
     assert (site.told(customer), site.told(other)) == (60, 5)
     assert admin.sync_reconcile(site.settings).ok
+
+
+def test_given_what_was_planned_before_both_were_lost_when_pushed_then_it_is_held_until_adopted(
+    site: Restoring,
+) -> None:
+    """Stripe does not know its identifier any more: only its sum is left to tell (L8)."""
+    customer = site.client("acme")
+    site.use("acme", 50)
+    admin.sync_plan(site.settings)
+    copy = site.copy()
+    admin.sync_push(site.settings)
+    site.put_back(copy)
+    site.drop(copy)
+    with redis.Redis.from_url(site.settings.redis_url) as client:
+        client.flushall()
+    site.stripe.advance(2 * 86_400)
+
+    pushed = admin.sync_push(site.settings)
+    assert (pushed.sent, len(pushed.held)) == (0, 1)
+    assert adopt(site, "acme") == [(50, 0, 0)]
+    site.report()
+    assert (site.told(customer), site.states()) == (50, {"confirmed": 50})
 
 
 def test_given_sums_that_may_not_show_all_yet_when_adopted_then_it_is_refused_with_the_time(site: Restoring) -> None:

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 #: How a reason begins for which a customer and meter is told nothing.
 HELD: Final = "held: "
-#: Customers and meters that one plan looks at (L9).
+#: Customers that one plan looks at (L9); the push compares whoever is left.
 COMPARED_MAX: Final = 2_000
 #: How far back a sum is taken: the sink takes nothing that is older.
 _BACK: Final = timedelta(days=35)
@@ -41,9 +41,14 @@ WHERE customer_id = :customer_id AND event_name = :event_name AND kind = 'meter_
 #: Whose usage a plan may take.
 _USED: Final = text("""
 SELECT DISTINCT linked.client_id, linked.customer_id, coalesce(own.event_name, :meter) AS event_name
-FROM usage_rollup AS used JOIN stripe_customer AS linked USING (client_id) LEFT JOIN sku_meter AS own USING (sku)
-WHERE used.unplanned AND (CAST(:client_id AS text) IS NULL OR used.client_id = :client_id)
-ORDER BY 1, 3 LIMIT :most
+FROM (
+    SELECT client_id, customer_id FROM stripe_customer AS customer
+    WHERE (CAST(:client_id AS text) IS NULL OR client_id = :client_id)
+      AND EXISTS (SELECT FROM usage_rollup WHERE client_id = customer.client_id AND unplanned)
+    ORDER BY client_id LIMIT :most
+) AS linked JOIN usage_rollup AS used ON used.client_id = linked.client_id AND used.unplanned
+LEFT JOIN sku_meter AS own USING (sku)
+ORDER BY 1, 3
 """)
 
 
@@ -85,8 +90,8 @@ class Comparing:
     def hold_back(self, sink: MeterSink, meter: str, *, client_id: str | None = None) -> dict[tuple[str, str], str]:
         """Return why usage of some customers and meters is not to be planned: it may be what Stripe has already.
 
-        At most `COMPARED_MAX` are looked at, of which nearly all were compared before. A sink that does not answer
-        holds nobody back: the push compares again.
+        At most `COMPARED_MAX` customers are looked at, of which nearly all were compared before. A sink that does not
+        answer holds nobody back: the push compares again.
         """
         given = {"meter": meter, "client_id": client_id, "most": COMPARED_MAX}
         with self._engine.connect() as connection:
