@@ -33,7 +33,7 @@ CREDITS: Final = 10**9
 #: Sessions at once on one row, and connections on one bucket.
 SESSIONS: Final = 32
 SECONDS: Final = 6
-SECONDS_QUICK: Final = 2
+SECONDS_QUICK: Final = 3
 
 _TWICE: Final = "a task that runs again pays again; no event, so no receipt"
 #: The promise that each way does not keep.

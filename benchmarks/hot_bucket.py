@@ -17,7 +17,7 @@ from benchmarks.rows import Row
 
 CALLS: Final = 100_000
 SECONDS: Final = 10
-SECONDS_QUICK: Final = 3
+SECONDS_QUICK: Final = 5
 MARKS: Final = {1_000: 50.0, 32: 10.0}
 
 UPDATE: Final = "UPDATE benchmark_users SET credits = credits - 1 WHERE user_id = 1;"
@@ -66,7 +66,10 @@ def hot_row_rate(program: str, postgres_url: str, connections: int, *, script: s
     ).stdout
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute("DROP TABLE benchmark_users")
-    return float(_TPS.findall(printed)[-1]), how
+    rates = _TPS.findall(printed)
+    if not rates:
+        raise RuntimeError(f"pgbench: no transaction was made in {seconds} s by {sessions} sessions")
+    return float(rates[-1]), how
 
 
 def _show(connection: psycopg.Connection[tuple[object, ...]], setting: str) -> str:

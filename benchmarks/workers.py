@@ -80,7 +80,7 @@ class Worker:
             self._app.control.cancel_consumer(QUEUE, **here)
             producer = self._app.amqp.Producer(connection)
             for client_id in calls:
-                self._app.send_task(task, (client_id, number), queue=QUEUE, producer=producer)
+                self._app.send_task(task, (client_id, number), queue=QUEUE, producer=producer, ignore_result=True)
             self._app.control.add_consumer(QUEUE, **here)
         wait_until(lambda: self._done(number) >= len(calls), f"a burst of {self.name} ends", BURST_SECONDS)
         notes = [note for note in self._notes() if note[0] == number]

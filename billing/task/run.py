@@ -138,7 +138,8 @@ def prepare(
     most = rated(book, quantities, at, book.version, fixed)
     credits_ = check_amount(f"credits of {definition.task}", sum(line.credits for line in most), minimum=0)
     head = head_of(definition, identity, request, book.version)
-    lines = rated(book, {sku: default}, at, book.version, fixed)
+    # Most runs hold just what is charged by default: rated once.
+    lines = most if quantities == {sku: default} else rated(book, {sku: default}, at, book.version, fixed)
     draft = Draft(priced_at=at, lines=lines, fixed=definition.credits)
     hold = Hold(
         run_id=identity.run_id,
