@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from billing.credits.values import AlertEntry
+from billing.credits.entries import AlertEntry
 
 LOW_BALANCE: Final = "low_balance"
 EXHAUSTED: Final = "exhausted"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import signal
-import threading
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -17,6 +16,7 @@ from billing.observability.metrics.fleet import FleetMetrics
 from billing.observability.overview.watch import Watch
 from billing.task.runtime import Runtime
 
+_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _ADDRESS: Final = "127.0.0.1:9808"
 #: How long the first scrape waits for the first reading: less than Prometheus waits for a scrape.
 _FIRST_SECONDS: Final = 6.0
@@ -34,9 +34,8 @@ def exporter(address: str) -> None:
     host, port = read_address(address)
     found = settings()
     app = find_app()
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+    # Blocked in every thread from here on, and taken below: a handler could come in the middle of a lock.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     runtime = Runtime(lambda: found)
     watch = Watch(runtime, app)
     registry = CollectorRegistry(auto_describe=False)
@@ -48,7 +47,7 @@ def exporter(address: str) -> None:
     watch.latest()
     shown = f"[{host}]" if ":" in host else host
     click.echo(f"metrics of the fleet: http://{shown}:{server.server_port}/metrics; Ctrl-C stops it")
-    stopped.wait()
+    signal.sigwait(_STOP_SIGNALS)
     server.shutdown()
     server.server_close()
     thread.join()

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from billing.credits.calling import Calling
+from billing.credits.entries import AlertEntry
 from billing.credits.scripts import Command
-from billing.credits.values import AlertEntry
 
 logger = logging.getLogger(__name__)
 

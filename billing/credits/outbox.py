@@ -11,8 +11,8 @@ from typing import Any
 
 from billing.core.errors import Retryable
 from billing.credits.calling import Calling
+from billing.credits.entries import OutboxEntry
 from billing.credits.scripts import Command
-from billing.credits.values import OutboxEntry
 
 logger = logging.getLogger(__name__)
 

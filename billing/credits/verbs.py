@@ -10,19 +10,18 @@ from typing import Protocol
 from uuid import UUID
 
 from billing.credits.auditing import HOLDS_MAX, BucketReading
+from billing.credits.entries import AlertEntry, OutboxEntry
 from billing.credits.granting import AdjustReply, Lapsed, TermsOutcome, VoidOutcome
 from billing.credits.plan import BucketPlan
 from billing.credits.posting import Posting, PostOutcome
 from billing.credits.terms import ORDINARY, ClientTerms, GrantTerms
 from billing.credits.values import (
-    AlertEntry,
     AssertOutcome,
     Balance,
     ExpireOutcome,
     GrantOutcome,
     Hold,
     OpenOutcome,
-    OutboxEntry,
     Overdue,
     RebuildOutcome,
     ReleaseOutcome,

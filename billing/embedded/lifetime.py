@@ -36,11 +36,14 @@ def clean_stop() -> Iterator[None]:
 
     A SIGHUP that was ignored from the start (nohup) stays ignored.
     """
-    stopping = threading.Event()
+    stopping = False
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        if not stopping.is_set():
-            stopping.set()
+        nonlocal stopping
+        # The next signal may interrupt this handler at any line. A plain name needs no lock; an `Event` has one, and
+        # the second signal would wait for ever for what the first one holds.
+        if not stopping:
+            stopping = True
             raise Stopped(number)
 
     previous = {number: signal.getsignal(number) for number in STOP_SIGNALS}

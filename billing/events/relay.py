@@ -18,7 +18,7 @@ from billing.core.errors import Unreachable
 from billing.core.rounds import Rounds
 from billing.core.settings import Settings
 from billing.core.shards import queue_of
-from billing.credits.values import OutboxEntry
+from billing.credits.entries import OutboxEntry
 from billing.events.links import Outgoing
 from billing.events.publisher import PartlyPublished
 

@@ -13,9 +13,10 @@ from billing.core.credits import check_amount
 from billing.core.errors import BillingError, InvalidValue, UnknownClient
 from billing.core.identifiers import check_client_id, check_sku
 from billing.core.settings import Settings
+from billing.credits.entries import AlertEntry
 from billing.credits.granting import AdjustOutcome, TermsOutcome, VoidOutcome
 from billing.credits.terms import PRIORITY, ClientState, ClientTerms, GrantTerms
-from billing.credits.values import AlertEntry, Balance, GrantOutcome, StoredHold
+from billing.credits.values import Balance, GrantOutcome, StoredHold
 from billing.events.usage_event import UsageEvent
 from billing.task.attachment import Attachment, bill_instead
 from billing.testing.clock import TestClock

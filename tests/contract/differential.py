@@ -19,10 +19,11 @@ from billing.core.credits import NO_GRANT
 from billing.core.errors import BillingError
 from billing.core.shards import shard_of
 from billing.credits.auditing import BucketReading
+from billing.credits.entries import AlertEntry
 from billing.credits.plan import BucketPlan, LedgerTerms
 from billing.credits.rebuilding import plan_bucket
 from billing.credits.twin.book import Book
-from billing.credits.values import AlertEntry, Balance, Overdue, SettleOutcome, SettleReply, StoredHold
+from billing.credits.values import Balance, Overdue, SettleOutcome, SettleReply, StoredHold
 from billing.credits.verbs import Verbs
 from tests.contract.laws import assert_laws
 from tests.contract.operations import Operation

@@ -15,10 +15,11 @@ from billing.core.shards import shard_of
 from billing.credits import alert_stream, auditing, verification
 from billing.credits.auditing import BucketReading
 from billing.credits.buckets import Buckets
+from billing.credits.entries import AlertEntry
 from billing.credits.keys import shard_keys
 from billing.credits.records import read_hold
 from billing.credits.twin.buckets import Twin
-from billing.credits.values import AlertEntry, StoredHold
+from billing.credits.values import StoredHold
 from tests.contract.servers import Marks, read_marks
 from tests.contract.twins import TwinServer
 

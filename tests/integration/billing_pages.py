@@ -7,6 +7,7 @@ import html.parser
 import uuid
 from typing import Final
 
+import httpx
 import psycopg
 
 from billing.core.settings import Settings
@@ -109,3 +110,10 @@ def cards(page: str) -> dict[str, str]:
         with contextlib.suppress(IndexError):
             found[label] = rest.split('<p class="metric-value">')[1].partition("</p>")[0]
     return found
+
+
+def page(http: httpx.Client, path: str, **query: str) -> str:
+    """Return a page that is there."""
+    answer = http.get(path, params=query or None)
+    assert answer.status_code == 200, answer.text
+    return answer.text

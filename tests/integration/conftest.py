@@ -18,6 +18,9 @@ from billing.embedded.postgres import Postgres
 from billing.fulfillment.log import UsageLog
 from billing.fulfillment.postgres_log import PostgresUsageLog
 from billing.schema.migrate import migrate
+from tests import browser as chromium
+from tests.browser import Browser
+from tests.conftest import missing
 from tests.integration.alerting import Scene
 from tests.integration.allowing import Office
 from tests.integration.market import Market
@@ -148,3 +151,12 @@ def settings(database: Settings) -> Iterator[Settings]:
     """Give the settings of this test's database; what was connected is closed."""
     yield database
     admin.close(database)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Run one browser for all tests of a file."""
+    if chromium.program() is None:
+        missing("Chromium: not installed (Debian: chromium)")
+    with chromium.running(tmp_path_factory.mktemp("chromium")) as running:
+        yield running

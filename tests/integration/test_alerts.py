@@ -17,6 +17,7 @@ from billing.alerts.receivers import CALL_SECONDS_MAX
 from billing.alerts.recording import prune, record, record_and_announce
 from billing.core.errors import Unreachable
 from billing.credits.values import ReserveOutcome
+from tests.hearing import hearing
 from tests.integration.alerting import Scene, hanging
 from tests.waiting import wait_until
 from tests.webhooks import receiving
@@ -27,17 +28,8 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 def heard() -> Iterator[list[tuple[str, dict[str, Any]]]]:
     """Listen to both signals."""
-    calls: list[tuple[str, dict[str, Any]]] = []
-
-    def hear(signal: Any, sender: object, **named: Any) -> None:
-        calls.append((signal.name, named))
-
-    signals = (billing.alerts.low_balance, billing.alerts.exhausted)
-    for signal in signals:
-        signal.connect(hear)
-    yield calls
-    for signal in signals:
-        signal.disconnect(hear)
+    with hearing(billing.alerts.low_balance, billing.alerts.exhausted) as heard:
+        yield heard
 
 
 def test_a_crossing_becomes_a_row_and_leaves_its_stream(scene: Scene) -> None:

@@ -18,6 +18,7 @@ from billing.top_ups.asking import ATTEMPTS_MAX
 from billing.top_ups.finishing import decline_request
 from billing.top_ups.request import Request
 from tests.contract.making import a_run, a_settlement
+from tests.hearing import hearing
 from tests.integration.alerting import Scene
 from tests.integration.market import HOUR, Market
 from tests.webhooks import receiving
@@ -28,17 +29,8 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 def heard() -> Iterator[list[tuple[str, dict[str, Any]]]]:
     """Listen to the two signals."""
-    calls: list[tuple[str, dict[str, Any]]] = []
-
-    def hear(signal: Any, sender: object, **named: Any) -> None:
-        calls.append((signal.name, named))
-
-    signals = (billing.alerts.debt, billing.alerts.top_up_declined)
-    for signal in signals:
-        signal.connect(hear)
-    yield calls
-    for signal in signals:
-        signal.disconnect(hear)
+    with hearing(billing.alerts.debt, billing.alerts.top_up_declined) as heard:
+        yield heard
 
 
 def settle(scene: Scene, client_id: str, credits: int, task_id: str) -> None:

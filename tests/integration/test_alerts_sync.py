@@ -17,6 +17,7 @@ from billing.alerts.deliveries import Deliveries
 from billing.alerts.sync import tell_of_sync
 from billing.core.clock import SystemClock
 from billing.core.settings import Settings
+from tests.hearing import hearing
 from tests.integration.invoicing import Invoicing, invoicing_on
 from tests.webhooks import receiving
 
@@ -41,18 +42,8 @@ def books(database: Settings) -> Iterator[Invoicing]:
 @pytest.fixture
 def heard() -> Iterator[list[tuple[str, dict[str, Any]]]]:
     """Listen to the signals of the report: (kind, arguments)."""
-    found: list[tuple[str, dict[str, Any]]] = []
-    receivers = []
-    for kind in SIGNALS:
-
-        def hear(kind: str = kind, **named: Any) -> None:
-            found.append((kind, named))
-
-        receivers.append(hear)
-        getattr(billing.alerts, kind).connect(hear)
-    yield found
-    for kind, receiver in zip(SIGNALS, receivers, strict=True):
-        getattr(billing.alerts, kind).disconnect(receiver)
+    with hearing(*(getattr(billing.alerts, kind) for kind in SIGNALS)) as heard:
+        yield heard
 
 
 def alerts(books: Invoicing) -> list[tuple[str, str, int | None, str]]:
@@ -98,7 +89,7 @@ def test_given_an_increment_for_a_person_then_the_operator_is_told_once_for_each
     assert alerts(books) == alerts(books) == [once]
     assert announce(books.runtime) == 1
     ((kind, named),) = heard
-    assert (kind, named["client_id"], named["increment_id"]) == ("unreported", "acme", number)
+    assert (kind, named["client_id"], named["increment_id"]) == ("billing_unreported", "acme", number)
     assert named["found"] == f"{state}: no such customer (see: billing sync show {number})"
 
     books.sql("UPDATE stripe_increment SET state = 'quarantined', reason = 'another reason'")
@@ -156,7 +147,7 @@ def test_given_late_usage_on_a_line_of_its_own_or_on_none_then_the_client_is_tol
         deliveries.close()
 
     words = f"3 units of billing_credits came after the period to {START:%Y-%m-%d} had closed: {end}"
-    assert [(name, named["found"]) for name, named in heard] == [("late_usage", words)]
+    assert [(name, named["found"]) for name, named in heard] == [("billing_late_usage", words)]
     (call,) = receiver.calls
     assert call.message["data"] == {
         "alert_id": heard[0][1]["alert_id"],

@@ -27,6 +27,7 @@ from billing.recovery.changes import apply_changes
 from billing.recovery.grants import apply_grants
 from billing.recovery.postings import apply_postings
 from billing.task.refusals import refusal
+from tests.hearing import hearing
 from tests.integration.recovering import SHARDS, Business, a_hold, a_settlement, business_on
 from tests.waiting import wait_until
 
@@ -49,16 +50,10 @@ def business(database: Settings, redis_url: str, broker_url: str) -> Iterator[Bu
 
 
 @pytest.fixture
-def heard() -> Iterator[list[dict[str, Any]]]:
+def heard() -> Iterator[list[tuple[str, dict[str, Any]]]]:
     """Listen for corruptions."""
-    calls: list[dict[str, Any]] = []
-
-    def hear(signal: Any, sender: object, **named: Any) -> None:
-        calls.append(named)
-
-    billing.alerts.corrupt.connect(hear)
-    yield calls
-    billing.alerts.corrupt.disconnect(hear)
+    with hearing(billing.alerts.corrupt) as heard:
+        yield heard
 
 
 def spoil(business: Business, key: str, fields: dict[str, str] | None = None) -> None:
@@ -181,7 +176,7 @@ def test_l10_a_corrupt_bucket_is_looked_at_again_where_its_server_was_silent(
 
 
 def test_l10_a_corrupted_key_is_alerted_once_however_many_tasks_it_refuses(
-    business: Business, heard: list[dict[str, Any]]
+    business: Business, heard: list[tuple[str, dict[str, Any]]]
 ) -> None:
     """Given a bucket that cannot be parsed, when 20 tasks are refused at once, then one alert names key and content.
 
@@ -201,7 +196,7 @@ def test_l10_a_corrupted_key_is_alerted_once_however_many_tasks_it_refuses(
     ((row,),) = (admin.alerts(business.settings, client_id="acme"),)
     assert (row.attempts, row.delivery) == (0, "none")
     expected = {"client_id": "acme", "redis_key": BUCKET, "found": "b'spoiled'", "alert_id": row.alert_id}
-    assert heard == [{**expected, "occurred_at": row.occurred_at}]
+    assert heard == [("billing_corrupt", {**expected, "occurred_at": row.occurred_at})]
 
     with business.consuming():
         assert business.rebuilder.step() == 1

@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests import browser as chromium
 from tests.browser import Browser
-from tests.conftest import missing
 from tests.fleet.harness import Fleet
 from tests.integration.billing_pages import HOSTILE, addresses, increment, park, refuse
 from tests.integration.test_receipt_in_browser import _BARS, _TEXTS, contrast, luminance, roles
@@ -24,15 +22,6 @@ _STATUS = "document.getElementById('billing-status').innerText.trim()"
 _LIVE = "document.getElementById('billing-live').innerText"
 _CARD = """[...document.querySelectorAll(".metric-card")].filter(e => e.innerText.startsWith("{}"))
     .map(e => e.querySelector(".metric-value").innerText)[0]"""
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """Run one browser for all tests of this file."""
-    if chromium.program() is None:
-        missing("Chromium: not installed (Debian: chromium)")
-    with chromium.running(tmp_path_factory.mktemp("chromium")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from billing.observability.laws.compared import note_compared
 from billing.observability.laws.law import Slice
 from billing.observability.laws.liveness import Liveness
 from billing.schema.months import name_of
+from tests.hearing import hearing
 from tests.integration.checking_laws import checked, examined, lawful, stands, told
 from tests.integration.reconciling import Books, books_on
 
@@ -35,16 +36,10 @@ def books(database: Any, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 @pytest.fixture
-def heard() -> Iterator[list[dict[str, Any]]]:
+def heard() -> Iterator[list[tuple[str, dict[str, Any]]]]:
     """Listen for laws that are broken."""
-    calls: list[dict[str, Any]] = []
-
-    def hear(signal: Any, sender: object, **named: Any) -> None:
-        calls.append(named)
-
-    billing.alerts.law_broken.connect(hear)
-    yield calls
-    billing.alerts.law_broken.disconnect(hear)
+    with hearing(billing.alerts.law_broken) as heard:
+        yield heard
 
 
 def test_a_law_that_holds_is_noted_and_nobody_is_told(books: Books) -> None:
@@ -58,7 +53,7 @@ def test_a_law_that_holds_is_noted_and_nobody_is_told(books: Books) -> None:
 
 
 def test_l1_a_bucket_with_more_than_was_granted_is_told_once_per_crossing(
-    books: Books, heard: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+    books: Books, heard: list[tuple[str, dict[str, Any]]], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Given a credit that nobody granted, then one alert however often it is checked, and another when it is back."""
     assert checked(books, Ceiling()).violations == 0
@@ -77,7 +72,7 @@ def test_l1_a_bucket_with_more_than_was_granted_is_told_once_per_crossing(
     assert len(errors) == 2
     announce(books.runtime)
     announce(books.runtime)
-    assert [(call["law"], call["found"]) for call in heard] == [("L1 ceiling", said)] * 2
+    assert [(call["law"], call["found"]) for _, call in heard] == [("L1 ceiling", said)] * 2
 
 
 def test_l1_an_overdraft_that_nobody_allowed_is_found(books: Books) -> None:

@@ -6,7 +6,7 @@ import base64
 import dataclasses
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,7 @@ import pytest
 from billing.admin.receipt_line import ReceiptLine
 from billing.receipts.forms import FORMS
 from billing.receipts.summary import Tally
-from tests import browser as chromium
 from tests.browser import Browser
-from tests.conftest import missing
 from tests.receipts import HEAD, LINE, month
 
 pytestmark = pytest.mark.integration
@@ -54,15 +52,6 @@ _COLOURS = """(async () => {{
     canvas.drawImage(picture, 0, 0);
     return {places}.map(([x, y]) => [...canvas.getImageData(x, y, 1, 1).data].slice(0, 3));
 }})()"""
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """Run one browser for all tests of this file."""
-    if chromium.program() is None:
-        missing("Chromium: not installed (Debian: chromium)")
-    with chromium.running(tmp_path_factory.mktemp("chromium")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

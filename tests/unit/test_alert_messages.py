@@ -17,7 +17,7 @@ from billing.alerts.signals import signal_of
 from billing.alerts.signing import headers_of
 from billing.core.errors import InvalidValue
 from billing.core.webhook_url import check_webhook_url
-from billing.credits.values import AlertEntry
+from billing.credits.entries import AlertEntry
 from billing.observability.metrics import catalogue
 from billing.schema.operations import ALERT_KINDS, TOLD_TO_CLIENTS
 

@@ -10,7 +10,7 @@ from billing.core.clock import SystemClock
 from billing.core.errors import Unreachable
 from billing.core.rounds import SILENT_MAX
 from billing.core.settings import Settings
-from billing.credits.values import OutboxEntry
+from billing.credits.entries import OutboxEntry
 from billing.events.links import Outgoing
 from billing.events.publisher import PartlyPublished
 from billing.events.relay import FAILURES_MAX, Relay

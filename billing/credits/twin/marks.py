@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
-from billing.credits.values import AlertEntry
+from billing.credits.entries import AlertEntry
 
 #: Of a mark of 100 %.
 _WHOLE = 100

@@ -8,9 +8,10 @@ from itertools import islice
 from billing.core.errors import Recovering
 from billing.core.shards import shard_of
 from billing.credits.auditing import HOLDS_MAX, BucketReading
+from billing.credits.entries import AlertEntry, OutboxEntry
 from billing.credits.twin.memory import HeldRun, InMemory, atomic
 from billing.credits.twin.reserving import joined
-from billing.credits.values import AlertEntry, Balance, OutboxEntry
+from billing.credits.values import Balance
 
 
 class Reading(InMemory):
