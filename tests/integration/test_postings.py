@@ -14,6 +14,7 @@ from typing import cast
 
 import pytest
 
+from billing import admin
 from billing.connections import postgres
 from billing.core.credits import CREDITS_MAX
 from billing.events.usage_event import UsageEvent
@@ -72,6 +73,20 @@ def test_given_a_direct_event_that_comes_again_beside_a_new_one_then_it_takes_no
         log.close()
     paid = query(business.settings, "SELECT grants FROM usage_history ORDER BY credits")
     assert [row[0] for row in paid] == [[{"grant": given.grant_id, "credits": credits_}] for credits_ in (15, 45)]
+
+
+def test_given_credits_that_were_adjusted_away_when_a_direct_event_arrives_then_they_pay_nothing(
+    business: Business,
+) -> None:
+    """L2: what the ledger has entered of a grant is not there any more; the rest of the charge is debt."""
+    given = grant(business, 60, "k")
+    _, applied = admin.adjust_credits(business.settings, "acme", -50, key="correction")
+    assert applied
+    with business.consuming():
+        publish(business, direct(30, "a"))
+        until_rows(business.settings, 1)
+    [(paid,)] = query(business.settings, "SELECT grants FROM usage_history")
+    assert paid == [{"grant": given.grant_id, "credits": 10}, {"grant": 0, "credits": 20}]
 
 
 def test_given_a_client_with_restricted_grants_alone_when_a_direct_event_arrives_then_they_pay_it(

@@ -9,7 +9,10 @@ import pytest
 
 from billing.core.errors import Recovering
 from billing.core.settings import Settings
+from billing.core.shards import shard_of
+from billing.recovery import rebuild
 from billing.recovery.rebuild import Rebuilder
+from billing.recovery.writing import write_shard
 from billing.task.runtime import Runtime
 from tests.integration.consuming import rows
 from tests.integration.recovering import Business, business_on, clients_by_queue
@@ -46,6 +49,25 @@ def test_given_a_queue_without_a_consumer_when_all_shards_are_lost_then_those_of
     with business.consuming(2):
         assert business.rebuilder.step() == 1
     assert all(business.balance(client_id).available == 10 for client_id in clients)
+
+
+def test_given_a_shard_whose_rebuild_fails_in_an_unforeseen_way_when_all_are_lost_then_the_others_come_back(
+    business: Business, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad, good = (business.client(client_id, 10) for client_id in clients_by_queue()[:2])
+    business.lose()
+
+    def write(runtime: Runtime, shard: int) -> None:
+        if shard == shard_of(bad, business.settings.shards):
+            message = "nobody thought of this"
+            raise RuntimeError(message)
+        write_shard(runtime, shard)
+
+    monkeypatch.setattr(rebuild, "write_shard", write)
+    with business.consuming(), pytest.raises(Recovering, match="1 shards still wait"):
+        business.rebuilder.step()
+    assert "nobody thought of this" in caplog.text
+    assert [business.is_open(client_id) for client_id in (bad, good)] == [False, True]
 
 
 def test_given_no_consumer_when_a_trusted_shard_is_wanted_then_it_stays_open_until_there_is_one(

@@ -48,6 +48,18 @@ def test_given_usage_when_planned_twice_then_one_increment_carries_it_with_its_p
     syncing.laws()
 
 
+def test_given_more_usage_of_an_hour_that_was_planned_when_planned_each_time_then_each_credit_is_carried_once(
+    syncing: Syncing,
+) -> None:
+    """L8: what is planned of a row is a running total."""
+    syncing.add("acme", "cus_acme")
+    for credits_ in (7, 4, 2):
+        syncing.use("acme", credits_)
+        assert [syncing.planner().plan().units for _ in range(2)] == [credits_, 0]
+    assert [tuple(row) for row in syncing.read("SELECT credits, planned FROM usage_rollup")] == [(13, 13)]
+    syncing.laws()
+
+
 def test_given_a_batch_that_commits_during_a_plan_then_the_next_plan_carries_it(syncing: Syncing) -> None:
     """A row that is written late is not passed over: there is no watermark that it could be behind."""
     syncing.add("acme", "cus_acme")

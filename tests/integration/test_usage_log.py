@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from msgspec import structs
 
+from billing.fulfillment import log_statements
 from billing.fulfillment.delivery import Poison
 from billing.fulfillment.log import BatchReport, UsageLog
 from tests.usage_events import delivered, paid_line, usage_event
@@ -143,6 +144,16 @@ def test_given_epochs_when_events_are_written_then_the_table_of_the_design_holds
     assert not asks_for_a_rebuild([newer, other, older])
     assert [row for row in postings(session) if row[0] > 5] == []
     assert_sums_exact(session)
+
+
+def test_given_two_batches_with_newer_epochs_when_the_older_one_comes_last_then_the_newest_stands(
+    session: Session, clients: Callable[..., None]
+) -> None:
+    """L6: batches of one shard are written side by side; an epoch that a bucket has had never comes again."""
+    clients("acme")
+    for epoch in (7, 5):
+        session.execute(log_statements.RAISE_EPOCHS, [["acme"], [epoch]])
+    assert session.execute("SELECT epoch FROM client").fetchall() == [(7,)]
 
 
 def test_given_letters_when_kept_then_they_are_known_by_their_digest_and_their_reason_is_text(

@@ -61,6 +61,8 @@ def run(wanted: Sequence[tuple[str, Mutant]], processes: int, *, checked: bool) 
         benches: queue.SimpleQueue[Workbench] = queue.SimpleQueue()
         made = [stack.enter_context(Workbench(ROOT)) for _ in range(processes)]
         pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(processes))
+        # Ctrl-C ends it with the mutants that are under way.
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         selections = sorted({selection for _, mutant in wanted for selection in mutant.tests})
         if checked:
             print(f"{len(selections)} selections without any mutant …", flush=True)  # noqa: T201

@@ -28,6 +28,8 @@ from tests.shared_stack import VARIABLE, lend
 #: L9: the tests of one mutant, and all selections without any.
 MUTANT_SECONDS: Final = 240.0
 CHECK_SECONDS: Final = 3_600.0
+#: How long a test waits for what a mutant keeps from coming.
+LIMIT_SECONDS: Final = "45"
 #: Words of a fault that no server or interpreter takes: such a mutant tests nothing.
 _UNREADABLE: Final = re.compile(
     r"Error compiling function|Script attempted to access nonexistent global|attempt to call global"
@@ -116,7 +118,8 @@ class Workbench:
             "CI": "true",
             VARIABLE: str(self._directory / "stack.json"),
         }
-        environ |= {} if is_check else {"PYTHONDONTWRITEBYTECODE": "1"}
+        if not is_check:
+            environ |= {"PYTHONDONTWRITEBYTECODE": "1", "TESTS_LIMIT_SECONDS": LIMIT_SECONDS}
         # A basetemp of its own: others' runs, which keep the last three, must not remove what this one writes.
         place = f"--basetemp={self._directory / 'pytest'}"
         options = ["-x", "-q", "-p", "no:cacheprovider", "--tb=short", place, *command]

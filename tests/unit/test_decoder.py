@@ -188,6 +188,7 @@ def test_given_a_newer_senders_fields_then_they_are_ignored() -> None:
         ({"lines": [{"sku": "P", "quantity": 1, "credits": 0, "grants": []}]}, "lines[0].sku: 'P'"),
         ({"lines": [{"sku": "p", "quantity": -1, "credits": 0, "grants": []}]}, "lines[0].quantity: -1"),
         ({"lines": [{"sku": "p", "quantity": 1, "credits": 2**53, "grants": []}]}, "lines[0].credits"),
+        ({"lines": [{"sku": "p", "quantity": 1, "credits": -1, "grants": []}]}, "lines[0].credits: -1: must be from 0"),
         ({"lines": [{"sku": "p", "quantity": 1, "credits": 2, "grants": []}]}, "must add up to the line's 2 credits"),
         (
             {"lines": [{"sku": "p", "quantity": 1, "credits": 0, "grants": [{"grant": 1, "credits": 0}]}]},
@@ -239,6 +240,19 @@ def test_given_a_broken_rule_then_the_reason_names_field_value_and_rule(changes:
 def test_given_what_breaks_parsers_then_it_is_poison(body: bytes) -> None:
     """L9: nesting, digits and length are bounded."""
     assert isinstance(decode(body), Poison)
+
+
+def test_given_an_event_at_the_bounds_then_it_passes_and_one_more_line_or_byte_does_not() -> None:
+    """L9: a message of any length, or of any number of lines, would hold up a batch."""
+    line = {"sku": "page", "quantity": 1, "credits": 1, "grants": [{"grant": 12, "credits": 1}]}
+    most = encoded(an_event(lines=[line] * decoder.LINES_MAX))
+    longest = most + b" " * (decoder.BYTES_MAX - len(most))
+    assert isinstance(decode(longest), UsageEvent)
+    for body, reason in (
+        (longest + b" ", f"body: {decoder.BYTES_MAX + 1} bytes: must be at most {decoder.BYTES_MAX}"),
+        (encoded(an_event(lines=[line] * (decoder.LINES_MAX + 1))), "lines: 257: must be 1 to 256 lines"),
+    ):
+        assert decode(body) == Poison(reason=reason)
 
 
 def test_given_a_marker_then_it_is_told_from_an_event() -> None:

@@ -52,9 +52,10 @@ def test_a_percentage_is_of_what_usable_grants_brought(available: int, spent: in
 
 
 def test_grants_that_have_ended_or_are_used_up_raise_no_mark() -> None:
-    """Given a large grant that is used up and one that was voided, then the mark is a share of the small one alone."""
+    """Given large grants that are used up, voided or expired, then the mark is a share of the small one alone."""
     used, voided = a_grant(0, spent=10_000, number=1), a_grant(0, spent=9_000, held=10, number=2)
-    balance = a_balance(used, voided, a_grant(60, spent=40, number=3), g2=GrantTerms(voided_ms=1))
+    expired = GrantBalance(grant_id=4, granted=9_100, available=0, spent=9_000, held=10, expired=90)
+    balance = a_balance(used, voided, a_grant(60, spent=40, number=3), expired, g2=GrantTerms(voided_ms=1))
     assert shortfall(a_rule(), balance, coming=0, refused=False) is None
     assert shortfall(a_rule(below_percent=61), balance, coming=0, refused=False) == Short(why=LOW, available=60)
 

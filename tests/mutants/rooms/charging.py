@@ -175,10 +175,9 @@ LOG: Final[tuple[Mutant, ...]] = (
         "client.client_id = seen.client_id AND client.epoch < seen.epoch",
         "client.client_id = seen.client_id AND client.epoch <> seen.epoch",
         _LOG,
-        explained="A batch names a client's epoch only where it is newer than the one that it has read under the shard's lock.",
     ),
     _sql(
-        "a direct event is paid by credits that have expired",
+        "a direct event is paid by credits that were adjusted away",
         "L2 L7",
         " - coalesce(entered.credits, 0))::bigint",
         ")::bigint",

@@ -9,7 +9,7 @@ from tests.mutants.mutant import Mutant
 
 _HERE: Final = "billing/fulfillment/"
 _batch = faults(_HERE + "batch.py", "tests/unit/test_batch.py")
-_commit = faults(_HERE + "commit.py", "tests/integration/test_consumer_refused.py")
+_commit = faults(_HERE + "commit.py", "tests/unit/test_commit.py")
 _consumer = faults(_HERE + "consumer.py", "tests/integration/test_consumer_outages.py")
 _intake = faults(
     _HERE + "intake.py", "tests/integration/test_consumer.py", "tests/integration/test_consumer_outages.py"
@@ -84,22 +84,18 @@ CONSUMING: Final[tuple[Mutant, ...]] = (
         "L3 L10",
         "if len(batch) > 1:",
         "if len(batch) > 2:",
-        "tests/integration/test_consumer_refused.py",
     ),
     _commit(
         "a stop acks what was not written",
         "L3",
         "                raise Stopped\n",
         "                return Written(events=0, rows=0, duplicates=0, dead_letters=0)\n",
-        "tests/integration/test_consumer.py",
     ),
     _commit(
         "a batch that is refused is tried for ever",
         "L9 L10",
         "if tries >= tries_max:",
         "if tries < 0:",
-        "tests/integration/test_consumer_refused.py",
-        hangs=True,
     ),
     _refusals(
         "one client's refused events stop the consumer for all",

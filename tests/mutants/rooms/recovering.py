@@ -87,9 +87,7 @@ RECOVERY: Final[tuple[Mutant, ...]] = (
         "L10",
         '            logger.exception("billing: shard %d could not be rebuilt; the others go on", shard)\n',
         "            raise\n",
-        "tests/integration/test_recovery_cluster.py",
-        "tests/integration/test_recovery_races.py",
-        "tests/integration/test_corruptions.py",
+        _QUEUES,
     ),
     _flush(
         "a queue counts as flushed before its marker is committed",

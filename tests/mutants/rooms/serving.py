@@ -97,7 +97,7 @@ PARKING: Final[tuple[Mutant, ...]] = (
         "the credits of what was handed over are given again",
         "L1",
         "        purse.take(sku, min(credits_, purse.has(sku)))\n",
-        "",
+        "        assert sku\n",
     ),
     _affordable(
         "a suspended client's tasks start",
