@@ -21,7 +21,8 @@ from tests.chaos.storm.plan import KINDS, TOGETHER, Injection, plan
 from tests.chaos.storm.run import Storm, run
 from tests.fleet.tasks import SKU
 
-SEED: Final = 20_261_122
+#: Its plan has a loss of Redis, deaths of workers and of a consumer, and connections that are gone or silent.
+SEED: Final = 2_377
 #: What the suite has time for: each way in which a process, a server or a connection fails, once.
 SHORT: Final = (
     "worker killed",
@@ -47,7 +48,7 @@ def test_a_short_storm_breaks_no_law(rabbitmq: RabbitMQ, tmp_path: Path) -> None
     del rabbitmq  # skips where there is none: the storm has one of its own
     tmp_path.chmod(0o711)
     size = Size(clients=60, short=20, rate=25.0, submitters=2)
-    storm = Storm(seed=SEED, seconds=14.0, size=size, workers=2, children=1, kinds=SHORT)
+    storm = Storm(seed=SEED, seconds=12.0, size=size, workers=2, children=1, kinds=SHORT)
     report = run(storm, tmp_path, print)
     print(report.markdown())  # noqa: T201
     assert report.ok, [violation for law in report.laws for violation in law.violations]

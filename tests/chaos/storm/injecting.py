@@ -36,6 +36,7 @@ assert KINDS.keys() == process_faults.FAULTS.keys(), KINDS.keys() ^ FAULTS.keys(
 _OLD_MS: Final = 2_500
 _WAIT_SECONDS: Final = 20.0
 _LOOK_SECONDS: Final = 0.2
+_LIMIT: Final = "with what still lasts it would be a stated limit"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,7 +92,9 @@ class Injector:
             with contextlib.ExitStack() as stack:
                 if injection.kind.loses or injection.kind.forgets:
                     # One at a time of those that must not meet, from the look until it has struck.
-                    stack.enter_context(self._exclusive)
+                    if not self._exclusive.acquire(timeout=_WAIT_SECONDS):
+                        raise LeftOut(_LIMIT)
+                    stack.callback(self._exclusive.release)
                     self._wait_for_turn(injection)
                 began = self._now()
                 fault = FAULTS[injection.kind.name](self._site, random.Random(injection.seed))
@@ -112,7 +115,7 @@ class Injector:
         deadline = time.monotonic() + _WAIT_SECONDS
         while not (self._nothing_waits() if injection.kind.loses else is_redis_whole(self._site)):
             if time.monotonic() > deadline:
-                raise LeftOut("with what still lasts it would be a stated limit")
+                raise LeftOut(_LIMIT)
             self._stopped.wait(_LOOK_SECONDS)
 
     def _nothing_waits(self) -> bool:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import psycopg
 
 from billing import admin
-from billing.workload.stripe_report import report_usage
 from tests.chaos.books import Charge
 from tests.chaos.storm.book import Book, Law, Row
+from tests.chaos.storm.invoicing import invoice
 from tests.chaos.storm.site import SHARDS, Site
 
 _ROWS: Final = """
@@ -20,13 +20,6 @@ _ROWS: Final = """
     FROM usage_history ORDER BY run_id, line
 """
 _LEDGER: Final = "SELECT * FROM ledger_entry ORDER BY 1"
-_WAITING: Final = """
-    -- what each client's usage has cost that Stripe was not sent, or of which nobody knows
-    SELECT client_id, (sum(credits) - coalesce((
-        SELECT sum(units * credits_per_unit) FROM stripe_increment AS increment
-        WHERE increment.client_id = history.client_id AND state IN ('sent', 'confirmed')), 0))::bigint
-    FROM usage_history AS history GROUP BY client_id
-"""
 _DOCTOR_SECONDS: Final = 180
 #: Discrepancies of one law that the report names.
 _NAMED: Final = 5
@@ -65,7 +58,7 @@ def judge(site: Site, book: Book, before: tuple[Sequence[Row], Sequence[object]]
         _orphans(site, book),
         _log_is_truth(site, book, history),
         _append_only(site, history, before),
-        *_stripe(site, book, history),
+        invoice(site, _charged(history)),
         book.lost_work(),
         book.isolation(),
         _reconciled(site),
@@ -127,24 +120,6 @@ def _append_only(site: Site, history: Sequence[Row], before: tuple[Sequence[Row]
     broken += [f"ledger: {entry}" for entry in before[1] if str(entry) not in entries]
     examined = len(before[0]) + len(before[1])
     return Law(law="L7 append only", says="what was there is there", examined=examined, violations=broken)
-
-
-def _stripe(site: Site, book: Book, history: Sequence[Row]) -> list[Law]:
-    """L8: what Stripe's stand-in would bill, and what waits, is what was logged, per client."""
-    settings, charged = site.fleet.settings, _charged(history)
-    report = report_usage(settings, sorted(charged))
-    with psycopg.connect(settings.database_url, connect_timeout=10) as connection:
-        waiting: dict[str, int] = dict(connection.execute(_WAITING).fetchall())
-    totals: Mapping[str, Mapping[str, int]] = site.control.state()["totals"]
-    customers = admin.customers(settings, sorted(charged))
-    broken = [] if report.reached else [report.text]
-    for client_id, credits_ in sorted(charged.items()):
-        units = totals.get(customers.get(client_id, ""), {}).get(settings.stripe_meter, 0)
-        if units + waiting.get(client_id, 0) != credits_:
-            broken.append(f"{client_id}: Stripe {units}, waiting {waiting.get(client_id, 0)}, logged {credits_}")
-    waits = sum(waiting.values())
-    says = f"Stripe's units ({sum(charged.values()) - waits:,}) + waiting ({waits:,}) = logged"
-    return [Law(law="L8 invoice", says=says, examined=len(charged), violations=broken)]
 
 
 def _reconciled(site: Site) -> Law:
