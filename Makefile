@@ -2,7 +2,7 @@
 # can be had without a question. PYTHON=… chooses the interpreter.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test lint matrix endings loss kills crashes deliveries operations simulate sync-simulation bench reconciler \
+.PHONY: help demo up test lint matrix endings loss kills crashes deliveries operations simulate sync-simulation fuzz bench reconciler \
 	postgres15 pictures docs lock clean rabbitmq servers
 
 export PYTHON
@@ -56,6 +56,9 @@ simulate: .venv/.installed ## Run a simulated fleet with every fault (SEED= STEP
 sync-simulation: .venv/.installed ## Run the simulated sync to Stripe with every fault (SEED= CLIENTS=10000 DAYS=30, ARGS=--knobs)
 	@exec $(BIN)/python -m tests.simulation.sync --clients $(or $(CLIENTS),10000) --days $(or $(DAYS),30) \
 		$(if $(SEED),--seed $(SEED)) $(ARGS)
+
+fuzz: .venv/.installed ## Fuzz every decoder and parser of outside bytes (SECONDS_EACH=30 TARGET=… PROCESSES=1); findings in build/fuzz
+	@exec $(BIN)/python -m tests.fuzz $(TARGET) --seconds $(or $(SECONDS_EACH),30) --processes $(or $(PROCESSES),1) $(ARGS)
 
 bench: .venv/.installed rabbitmq ## Measure, as ratios to plain Celery, Redis and PostgreSQL (ARGS=log: the fulfillment log)
 	@exec $(BIN)/python -m benchmarks $(ARGS)

@@ -231,4 +231,6 @@ def without_password(url: str) -> str:
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host
     port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{host}{port}{parts.path}"
+    # Behind an unescaped / of a password the rest of it is read as the path.
+    path = "/…" if "@" in parts.path else parts.path
+    return f"{parts.scheme}://{host}{port}{path}"

@@ -106,7 +106,7 @@ def test_make_alone_explains_every_target() -> None:
         ["make", "-C", REPOSITORY, "--no-print-directory"], capture_output=True, text=True, check=True
     )
     targets = [line.split()[1] for line in done.stdout.splitlines()]
-    proofs = ["matrix", "endings", "loss", "kills", "crashes", "deliveries", "operations", "simulate", "bench"]
+    proofs = ["matrix", "endings", "loss", "kills", "crashes", "deliveries", "operations", "simulate", "fuzz", "bench"]
     proofs += ["reconciler", "postgres15"]
     assert targets == ["help", "demo", "up", "test", "lint", *proofs, "pictures", "docs", "lock", "clean"]
 
