@@ -79,6 +79,9 @@ def url(*schemes: str) -> Parser:
         if scheme not in schemes:
             known = f"{scheme}://…" if scheme.isidentifier() else "…"
             raise InvalidValue(key, known, f"must be a URL that begins with {' or '.join(s + '://' for s in schemes)}")
+        if not value.isprintable():
+            # No server has such a name; a client library would say so with a traceback, or leave the character out.
+            raise InvalidValue(key, f"{scheme}://…", "must be a URL of printable characters")
         try:
             urlsplit(value).port  # noqa: B018 - read, because a wrong one raises
         except ValueError:

@@ -69,17 +69,21 @@ def _fuzz(name: str, given: argparse.Namespace) -> report.Outcome:
     command = [sys.executable, "-m", "tests.fuzz.running", name, str(directory), str(given.seconds), str(given.runs)]
     with tempfile.TemporaryFile() as printed:
         # An input may be a command's; what it would read from a terminal is not there.
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=printed, stderr=subprocess.STDOUT,
-            timeout=given.seconds + _MORE_SECONDS, check=False,
-        )  # fmt: skip
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=printed, stderr=subprocess.STDOUT)
+        try:
+            code = child.wait(given.seconds + _MORE_SECONDS)
+        except subprocess.TimeoutExpired:
+            code = -1
+        finally:
+            child.kill()
+            child.wait()
         printed.seek(0)
         text = printed.read().decode("utf-8", "replace")
     (directory / "printed.txt").write_text(text, "utf-8")
     outcome = report.read(text)
-    if done.returncode != 0 and not outcome.found:
+    if code != 0 and not outcome.found:
         last = (text.strip().splitlines() or ["it printed nothing"])[-1]
-        raise SystemExit(f"{name}: could not be fuzzed: {last}")
+        raise SystemExit(f"{name}: {'could not be fuzzed' if code > 0 else 'did not end by itself'}: {last}")
     return outcome
 
 

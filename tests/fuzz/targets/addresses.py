@@ -24,6 +24,7 @@ def check(data: bytes) -> None:
     # What stands before :// is shown as the scheme that was typed.
     with refusing(secret=SECRET not in text.partition("://")[0]):
         taken = redis_url("billing_redis_url", text)
+        hold(that=taken == text and (shown_nodes(text) is not None or text.isprintable()), but=text)
         address = read_address("billing_redis_url", taken)
         hold(that=SECRET not in repr(address) or _is_login(text) is False, but=repr(address))
         hold(that=len(address.nodes) <= NODES_MAX and all(0 < port < 65_536 for _, port in address.nodes), but=address)
@@ -34,7 +35,7 @@ def check(data: bytes) -> None:
 def _check_shown(url: str) -> None:
     parts = urlsplit(url)
     login = parts.netloc.rpartition("@")[0]
-    if SECRET in login and SECRET not in url.replace(login, ""):
+    if SECRET in login and url.count(SECRET) == 1:
         hold(that=SECRET not in without_password(url), but=without_password(url))
 
 
