@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo up test lint matrix endings loss kills crashes deliveries operations chaos simulate sync-simulation mutants \
-	costs bench reconciler \
+	fuzz costs bench reconciler \
 	postgres15 pictures docs lock clean rabbitmq servers
 
 export PYTHON
@@ -63,6 +63,9 @@ sync-simulation: .venv/.installed ## Run the simulated sync to Stripe with every
 
 mutants: .venv/.installed servers ## Put small faults into a copy of the code, and see the tests notice each (PROCESSES=2, ARGS=--only L1)
 	@exec $(BIN)/python -m tests.mutants --processes $(or $(PROCESSES),2) $(ARGS)
+
+fuzz: .venv/.installed ## Fuzz every decoder and parser of outside bytes (SECONDS_EACH=30 TARGET=… PROCESSES=1); findings in build/fuzz
+	@exec $(BIN)/python -m tests.fuzz $(TARGET) --seconds $(or $(SECONDS_EACH),30) --processes $(or $(PROCESSES),1) $(ARGS)
 
 costs: .venv/.installed servers ## Count what billing costs, beside what is recorded: commands, statements, bytes (ARGS=--record)
 	@exec $(BIN)/python -m tests.cost $(ARGS)

@@ -14,7 +14,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from billing.core.processes import is_alive
 
@@ -22,6 +22,8 @@ VARIABLE: Final = "BILLING_CONNECTION_FILE"
 DEFAULT: Final = Path(".billing") / "connections.json"
 PREFIX: Final = "BILLING_"
 SIZE_LIMIT_BYTES: Final = 65_536
+#: What a file raises that is none of ours: it is away, no JSON, or nested without end.
+_UNREADABLE: Final = (OSError, ValueError, RecursionError)
 
 
 def location() -> Path:
@@ -48,9 +50,8 @@ def write(variables: Mapping[str, str], path: Path | None = None) -> Path:
 def read(path: Path | None = None) -> dict[str, str]:
     """Return the `BILLING_*` variables of a stack that runs now; {} when there is none."""
     try:
-        with (path or location()).open(encoding="utf-8") as file:
-            content = json.loads(file.read(SIZE_LIMIT_BYTES))
-    except (OSError, ValueError):
+        content = _content(path or location())
+    except _UNREADABLE:
         return {}
     if (
         not isinstance(content, dict)
@@ -70,9 +71,14 @@ def read(path: Path | None = None) -> dict[str, str]:
 def remove(path: Path | None = None) -> None:
     """Remove the file if this process wrote it; another stack's file stays."""
     path = path or location()
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        if json.loads(path.read_text(encoding="utf-8")).get("pid") == os.getpid():
+    with contextlib.suppress(*_UNREADABLE, AttributeError):
+        if _content(path).get("pid") == os.getpid():
             path.unlink()
+
+
+def _content(path: Path) -> Any:
+    with path.open(encoding="utf-8") as file:
+        return json.loads(file.read(SIZE_LIMIT_BYTES))
 
 
 def _runs(pid: int, started: str) -> bool:

@@ -17,7 +17,7 @@ from typing import Final
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from billing.core.printable import printable
+from billing.core.printable import printable, shown
 
 #: What happens to a run: reserved, taken_over, charged, late, pending, released, expired, refused, parked, put_off, …
 RUNS: Final = logging.getLogger("billing.runs")
@@ -28,6 +28,8 @@ REBUILDS: Final = logging.getLogger("billing.rebuilds")
 GRANTS: Final = logging.getLogger("billing.grants")
 
 _LENGTH_MAX: Final = 300
+#: Beyond it a number is written as text: JSON knows no infinity, and many readers no longer integers.
+_NUMBER_MAX: Final = 2**63
 
 #: What a line may say of anything; None says nothing.
 Value = str | int | float | object | None
@@ -37,10 +39,10 @@ def log_change(logger: logging.Logger, change: str, level: int = logging.INFO, /
     """Write the line of a change, if the logger is on."""
     if not logger.isEnabledFor(level):
         return
-    shown = {name: _shown(value) for name, value in fields.items() if value is not None}
-    text = " ".join(("billing:", change, *(f"{name}={_quoted(value)}" for name, value in shown.items())))
+    said = {name: _shown(value) for name, value in fields.items() if value is not None}
+    text = " ".join(("billing:", change, *(f"{name}={_quoted(value)}" for name, value in said.items())))
     try:
-        logger.log(level, "%s", text, extra={"change": change, **shown}, stacklevel=2)
+        logger.log(level, "%s", text, extra={"change": change, **said}, stacklevel=2)
     except SoftTimeLimitExceeded:
         raise
     except Exception as error:  # noqa: BLE001 - somebody's filter or handler; the change is made all the same
@@ -55,7 +57,17 @@ def _complain(kind: str) -> None:
 
 
 def _shown(value: object) -> int | float | str:
-    return value if isinstance(value, int | float) else printable(str(value)[:_LENGTH_MAX])
+    """Return a number that is one in JSON too as it is, and anything else as bounded text."""
+    if isinstance(value, int | float) and -_NUMBER_MAX <= value <= _NUMBER_MAX:
+        return value
+    return printable(value[:_LENGTH_MAX]) if isinstance(value, str) else _text(value)
+
+
+def _text(value: object) -> str:
+    try:
+        return printable(str(value)[:_LENGTH_MAX])
+    except Exception:  # noqa: BLE001 - a number of too many digits, nesting without end: the change is made all the same
+        return shown(value)
 
 
 def _quoted(value: float | str) -> str:

@@ -6,6 +6,8 @@ at the edge, in the room that talks to the foreign thing.
 
 from __future__ import annotations
 
+from billing.core.printable import printable, shown
+
 
 class BillingError(Exception):
     """The root of everything that billing raises."""
@@ -52,14 +54,15 @@ class OutboxFull(Retryable):
 
 
 class InvalidValue(Rejected):
-    """A value breaks a rule. The text is `<field>: <value>: <rule>`."""
+    """A value breaks a rule. The text is `<field>: <value>: <rule>`: one line, whatever came from outside."""
 
     def __init__(self, field: str, value: object, rule: str) -> None:
         super().__init__(field, value, rule)
         self.field, self.value, self.rule = field, value, rule
 
     def __str__(self) -> str:
-        return f"{self.field}: {self.value!r}: {self.rule}"
+        # The rule too may quote what came from outside, as the names of columns.
+        return f"{printable(self.field)}: {shown(self.value)}: {printable(self.rule)}"
 
 
 class UnknownClient(Rejected):

@@ -79,6 +79,9 @@ def url(*schemes: str) -> Parser:
         if scheme not in schemes:
             known = f"{scheme}://…" if scheme.isidentifier() else "…"
             raise InvalidValue(key, known, f"must be a URL that begins with {' or '.join(s + '://' for s in schemes)}")
+        if not value.isprintable():
+            # No server has such a name; a client library would say so with a traceback, or leave the character out.
+            raise InvalidValue(key, f"{scheme}://…", "must be a URL of printable characters")
         try:
             urlsplit(value).port  # noqa: B018 - read, because a wrong one raises
         except ValueError:
@@ -108,7 +111,9 @@ def flag(key: str, value: object) -> bool:
     """Return a yes or no."""
     if isinstance(value, bool):
         return value
-    found = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}.get(str(value).lower())
+    # A number of many digits has no text in Python: only 0 and 1 are looked at.
+    given = str(value).lower() if not isinstance(value, int) or value in (0, 1) else ""
+    found = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}.get(given)
     if found is None:
         raise InvalidValue(key, value, "must be true or false")
     return found
@@ -143,7 +148,8 @@ def listening(key: str, value: object) -> str:
     """Return an address to listen on as `host:port`, or "" for none; a port alone is one of 127.0.0.1."""
     if value is None or value == "":
         return ""
-    given = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    is_port = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _PORT_MAX
+    given = str(value) if is_port else value
     rule = "must be a port, or host:port, as 9464 or 127.0.0.1:9464 or [::1]:9464"
     if not isinstance(given, str) or not _LISTENING.fullmatch(given):
         raise InvalidValue(key, value, rule)

@@ -250,4 +250,7 @@ def without_password(url: str) -> str:
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host
     port = f":{parts.port}" if parts.port else ""
+    if "@" in parts.path:
+        # An unescaped / in a password: user and password are read as host and port, the rest of it as the path.
+        return f"{parts.scheme}://…"
     return f"{parts.scheme}://{host}{port}{parts.path}"

@@ -22,7 +22,8 @@ _LABEL: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 def check_webhook_url(value: object, *, insecure: bool = False) -> str:
     """Return a URL that webhooks may be sent to, or raise `InvalidValue`."""
     if not isinstance(value, str) or not value.isprintable() or " " in value or len(value) > _LENGTH_MAX:
-        raise InvalidValue("url", value, f"must be a URL of at most {_LENGTH_MAX} printable characters without spaces")
+        rule = f"must be a URL of at most {_LENGTH_MAX} printable characters without spaces"
+        raise InvalidValue("url", _shown(value), rule)
     try:
         parts = urlsplit(value)
         host, port = parts.hostname, parts.port
@@ -34,12 +35,17 @@ def check_webhook_url(value: object, *, insecure: bool = False) -> str:
     if parts.username is not None or parts.password is not None:
         raise InvalidValue("url", "…", "must hold no user or password: the call is signed instead")
     if parts.scheme not in ("http", "https") or not host:
-        raise InvalidValue("url", value, "must be a URL that begins with https:// and names a host")
+        raise InvalidValue("url", _shown(value), "must be a URL that begins with https:// and names a host")
     if parts.fragment:
-        raise InvalidValue("url", value, "must have no fragment (#…)")
+        raise InvalidValue("url", _shown(value), "must have no fragment (#…)")
     if parts.scheme == "http" and not insecure and not _is_loopback(host):
-        raise InvalidValue("url", value, "must begin with https://, or be allowed by --insecure")
+        raise InvalidValue("url", _shown(value), "must begin with https://, or be allowed by --insecure")
     return value
+
+
+def _shown(value: object) -> object:
+    """Return a value unless a password may stand in it, before an @ that is no part of a valid URL's host."""
+    return "…" if isinstance(value, str) and "@" in value else value
 
 
 def _is_address(host: str) -> bool:

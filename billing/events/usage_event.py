@@ -10,6 +10,8 @@ describes the result.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, Literal
 
 import msgspec
@@ -118,10 +120,23 @@ def encode_draft(draft: Draft) -> bytes:
 
 
 def decode_draft(data: bytes) -> Draft:
-    """Read what `encode_draft` wrote."""
-    return msgspec.json.decode(data, type=Draft)
+    """Read what `encode_draft` wrote. Raises `msgspec.MsgspecError`, for any other bytes."""
+    with _unreadable():
+        return msgspec.json.decode(data, type=Draft)
 
 
 def decode_head(data: bytes) -> EventHead:
-    """Read what `encode_head` wrote."""
-    return msgspec.json.decode(data + b"}", type=EventHead)
+    """Read what `encode_head` wrote. Raises `msgspec.MsgspecError`, for any other bytes."""
+    with _unreadable():
+        return msgspec.json.decode(data + b"}", type=EventHead)
+
+
+@contextmanager
+def _unreadable() -> Iterator[None]:
+    """Map what msgspec raises besides: for nesting without end, digits without end, and text that is not UTF-8."""
+    try:
+        yield
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, msgspec.MsgspecError):
+            raise
+        raise msgspec.DecodeError(str(error)) from None

@@ -89,7 +89,7 @@ def identify(request: Request, client_id: str, task: str) -> Identity:
         raise InvalidValue(AT, at, "must be milliseconds since the Unix epoch")
     _check_logged(request)
     nonce = headers.get(NONCE, "")
-    if not isinstance(nonce, str):
+    if not isinstance(nonce, str) or not _is_encodable(nonce):
         raise InvalidValue(NONCE, nonce, "must be text")
     if getattr(request, "is_eager", False):
         # An eager `replace()` keeps id and nesting, and only the task tells the two runs apart.
@@ -107,11 +107,22 @@ def identify(request: Request, client_id: str, task: str) -> Identity:
 def _check_logged(request: Request) -> None:
     """Refuse ids and counts that the log would not take: the work would be done, and its event be no event."""
     check_amount("retries", request.retries or 0, minimum=0)
+    check_amount("replaced_task_nesting", request.replaced_task_nesting or 0, minimum=0)
     if (request.retries or 0) >= INTEGER_MAX:
         raise InvalidValue("retries", request.retries, f"must be below {INTEGER_MAX}")
     sent: dict[str, object] = {"task_id": request.id, "root_id": request.root_id}
     for name, text in sent.items():
-        if text is not None and (not isinstance(text, str) or len(text) > TEXT_LENGTH_MAX or "\x00" in text):
-            raise InvalidValue(
-                name, str(text)[:80], f"must be text of at most {TEXT_LENGTH_MAX} characters without NUL"
-            )
+        if text is not None and (
+            not isinstance(text, str) or len(text) > TEXT_LENGTH_MAX or "\x00" in text or not _is_encodable(text)
+        ):
+            shown = text[:80] if isinstance(text, str) else text
+            raise InvalidValue(name, shown, f"must be text of at most {TEXT_LENGTH_MAX} characters without NUL")
+
+
+def _is_encodable(text: str) -> bool:
+    """Whether text has no half of a surrogate pair, which JSON can carry and neither id nor event can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -6,11 +6,13 @@ of the duplicate is observed, not documented, so an identifier that is not ours 
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 import requests
 
+from billing.core.printable import printable
 from billing.sinks.sink import Answer, Reply
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 DUPLICATE_SENTENCE: Final = "An event already exists with identifier"
 DUPLICATE_CODE: Final = "duplicate_meter_event"
 _REASON_LENGTH_MAX: Final = 300
+#: What answers at the address may quote the key that it was sent.
+_KEY: Final = re.compile(r"(?:sk|rk)_(?:test|live)_\w*")
 _NOT_EXECUTED: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.CONFLICT)
 _FORBIDDEN: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _CLIENT_ERRORS: Final = range(400, 500)
@@ -78,7 +82,8 @@ def _line(error: stripe.StripeError, answer: Answer) -> str:
         # Stripe's own words quote a part of the key.
         return f"refuses billing_stripe_api_key (HTTP {error.http_status})"
     said = " ".join((error.user_message or _detail(error, "code") or "no reason given").split())
-    return f"HTTP {error.http_status}: {said}"[:_REASON_LENGTH_MAX]
+    # What answers may not be Stripe, and its words are told in logs and on pages.
+    return printable(f"HTTP {error.http_status}: {_KEY.sub('…', said)}")[:_REASON_LENGTH_MAX]
 
 
 def _detail(error: stripe.StripeError, name: str) -> str:

@@ -26,7 +26,8 @@ ITEMS_MAX: Final = 1_000
 def send(session: Session, meters: Meters, payload: Payload) -> Reply:
     """Make one invoice item. Never raises. What prevents it before the call is made is said as not executed."""
     try:
-        price = _price(session, meters, payload)
+        with session.reaching(calls=False):
+            params = _params(payload, _price(session, meters, payload))
     except Rejected as error:
         return Reply(answer=Answer.REFUSED, reason=str(error))
     except Fatal as error:
@@ -35,7 +36,7 @@ def send(session: Session, meters: Meters, payload: Payload) -> Reply:
         return Reply(answer=Answer.UNREACHED, reason=str(error), silent=True)
     return session.send(
         lambda: session.client.v1.invoice_items.create(
-            _params(payload, price), {"idempotency_key": payload.identifier, "max_network_retries": 0}
+            params, {"idempotency_key": payload.identifier, "max_network_retries": 0}
         ),
         said=_identifier,
         wanted=payload.identifier,

@@ -34,11 +34,11 @@ class Meters:
 
     def find(self, event_name: str) -> Meter | None:
         """Return the active meter of an event name, or None. Raises `Fatal` if it would count wrongly."""
-        for found in self._list({"status": "active"}):
-            if found.event_name == event_name:
+        for listed, found in self._list({"status": "active"}):
+            if listed.event_name == event_name:
                 with self._session.reaching(calls=False):
                     _check(found)
-                return Meter(meter_id=found.id, event_name=found.event_name)
+                return listed
         return None
 
     def known(self, event_name: str) -> Meter:
@@ -53,7 +53,7 @@ class Meters:
     def event_names(self) -> dict[str, str]:
         """Return the event name of every meter, of those that count no more as well, by its id. Asked for once."""
         if not self._names:
-            self._names = {found.id: found.event_name for found in self._list({})}
+            self._names = {listed.meter_id: listed.event_name for listed, _ in self._list({})}
         return self._names
 
     def make(self, event_name: str, *, unit: str = "credits") -> Meter:
@@ -61,7 +61,7 @@ class Meters:
 
         An event name whose meter was taken out of use gets a new one: how many it had is part of the key.
         """
-        before = sum(found.event_name == event_name for found in self._list({"status": "inactive"}))
+        before = sum(listed.event_name == event_name for listed, _ in self._list({"status": "inactive"}))
         with self._session.reaching():
             made = self._session.client.v1.billing.meters.create(
                 {
@@ -76,11 +76,13 @@ class Meters:
             self._active[event_name] = Meter(meter_id=made.id, event_name=made.event_name, created=True)
         return self._active[event_name]
 
-    def _list(self, wanted: dict[str, str]) -> list[Any]:
+    def _list(self, wanted: dict[str, str]) -> list[tuple[Meter, Any]]:
+        """Return meters, each with all that Stripe says of it. What has no id or no name is no answer of Stripe's."""
         params: Any = {**wanted, "limit": PAGE}
         with self._session.reaching():
             page = self._session.client.v1.billing.meters.list(params, self._session.reads())
-            return list(itertools.islice(page.auto_paging_iter(), METERS_MAX))
+            found = itertools.islice(page.auto_paging_iter(), METERS_MAX)
+            return [(Meter(meter_id=one.id, event_name=one.event_name), one) for one in found]
 
 
 def _check(meter: Any) -> None:

@@ -68,8 +68,10 @@ class StripePeriods:
 
     def _read(self, customer_id: str, event_names: Mapping[str, str]) -> PeriodsFound:
         known = of_customer(self._session, customer_id)
-        invoices = {one["id"]: invoice for one in known if (invoice := self._invoice(one)) is not None}
-        found = subscriptions.periods(known, invoices, event_names, grace=self._grace)
+        # One customer's answer that is not Stripe's is that customer's problem alone (L10).
+        with self._session.reaching(calls=False):
+            invoices = {one["id"]: invoice for one in known if (invoice := self._invoice(one)) is not None}
+            found = subscriptions.periods(known, invoices, event_names, grace=self._grace)
         if any(not period.ended for group in found.periods.values() for period in group):
             return found
         # Deleted, or nothing was ever sold to it: two things that want another mending.

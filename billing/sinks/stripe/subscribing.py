@@ -37,7 +37,9 @@ class Subscriber:
         what Stripe has against the customer.
         """
         known = period_reader.of_customer(self._session, customer_id)
-        bills = [one for one in subscriptions.billed(known, self._meters.event_names()) if one.runs]
+        event_names = self._meters.event_names()
+        with self._session.reaching(calls=False):
+            bills = [one for one in subscriptions.billed(known, event_names) if one.runs]
         billed = {one.event_name: one.subscription_id for one in bills}
         found = {name: price for name in self._wanted if name not in billed and (price := self._price(name))}
         unpriced = tuple(name for name in self._wanted if name not in billed and name not in found)

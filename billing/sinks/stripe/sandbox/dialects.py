@@ -69,7 +69,7 @@ class V2:
             return decode(request.form)
         try:
             given = json.loads(request.form or "{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Refusal(400, "The request body is no JSON", code="invalid_json") from None
         if not isinstance(given, dict):
             raise Refusal(400, "The request body must be a JSON object", code="invalid_json")

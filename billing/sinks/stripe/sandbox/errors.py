@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 INVALID: Final = "invalid_request_error"
+#: Characters of a path that its refusal repeats.
+_SHOWN_MAX: Final = 200
 
 
 class Refusal(Exception):
@@ -64,7 +66,7 @@ def live_key() -> Refusal:
 
 def unrecognized_url(method: str, path: str) -> Refusal:
     """Return the refusal of a call that there is not."""
-    return Refusal(404, f"Unrecognized request URL ({method}: {path}). The stand-in has no such call.")
+    return Refusal(404, f"Unrecognized request URL ({method}: {path[:_SHOWN_MAX]}). The stand-in has no such call.")
 
 
 def no_such(what: str, name: str, *, param: str = "id", status: int = 404) -> Refusal:

@@ -153,7 +153,10 @@ class ControlHandler(RequestHandler):
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    given = json.loads(body or b"{}")
+    try:
+        given = json.loads(body or b"{}")
+    except RecursionError:
+        raise InvalidValue("body", f"{len(body)} bytes", "must not be nested without end") from None
     if not isinstance(given, dict):
         raise InvalidValue("body", type(given).__name__, "must be a JSON object")
     return given

@@ -28,6 +28,8 @@ Kind = Literal[
 STRING_MAX: Final = 5_000
 LIST_PARAMS_LIMIT: Final = 100
 LIST_DEFAULT: Final = 10
+#: Characters of an unknown name that its refusal repeats.
+_NAME_SHOWN_MAX: Final = 200
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,7 @@ def check(given: Mapping[str, Any], spec: Spec, *, inside: str = "") -> dict[str
     for name, value in given.items():
         full = f"{inside}[{name}]" if inside else name
         if name not in spec:
+            full = full[:_NAME_SHOWN_MAX]
             raise Refusal(400, f"Received unknown parameter: {full}", code="parameter_unknown", param=full)
         checked[name] = _value(full, value, spec[name])
     for name, param in spec.items():

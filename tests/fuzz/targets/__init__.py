@@ -1,0 +1,1 @@
+"""One file for each way in: its law as a function of bytes, and its seeds, made of real values."""
