@@ -52,9 +52,8 @@ def main() -> None:
     setattr(importlib.import_module("billing.admin.dead_letters"), "ReplayLog", Doomed)  # noqa: B010
     given = json.loads(sys.argv[1])
     # Settings of administrative calls are hashed, and JSON has no tuples.
-    admin.replay_dead_letters(
-        Settings(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
-    )
+    known: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    admin.replay_dead_letters(Settings(**known))
 
 
 if __name__ == "__main__":
