@@ -3,8 +3,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo up test lint matrix endings loss kills crashes deliveries operations chaos simulate sync-simulation mutants \
-	fuzz costs bench reconciler \
-	postgres15 pictures docs lock clean rabbitmq servers
+	fuzz costs bench reconciler postgres15 pictures docs lock audit clean rabbitmq servers
 
 export PYTHON
 BIN := .venv/bin
@@ -90,6 +89,9 @@ docs: .venv/.installed ## Build the documentation into build/docs; a warning is 
 
 lock: .venv/.installed ## Write the locked requirements anew (ARGS=--upgrade for newer versions)
 	tools/lock $(ARGS)
+
+audit: ## Look the locked requirements up in a list of known vulnerabilities (AUDIT_REQUIRED=1: fail without it)
+	@PYTHON=$(or $(PYTHON),python3) tools/audit $(ARGS)
 
 clean: ## Remove what the other targets made, except the data in .billing/
 	rm -rf .venv .venv-* build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

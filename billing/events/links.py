@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
+from amqp.exceptions import AccessRefused
 
 from billing.connections import broker
 from billing.core.errors import Unreachable
@@ -79,8 +80,7 @@ class AmqpLink:
         """See `Link`."""
         with broker.reaching(self._settings, self._connection):
             broker.open_once(self._settings, self._connection)
-            self._channel = self._connection.channel()
-            topology.declare(self._settings, self._channel)
+            self._channel = self._declared()
             self._confirming = ConfirmingChannel(self._channel)
 
     def publish(self, queue_number: int, window: Sequence[Outgoing]) -> None:
@@ -107,6 +107,18 @@ class AmqpLink:
     def throw_away(self) -> None:
         """See `Link`."""
         broker.throw_away(self._settings, self._connection)
+
+    def _declared(self) -> Any:
+        """Return a channel, the topology declared if this user may: one who may only publish finds what consumers have.
+
+        Without consumers ever there is nothing to publish to, which is the error of the publish then.
+        """
+        channel: Any = self._connection.channel()
+        try:
+            topology.declare(self._settings, channel)
+        except AccessRefused:
+            channel = self._connection.channel()
+        return channel
 
     def _message(self, queue: str, outgoing: Outgoing) -> Any:
         return self._channel.prepare_message(

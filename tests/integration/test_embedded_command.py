@@ -108,7 +108,7 @@ def test_make_alone_explains_every_target() -> None:
     targets = [line.split()[1] for line in done.stdout.splitlines()]
     proofs = ["matrix", "endings", "loss", "kills", "crashes", "deliveries", "chaos", "operations", "simulate"]
     proofs += ["mutants", "fuzz", "costs", "bench", "reconciler", "postgres15"]
-    assert targets == ["help", "demo", "up", "test", "lint", *proofs, "pictures", "docs", "lock", "clean"]
+    assert targets == ["help", "demo", "up", "test", "lint", *proofs, "pictures", "docs", "lock", "audit", "clean"]
 
 
 def test_the_set_up_refuses_an_old_python_with_one_line(tmp_path: Path) -> None:
