@@ -10,7 +10,7 @@ from __future__ import annotations
 import collections
 import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -76,6 +76,8 @@ class Auditor:
         self.rows: dict[uuid.UUID, Row] = {}
         self.runs: list[uuid.UUID] = []
         self.corrections: collections.Counter[str] = collections.Counter()
+        #: What each grant had paid at the last rest, less what has come back to it.
+        self.paid: collections.Counter[int] = collections.Counter()
         self.used: collections.Counter[tuple[str, str, datetime]] = collections.Counter()
         self.admitted = self.refused = self.late = self.debts = 0
 
@@ -88,7 +90,7 @@ class Auditor:
         world, client_id = self._world, hold.client_id
         own = next((held for held in self._buckets.held(client_id) if held.run_id == hold.run_id), None)
         before = 0 if own is None else sum(own.grants.values())
-        free = self._free(client_id) + before
+        free = min(self._free(client_id), self._usable(client_id, hold.sku)) + before
         reply: ReserveReply = self._buckets.reserve(hold, forget=forget)
         world.tell(hold.run_id, f"reserve {hold.credits}: {reply.outcome.name}")
         if reply.outcome in (ReserveOutcome.HELD, ReserveOutcome.TAKEN_OVER):
@@ -183,12 +185,13 @@ class Auditor:
             self.used[event.client_id, line.sku, hour] += line.credits
         self.logged(event)
 
-    def corrected(self, run_id: uuid.UUID, credits_: int) -> None:
+    def corrected(self, run_id: uuid.UUID, credits_: int, grants: Mapping[int, int]) -> None:
         """Remember what a correction gave back, in the hour in which it did."""
         row, now = self.rows[run_id], self._world.clock.ms
         hour = from_milliseconds(now - now % _HOUR_MS)
         self.used[row.client_id, row.lines[0].sku, hour] += credits_
         self.corrections[row.client_id] += credits_
+        self.paid.update(grants)
         # From now on the client may use it; its bucket learns of it later.
         self._sums[row.client_id] = self._sums.get(row.client_id, 0) + credits_
 
@@ -237,6 +240,7 @@ class Auditor:
         self._sums = dict(self.corrections)
         for row in self.rows.values():
             self._sums[row.client_id] = self._sums.get(row.client_id, 0) + row.credits
+        self.paid = laws.paid(self._world)
         self._charged = {run_id: (row.client_id, row.credits) for run_id, row in self.rows.items()}
 
     def _free(self, client_id: str) -> int:
@@ -244,6 +248,19 @@ class Auditor:
         granted = sum(row.credits for row in log.grants.values() if row.client_id == client_id)
         held = sum(sum(hold.grants.values()) for hold in self._buckets.held(client_id))
         return granted - held - self._sums.get(client_id, 0)
+
+    def _usable(self, client_id: str, sku: str) -> int:
+        """Return the most that the grants which may pay for a SKU now can have left, by what they had paid at rest."""
+        found, now_ms = 0, self._world.clock.ms
+        held = collections.Counter[int]()
+        for hold in self._buckets.held(client_id):
+            held.update(hold.grants)
+        for row in self._world.log.grants_of(client_id):
+            # A void is known to its bucket later.
+            is_over = 0 < row.terms.expires_ms <= now_ms
+            if not is_over and row.terms.fits(sku):
+                found += max(0, row.credits - held[row.grant_id] - max(0, self.paid[row.grant_id]))
+        return found
 
     def _charge(self, run_id: uuid.UUID, client_id: str, credits_: int, *, new: bool = True) -> None:
         before = self._charged[run_id][1] if run_id in self._charged else None

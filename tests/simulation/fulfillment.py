@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from billing.core.errors import Retryable
 from billing.core.shards import queue_of, shard_of
+from billing.credits.granting import VoidOutcome
 from billing.credits.posting import PostOutcome
 from billing.credits.values import GrantOutcome, SettleReply
 from billing.events.relay import Relay
@@ -36,14 +37,34 @@ class Fulfillment:
 
     def apply_grants(self) -> None:
         """Bring open grants into their buckets."""
-        for row in self._world.log.grants.values():
-            if row.applied or shard_of(row.client_id, self._world.settings.shards) in self._world.log.locked:
+        for row in [self._world.log.grants[grant_id] for grant_id in self._world.log.unapplied]:
+            if shard_of(row.client_id, self._world.settings.shards) in self._world.log.locked:
                 continue
-            outcome = self._guarded(functools.partial(self._wire().grant, row.client_id, row.grant_id, row.credits))
+            outcome = self._guarded(
+                functools.partial(self._wire().grant, row.client_id, row.grant_id, row.credits, row.terms)
+            )
             if outcome in (GrantOutcome.GRANTED, GrantOutcome.ALREADY):
-                row.applied = True
+                self._world.log.applied(row.grant_id)
             elif outcome in (GrantOutcome.UNKNOWN_CLIENT, GrantOutcome.CORRUPT):
                 self._world.bucket_missing(row.client_id)
+
+    def apply_voids(self) -> None:
+        """Bring voids into their buckets."""
+        log = self._world.log
+        for grant_id in list(log.endings.voids):
+            client_id = log.grants[grant_id].client_id
+            if shard_of(client_id, self._world.settings.shards) in log.locked:
+                continue
+            outcome = self._guarded(functools.partial(self._wire().void, client_id, grant_id))
+            if outcome in (VoidOutcome.VOIDED, VoidOutcome.ALREADY):
+                log.endings.voids.pop(grant_id, None)
+            elif outcome in (VoidOutcome.UNKNOWN_CLIENT, VoidOutcome.CORRUPT):
+                self._world.bucket_missing(client_id)
+
+    def lapse(self) -> None:
+        """End the grants whose time is over."""
+        for shard in range(self._world.settings.shards):
+            self._guarded(functools.partial(self._world.log.endings.lapse, self._world.log, self._wire(), shard))
 
     def apply_postings(self) -> None:
         """Bring postings into their buckets."""

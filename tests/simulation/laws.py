@@ -15,7 +15,7 @@ from tests.simulation.sync.population import METER_OF
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from billing.credits.values import Balance
     from tests.simulation.auditor import Auditor
@@ -84,14 +84,37 @@ def l6_log_is_truth(world: World) -> None:
     spent = world.observed.corrections.copy()
     for row in world.observed.rows.values():
         spent[row.client_id] += row.credits
-    granted = world.observed.granted()
+    granted, by_grant = world.observed.granted(), paid(world)
     for client_id in world.log.epochs:
         has, left = _bucket(world, client_id), granted[client_id] - spent[client_id]
         if (has.granted, has.spent, has.held) != (granted[client_id], spent[client_id], 0):
             what = f"granted {granted[client_id]}, spent {spent[client_id]} by the log"
             raise LawBroken(f"L6: {client_id}: {what}; the bucket has {has}")
-        if min(has.available, has.owed) or has.available - has.owed != left:
+        ended = has.expired + has.voided
+        if has.available + ended - has.owed != left:
             raise LawBroken(f"L6: {client_id}: {left} credits are left by the log; the bucket has {has}")
+        _l6_only_what_lasts(world, client_id, has, by_grant)
+
+
+def _l6_only_what_lasts(world: World, client_id: str, has: Balance, spent: Mapping[int, int]) -> None:
+    """Find nothing available but of grants that go on, and nothing that may pay debt while there is any."""
+    going_on = [row for row in world.log.grants_of(client_id) if not row.terms.ended_at(world.clock.ms)]
+    most = sum(max(0, row.credits - spent[row.grant_id]) for row in going_on if row.terms.skus or not has.owed)
+    if has.available > most:
+        raise LawBroken(f"L6: {client_id}: its grants that go on have {most} left; the bucket has {has}")
+
+
+def paid(world: World) -> collections.Counter[int]:
+    """Return what each grant has paid by the log; grant 0 is debt, of all clients."""
+    found: collections.Counter[int] = collections.Counter()
+    for row in world.observed.rows.values():
+        for line in row.lines:
+            for share in line.grants:
+                found[share.grant] += share.credits
+    for made in world.log.corrections.values():
+        for one in made:
+            found.update(one.grants)
+    return found
 
 
 def l7_append_only(world: World) -> None:

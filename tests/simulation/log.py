@@ -24,6 +24,7 @@ from billing.fulfillment.allotment import GrantLeft
 from billing.fulfillment.compensation import Correction
 from billing.fulfillment.delivery import Delivered
 from billing.fulfillment.verdicts import Consequences, Grants, KnownClient, Settled, Sorting
+from tests.simulation.endings import Endings
 from tests.simulation.sync.memory_usage import MemoryUsage
 
 _HOUR_MS: Final = 3_600_000
@@ -73,6 +74,10 @@ class Log:
     locked: set[int] = field(default_factory=set)
     #: Shards whose lock a batch that is not committed yet shares, by its queue.
     shared: dict[int, set[int]] = field(default_factory=dict)
+    endings: Endings = field(default_factory=Endings)
+    #: Grants that no bucket is known to have.
+    unapplied: dict[int, None] = field(default_factory=dict)
+    _grants_of: dict[str, list[GrantRow]] = field(default_factory=dict)
     corrections: dict[uuid.UUID, list[Correction]] = field(default_factory=dict)
     #: Who is told of each row.
     tell: Callable[[UsageEvent], None] = lambda _: None
@@ -91,12 +96,21 @@ class Log:
         """Add a grant; a bucket gets it later."""
         row = GrantRow(grant_id=len(self.grants) + 1, client_id=client_id, credits=credits_, terms=terms)
         self.grants[row.grant_id] = row
+        self._grants_of.setdefault(client_id, []).append(row)
+        self.unapplied[row.grant_id] = None
         return row
+
+    def applied(self, grant_id: int) -> None:
+        """Note that a bucket has a grant."""
+        self.grants[grant_id].applied = True
+        self.unapplied.pop(grant_id, None)
 
     def grants_of(self, client_id: str) -> list[GrantRow]:
         """Return a client's grants in burn order."""
-        own = (row for row in self.grants.values() if row.client_id == client_id)
-        return sorted(own, key=lambda row: (row.terms.priority, row.terms.expires_ms or 2**63, row.grant_id))
+        return sorted(
+            self._grants_of.get(client_id, ()),
+            key=lambda row: (row.terms.priority, row.terms.expires_ms or 2**63, row.grant_id),
+        )
 
     def request_rebuild(self, shard: int) -> None:
         """Ask for a rebuild that begins after now."""
@@ -128,8 +142,10 @@ class Log:
     def begin(self, epochs: Mapping[str, int]) -> None:
         """Begin epochs; what waited for the buckets of these clients is in the plans of the new ones."""
         self.epochs |= epochs
-        for row in self.grants.values():
-            row.applied = row.applied or row.client_id in epochs
+        for grant in [grant for grant in self.unapplied if self.grants[grant].client_id in epochs]:
+            self.applied(grant)
+        for grant in [grant for grant in self.endings.voids if self.grants[grant].client_id in epochs]:
+            del self.endings.voids[grant]
 
     def waiting(self) -> dict[tuple[str, int], list[Posting]]:
         """Return what is not in its bucket yet, by client and epoch: of the client's own epoch, and of grants there."""
@@ -137,7 +153,8 @@ class Log:
         for (client_id, epoch, grant), total in self.totals.items():
             there = grant == 0 or self.grants[grant].applied
             if epoch == self.epochs[client_id] and total.applied < total.version and there:
-                row = Posting(grant_id=grant, version=total.version, credits=total.credits)
+                entered = self.endings.entered(grant)
+                row = Posting(grant_id=grant, version=total.version, credits=total.credits, entered=entered)
                 found.setdefault((client_id, epoch), []).append(row)
         return found
 

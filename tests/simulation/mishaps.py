@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -62,11 +63,26 @@ class Mishaps:
         if not self._world.chance.once_in(3):
             return
         redis = self._world.redis
+        self._lose(self._world.chance.one_of((redis.flush, redis.restart, redis.restart_from_snapshot)))
+
+    def lose_redis_without_broker(self) -> None:
+        """Let the broker go away, and Redis forget after a while: only processes know what they have settled since."""
+        if self._world.chance.once_in(3):
+            self._world.broker.up = False
+            self._world.doom_ms = self._world.clock.elapsed_ms + self._world.chance.whole(2_000, 40_000)
+
+    def meet_doom(self) -> None:
+        """Lose Redis, if it was to be lost now."""
+        world = self._world
+        if world.doom_ms is not None and world.clock.elapsed_ms >= world.doom_ms:
+            world.doom_ms = None
+            self._lose(world.chance.one_of((world.redis.flush, world.redis.restart_from_snapshot)))
+
+    def _lose(self, lose: Callable[[], None]) -> None:
         self._world.counts["losses"] += 1
-        lose = self._world.chance.one_of((redis.flush, redis.restart, redis.restart_from_snapshot))
         lose()
         self._world.tell_of_all(f"Redis lost: {lose.__name__}")
-        self._world.observed.redis_lost(forgot=lose != redis.restart)
+        self._world.observed.redis_lost(forgot=lose != self._world.redis.restart)
 
     def lose_a_bucket(self) -> None:
         """Lose one key."""

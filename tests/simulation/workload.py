@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Final
 
 from billing.core.shards import shard_of
+from billing.credits.terms import ORDINARY, GrantTerms
 from tests.simulation.broker import Message
 from tests.simulation.log import Locked
 
@@ -58,11 +59,33 @@ class Workload:
         if left > 0:
             with contextlib.suppress(Locked):
                 made = world.log.correct(run_id, -world.chance.whole(1, left), world.clock.ms)
-                world.observed.corrected(run_id, made.credits)
+                world.observed.corrected(run_id, made.credits, made.grants)
 
     def grant(self) -> None:
         """Grant something, now and then."""
         world = self._world
         client_id = world.chance.one_of(world.client_ids)
         if shard_of(client_id, world.settings.shards) not in world.log.locked and world.chance.once_in(3):
-            world.log.add_grant(client_id, world.chance.whole(1, GRANT_MAX))
+            world.log.add_grant(client_id, world.chance.whole(1, GRANT_MAX), self._terms())
+
+    def void(self) -> None:
+        """Take a grant back."""
+        grants = self._world.log.grants
+        if grants:
+            row = grants[self._world.chance.whole(1, len(grants))]
+            if shard_of(row.client_id, self._world.settings.shards) not in self._world.log.locked:
+                self._world.log.endings.void(row, self._world.clock.ms)
+
+    def _terms(self) -> GrantTerms:
+        """Draw terms: as a rule ordinary ones, or a priority, an end, or some SKUs alone."""
+        chance = self._world.chance
+        if not chance.once_in(3):
+            return ORDINARY
+        lasts = chance.weighted(
+            ((2, 0), (3, chance.whole(60_000, 1_000_000)), (2, chance.whole(3_600_000, 200_000_000)))
+        )
+        return GrantTerms(
+            priority=chance.one_of((10, 100, 200)),
+            expires_ms=self._world.clock.ms + lasts if lasts else 0,
+            skus=tuple(chance.one_of(((), (), ("search",), ("page", "token")))),
+        )

@@ -30,13 +30,14 @@ from tests.simulation.log import Log
 from tests.simulation.mishaps import FAULTS, Mishaps
 from tests.simulation.process import Process, Results
 from tests.simulation.redis import Redis
+from tests.simulation.steps import LOOPS, STEPS, WORKING
 from tests.simulation.sync.kernel import Kernel
 from tests.simulation.workload import PRICES, Workload
 
 CLIENTS: Final = 6
 PROCESSES: Final = 3
 #: A world that is not at rest after so many quiet steps never will be.
-_QUIET_STEPS_MAX: Final = 40_000
+_QUIETSTEPS_MAX: Final = 40_000
 _LOOK_EVERY: Final = 20
 #: Under which what happened to all runs is told.
 _EVERYBODY: Final = uuid.UUID(int=0)
@@ -67,12 +68,14 @@ class World:
         self.observed = Auditor(self, self.redis.buckets)
         self.log.tell = self.observed.row_written
         self.redis_up = True
+        #: When Redis is lost while the broker is away.
+        self.doom_ms: int | None = None
         self.unacked: set[Message] = set()
         #: Batches that a consumer has taken and not acked, by queue.
         self.batches: list[list[bytes]] = [[] for _ in range(self.settings.usage_queues)]
         self.counts: collections.Counter[str] = collections.Counter()
         self._stories: dict[str, list[tuple[int, str]]] = collections.defaultdict(list)
-        self._due = dict.fromkeys(_LOOPS, 0)
+        self._due = dict.fromkeys(LOOPS, 0)
         for client_id in self.client_ids:
             self.log.add_client(client_id)
             self.redis.buckets.open_client(client_id)
@@ -87,7 +90,7 @@ class World:
     def step(self) -> None:
         """Let one thing happen."""
         self._pass(400)
-        name: str = self.chance.weighted(_STEPS)
+        name: str = self.chance.weighted(STEPS)
         self.counts[name] += 1
         self._do(name)
 
@@ -96,13 +99,14 @@ class World:
         before = vars(self.rates).copy()
         self.rates.calm()
         self.redis_up = self.broker.up = True
-        for step in range(_QUIET_STEPS_MAX):
+        self.doom_ms = None
+        for step in range(_QUIETSTEPS_MAX):
             self._pass(2_000)
-            self._do(self.chance.weighted(_WORKING))
+            self._do(self.chance.weighted(WORKING))
             if step % _LOOK_EVERY == 0 and not self._unrest():
                 break
         else:
-            raise LawBroken(f"L9: not at rest after {_QUIET_STEPS_MAX} quiet steps: {self._unrest()}")
+            raise LawBroken(f"L9: not at rest after {_QUIETSTEPS_MAX} quiet steps: {self._unrest()}")
         self.observed.check()
         vars(self.rates).update(before)
         self.counts["quiescent points"] += 1
@@ -143,7 +147,7 @@ class World:
     def _pass(self, most_ms: int) -> None:
         """Let some time pass, and the loops come round."""
         self.books.live_until(self.clock.ms + self.chance.whole(0, most_ms))
-        for name, interval_ms in _LOOPS.items():
+        for name, interval_ms in LOOPS.items():
             if self.clock.elapsed_ms >= self._due[name]:
                 self._due[name] = self.clock.elapsed_ms + interval_ms
                 self._do(name)
@@ -241,7 +245,8 @@ class World:
             "tasks": len(self.broker.tasks) + len(self.unacked),
             "events": sum(map(len, self.broker.usage)) + sum(map(len, self.batches)),
             "processes": sum(not process.is_idle for process in self.processes),
-            "grants": sum(not row.applied for row in self.log.grants.values()),
+            "grants": len(self.log.unapplied),
+            "voids": len(self.log.endings.voids),
             "postings": len(self.log.waiting()),
             "rebuilds": len(self.log.rebuilds) + len(self.log.locked),
         }
@@ -260,32 +265,3 @@ class World:
             return False
         self.bucket_missing(client_id)
         return True
-
-
-_WORKING: Final = (
-    (40, "work"),
-    (12, "consume"),
-    (8, "rebuild"),
-)
-#: The loops of the fulfillment worker, and their intervals in ms. Each comes when it is due, or a little later.
-_LOOPS: Final = {"apply_grants": 2_000, "apply_postings": 1_000, "relay_outboxes": 2_000, "reap": 5_000}
-_STEPS: Final = (
-    *((weight * 20, name) for weight, name in _WORKING),
-    (160, "submit"),
-    (30, "grant"),
-    (6, "correct"),
-    (10, "deliver_twice"),
-    (5, "publish_twice"),
-    (5, "set_a_clock"),
-    (4, "take_a_snapshot"),
-    (3, "kill_a_process"),
-    (3, "stall_a_process"),
-    (2, "stand_still"),
-    (6, "partition"),
-    (20, "reorder"),
-    (12, "redeploy"),
-    (3, "lose_redis"),
-    (1, "lose_a_bucket"),
-    (8, "interrupt_redis"),
-    (3, "interrupt_broker"),
-)
