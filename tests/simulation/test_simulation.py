@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+
 import pytest
 
 from tests.simulation.broken import LawBroken
+from tests.simulation.cores import Asked, simulate
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.run import REST_EVERY, run
 
@@ -50,3 +54,13 @@ def run_seeds(name: str) -> None:
     """Run one seed after the other, until a law is broken."""
     for seed in range(SEEDS_MAX):
         run(seed, STEPS, mutant=name)
+
+
+def test_the_line_of_a_failing_run_replays_it() -> None:
+    """Given a broken rule, when seeds are run as `make simulate` does, then its line leads to the same failure."""
+    asked = Asked(first=0, every=1, runs=SEEDS_MAX, steps=STEPS, minutes=0, mutant="always-taken")
+    (found,) = simulate(asked).broken
+    line = found.splitlines()[-1]
+    seed = re.fullmatch(rf"make simulate SEED=(\d+) STEPS={STEPS} MUTANT=always-taken", line)
+    assert seed is not None
+    assert simulate(dataclasses.replace(asked, first=int(seed[1]), runs=1)).broken == [found]

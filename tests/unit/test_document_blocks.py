@@ -67,7 +67,6 @@ NOT_RUN: Final = {
     ("docs/redis.md", "ACL SETUSER billing on >PASSWORD"): "tests/contract/test_redis_users.py makes this very user",
     ("docs/redis.md", "maxmemory-policy noeviction"): "a server's configuration, at which billing doctor looks",
     ("docs/stripe.md", "billing client link acme cus_…"): "a deleted customer: tests/integration/test_stripe_links.py",
-    ("docs/simulation.md", "$ make simulate"): "a minute; tests/simulation runs small ones",
     ("docs/sync-simulation.md", "$ make sync-simulation"): "twelve minutes; tests/simulation/sync runs small ones",
     ("docs/waiting.md", "rabbitmqctl list_queues"): "a broker's own tool, on the broker's machine",
 }
