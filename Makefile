@@ -53,8 +53,9 @@ operations: .venv/.installed ## Compare buckets with their twin over random oper
 	@exec $(BIN)/python -m tests.contract.walking --operations $(or $(OPERATIONS),1000000) \
 		--processes $(or $(PROCESSES),2) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-simulate: .venv/.installed ## Run a simulated fleet with every fault (SEED= STEPS=100000 RUNS=1); a failing seed is named
-	@exec $(BIN)/python -m tests.simulation --steps $(or $(STEPS),100000) --runs $(or $(RUNS),1) $(if $(SEED),--seed $(SEED))
+simulate: .venv/.installed ## Run simulated fleets with every fault, to the invoice (SEED= STEPS=100000 RUNS=1 | MINUTES=, PROCESSES=1, MUTANT=)
+	@exec $(BIN)/python -m tests.simulation --steps $(or $(STEPS),100000) --runs $(or $(RUNS),1) --minutes $(or $(MINUTES),0) \
+		--processes $(or $(PROCESSES),1) $(if $(SEED),--seed $(SEED)) $(if $(MUTANT),--mutant $(MUTANT))
 
 sync-simulation: .venv/.installed ## Run the simulated sync to Stripe with every fault (SEED= CLIENTS=10000 DAYS=30, ARGS=--knobs)
 	@exec $(BIN)/python -m tests.simulation.sync --clients $(or $(CLIENTS),10000) --days $(or $(DAYS),30) \

@@ -1,1 +1,1 @@
-"""A fleet on one thread: the project's own decisions, one seeded source of chance, one simulated clock."""
+"""A fleet and its billing on one thread: the project's own decisions, one source of chance, one simulated clock."""

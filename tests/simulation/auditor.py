@@ -7,11 +7,14 @@ is under test what a balance ought to be.
 
 from __future__ import annotations
 
+import collections
 import json
 import uuid
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from billing.core.clock import from_milliseconds
 from billing.core.shards import shard_of
 from billing.credits.values import (
     ExpireOutcome,
@@ -23,6 +26,8 @@ from billing.credits.values import (
     SettleOutcome,
     SettleReply,
 )
+from tests.simulation import laws
+from tests.simulation.broken import LawBroken
 
 if TYPE_CHECKING:
     from billing.events.usage_event import UsageEvent
@@ -30,8 +35,16 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 
-class LawBroken(AssertionError):
-    """A law does not hold; the seed and the step say where."""
+_HOUR_MS: Final = 3_600_000
+
+
+class Row(NamedTuple):
+    """A row of the history."""
+
+    client_id: str
+    settlement_id: str
+    credits: int
+    lines: Sequence[Any]
 
 
 class Auditor:
@@ -44,6 +57,8 @@ class Auditor:
         self._sums: dict[str, int] = {}
         #: Runs that succeeded, and what each costs.
         self.succeeded: dict[uuid.UUID, int] = {}
+        #: Those of them that are not in the log.
+        self._unsafe: set[uuid.UUID] = set()
         #: Runs that recorded what Redis did not take: what their draft says may be charged, should their worker die.
         self.unstaged: dict[uuid.UUID, int] = {}
         #: Runs that two faults have cost their charge, the stated limit: they are counted.
@@ -56,7 +71,14 @@ class Auditor:
         self._admitted_ms: dict[uuid.UUID, int] = {}
         self._lost_ms = -1
         #: Runs of whose events the broker did not take one.
-        self._not_taken: set[uuid.UUID] = set()
+        self.never_taken: set[uuid.UUID] = set()
+        #: What the log has, as it was when it was written; and its credits by client, SKU and hour.
+        self.rows: dict[uuid.UUID, Row] = {}
+        self.runs: list[uuid.UUID] = []
+        self.corrections: collections.Counter[str] = collections.Counter()
+        #: What each grant had paid at the last rest, less what has come back to it.
+        self.paid: collections.Counter[int] = collections.Counter()
+        self.used: collections.Counter[tuple[str, str, datetime]] = collections.Counter()
         self.admitted = self.refused = self.late = self.debts = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -68,16 +90,16 @@ class Auditor:
         world, client_id = self._world, hold.client_id
         own = next((held for held in self._buckets.held(client_id) if held.run_id == hold.run_id), None)
         before = 0 if own is None else sum(own.grants.values())
-        free = self._free(client_id) + before
+        free = min(self._free(client_id), self._usable(client_id, hold.sku)) + before
         reply: ReserveReply = self._buckets.reserve(hold, forget=forget)
         world.tell(hold.run_id, f"reserve {hold.credits}: {reply.outcome.name}")
         if reply.outcome in (ReserveOutcome.HELD, ReserveOutcome.TAKEN_OVER):
             self.admitted += 1
             self._admitted_ms.setdefault(hold.run_id, world.clock.elapsed_ms)
-            world.admitted(client_id)
+            laws.l6_only_the_trusted_admit(world, client_id)
             # A takeover that needs nothing more is no admission: its hold was admitted before, or forced.
-            if (own is None or hold.credits > own.credits) and hold.credits > max(free, 0):
-                raise LawBroken(f"L1: {client_id} has {free} credits, and {hold.credits} were admitted")
+            if own is None or hold.credits > own.credits:
+                laws.l1_ceiling(client_id, asked=hold.credits, free=free)
         elif reply.outcome is ReserveOutcome.INSUFFICIENT:
             self.refused += 1
         return reply
@@ -97,18 +119,20 @@ class Auditor:
                 self.logged(self._world.log.history[settlement.run_id])
         return reply
 
-    def finished_by(self, run_id: uuid.UUID, process: Process) -> None:
-        """Remember which process knows that a run succeeded."""
+    def finished(self, run_id: uuid.UUID, credits_: int, process: Process) -> None:
+        """Remember that a run succeeded, what it costs, and which process knows of it."""
+        self.succeeded[run_id] = credits_
+        if run_id not in self.rows:
+            self._unsafe.add(run_id)
         self._finishers.setdefault(run_id, []).append(process)
 
     def not_taken(self, body: bytes) -> None:
         """Remember that the broker has not confirmed an event."""
-        self._not_taken |= _runs([body])
+        self.never_taken |= _runs([body])
 
     def check_ack(self, run_id: uuid.UUID, process: Process) -> None:
-        """Check that a message whose settle was refused goes only once its charge was given to the broker (L3)."""
-        if run_id in process.refused & process.knows() - self._not_taken:
-            raise LawBroken(f"L3: process {process.number} kept the charge of run {run_id} to itself")
+        """Check a message that is about to be acked."""
+        laws.l3_none_kept_back(self, run_id, process)
 
     def excuse_what_is_lost(self, killed: Process | None = None) -> None:
         """Excuse the charges that nobody knows of any more, if both who knew of them are gone: its process and Redis.
@@ -116,7 +140,7 @@ class Auditor:
         A process that lives may forget no charge that is not safe; nor may one that dies, while Redis forgets nothing.
         One that was told of a lost bucket before it died has tried to publish the charge, and the broker was away.
         """
-        for run_id in self.succeeded.keys() - self.excused - self._known():
+        for run_id in sorted(self._unsafe - self.excused - self._known() if self._unsafe else ()):
             settlement = self._settlers.get(run_id)
             living = [
                 process
@@ -130,7 +154,7 @@ class Auditor:
                 raise LawBroken(f"L3: a killed process lost the charge of run {run_id}, and Redis nothing: {story}")
             why = "its process and Redis' tail were both lost"
             if killed is not None and run_id in killed.refused:
-                if run_id not in self._not_taken:
+                if run_id not in self.never_taken:
                     raise LawBroken(f"L3: a killed process kept the charge of run {run_id} to itself: {story}")
                 why += ", and the broker away"
             self.excused.add(run_id)
@@ -139,9 +163,8 @@ class Auditor:
     def release(self, client_id: str, run_id: uuid.UUID, token: str) -> ReleaseOutcome:
         """Release, and check that no charge is on its way to the bucket that the hold has kept covered (L1)."""
         outcome: ReleaseOutcome = self._buckets.release(client_id, run_id, token)
-        log = self._world.log
-        if outcome is ReleaseOutcome.RELEASED and run_id in self.succeeded and not log.is_told(client_id, run_id):
-            raise LawBroken(f"L1: run {run_id} gave its hold back before its charge: {self._world.story(run_id)}")
+        if outcome is ReleaseOutcome.RELEASED:
+            laws.l1_no_room_before_its_charge(self._world, client_id, run_id)
         self._world.tell(run_id, f"release: {outcome.name}")
         return outcome
 
@@ -151,6 +174,34 @@ class Auditor:
         self._world.tell(run_id, f"expire: {outcome.name}")
         return outcome
 
+    def row_written(self, event: UsageEvent) -> None:
+        """Remember a row of the log, and believe it."""
+        credits_ = sum(line.credits for line in event.lines)
+        self.rows[event.run_id] = Row(event.client_id, event.settlement_id, credits_, event.lines)
+        self.runs.append(event.run_id)
+        self._unsafe.discard(event.run_id)
+        hour = from_milliseconds(event.occurred_at - event.occurred_at % _HOUR_MS)
+        for line in event.lines:
+            self.used[event.client_id, line.sku, hour] += line.credits
+        self.logged(event)
+
+    def corrected(self, run_id: uuid.UUID, credits_: int, grants: Mapping[int, int]) -> None:
+        """Remember what a correction gave back, in the hour in which it did."""
+        row, now = self.rows[run_id], self._world.clock.ms
+        hour = from_milliseconds(now - now % _HOUR_MS)
+        self.used[row.client_id, row.lines[0].sku, hour] += credits_
+        self.corrections[row.client_id] += credits_
+        self.paid.update(grants)
+        # From now on the client may use it; its bucket learns of it later.
+        self._sums[row.client_id] = self._sums.get(row.client_id, 0) + credits_
+
+    def granted(self) -> collections.Counter[str]:
+        """Return what each client was granted."""
+        found: collections.Counter[str] = collections.Counter()
+        for row in self._world.log.grants.values():
+            found[row.client_id] += row.credits
+        return found
+
     def logged(self, event: UsageEvent) -> None:
         """Believe the log, where it has a smaller charge of a run than the bucket made: the rest is given back."""
         self._charge(event.run_id, event.client_id, sum(line.credits for line in event.lines), new=False)
@@ -159,7 +210,7 @@ class Auditor:
         """Forget what Redis has lost: a charge stands whose event is in the log, at the broker or in an outbox."""
         if forgot:
             self._lost_ms = self._world.clock.elapsed_ms
-        for run_id in self._charged.keys() - self._in_outboxes() - self._safe():
+        for run_id in self._charged.keys() - self.rows.keys() - self._in_outboxes() - self._at_the_broker():
             client_id, credits_ = self._charged.pop(run_id)
             self._sums[client_id] -= credits_
         self.excuse_what_is_lost()
@@ -169,58 +220,47 @@ class Auditor:
         entries = (entry for shard in shards for entry in self._buckets.outbox(shard, older_than_ms=0, count=1_000_000))
         return _runs(entry.event for entry in entries)
 
-    def _safe(self) -> set[uuid.UUID]:
-        """Return the runs that are in the log, or at the broker."""
-        return self._world.log.history.keys() | _runs(body for queue in self._world.broker.usage for body in queue)
+    def _at_the_broker(self) -> set[uuid.UUID]:
+        return _runs(body for queue in self._world.broker.usage for body in queue)
 
     def _known(self) -> set[uuid.UUID]:
-        """Return the runs that are safe, or that Redis, a living process or a message knows of."""
+        """Return the runs that the broker, Redis, a living process or a message knows of."""
         world, shards = self._world, range(self._world.settings.shards)
         held = {hold.run_id for shard in shards for hold in self._buckets.held(None, shard)}
-        known = self._safe() | held | self._in_outboxes()
+        known = self._at_the_broker() | held | self._in_outboxes()
         for process in world.processes:
             known |= process.knows()
         return known | {message.run_id for message in (*world.broker.tasks, *world.unacked)}
 
     def check(self) -> None:
         """Check every law at a moment when nothing is on its way, nothing runs and nothing is owed."""
-        world, log = self._world, self._world.log
-        if log.letters:
-            raise LawBroken(f"L3: {len(log.letters)} events are refused by the log: {log.letters[0]}")
-        charged = {run_id: sum(line.credits for line in event.lines) for run_id, event in log.history.items()}
-        for run_id in self.succeeded.keys() - charged.keys() - self.excused:
-            raise LawBroken(f"L3: run {run_id} succeeded and is not in the log: {world.story(run_id)}")
-        for run_id in charged.keys() - self.succeeded.keys():
-            raise LawBroken(f"L3: run {run_id} is in the log and did not succeed: {world.story(run_id)}")
-        for run_id, credits_ in charged.items():
-            if credits_ != self.succeeded[run_id] and credits_ != self.unstaged.get(run_id):
-                raise LawBroken(f"L3: run {run_id} costs {self.succeeded[run_id]} and was charged {credits_}")
-        spent = dict.fromkeys(log.epochs, 0)
-        for event in log.history.values():
-            spent[event.client_id] += charged[event.run_id]
-        for client_id in log.epochs:
-            self._check_client(client_id, spent[client_id])
-
-    def _check_client(self, client_id: str, spent: int) -> None:
-        log = self._world.log
-        held = self._buckets.held(client_id)
-        if held:
-            raise LawBroken(f"L5: {client_id} has {len(held)} holds, and nothing runs: {held[0]}")
-        balance = self._buckets.balance(client_id)
-        granted = sum(row.credits for row in log.grants.values() if row.client_id == client_id)
-        parts = balance.available + balance.held + balance.spent + balance.expired + balance.voided
-        if balance.granted + balance.owed != parts:
-            raise LawBroken(f"L2: {client_id}: granted {balance.granted} + owed {balance.owed} is not {parts}")
-        if (balance.granted, balance.spent, balance.held) != (granted, spent, 0):
-            raise LawBroken(f"L6: {client_id}: granted {granted}, spent {spent} by the log; the bucket has {balance}")
-        if min(balance.available, balance.owed) or balance.available - balance.owed != granted - spent:
-            raise LawBroken(f"L6: {client_id}: {granted - spent} credits are left by the log; the bucket has {balance}")
+        for law in laws.AT_REST:
+            law(self._world)
+        # All laws hold: what the buckets have charged is what the log says.
+        self._sums = dict(self.corrections)
+        for row in self.rows.values():
+            self._sums[row.client_id] = self._sums.get(row.client_id, 0) + row.credits
+        self.paid = laws.paid(self._world)
+        self._charged = {run_id: (row.client_id, row.credits) for run_id, row in self.rows.items()}
 
     def _free(self, client_id: str) -> int:
         log = self._world.log
         granted = sum(row.credits for row in log.grants.values() if row.client_id == client_id)
         held = sum(sum(hold.grants.values()) for hold in self._buckets.held(client_id))
         return granted - held - self._sums.get(client_id, 0)
+
+    def _usable(self, client_id: str, sku: str) -> int:
+        """Return the most that the grants which may pay for a SKU now can have left, by what they had paid at rest."""
+        found, now_ms = 0, self._world.clock.ms
+        held = collections.Counter[int]()
+        for hold in self._buckets.held(client_id):
+            held.update(hold.grants)
+        for row in self._world.log.grants_of(client_id):
+            # A void is known to its bucket later.
+            is_over = 0 < row.terms.expires_ms <= now_ms
+            if not is_over and row.terms.fits(sku):
+                found += max(0, row.credits - held[row.grant_id] - max(0, self.paid[row.grant_id]))
+        return found
 
     def _charge(self, run_id: uuid.UUID, client_id: str, credits_: int, *, new: bool = True) -> None:
         before = self._charged[run_id][1] if run_id in self._charged else None

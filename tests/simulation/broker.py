@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import json
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,11 @@ from billing.task.headers import identify
 
 #: The one task that there is.
 TASK = "simulated"
+
+
+def is_marker(body: bytes) -> bool:
+    """Whether a message is a rebuild's marker, which nothing overtakes."""
+    return "run_id" not in json.loads(body)
 
 
 @dataclass(kw_only=True, eq=False)

@@ -42,24 +42,25 @@ class SimulatedClock:
     """Time that only the simulation moves. A machine's own clock is this one with an offset."""
 
     def __init__(self) -> None:
-        self.elapsed_ms = 0
+        #: The true time, in milliseconds since the Unix epoch.
+        self.ms = BEGINNING_MS
 
     @property
-    def ms(self) -> int:
-        """The true time, in milliseconds since the Unix epoch."""
-        return BEGINNING_MS + self.elapsed_ms
+    def elapsed_ms(self) -> int:
+        """The milliseconds since the beginning."""
+        return self.ms - BEGINNING_MS
 
     def advance(self, milliseconds: int) -> None:
         """Let time pass."""
-        self.elapsed_ms += milliseconds
+        self.ms += milliseconds
 
     def now(self) -> datetime:
         """Return the true time."""
         return from_milliseconds(self.ms)
 
     def monotonic(self) -> float:
-        """Return the seconds since the beginning."""
-        return self.elapsed_ms / 1_000
+        """Return seconds that never go back."""
+        return self.ms / 1_000
 
 
 class MachineClock:
@@ -74,5 +75,5 @@ class MachineClock:
         return from_milliseconds(self._true.ms + self.offset_ms)
 
     def monotonic(self) -> float:
-        """Return the seconds since the beginning."""
+        """Return seconds that never go back."""
         return self._true.monotonic()

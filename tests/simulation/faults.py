@@ -6,9 +6,10 @@ the process may die or the connection break; so a crash comes between any two ef
 
 from __future__ import annotations
 
+import collections
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from billing.core.errors import Unreachable
@@ -35,10 +36,13 @@ class Rates:
     unreachable: int = 60
     lost_answer: int = 60
     killed: int = 150
+    slow_disk: int = 15
+    #: What went wrong, by kind.
+    tally: collections.Counter[str] = field(default_factory=collections.Counter)
 
     def calm(self) -> None:
         """Let nothing go wrong any more."""
-        self.unreachable = self.lost_answer = self.killed = 0
+        self.unreachable = self.lost_answer = self.killed = self.slow_disk = 0
 
 
 class Wire:
@@ -71,16 +75,21 @@ class Wire:
 
     def _call(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         self._perhaps_die()
-        if not self._is_up() or self._happens(self._rates.unreachable):
+        if not self._is_up():
+            raise Unreachable(f"{name}: the server does not answer")
+        if self._happens(self._rates.unreachable):
+            self._rates.tally["calls that did not arrive"] += 1
             raise Unreachable(f"{name}: the server does not answer")
         answer = function(*args, **kwargs)
         self._perhaps_die()
         if self._happens(self._rates.lost_answer):
+            self._rates.tally["answers lost"] += 1
             raise Unreachable(f"{name}: the server's answer was lost")
         return answer
 
     def _perhaps_die(self) -> None:
         if self._can_die and self._happens(self._rates.killed):
+            self._rates.tally["deaths between two effects"] += 1
             raise Killed
 
     def _happens(self, once_in: int) -> bool:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from billing.core.errors import Retryable
 from billing.core.shards import queue_of, shard_of
+from billing.credits.granting import VoidOutcome
 from billing.credits.posting import PostOutcome
 from billing.credits.values import GrantOutcome, SettleReply
 from billing.events.relay import Relay
+from billing.events.usage_event import UsageEvent
 from billing.fulfillment.decoder import decode
 from billing.fulfillment.delivery import Delivered
 from billing.task.reaper import Reaper
@@ -30,17 +32,39 @@ class Fulfillment:
         self._world = world
         self._rebuilders = [Rebuilder(world), Rebuilder(world)]
         self._relay, self._reaper = self._make_relay(), self._make_reaper()
+        #: Until when the disk keeps a queue's commit waiting.
+        self._commit_at: dict[int, int] = {}
 
     def apply_grants(self) -> None:
         """Bring open grants into their buckets."""
-        for row in self._world.log.grants.values():
-            if row.applied or shard_of(row.client_id, self._world.settings.shards) in self._world.log.locked:
+        for row in [self._world.log.grants[grant_id] for grant_id in self._world.log.unapplied]:
+            if shard_of(row.client_id, self._world.settings.shards) in self._world.log.locked:
                 continue
-            outcome = self._guarded(functools.partial(self._wire().grant, row.client_id, row.grant_id, row.credits))
+            outcome = self._guarded(
+                functools.partial(self._wire().grant, row.client_id, row.grant_id, row.credits, row.terms)
+            )
             if outcome in (GrantOutcome.GRANTED, GrantOutcome.ALREADY):
-                row.applied = True
+                self._world.log.applied(row.grant_id)
             elif outcome in (GrantOutcome.UNKNOWN_CLIENT, GrantOutcome.CORRUPT):
                 self._world.bucket_missing(row.client_id)
+
+    def apply_voids(self) -> None:
+        """Bring voids into their buckets."""
+        log = self._world.log
+        for grant_id in list(log.endings.voids):
+            client_id = log.grants[grant_id].client_id
+            if shard_of(client_id, self._world.settings.shards) in log.locked:
+                continue
+            outcome = self._guarded(functools.partial(self._wire().void, client_id, grant_id))
+            if outcome in (VoidOutcome.VOIDED, VoidOutcome.ALREADY):
+                log.endings.voids.pop(grant_id, None)
+            elif outcome in (VoidOutcome.UNKNOWN_CLIENT, VoidOutcome.CORRUPT):
+                self._world.bucket_missing(client_id)
+
+    def lapse(self) -> None:
+        """End the grants whose time is over."""
+        for shard in range(self._world.settings.shards):
+            self._guarded(functools.partial(self._world.log.endings.lapse, self._world.log, self._wire(), shard))
 
     def apply_postings(self) -> None:
         """Bring postings into their buckets."""
@@ -73,18 +97,37 @@ class Fulfillment:
             return
         if self._is_faulty():
             batch.clear()  # it died before it wrote: the batch is delivered again
+            self._commit_at.pop(queue, None)
+            self._world.log.shared.pop(queue, None)
             return
         name = f"billing.usage.{queue}"
+        messages = [Delivered(body=body, queue=name, decoded=decode(body)) for body in batch]
         try:
-            self._world.log.write(
-                [Delivered(body=body, queue=name, decoded=decode(body)) for body in batch], self._world.clock.ms
-            )
+            if self._is_slow(queue, messages):
+                return
+            self._world.log.write(messages, self._world.clock.ms)
         except Locked:
             return
-        if not self._is_faulty():
+        if self._is_faulty():
+            self._world.rates.tally["commits whose answer was lost"] += 1
+        else:
             for _ in batch:
                 waiting.popleft()
         batch.clear()
+
+    def _is_slow(self, queue: int, messages: Sequence[Delivered]) -> bool:
+        """Whether the disk lets the commit of a batch wait: the transaction has its shards' locks meanwhile."""
+        world, now = self._world, self._world.clock.elapsed_ms
+        if queue not in self._commit_at and world.rates.slow_disk and world.chance.once_in(world.rates.slow_disk):
+            names = {message.decoded.client_id for message in messages if isinstance(message.decoded, UsageEvent)}
+            world.log.share(queue, {shard_of(name, world.settings.shards) for name in names})
+            world.rates.tally["commits that took long"] += 1
+            self._commit_at[queue] = now + world.chance.whole(200, 20_000)
+        if now < self._commit_at.get(queue, 0):
+            return True
+        self._commit_at.pop(queue, None)
+        world.log.shared.pop(queue, None)
+        return False
 
     def rebuild(self) -> None:
         """Let a rebuilder do its next step, or die."""

@@ -10,17 +10,24 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Final
 
+from billing.core.clock import from_milliseconds
 from billing.core.errors import Unreachable
 from billing.core.shards import shard_of
 from billing.credits.posting import Posting
 from billing.credits.terms import ORDINARY, GrantTerms
 from billing.events.direct import DIRECT_EPOCH
 from billing.events.usage_event import UsageEvent
-from billing.fulfillment import allotment, usage_rows, verdicts
+from billing.fulfillment import allotment, compensation, usage_rows, verdicts
 from billing.fulfillment.allotment import GrantLeft
+from billing.fulfillment.compensation import Correction
 from billing.fulfillment.delivery import Delivered
 from billing.fulfillment.verdicts import Consequences, Grants, KnownClient, Settled, Sorting
+from tests.simulation.endings import Endings
+from tests.simulation.sync.memory_usage import MemoryUsage
+
+_HOUR_MS: Final = 3_600_000
 
 
 @dataclass(kw_only=True)
@@ -52,6 +59,8 @@ class Log:
     """The tables."""
 
     shards: int
+    #: The rollup, as the planner reads it.
+    usage: MemoryUsage
     epochs: dict[str, int] = field(default_factory=dict)
     grants: dict[int, GrantRow] = field(default_factory=dict)
     history: dict[uuid.UUID, UsageEvent] = field(default_factory=dict)
@@ -63,6 +72,13 @@ class Log:
     requests: int = 0
     #: Shards whose exclusive lock a rebuild has.
     locked: set[int] = field(default_factory=set)
+    #: Shards whose lock a batch that is not committed yet shares, by its queue.
+    shared: dict[int, set[int]] = field(default_factory=dict)
+    endings: Endings = field(default_factory=Endings)
+    #: Grants that no bucket is known to have.
+    unapplied: dict[int, None] = field(default_factory=dict)
+    _grants_of: dict[str, list[GrantRow]] = field(default_factory=dict)
+    corrections: dict[uuid.UUID, list[Correction]] = field(default_factory=dict)
     #: Who is told of each row.
     tell: Callable[[UsageEvent], None] = lambda _: None
     #: By client, epoch and grant.
@@ -80,12 +96,21 @@ class Log:
         """Add a grant; a bucket gets it later."""
         row = GrantRow(grant_id=len(self.grants) + 1, client_id=client_id, credits=credits_, terms=terms)
         self.grants[row.grant_id] = row
+        self._grants_of.setdefault(client_id, []).append(row)
+        self.unapplied[row.grant_id] = None
         return row
+
+    def applied(self, grant_id: int) -> None:
+        """Note that a bucket has a grant."""
+        self.grants[grant_id].applied = True
+        self.unapplied.pop(grant_id, None)
 
     def grants_of(self, client_id: str) -> list[GrantRow]:
         """Return a client's grants in burn order."""
-        own = (row for row in self.grants.values() if row.client_id == client_id)
-        return sorted(own, key=lambda row: (row.terms.priority, row.terms.expires_ms or 2**63, row.grant_id))
+        return sorted(
+            self._grants_of.get(client_id, ()),
+            key=lambda row: (row.terms.priority, row.terms.expires_ms or 2**63, row.grant_id),
+        )
 
     def request_rebuild(self, shard: int) -> None:
         """Ask for a rebuild that begins after now."""
@@ -100,19 +125,27 @@ class Log:
     @contextmanager
     def lock(self, shard: int) -> Iterator[None]:
         """Hold the shard's lock alone: batches and other rebuilders wait."""
-        if shard in self.locked:
-            raise Locked("the shard is being rebuilt")
+        if shard in self.locked or any(shard in shards for shards in self.shared.values()):
+            raise Locked("the shard is being rebuilt, or written")
         self.locked.add(shard)
         try:
             yield
         finally:
             self.locked.discard(shard)
 
+    def share(self, queue: int, shards: set[int]) -> None:
+        """Hold the shards' locks, shared with other batches, until the batch of a queue is committed."""
+        if shards & self.locked:
+            raise Locked("a shard is being rebuilt")
+        self.shared[queue] = shards
+
     def begin(self, epochs: Mapping[str, int]) -> None:
         """Begin epochs; what waited for the buckets of these clients is in the plans of the new ones."""
         self.epochs |= epochs
-        for row in self.grants.values():
-            row.applied = row.applied or row.client_id in epochs
+        for grant in [grant for grant in self.unapplied if self.grants[grant].client_id in epochs]:
+            self.applied(grant)
+        for grant in [grant for grant in self.endings.voids if self.grants[grant].client_id in epochs]:
+            del self.endings.voids[grant]
 
     def waiting(self) -> dict[tuple[str, int], list[Posting]]:
         """Return what is not in its bucket yet, by client and epoch: of the client's own epoch, and of grants there."""
@@ -120,7 +153,8 @@ class Log:
         for (client_id, epoch, grant), total in self.totals.items():
             there = grant == 0 or self.grants[grant].applied
             if epoch == self.epochs[client_id] and total.applied < total.version and there:
-                row = Posting(grant_id=grant, version=total.version, credits=total.credits)
+                entered = self.endings.entered(grant)
+                row = Posting(grant_id=grant, version=total.version, credits=total.credits, entered=entered)
                 found.setdefault((client_id, epoch), []).append(row)
         return found
 
@@ -155,12 +189,34 @@ class Log:
             self.history[event.run_id] = event
             stored[event.run_id] = _settled(event)
             self.tell(event)
+        self._roll_up(inserted)
         for client_id, grant, credits_ in zip(*usage_rows.spent(inserted), strict=True):
             self.spent[client_id][grant] = self.spent[client_id].get(grant, 0) + credits_
         self.duplicates += len(sorting.events) - len(inserted)
         self._follow(verdicts.consequences(sorting, clients, inserted, stored))
         self.letters += [reason for _, reason in sorting.letters]
         self.markers |= {marker.token for marker in sorting.markers}
+
+    def correct(self, run_id: uuid.UUID, amount: int, now_ms: int) -> Correction:
+        """Return credits of a run's line (amount below 0), as `billing.fulfillment.adjustments` does."""
+        event, before = self.history[run_id], self.corrections.get(run_id, [])
+        if shard_of(event.client_id, self.shards) in self.locked:
+            raise Locked("the shard is being rebuilt")
+        line = event.lines[0]
+        compensation.check_bound(f"line {run_id}:0", line.credits, before, amount, again=True)
+        shares = compensation.returned({share.grant: share.credits for share in line.grants}, before, amount)
+        made = Correction(run_id=run_id, credits=amount, grants=shares)
+        self.corrections.setdefault(run_id, []).append(made)
+        hour = from_milliseconds(now_ms - now_ms % _HOUR_MS)
+        self.usage.give_back(event.client_id, line.sku, hour, -amount)
+        for grant, credits_ in shares.items():
+            self.spent[event.client_id][grant] = self.spent[event.client_id].get(grant, 0) + credits_
+        self._post(event.client_id, shares)
+        return made
+
+    def _roll_up(self, inserted: Sequence[UsageEvent]) -> None:
+        for client_id, sku, hour_ms, credits_, _ in zip(*usage_rows.rollups(inserted), strict=True):
+            self.usage.use(client_id, sku, from_milliseconds(hour_ms), credits_)
 
     def _now(self, client_id: str) -> tuple[str, int]:
         return client_id, self.epochs[client_id]
@@ -193,10 +249,13 @@ class Log:
                 self.returned.add(key)
                 verdicts.add_shares(totals[event.client_id], event, -1)
         for client_id, grants in totals.items():
-            for grant, credits_ in grants.items():
-                total = self.totals.setdefault((client_id, self.epochs[client_id], grant), Total())
-                total.credits += credits_
-                total.version += 1
+            self._post(client_id, grants)
+
+    def _post(self, client_id: str, grants: Mapping[int, int]) -> None:
+        for grant, credits_ in grants.items():
+            total = self.totals.setdefault((client_id, self.epochs[client_id], grant), Total())
+            total.credits += credits_
+            total.version += 1
 
 
 def _settled(event: UsageEvent) -> Settled:

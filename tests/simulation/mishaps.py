@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from tests.simulation.broker import is_marker
 from tests.simulation.faults import Killed
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
+
+
+#: Steps that are faults, and how they are told.
+FAULTS: Final = {
+    "killed processes": "processes killed",
+    "killed rebuilders": "rebuilders killed",
+    "stall_a_process": "processes that stood still",
+    "set_a_clock": "clocks set",
+    "losses": "Redis lost, or its tail",
+    "lose_a_bucket": "buckets lost",
+    "interrupt_redis": "Redis cut off, or back",
+    "interrupt_broker": "broker cut off, or back",
+    "stand_still": "jumps of time",
+    "partition": "partitions of one process",
+    "reorder": "events that changed places",
+    "deliver_twice": "tasks delivered twice",
+    "publish_twice": "events that came twice",
+}
 
 
 class Mishaps:
@@ -43,15 +63,30 @@ class Mishaps:
         if not self._world.chance.once_in(3):
             return
         redis = self._world.redis
+        self._lose(self._world.chance.one_of((redis.flush, redis.restart, redis.restart_from_snapshot)))
+
+    def lose_redis_without_broker(self) -> None:
+        """Let the broker go away, and Redis forget after a while: only processes know what they have settled since."""
+        if self._world.chance.once_in(3):
+            self._world.broker.up = False
+            self._world.doom_ms = self._world.clock.elapsed_ms + self._world.chance.whole(2_000, 40_000)
+
+    def meet_doom(self) -> None:
+        """Lose Redis, if it was to be lost now."""
+        world = self._world
+        if world.doom_ms is not None and world.clock.elapsed_ms >= world.doom_ms:
+            world.doom_ms = None
+            self._lose(world.chance.one_of((world.redis.flush, world.redis.restart_from_snapshot)))
+
+    def _lose(self, lose: Callable[[], None]) -> None:
         self._world.counts["losses"] += 1
-        lose = self._world.chance.one_of((redis.flush, redis.restart, redis.restart_from_snapshot))
         lose()
         self._world.tell_of_all(f"Redis lost: {lose.__name__}")
-        self._world.observed.redis_lost(forgot=lose != redis.restart)
+        self._world.observed.redis_lost(forgot=lose != self._world.redis.restart)
 
     def lose_a_bucket(self) -> None:
         """Lose one key."""
-        self._world.redis.lose_bucket(f"client-{self._world.chance.whole(0, len(self._world.log.epochs) - 1)}")
+        self._world.redis.lose_bucket(self._world.chance.one_of(self._world.client_ids))
 
     def take_a_snapshot(self) -> None:
         """Have Redis write to disk."""
@@ -72,9 +107,29 @@ class Mishaps:
             self._world.broker.tasks.append(replace(message))
 
     def set_a_clock(self) -> None:
-        """Set a machine's clock, within what the reaper allows."""
-        process = self._world.chance.one_of(self._world.processes)
-        process.clock.offset_ms = self._world.chance.whole(-400, 400)
+        """Set a machine's clock: a little wrong, or hours ahead. Behind, only within what the reaper allows."""
+        chance = self._world.chance
+        process = chance.one_of(self._world.processes)
+        process.clock.offset_ms = chance.whole(400, 20_000_000) if chance.once_in(4) else chance.whole(-400, 400)
+
+    def stand_still(self) -> None:
+        """Let time jump for all at once, as it does for machines that were suspended."""
+        self._world.books.live_until(self._world.clock.ms + self._world.chance.whole(1_000, 1_500_000))
+
+    def partition(self) -> None:
+        """Cut a process off from Redis or the broker, which others reach."""
+        world, server = self._world, self._world.chance.one_of(("redis", "broker"))
+        process = world.chance.one_of(world.processes)
+        process.cut_off[server] = world.clock.elapsed_ms + world.chance.whole(1_000, 120_000)
+
+    def reorder(self) -> None:
+        """Let two events of a queue change places, as those of two publishers may; none that a consumer has taken."""
+        number = self._world.chance.whole(0, len(self._world.broker.usage) - 1)
+        queue, taken = self._world.broker.usage[number], len(self._world.batches[number])
+        if len(queue) - taken > 1:
+            at = self._world.chance.whole(taken, len(queue) - 2)
+            if not any(is_marker(body) for body in (queue[at], queue[at + 1])):
+                queue[at], queue[at + 1] = queue[at + 1], queue[at]
 
     def publish_twice(self) -> None:
         """Have a usage event come twice."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -67,9 +67,13 @@ class _Records:
 class _Runtime:
     """The services of one process."""
 
-    def __init__(self, world: World, clock: MachineClock) -> None:
-        buckets = Wire(world.observed, world.chance, world.rates, is_up=lambda: world.redis_up)
-        broker = Wire(world.broker, world.chance, world.rates, is_up=world.broker.is_up)
+    def __init__(self, world: World, clock: MachineClock, cut_off: Mapping[str, int]) -> None:
+        def reaches(server: str) -> bool:
+            return cut_off.get(server, 0) <= world.clock.elapsed_ms
+
+        redis_up, broker_up = lambda: world.redis_up and reaches("redis"), lambda: world.broker.up and reaches("broker")
+        buckets = Wire(world.observed, world.chance, world.rates, is_up=redis_up)
+        broker = Wire(world.broker, world.chance, world.rates, is_up=broker_up)
         publisher = Publishing(broker, world.observed.not_taken)
         self.settings, self.clock, self.buckets, self.publisher = world.settings, clock, buckets, publisher
         self.observer = None
@@ -109,7 +113,9 @@ class Process:
         self.number = number
         self.clock = MachineClock(world.clock)
         self.clock.offset_ms = world.chance.whole(-400, 400)
-        self._lifecycle = _Lifecycle(_Runtime(world, self.clock))
+        #: Until when it does not reach a server.
+        self.cut_off: dict[str, int] = {}
+        self._lifecycle = _Lifecycle(_Runtime(world, self.clock, self.cut_off))
         self._running: list[_Delivery] = []
         self._runs: dict[uuid.UUID, Run] = {}
         #: The settlements of its runs: what one of these did, this process knows of.

@@ -7,7 +7,7 @@ what it wrote into Redis is not.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from billing.core.errors import Retryable, Unreachable
@@ -109,7 +109,9 @@ class Rebuilder:
                 if hold.run_id in log.history:
                     buckets.mark_logged(hold.client_id, hold.run_id, log.history[hold.run_id].settlement_id)
             yield 0
-            plans = {client_id: self._plan(client_id, held) for client_id in clients}
+            owes = {client_id: [row.grant_id for row in log.grants_of(client_id)] for client_id in clients}
+            repaid = buckets.repaid(owes)
+            plans = {client_id: self._plan(client_id, held, repaid.get(client_id, {})) for client_id in clients}
             # The commit.
             log.begin(epochs)
             log.answered(shard, began)
@@ -126,7 +128,7 @@ class Rebuilder:
                 raise Unreachable(f"rebuild of shard {shard}: moved")
         world.counts["rebuilds"] += 1
 
-    def _plan(self, client_id: str, held: Sequence[StoredHold]) -> BucketPlan:
+    def _plan(self, client_id: str, held: Sequence[StoredHold], repaid: Mapping[int, int]) -> BucketPlan:
         log = self._world.log
         own = [hold for hold in held if hold.client_id == client_id and hold.run_id not in log.history]
         own.sort(key=lambda hold: (hold.created_ms, hold.run_id))
@@ -135,4 +137,5 @@ class Rebuilder:
             spent=log.spent[client_id],
             holds=[(hold.run_id, hold.credits) for hold in own],
             lent={hold.run_id: hold.grants for hold in own},
+            known=log.endings.known(log, client_id, self._world.clock.ms, own, repaid),
         )

@@ -19,21 +19,25 @@ from billing.core.settings import Settings
 from billing.core.shards import shard_of
 from billing.task.reaper import StoredResult
 from billing.task.run import Run
-from tests.simulation.auditor import Auditor, LawBroken
+from tests.simulation.auditor import Auditor
+from tests.simulation.books import Books
+from tests.simulation.broken import LawBroken
 from tests.simulation.broker import Broker, Message
-from tests.simulation.chance import BEGINNING_MS, Chance, SimulatedClock
+from tests.simulation.chance import BEGINNING_MS, Chance
 from tests.simulation.faults import Killed, Rates
 from tests.simulation.fulfillment import Fulfillment
 from tests.simulation.log import Log
-from tests.simulation.mishaps import Mishaps
+from tests.simulation.mishaps import FAULTS, Mishaps
 from tests.simulation.process import Process, Results
 from tests.simulation.redis import Redis
+from tests.simulation.steps import LOOPS, STEPS, WORKING
+from tests.simulation.sync.kernel import Kernel
+from tests.simulation.workload import PRICES, Workload
 
 CLIENTS: Final = 6
 PROCESSES: Final = 3
-_PRICES: Final = {"search": 3, "page": 1, "tokens": 7}
 #: A world that is not at rest after so many quiet steps never will be.
-_QUIET_STEPS_MAX: Final = 40_000
+_QUIETSTEPS_MAX: Final = 40_000
 _LOOK_EVERY: Final = 20
 #: Under which what happened to all runs is told.
 _EVERYBODY: Final = uuid.UUID(int=0)
@@ -43,46 +47,50 @@ _TOLD_MAX: Final = 40
 class World:
     """Everything there is, from one seed."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, rests: int = 1) -> None:
         self.seed = seed
-        self.chance, self.clock, self.rates = Chance(seed), SimulatedClock(), Rates()
+        self.chance, self.clock, self.rates = Chance(seed), Kernel(), Rates()
+        self.books = Books(self, self.clock, clients=CLIENTS, rests=rests)
+        self.client_ids = tuple(client.client_id for client in self.books.clients)
         self.settings = Settings(
             shards=4, usage_queues=2, lease_seconds=60.0, settled_retention_seconds=600.0, hold_age_max_seconds=900.0
         )
         begun = from_milliseconds(BEGINNING_MS - 86_400_000)
         prices = [
             Price(sku=sku, version=number, credits_per_unit=price, unit="unit", effective_at=begun)
-            for number, (sku, price) in enumerate(_PRICES.items(), start=1)
+            for number, (sku, price) in enumerate(PRICES.items(), start=1)
         ]
         self.book = PriceBook(prices)
-        self.log = Log(shards=self.settings.shards)
+        self.log = Log(shards=self.settings.shards, usage=self.books.usage)
         self.broker = Broker(usage_queues=self.settings.usage_queues)
         self.results = Results()
         self.redis = Redis(self.settings, self.clock)
         self.observed = Auditor(self, self.redis.buckets)
-        self.log.tell = self.observed.logged
+        self.log.tell = self.observed.row_written
         self.redis_up = True
+        #: When Redis is lost while the broker is away.
+        self.doom_ms: int | None = None
         self.unacked: set[Message] = set()
         #: Batches that a consumer has taken and not acked, by queue.
         self.batches: list[list[bytes]] = [[] for _ in range(self.settings.usage_queues)]
         self.counts: collections.Counter[str] = collections.Counter()
         self._stories: dict[str, list[tuple[int, str]]] = collections.defaultdict(list)
-        self._due = dict.fromkeys(_LOOPS, 0)
-        self._tasks = 0
-        for number in range(CLIENTS):
-            self.log.add_client(f"client-{number}")
-            self.redis.buckets.open_client(f"client-{number}")
+        self._due = dict.fromkeys(LOOPS, 0)
+        for client_id in self.client_ids:
+            self.log.add_client(client_id)
+            self.redis.buckets.open_client(client_id)
         for shard in range(self.settings.shards):
             self.redis.buckets.verify(shard, expected=None)
         self.processes = [Process(self, number) for number in range(PROCESSES)]
-        self._parts = (self, Fulfillment(self), Mishaps(self))
+        self.workload = Workload(self)
+        self._parts = (self, self.workload, Fulfillment(self), Mishaps(self))
 
     # The world's steps.
 
     def step(self) -> None:
         """Let one thing happen."""
         self._pass(400)
-        name: str = self.chance.weighted(_STEPS)
+        name: str = self.chance.weighted(STEPS)
         self.counts[name] += 1
         self._do(name)
 
@@ -91,16 +99,46 @@ class World:
         before = vars(self.rates).copy()
         self.rates.calm()
         self.redis_up = self.broker.up = True
-        for step in range(_QUIET_STEPS_MAX):
+        self.doom_ms = None
+        for step in range(_QUIETSTEPS_MAX):
             self._pass(2_000)
-            self._do(self.chance.weighted(_WORKING))
+            self._do(self.chance.weighted(WORKING))
             if step % _LOOK_EVERY == 0 and not self._unrest():
                 break
         else:
-            raise LawBroken(f"L9: not at rest after {_QUIET_STEPS_MAX} quiet steps: {self._unrest()}")
+            raise LawBroken(f"L9: not at rest after {_QUIETSTEPS_MAX} quiet steps: {self._unrest()}")
         self.observed.check()
         vars(self.rates).update(before)
         self.counts["quiescent points"] += 1
+        self.books.rest()
+
+    def close(self) -> None:
+        """Come to the end: what is not billed yet is."""
+        self.books.close()
+
+    def faults(self) -> collections.Counter[str]:
+        """Return what went wrong, by kind."""
+        steps = collections.Counter({told: self.counts[name] for name, told in FAULTS.items()})
+        return steps + self.rates.tally + self.books.faults()
+
+    def came_to(self) -> collections.Counter[str]:
+        """Return what it came to, for whoever wants to know that something happened."""
+        observed, increments = self.observed, self.books.auditor.counts
+        found = collections.Counter(
+            {
+                "reserves admitted": observed.admitted,
+                "reserves refused": observed.refused,
+                "runs in the log": len(self.log.history),
+                "charged late": observed.late,
+                "events that were duplicates": self.log.duplicates,
+                "rebuilds": self.counts["rebuilds"],
+                "postings": self.counts["posted"],
+                "quiescent points": self.counts["quiescent points"],
+                "days": self.books.day,
+            }
+        )
+        found.update({name: number for name, number in self.counts.items() if name.startswith("excused")})
+        return found + collections.Counter({f"increments, {name}": number for name, number in increments.items()})
 
     def _do(self, name: str) -> None:
         part = next(part for part in self._parts if hasattr(part, name))
@@ -108,33 +146,11 @@ class World:
 
     def _pass(self, most_ms: int) -> None:
         """Let some time pass, and the loops come round."""
-        self.clock.advance(self.chance.whole(0, most_ms))
-        for name, interval_ms in _LOOPS.items():
+        self.books.live_until(self.clock.ms + self.chance.whole(0, most_ms))
+        for name, interval_ms in LOOPS.items():
             if self.clock.elapsed_ms >= self._due[name]:
                 self._due[name] = self.clock.elapsed_ms + interval_ms
                 self._do(name)
-
-    def submit(self) -> None:
-        """Publish a new task."""
-        self._tasks += 1
-        chance = self.chance
-        quantity = chance.whole(1, 5)
-        outcomes = chance.weighted(
-            ((8, ("success",)), (2, ("failure",)), (2, ("retry", "success")), (1, ("retry", "retry", "failure")))
-        )
-        headers = {"billing_at": self.clock.ms, "billing_nonce": f"{chance.whole(0, 2**60):x}"}
-        self.broker.send(
-            Message(
-                task_id=f"task-{self._tasks}",
-                client_id=f"client-{chance.whole(0, CLIENTS - 1)}",
-                sku=chance.one_of(tuple(_PRICES)),
-                quantity=quantity,
-                recorded=chance.weighted(((4, None), (2, chance.whole(0, quantity)), (1, chance.whole(quantity, 9)))),
-                outcomes=outcomes,
-                headers=headers,
-                root_id=f"task-{self._tasks}",
-            )
-        )
 
     def work(self) -> None:
         """Let a process do one thing."""
@@ -145,12 +161,6 @@ class World:
             self.processes[number].step()
         except Killed:
             self.kill(number)
-
-    def grant(self) -> None:
-        """Grant something, now and then."""
-        client_id = f"client-{self.chance.whole(0, CLIENTS - 1)}"
-        if shard_of(client_id, self.settings.shards) not in self.log.locked and self.chance.once_in(3):
-            self.log.add_grant(client_id, self.chance.whole(1, 160))
 
     # What the parts of the world ask of it.
 
@@ -175,8 +185,7 @@ class World:
     def succeeded(self, run: Run, message: Message, process: Process) -> None:
         """Store the result of a body that has come to its end."""
         quantity = message.quantity if message.recorded is None else message.recorded
-        self.observed.succeeded[run.identity.run_id] = quantity * _PRICES[message.sku]
-        self.observed.finished_by(run.identity.run_id, process)
+        self.observed.finished(run.identity.run_id, quantity * PRICES[message.sku], process)
         self.tell(run.identity.run_id, f"{message.task_id} succeeded")
         self.results.store(message.task_id, StoredResult(state=SUCCESS, stored_at=process.clock.now()))
 
@@ -191,12 +200,6 @@ class World:
         # The same run may have succeeded before, in a process that was killed before it settled.
         if message.run_id in self.observed.succeeded:
             self.observed.excuse_what_is_lost()
-
-    def admitted(self, client_id: str) -> None:
-        """Check that only a trusted shard admits (L6)."""
-        verified, current = self.redis.buckets.server_of(shard_of(client_id, self.settings.shards))
-        if verified != current:
-            raise LawBroken(f"L6: {client_id} was admitted on a shard that is not trusted")
 
     def bucket_missing(self, client_id: str) -> None:
         """Ask for the rebuild of a known client that has no bucket."""
@@ -242,7 +245,8 @@ class World:
             "tasks": len(self.broker.tasks) + len(self.unacked),
             "events": sum(map(len, self.broker.usage)) + sum(map(len, self.batches)),
             "processes": sum(not process.is_idle for process in self.processes),
-            "grants": sum(not row.applied for row in self.log.grants.values()),
+            "grants": len(self.log.unapplied),
+            "voids": len(self.log.endings.voids),
             "postings": len(self.log.waiting()),
             "rebuilds": len(self.log.rebuilds) + len(self.log.locked),
         }
@@ -261,28 +265,3 @@ class World:
             return False
         self.bucket_missing(client_id)
         return True
-
-
-_WORKING: Final = (
-    (40, "work"),
-    (12, "consume"),
-    (8, "rebuild"),
-)
-#: The loops of the fulfillment worker, and their intervals in ms. Each comes when it is due, or a little later.
-_LOOPS: Final = {"apply_grants": 2_000, "apply_postings": 1_000, "relay_outboxes": 2_000, "reap": 5_000}
-_STEPS: Final = (
-    *((weight * 20, name) for weight, name in _WORKING),
-    (160, "submit"),
-    (30, "grant"),
-    (10, "deliver_twice"),
-    (5, "publish_twice"),
-    (5, "set_a_clock"),
-    (4, "take_a_snapshot"),
-    (3, "kill_a_process"),
-    (3, "stall_a_process"),
-    (12, "redeploy"),
-    (2, "lose_redis"),
-    (1, "lose_a_bucket"),
-    (8, "interrupt_redis"),
-    (3, "interrupt_broker"),
-)

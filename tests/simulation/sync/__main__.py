@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-from tests.simulation.sync.auditor import LawBroken
+from tests.simulation.broken import LawBroken
 from tests.simulation.sync.run import run
 from tests.simulation.sync.world import Size, World
 

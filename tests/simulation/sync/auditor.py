@@ -11,18 +11,15 @@ from typing import TYPE_CHECKING, Final
 
 from billing.sinks.stripe.sandbox.invoicing.records import InvoiceItem
 from billing.sinks.sync.increment import Increment, State
+from tests.simulation.broken import LawBroken
 from tests.simulation.sync import invoices
 from tests.simulation.sync.population import CREDITS_PER_UNIT, METER_OF
 
 if TYPE_CHECKING:
-    from tests.simulation.sync.world import World
+    from tests.simulation.sync.stage import Stage
 
 #: States in which nothing may be counted at the stand-in, for ever.
 NOWHERE: Final = (State.PENDING, State.REJECTED, State.WRITTEN_OFF)
-
-
-class LawBroken(Exception):
-    """A law of the sync does not hold. The text says which, of what, and how the run is repeated."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -37,7 +34,7 @@ class Counted:
 class Auditor:
     """Looks at a world at its checkpoints and at its end."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: Stage) -> None:
         self._world = world
         self.counts: collections.Counter[str] = collections.Counter()
         #: What no increment carries, in credits, by client and meter.

@@ -18,12 +18,13 @@ from billing.sinks.sync.calling.reports import Reports
 from billing.sinks.sync.increment import State
 from billing.sinks.sync.log import IncrementLog
 from billing.sinks.sync.planning.planner import Planner, PlanRules
-from tests.simulation.sync.kernel import Killed, MachineClock, Task
+from tests.simulation.faults import Killed
+from tests.simulation.sync.kernel import MachineClock, Task
 from tests.simulation.sync.server import URL, Transport
 from tests.simulation.sync.wire import Mortal, MortalSink, Wire
 
 if TYPE_CHECKING:
-    from tests.simulation.sync.world import World
+    from tests.simulation.sync.stage import Stage
 
 MACHINES: Final = 3
 #: The books that all of it goes to: the stand-in's.
@@ -38,7 +39,7 @@ SETTLED: Final = (State.CONFIRMED, State.WRITTEN_OFF, State.QUARANTINED, State.R
 class Fleet:
     """Begins tasks, and says whether anything is left to do."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: Stage) -> None:
         self._world = world
         self.clocks = [MachineClock(world.kernel) for _ in range(MACHINES)]
         self.mortal = Mortal(world.kernel, world.chance, world.rates)

@@ -11,7 +11,7 @@ from billing.sinks.stripe.sandbox.invoicing.records import Invoice, InvoiceItem
 from billing.sinks.stripe.sandbox.store import Store
 
 if TYPE_CHECKING:
-    from tests.simulation.sync.world import World
+    from tests.simulation.sync.stage import Stage
 
 Place = tuple[str, str]
 Spans = dict[Place, list[tuple[int, int]]]
@@ -30,7 +30,7 @@ class Seen(NamedTuple):
     was_dropped: int
 
 
-def events(world: World) -> Iterator[Seen]:
+def events(world: Stage) -> Iterator[Seen]:
     """Yield all events, in the order of their receipt."""
     sql = (
         "SELECT identifier, event_name, customer, CAST(value AS INTEGER), timestamp, received_at, "
@@ -39,7 +39,7 @@ def events(world: World) -> Iterator[Seen]:
     return (Seen._make(row) for row in world.server.state.store._connection.execute(sql))
 
 
-def billed(world: World) -> collections.Counter[Place]:
+def billed(world: Stage) -> collections.Counter[Place]:
     """Return the units that are on an invoice, or will be, by customer and meter."""
     state = world.server.state
     state.progress.catch_up(state.clock.now())

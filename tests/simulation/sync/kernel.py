@@ -13,12 +13,8 @@ from datetime import datetime, timedelta
 
 from greenlet import getcurrent, greenlet
 
-from billing.core.clock import from_milliseconds
-from tests.simulation.chance import BEGINNING_MS
-
-
-class Killed(BaseException):
-    """The task that makes this call is no more. No `except Exception` of the project may live on."""
+from tests.simulation.chance import SimulatedClock
+from tests.simulation.faults import Killed
 
 
 class Task:
@@ -32,24 +28,16 @@ class Task:
         self.returned: object = None
 
 
-class Kernel:
+class Kernel(SimulatedClock):
     """The clock, and what is due when."""
 
     def __init__(self) -> None:
-        self.ms = BEGINNING_MS
+        super().__init__()
         self._due: list[tuple[int, int, greenlet]] = []
         self._numbers = itertools.count()
         self._tasks: dict[greenlet, Task] = {}
         self._hub = getcurrent()
         self.turns = 0
-
-    def now(self) -> datetime:
-        """Return the true time."""
-        return from_milliseconds(self.ms)
-
-    def monotonic(self) -> float:
-        """Return seconds that never go back."""
-        return self.ms / 1_000
 
     @property
     def current(self) -> Task | None:

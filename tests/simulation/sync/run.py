@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from tests.simulation.sync.auditor import Auditor, LawBroken
+from tests.simulation.broken import LawBroken
+from tests.simulation.sync.auditor import Auditor
 from tests.simulation.sync.chances import Outage, Rates
 from tests.simulation.sync.names import named
 from tests.simulation.sync.world import Size, World

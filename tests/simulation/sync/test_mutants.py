@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.sync.auditor import LawBroken
+from tests.simulation.broken import LawBroken
 from tests.simulation.sync.mutants import MUTANTS, Mutant
 from tests.simulation.sync.run import run
 

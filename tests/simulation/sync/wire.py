@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from tests.simulation.chance import Chance
+from tests.simulation.faults import Killed
 from tests.simulation.sync.chances import Rates, happens
-from tests.simulation.sync.kernel import Kernel, Killed
+from tests.simulation.sync.kernel import Kernel
 from tests.simulation.sync.memory_log import MemoryLog
 from tests.simulation.sync.memory_plan import MemoryPlan
 

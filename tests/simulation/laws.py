@@ -1,0 +1,170 @@
+"""The laws of DESIGN.md, a function each, by number. Each raises `LawBroken` and says of what it does not hold.
+
+L1 and L6's trust are asked at every effect; the others when the world is at rest: nothing is on its way, nothing runs
+and nothing is owed. L9 is that it comes to rest at all, within the written bound. The laws of the sync (of L8: no
+increment twice, none lost, doubt visible) are `sync.auditor`'s; here is that what it plans is what the fleet used.
+"""
+
+from __future__ import annotations
+
+import collections
+from typing import TYPE_CHECKING, Final
+
+from tests.simulation.broken import LawBroken
+from tests.simulation.sync.population import METER_OF
+
+if TYPE_CHECKING:
+    import uuid
+    from collections.abc import Callable, Mapping
+
+    from billing.credits.values import Balance
+    from tests.simulation.auditor import Auditor
+    from tests.simulation.process import Process
+    from tests.simulation.world import World
+
+
+def l1_ceiling(client_id: str, *, asked: int, free: int) -> None:
+    """`reserve` admits only what the client's usable grants cover."""
+    if asked > max(free, 0):
+        raise LawBroken(f"L1: {client_id} has {free} credits, and {asked} were admitted")
+
+
+def l1_no_room_before_its_charge(world: World, client_id: str, run_id: uuid.UUID) -> None:
+    """No hold is given back while the charge that it has kept covered is on its way to the bucket."""
+    if run_id in world.observed.succeeded and not world.log.is_told(client_id, run_id):
+        raise LawBroken(f"L1: run {run_id} gave its hold back before its charge: {world.story(run_id)}")
+
+
+def l2_conservation(world: World) -> None:
+    """Granted + owed = available + held + spent + expired + voided, of each client."""
+    for client_id in world.log.epochs:
+        has = _bucket(world, client_id)
+        parts = has.available + has.held + has.spent + has.expired + has.voided
+        if has.granted + has.owed != parts:
+            raise LawBroken(f"L2: {client_id}: granted {has.granted} + owed {has.owed} is not {parts}")
+
+
+def l3_one_charge(world: World) -> None:
+    """Find what succeeded in the log, once and at its cost, and nothing else."""
+    auditor, log = world.observed, world.log
+    if log.letters:
+        raise LawBroken(f"L3: {len(log.letters)} events are refused by the log: {log.letters[0]}")
+    for run_id in auditor.succeeded.keys() - log.history.keys() - auditor.excused:
+        raise LawBroken(f"L3: run {run_id} succeeded and is not in the log: {world.story(run_id)}")
+    for run_id in log.history.keys() - auditor.succeeded.keys():
+        raise LawBroken(f"L3: run {run_id} is in the log and did not succeed: {world.story(run_id)}")
+    for run_id, row in auditor.rows.items():
+        if row.credits not in (auditor.succeeded[run_id], auditor.unstaged.get(run_id)):
+            cost = auditor.succeeded[run_id]
+            raise LawBroken(f"L3: run {run_id} costs {cost} and was charged {row.credits}: {world.story(run_id)}")
+
+
+def l3_none_kept_back(auditor: Auditor, run_id: uuid.UUID, process: Process) -> None:
+    """Let a message whose settle was refused go only once its charge was given to the broker."""
+    if run_id in process.refused & process.knows() - auditor.never_taken:
+        raise LawBroken(f"L3: process {process.number} kept the charge of run {run_id} to itself")
+
+
+def l5_no_orphan(world: World) -> None:
+    """No hold is left where nothing runs."""
+    for client_id in world.log.epochs:
+        if held := world.redis.buckets.held(client_id):
+            raise LawBroken(f"L5: {client_id} has {len(held)} holds, and nothing runs: {held[0]}")
+
+
+def l6_only_the_trusted_admit(world: World, client_id: str) -> None:
+    """Let a shard admit nothing whose server is not the verified one."""
+    verified, current = world.redis.buckets.server_of(world.observed.shard_of(client_id))
+    if verified != current:
+        raise LawBroken(f"L6: {client_id} was admitted on a shard that is not trusted")
+
+
+def l6_log_is_truth(world: World) -> None:
+    """Balances are what ledger and log say."""
+    spent = world.observed.corrections.copy()
+    for row in world.observed.rows.values():
+        spent[row.client_id] += row.credits
+    granted, by_grant = world.observed.granted(), paid(world)
+    for client_id in world.log.epochs:
+        has, left = _bucket(world, client_id), granted[client_id] - spent[client_id]
+        if (has.granted, has.spent, has.held) != (granted[client_id], spent[client_id], 0):
+            what = f"granted {granted[client_id]}, spent {spent[client_id]} by the log"
+            raise LawBroken(f"L6: {client_id}: {what}; the bucket has {has}")
+        ended = has.expired + has.voided
+        if has.available + ended - has.owed != left:
+            raise LawBroken(f"L6: {client_id}: {left} credits are left by the log; the bucket has {has}")
+        _l6_only_what_lasts(world, client_id, has, by_grant)
+
+
+def _l6_only_what_lasts(world: World, client_id: str, has: Balance, spent: Mapping[int, int]) -> None:
+    """Find nothing available but of grants that go on, and nothing that may pay debt while there is any."""
+    going_on = [row for row in world.log.grants_of(client_id) if not row.terms.ended_at(world.clock.ms)]
+    most = sum(max(0, row.credits - spent[row.grant_id]) for row in going_on if row.terms.skus or not has.owed)
+    if has.available > most:
+        raise LawBroken(f"L6: {client_id}: its grants that go on have {most} left; the bucket has {has}")
+
+
+def paid(world: World) -> collections.Counter[int]:
+    """Return what each grant has paid by the log; grant 0 is debt, of all clients."""
+    found: collections.Counter[int] = collections.Counter()
+    for row in world.observed.rows.values():
+        for line in row.lines:
+            for share in line.grants:
+                found[share.grant] += share.credits
+    for made in world.log.corrections.values():
+        for one in made:
+            found.update(one.grants)
+    return found
+
+
+def l7_append_only(world: World) -> None:
+    """Find each row of the history as it was when it was written, for ever."""
+    log, rows = world.log, world.observed.rows
+    if log.history.keys() != rows.keys():
+        raise LawBroken(f"L7: {len(rows)} rows were written, the history has {len(log.history)}")
+    for run_id, row in rows.items():
+        now = log.history[run_id]
+        if now.settlement_id != row.settlement_id or now.lines is not row.lines:
+            raise LawBroken(f"L7: the row of run {run_id} is another than the one that was written")
+
+
+def l8_what_is_billed_was_used(world: World) -> None:
+    """Of each client, SKU and hour, and so of each period: the rows that are planned from are the log's."""
+    used, books = world.observed.used, world.books
+    for key in {*used, *books.usage.rows}:
+        if used[key] != books.usage.rows[key].credits:
+            raise LawBroken(f"L8: {used[key]} credits of {key} are in the log, {books.usage.rows[key].credits} to bill")
+    books.logged.clear()
+    for (client_id, sku, _), credits_ in used.items():
+        books.logged[client_id, METER_OF.get(sku, "credits")] += credits_
+
+
+def l8_each_hour_once(world: World) -> None:
+    """Of each client, SKU and hour, the parts of all increments are what is planned: none twice, none left out."""
+    planned: collections.Counter[tuple[str, str, object]] = collections.Counter()
+    for number, parts in world.books.log.parts.items():
+        client_id = world.books.log.increments[number].client_id
+        for part in parts:
+            planned[client_id, part.sku, part.hour] += part.credits_to - part.credits_from
+    for key, row in world.books.usage.rows.items():
+        if planned[key] != row.planned:
+            raise LawBroken(f"L8: {planned[key]} credits of {key} are in increments, {row.planned} are planned")
+
+
+def _bucket(world: World, client_id: str) -> Balance:
+    found = world.redis.buckets.balance(client_id)
+    if found is None:
+        raise LawBroken(f"L6: {client_id} has no bucket")
+    return found
+
+
+#: In this order when the world is at rest: the first that does not hold says most.
+AT_REST: Final[tuple[Callable[[World], None], ...]] = (
+    l3_one_charge,
+    l7_append_only,
+    l5_no_orphan,
+    l2_conservation,
+    l6_log_is_truth,
+    l8_what_is_billed_was_used,
+    l8_each_hour_once,
+)
