@@ -13,7 +13,7 @@ import random
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import redis
@@ -92,9 +92,7 @@ class Injector:
             with contextlib.ExitStack() as stack:
                 if injection.kind.loses or injection.kind.forgets:
                     # One at a time of those that must not meet, from the look until it has struck.
-                    if not self._exclusive.acquire(timeout=_WAIT_SECONDS):
-                        raise LeftOut(_LIMIT)
-                    stack.callback(self._exclusive.release)
+                    stack.enter_context(self._alone())
                     self._wait_for_turn(injection)
                 began = self._now()
                 fault = FAULTS[injection.kind.name](self._site, random.Random(injection.seed))
@@ -109,6 +107,15 @@ class Injector:
             self.errors.append(f"{injection.kind.name}: {traceback.format_exc()}")
         done = Done(injection=injection, began=began, ended=self._now(), left_out=reason, recovered_seconds=recovered)
         self.done.append(done)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._exclusive.acquire(timeout=_WAIT_SECONDS):
+            raise LeftOut(_LIMIT)
+        try:
+            yield
+        finally:
+            self._exclusive.release()
 
     def _wait_for_turn(self, injection: Injection) -> None:
         """Wait until a loss of Redis is nobody's only copy, or until Redis is whole again."""

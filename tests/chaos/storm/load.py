@@ -11,7 +11,7 @@ import dataclasses
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import celery
@@ -83,6 +83,11 @@ class Load:
         for key, (client_id, credits_) in list(self.book.grants_begun.items()):
             self._grant_once(client_id, credits_, key)
         return not self.book.grants_begun
+
+    def use_again(self, client_ids: Iterable[str]) -> None:
+        """Submit a task for each of some clients: a bucket that was lost alone is rebuilt when it is used."""
+        for client_id in client_ids:
+            self._submit_once(ok(client_id))
 
     def states(self, task_ids: list[str]) -> dict[str, str]:
         """Return the state of each task, an exception's name in the place of a failure."""

@@ -20,7 +20,7 @@ from tests.chaos.storm.witness import UNANSWERED, witnessed
 
 #: What each step of coming to rest may take; far above what a busy machine needs.
 REST_SECONDS: Final = 240.0
-_LOOK_SECONDS: Final = 0.5
+_LOOK_SECONDS: Final = 1.0
 _POSTINGS_READ: Final = 10
 
 
@@ -34,6 +34,7 @@ def come_to_rest(site: Site, load: Load) -> dict[str, float]:
     steps: tuple[tuple[str, Callable[[], bool]], ...] = (
         ("Redis is trusted", lambda: is_redis_whole(site)),
         ("all grants are written", load.finish_grants),
+        ("every client has a bucket", lambda: _all_known(site, load)),
         ("every task has ended", lambda: _all_ended(site, load)),
         ("no hold, no outbox, no posting", lambda: _is_quiet(site)),
         ("the queues are empty", lambda: _flushed(site)),
@@ -58,6 +59,12 @@ def _holds(condition: Callable[[], bool]) -> bool:
         return condition()
     except (BillingError, SQLAlchemyError, psycopg.Error, redis.RedisError, OSError):
         return False
+
+
+def _all_known(site: Site, load: Load) -> bool:
+    missing = set(load.book.clients) - site.fleet.buckets.balances(load.book.clients).keys()
+    load.use_again(sorted(missing))
+    return not missing
 
 
 def _all_ended(site: Site, load: Load) -> bool:
