@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -12,13 +11,13 @@ from pathlib import Path
 from billing.connections import connection_file, setting_files
 from tests.fuzz.laws import as_text, hold, parts_of, refusing
 from tests.fuzz.nasty import SECRETS
+from tests.fuzz.places import fresh_place
 from tests.fuzz.target import Target
 
 
 @cache
 def _place() -> Path:
-    memory = Path("/dev/shm")  # noqa: S108 - the name within is a fresh one
-    return Path(tempfile.mkdtemp(prefix="fuzz-", dir=memory if memory.is_dir() else None))
+    return fresh_place()
 
 
 def check(data: bytes) -> None:

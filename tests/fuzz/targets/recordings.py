@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import tempfile
 from collections.abc import Iterator
 from functools import cache
 from itertools import islice
@@ -13,6 +12,7 @@ from typing import Final
 from billing.workload.layout import Layout
 from billing.workload.recording import look_at
 from tests.fuzz.laws import refusing
+from tests.fuzz.places import fresh_place
 from tests.fuzz.target import Target
 from tests.fuzz.targets.log_lines import NOW, check_entries
 
@@ -23,8 +23,7 @@ _LOOKED_AT: Final = 2_000
 @cache
 def _place() -> Path:
     """Return where the file is written: in memory where the system has such a place."""
-    memory = Path("/dev/shm")  # noqa: S108 - the name within is a fresh one
-    return Path(tempfile.mkdtemp(prefix="fuzz-", dir=memory if memory.is_dir() else None))
+    return fresh_place()
 
 
 def check(data: bytes) -> None:

@@ -6,7 +6,6 @@ import importlib
 import json
 import sqlite3
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from typing import Any, Final
 from standardwebhooks.webhooks import Webhook
 
 from tests.fuzz.laws import as_text, hold, parts_of
+from tests.fuzz.places import fresh_place
 from tests.fuzz.target import Target
 
 _EXAMPLE: Final = Path(__file__).parents[3] / "examples" / "webhook_receiver"
@@ -29,8 +29,7 @@ _ACTED: Final[list[dict[str, Any]]] = []
 
 @cache
 def _inbox() -> tuple[Any, Path]:
-    memory = Path("/dev/shm")  # noqa: S108 - the name within is a fresh one
-    place = Path(tempfile.mkdtemp(prefix="fuzz-", dir=memory if memory.is_dir() else None)) / "taken.sqlite"
+    place = fresh_place() / "taken.sqlite"
     _RECEIVER.__dict__["act"] = _ACTED.append
     return _RECEIVER.Inbox(str(place), _SECRET), place
 
