@@ -88,7 +88,7 @@ def test_given_an_empty_database_when_migrated_then_every_step_is_named_and_a_se
         "0020_sync_protocol",
         "0021_sync_alerts",
         "0022_watching",
-        "0024_stripe_books",
+        "0023_stripe_books",
     ]
     assert first[: len(steps)] == steps
     assert schema.current(empty) == schema.head() == steps[-1]

@@ -60,7 +60,7 @@ class Log:
 
     shards: int
     #: The rollup, as the planner reads it.
-    usage: MemoryUsage
+    usage: MemoryUsage = field(default_factory=MemoryUsage)
     epochs: dict[str, int] = field(default_factory=dict)
     grants: dict[int, GrantRow] = field(default_factory=dict)
     history: dict[uuid.UUID, UsageEvent] = field(default_factory=dict)
@@ -95,10 +95,19 @@ class Log:
     def add_grant(self, client_id: str, credits_: int, terms: GrantTerms = ORDINARY) -> GrantRow:
         """Add a grant; a bucket gets it later."""
         row = GrantRow(grant_id=len(self.grants) + 1, client_id=client_id, credits=credits_, terms=terms)
-        self.grants[row.grant_id] = row
-        self._grants_of.setdefault(client_id, []).append(row)
+        self.take(row)
         self.unapplied[row.grant_id] = None
         return row
+
+    def take(self, row: GrantRow) -> None:
+        """Take a grant that has its number already."""
+        self.grants[row.grant_id] = row
+        self._grants_of.setdefault(row.client_id, []).append(row)
+
+    def forget_grants(self, *, but_of: str) -> None:
+        """Forget the grants of every other client."""
+        self._grants_of = {but_of: self._grants_of.get(but_of, [])}
+        self.grants = {row.grant_id: row for row in self._grants_of[but_of]}
 
     def applied(self, grant_id: int) -> None:
         """Note that a bucket has a grant."""

@@ -45,9 +45,10 @@ class Ledger:
                 case "grant":
                     known = self.log.grants.get(row.grant_id)
                     if known is None:
-                        known = self.log.grants[row.grant_id] = GrantRow(
+                        known = GrantRow(
                             grant_id=row.grant_id, client_id=row.client_id, credits=row.credits, terms=row.terms
                         )
+                        self.log.take(known)
                     known.applied = known.applied or row.applied
                 case "void":
                     grant = self.log.grants[row.grant_id]
@@ -140,7 +141,7 @@ class Ledger:
         log, kept = self.log, set(holding)
         log.epochs = {hot: log.epochs[hot]}
         log.spent = {hot: log.spent[hot]}
-        log.grants = {grant: row for grant, row in log.grants.items() if row.client_id == hot}
+        log.forget_grants(but_of=hot)
         log.history = {run: event for run, event in log.history.items() if run in kept and event.client_id == hot}
         log.totals = {key: total for key, total in log.totals.items() if key[0] == hot and key[1] == log.epochs[hot]}
         for known in (self.adjustments, self._terms, self.limits, self.final, self._repaid):

@@ -6,7 +6,7 @@ from typing import Final
 
 from alembic import op
 
-revision = "0024_stripe_books"
+revision = "0023_stripe_books"
 down_revision = "0022_watching"
 
 _BOOKS: Final = """
