@@ -1,19 +1,22 @@
-"""No secret of any setting shows: not in reports, in refusals of servers that do not answer, or in files of others."""
+"""No secret of any setting shows: not in logs at DEBUG, reports, remote answers, refusals or files of others."""
 
 from __future__ import annotations
 
 import base64
+import json
 import os
 import stat
 import subprocess
 import sys
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import pytest
 
 from billing.connections import connection_file
 from billing.core.settings import FIELDS
+from tests.fleet.harness import Fleet
 
 pytestmark = pytest.mark.integration
 
@@ -76,6 +79,25 @@ def test_no_command_shows_one_where_nothing_answers(given: str, tmp_path: Path) 
         said, _ = process.communicate(timeout=300)
         assert said.strip(), command
         assert shown(said) == [], (command, said)
+
+
+@pytest.mark.parametrize("fleet_settings", [{"BILLING_SIGNING_KEY": f"workers:{TEXT}",
+                                             "BILLING_VERIFYING_KEYS": f"workers:{TEXT}"}])  # fmt: skip
+def test_a_fleet_at_debug_logs_none_and_its_signed_events_are_charged(fleet: Fleet) -> None:
+    fleet.client("acme", 100)
+    fleet.start("consumer", pool="solo", options=("--fulfillment", "-l", "DEBUG"))
+    fleet.start("worker", options=("-l", "DEBUG"))
+    for name in ("consumer", "worker"):
+        fleet.wait_ready(name)
+    results = [fleet.send("ok", "acme", number) for number in range(3)]
+    assert [isinstance(result.get(timeout=120), int) for result in results] == [True] * 3
+    assert len(fleet.wait_for_rows(3)) == 3
+    answers = json.dumps(fleet.app.control.inspect(timeout=10).conf(), default=str)
+    assert "billing_" in answers
+    passwords = [urlsplit(url).password or "" for url in (fleet.settings.broker_url, fleet.settings.database_url)]
+    for said in (answers, *((fleet.directory / f"{name}.log").read_text("utf-8") for name in ("consumer", "worker"))):
+        assert shown(said) == []
+        assert [password for password in passwords if password and password in said] == []
 
 
 def test_the_connection_file_is_its_owners_alone(tmp_path: Path) -> None:
