@@ -20,6 +20,7 @@ from tests.mutants.rooms import (
     reserving,
     running,
     serving,
+    signing,
 )
 
 #: What the faults of each law are found by.
@@ -39,6 +40,7 @@ ROOMS: Final[Mapping[str, tuple[Mutant, ...]]] = {
     "verdicts and allotment": charging.VERDICTS,
     "consumer": consuming.CONSUMING,
     "decoder": consuming.DECODER,
+    "signatures": signing.SIGNATURES,
     "usage log": charging.LOG,
     "recovery": recovering.RECOVERY,
     "ledger and postings": recovering.LEDGER,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from typing import Final
 
 from billing.core.errors import InvalidValue
 from billing.core.settings import FIELDS, Settings, load, without_password
+from billing.core.signing_keys import SigningKey
 from tests.fuzz.laws import SECRET, as_json, as_text, hold, parts_of, refusing
 from tests.fuzz.target import Target
 
@@ -43,8 +45,7 @@ def _check(name: str, configuration: dict[str, object], environment: dict[str, s
 
 def _check_again(name: str, found: object, settings: Settings) -> None:
     """Raise unless what was parsed, written as a variable, is parsed to the same."""
-    written = ",".join(map(str, found)) if isinstance(found, tuple) else str(found)
-    environment = {f"BILLING_{name.upper()}": written}
+    environment = {f"BILLING_{name.upper()}": _written(found)}
     if name == "stripe_api_key" and settings.stripe_live:
         environment["BILLING_STRIPE_LIVE"] = "true"
     try:
@@ -55,15 +56,30 @@ def _check_again(name: str, found: object, settings: Settings) -> None:
         hold(that=getattr(again, name) == found, but=(found, again))
 
 
+def _written(found: object) -> str:
+    match found:
+        case None:
+            return ""
+        case tuple():
+            return ",".join(map(_written, found))
+        case SigningKey():
+            return f"{found.sender}:{base64.b64encode(found.secret).decode()}"
+        case _:
+            return str(found)
+
+
 def seeds() -> Iterator[bytes]:
     """Yield every default, and URLs with passwords."""
     for number, field in enumerate(FIELDS.values()):
         default = field.default
-        text = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+        text = _written(default)
         yield bytes([number]) + b"\xff" + text.encode() + b"\xff5\xffshards"
         if field.name.endswith("_url"):
             for url in (f"redis://u:{SECRET}@h:1/0", f"postgresql://u:{SECRET}@h/x", f"amqp://u:{SECRET}@h:1//"):
                 yield bytes([number]) + b"\xff" + url.encode() + b'\xff"redis://h"\xffredis_ulr'
+    key = b"worker-1:" + base64.b64encode(bytes(range(32)))
+    for name, written in (("signing_key", key), ("verifying_keys", key + b", " + key.replace(b"-1", b"-2"))):
+        yield bytes([_NAMES.index(name)]) + b"\xff" + written + b'\xff["' + key + b'"]\xffsigning_kye'
     yield bytes([_NAMES.index("redis_url")]) + f"\xffredis+sentinel://u:{SECRET}@a:1,b:2/main/0".encode("latin-1")
 
 
