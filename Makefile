@@ -10,7 +10,7 @@ BIN := .venv/bin
 SETUP := pyproject.toml tools/install-environment
 
 help: ## Show this text
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # `exec`: the command is then the child of make itself, and sees it when make is killed.
 demo: .venv/.installed rabbitmq ## Run a billed fleet on real work and check its books

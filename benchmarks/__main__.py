@@ -57,6 +57,8 @@ def main(groups: Sequence[str], output: Path, *, documented: bool) -> None:
     """Measure, as ratios to plain Celery, Redis and PostgreSQL. Without GROUPS all of them run."""
     console = Console(stderr=True)
     quick = os.environ.get("QUICK", "") not in ("", "0")
+    if documented and (quick or groups):
+        raise click.UsageError("--document: the page is of a whole run: give neither QUICK nor GROUPS")
     failed = False
     measured: dict[str, Sequence[Row]] = {}
     with Servers(quick=quick) as servers:

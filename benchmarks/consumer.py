@@ -16,7 +16,6 @@ from typing import Any, Final
 
 import kombu
 import msgspec
-import psycopg
 
 from benchmarks import one_by_one
 from benchmarks.rows import Row
@@ -33,7 +32,6 @@ from billing.fulfillment.intake import BATCHES_AHEAD
 from billing.fulfillment.postgres_log import PostgresUsageLog
 from billing.schema.migrate import migrate
 
-DATABASE: Final = "benchmark_consumer"
 EVENTS: Final = 15_000
 CLIENTS: Final = 20
 TURNS: Final = 5
@@ -48,7 +46,7 @@ def rows(servers: Servers) -> list[Row]:
         return [Row(name=name, value=0.0, unit="x the rate", against="RabbitMQ is missing", mark=MARK, met=None)]
     broker_url = servers.rabbitmq.add_virtual_host("benchmark-consumer")
     try:
-        settings = Settings(database_url=_fresh_database(servers), broker_url=broker_url, usage_queues=1)
+        settings = Settings(database_url=servers.fresh_database("consumer"), broker_url=broker_url, usage_queues=1)
         migrate(settings)
         clients = [f"client-{number}" for number in range(CLIENTS)]
         shards = [shard_of(client_id, settings.shards) for client_id in clients]
@@ -127,10 +125,3 @@ def _messages(seeded: random.Random, clients: Sequence[str]) -> list[Outgoing]:
     """Return events as workers publish them."""
     events = sample_events(seeded, itertools.islice(itertools.cycle(clients), EVENTS))
     return [Outgoing(body=msgspec.json.encode(event), shard=0, entry_id=f"{event.occurred_at}-0") for event in events]
-
-
-def _fresh_database(servers: Servers) -> str:
-    with psycopg.connect(servers.postgres.url_of("postgres"), autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)".encode())
-        connection.execute(f"CREATE DATABASE {DATABASE}".encode())
-    return servers.postgres.url_of(DATABASE)

@@ -21,7 +21,7 @@ from benchmarks.workers import ROOT
 DOCS: Final = ROOT / "docs"
 _PAGE: Final = "performance"
 
-_HEAD: Final = """# Performance
+HEAD: Final = """# Performance
 
 Made by `make bench DOCUMENT=1`; how each figure is measured: [benchmarks](../benchmarks/README.md). Both sides of each
 comparison ran in turns, in one run, on the same servers, so **ratios count**: they hold on machines unlike this one,
@@ -90,7 +90,7 @@ def title_of(measured: Mapping[str, Any]) -> str:
 
 def page(measured: Mapping[str, Any], rows: Sequence[Row], plots: Sequence[str]) -> str:
     """Return the page."""
-    parts = [_HEAD, _machine(measured), _MARKS, _picture(plots, "marks", "Marks reached"), _marks(rows)]
+    parts = [HEAD, _machine(measured), _MARKS, _picture(plots, "marks", "Marks reached"), _marks(rows)]
     missed = [row for row in rows if row.met is False]
     if missed:
         parts += [_MISSED, _table(("row", "measured", "mark", "cause"), [_missed(row) for row in missed])]

@@ -19,10 +19,10 @@ import psycopg
 
 from benchmarks.rows import Row
 from benchmarks.sample_events import sample_events
+from benchmarks.servers import Servers
 from billing.connections import postgres
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
-from billing.embedded.stack import Stack
 from billing.events.usage_event import UsageEvent
 from billing.fulfillment import usage_rows
 from billing.fulfillment.delivery import Delivered
@@ -30,7 +30,6 @@ from billing.fulfillment.log import UsageLog
 from billing.fulfillment.postgres_log import PostgresUsageLog
 from billing.schema.migrate import migrate
 
-DATABASE: Final = "benchmark_usage_log"
 EVENTS: Final = 500
 CLIENTS: Final = 20
 BATCHES: Final = 60
@@ -40,9 +39,9 @@ MARK: Final = 0.4
 _COPY: Final = f"COPY plain ({', '.join(usage_rows.COLUMNS)}) FROM STDIN"
 
 
-def rows(servers: Stack) -> list[Row]:
+def rows(servers: Servers) -> list[Row]:
     """Measure, and return the row of DESIGN's table with the rate behind it."""
-    settings = Settings(database_url=_fresh_database(servers))
+    settings = Settings(database_url=servers.fresh_database("usage_log"))
     migrate(settings)
     clients = [f"client-{number}" for number in range(CLIENTS)]
     log = PostgresUsageLog(lambda: postgres.connect(settings), shards=settings.shards)
@@ -112,10 +111,3 @@ def _with_timestamps(text: bytes) -> bytes:
 
 def _events(seeded: random.Random, clients: Sequence[str]) -> list[UsageEvent]:
     return sample_events(seeded, seeded.choices(clients, k=EVENTS))
-
-
-def _fresh_database(servers: Stack) -> str:
-    with psycopg.connect(servers.postgres.url_of("postgres"), autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
-        connection.execute(f"CREATE DATABASE {DATABASE}")
-    return servers.postgres.url_of(DATABASE)

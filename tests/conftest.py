@@ -12,15 +12,14 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 import hypothesis
-import psycopg
 import pytest
 import redis
-from psycopg import sql
 
 from billing.embedded.postgres import Postgres
 from billing.embedded.rabbitmq import RabbitMQ
 from billing.embedded.server import NotInstalled
 from billing.embedded.stack import BROKER_VARIABLE, Stack
+from tests.databases import cloned
 from tests.fleet.fixtures import fleet, fleet_settings, running_fleet
 from tests.shared_stack import borrowed
 from tests.stripe_sandbox import stripe_client, stripe_sandbox
@@ -115,10 +114,5 @@ def database_template() -> str:
 @pytest.fixture
 def database_url(postgres_server: Postgres, database_template: str) -> Iterator[str]:
     """Clone a database of this test's own from `database_template`; drop it with whoever is still connected."""
-    name = sql.Identifier(database := f"test_{uuid.uuid4().hex[:12]}")
-    with psycopg.connect(postgres_server.url_of("postgres"), autocommit=True) as connection:
-        template = sql.Identifier(database_template)
-        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(name, template))
-    yield postgres_server.url_of(database)
-    with psycopg.connect(postgres_server.url_of("postgres"), autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+    with cloned(postgres_server, database_template) as url:
+        yield url

@@ -34,6 +34,13 @@ class Proxy:
         self._numbers = itertools.count()
         threading.Thread(target=self._accept, daemon=True).start()
 
+    def url_through(self, url: str) -> str:
+        """Return a server's URL with this door in the place of its host and port."""
+        parts = urlsplit(url)
+        login = parts.netloc.rpartition("@")[0]
+        place = f"127.0.0.1:{self.port}"
+        return urlunsplit(parts._replace(netloc=f"{login}@{place}" if login else place))
+
     def cut(self) -> None:
         """End every connection; new ones still come through."""
         with self._lock:
@@ -137,13 +144,16 @@ class Proxy:
 @contextlib.contextmanager
 def in_front_of(url: str) -> Iterator[tuple[Proxy, str]]:
     """Yield a proxy of the server of `url`, and the URL that goes through it."""
+    proxy = Proxy(*address_of(url))
+    try:
+        yield proxy, proxy.url_through(url)
+    finally:
+        proxy.close()
+
+
+def address_of(url: str) -> tuple[str, int]:
+    """Return host and port of a server's URL, which names both."""
     parts = urlsplit(url)
     assert parts.hostname is not None
     assert parts.port is not None
-    proxy = Proxy(parts.hostname, parts.port)
-    login = parts.netloc.rpartition("@")[0]
-    place = f"{login}@127.0.0.1:{proxy.port}" if login else f"127.0.0.1:{proxy.port}"
-    try:
-        yield proxy, urlunsplit(parts._replace(netloc=place))
-    finally:
-        proxy.close()
+    return parts.hostname, parts.port

@@ -10,11 +10,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-import psycopg
-from psycopg import sql
-
 from billing.embedded.endpoints import Endpoints
-from billing.embedded.postgres import Postgres
 from billing.embedded.stack import Stack
 
 #: Names the file that `lend` wrote.
@@ -48,10 +44,3 @@ def borrowed() -> Stack | None:
         stripe_sandbox_url=stack.stripe_sandbox.url,
     )
     return stack
-
-
-def make_empty(server: Postgres, name: str) -> None:
-    """Make an empty database, also where an earlier borrower has left one of that name."""
-    with psycopg.connect(server.url_of("postgres"), autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))

@@ -26,8 +26,9 @@ _HEAD: Final = """\
 # What is promised, and how to break it
 
 Each promise has a command with which you can try to break it, in a fresh clone, with servers of its own: nothing of
-yours is touched. Most take `SEED=`; what fails prints how to repeat it. `make test` has most of them in small. The
-laws are those of [concepts](concepts.md). A last result is what was seen on that machine, at that commit, no more.
+yours is touched. What draws by chance takes `SEED=`, and prints it where it fails. `make test` has most of them in
+small. The laws are those of [concepts](concepts.md). A last result is what was seen on that machine, at that commit,
+no more.
 
 | promise | law | try | last result |
 |---|---|---|---|

@@ -15,8 +15,8 @@ from billing.credits.values import GrantBalance, GrantOutcome, ReserveOutcome
 from billing.credits.verbs import Verbs
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
 from tests.contract.passing import spoil
-from tests.contract.servers import SHARDS, Server
-from tests.contract.test_terms import FUTURE_MS, balance_of
+from tests.contract.servers import FUTURE_MS, SHARDS, Server
+from tests.contract.test_terms import balance_of
 
 SHARD = shard_of("acme", SHARDS)
 

@@ -9,9 +9,9 @@ from billing.credits.terms import GrantTerms
 from billing.credits.verbs import Verbs
 from tests.contract.making import a_client, a_run, a_settlement
 from tests.contract.passing import end_grant_anywhere
-from tests.contract.servers import Server
+from tests.contract.servers import FUTURE_MS, Server
 from tests.contract.test_post import SHARD, grant_of, post
-from tests.contract.test_terms import FUTURE_MS, balance_of
+from tests.contract.test_terms import balance_of
 
 
 def test_an_ended_grant_still_pays_what_it_had_spent_until_the_ledger_has_its_end(

@@ -19,8 +19,8 @@ from billing.credits.values import Balance, GrantOutcome, ReserveOutcome, Settle
 from billing.credits.verbs import Verbs
 from tests.contract.making import a_hold, a_run, a_settlement
 from tests.contract.passing import end_first
-from tests.contract.servers import SHARDS, Server
-from tests.contract.test_terms import FUTURE_MS, balance_of
+from tests.contract.servers import FUTURE_MS, SHARDS, Server
+from tests.contract.test_terms import balance_of
 
 STEPS = 500
 SHARD = shard_of("acme", SHARDS)

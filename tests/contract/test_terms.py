@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import pytest
@@ -23,10 +22,9 @@ from billing.credits.verbs import Verbs
 from tests.contract.laws import assert_laws
 from tests.contract.making import a_client, a_hold, a_run, a_settlement
 from tests.contract.passing import end_grant
-from tests.contract.servers import SHARDS, Server
+from tests.contract.servers import FUTURE_MS, SHARDS, Server
 
 SHARD = shard_of("acme", SHARDS)
-FUTURE_MS = 4_000_000_000_000
 
 
 def balance_of(buckets: Verbs) -> Balance:
@@ -264,38 +262,3 @@ def test_a_bucket_without_terms_stays_as_short_as_it_was(buckets: Verbs, server:
     assert b"~5,0,s" in (server.client().get(f"{{billing:{SHARD}}}:bucket:acme") or b"")
     buckets.set_terms("acme", ClientTerms())
     assert server.client().get(f"{{billing:{SHARD}}}:bucket:acme") == before
-
-
-@pytest.fixture(scope="module")
-def crowd(server: Server) -> list[Verbs]:
-    """Return buckets with a hundred clients of their own, which connect once for this module."""
-    return [server.buckets(client=server.client(), verified=False) for _ in range(100)]
-
-
-@pytest.mark.parametrize("case", ["plain", "expired", "overdraft", "restricted"])
-def test_l1_of_100_connections_that_reserve_75_of_500_at_once_exactly_6_are_admitted(
-    buckets: Verbs, server: Server, crowd: list[Verbs], case: str
-) -> None:
-    """Given 500 usable credits, however they come about, when 100 connections want 75 each, then 6 get them."""
-    buckets.open_client("acme")
-    match case:
-        case "plain":
-            buckets.grant("acme", 1, 500)
-        case "expired":
-            buckets.grant("acme", 1, 9_000, GrantTerms(priority=1, expires_ms=buckets.time_ms() - 1))
-            buckets.grant("acme", 2, 500, GrantTerms(expires_ms=FUTURE_MS))
-        case "overdraft":
-            buckets.grant("acme", 1, 300)
-            buckets.set_terms("acme", ClientTerms(overdraft_limit=200))
-        case "restricted":
-            buckets.grant("acme", 1, 9_000, GrantTerms(priority=1, skus=("image",)))
-            buckets.grant("acme", 2, 500)
-
-    def reserve(number: int) -> ReserveOutcome:
-        return crowd[number].reserve(a_hold(a_run(task_id=str(number)), 75)).outcome
-
-    with ThreadPoolExecutor(100) as threads:
-        outcomes = list(threads.map(reserve, range(100)))
-    assert outcomes.count(ReserveOutcome.HELD) == 6
-    assert outcomes.count(ReserveOutcome.INSUFFICIENT) == 94
-    assert balance_of(buckets).held == 450

@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import psycopg
 import redis
-from psycopg import sql
 
 from billing import admin
 from billing.connections.redis import connect
@@ -19,10 +17,10 @@ from billing.core.settings import Settings
 from billing.credits.buckets import Buckets
 from billing.credits.options import options_of
 from billing.embedded.stack import Stack
-from billing.schema.migrate import migrate
 from billing.sinks.stripe.sandbox.control import SandboxControl
 from billing.task.runtime import Runtime
 from tests.cost.wires import Wires, tapped
+from tests.databases import cloned, databases_of, make_migrated
 
 TEMPLATE = "cost_template"
 #: A price in credits for each SKU that is sold here.
@@ -83,13 +81,9 @@ def place_on(stack: Stack) -> Iterator[Place]:
     with SandboxControl(stack.endpoints.stripe_sandbox_url) as control:
         control.reset()
     broker_url = stack.rabbitmq.add_virtual_host(name)
-    with psycopg.connect(stack.postgres.url_of("postgres"), autocommit=True) as owner:
-        if owner.execute("SELECT 1 FROM pg_database WHERE datname = %s", [TEMPLATE]).fetchone() is None:
-            owner.execute(f"CREATE DATABASE {TEMPLATE}".encode())
-            migrate(Settings(database_url=stack.postgres.url_of(TEMPLATE)))
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
-        owner.execute(statement.format(sql.Identifier(name), sql.Identifier(TEMPLATE)))
-        database_url = stack.postgres.url_of(name)
+    if TEMPLATE not in databases_of(stack.postgres):
+        make_migrated(stack.postgres, TEMPLATE)
+    with cloned(stack.postgres, TEMPLATE) as database_url:
         direct = Settings(database_url=database_url, redis_url=stack.endpoints.redis_url)
         for sku, credits_per_unit in PRICES.items():
             admin.set_price(direct, sku, credits_per_unit, "unit")
@@ -105,4 +99,3 @@ def place_on(stack: Stack) -> Iterator[Place]:
                 yield Place(stack, wires, database_url, broker_url)
         finally:
             stack.rabbitmq.remove_virtual_host(name)
-            owner.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

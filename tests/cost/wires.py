@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 from unittest import mock
-from urllib.parse import urlsplit, urlunsplit
 
 from redis.connection import AbstractConnection
 
 from tests.cost.protocols import GREETING, Amqp, Http, Postgres, Redis, Speech
-from tests.proxy import Proxy
+from tests.proxy import Proxy, address_of
 
 #: What is counted of some work: a name and a whole number.
 Counts = dict[str, int]
@@ -24,16 +23,11 @@ class Tap(Proxy):
     """A door in front of a server that counts what passes."""
 
     def __init__(self, url: str, protocol: type[Speech]) -> None:
-        parts = urlsplit(url)
-        assert parts.hostname is not None
-        assert parts.port is not None
         self._protocol = protocol
         self._speeches: dict[int, Speech] = {}
         self._counting = threading.Lock()
-        super().__init__(parts.hostname, parts.port)
-        login = parts.netloc.rpartition("@")[0]
-        place = f"{login}@127.0.0.1:{self.port}" if login else f"127.0.0.1:{self.port}"
-        self.url = urlunsplit(parts._replace(netloc=place))
+        super().__init__(*address_of(url))
+        self.url = self.url_through(url)
 
     def passing(self, connection: int, data: bytes, *, to_server: bool) -> None:
         """Count."""

@@ -17,7 +17,7 @@ import pytest
 
 import celeryconfig
 from billing.connections import setting_files
-from billing.core.settings import FIELDS, load
+from billing.core.settings import FIELDS, Settings, load
 from tests.deploy.files import CONFIGURATION, DEPLOY, ROOT, read
 
 COMPOSE: Final = DEPLOY / "compose.yaml"
@@ -92,11 +92,7 @@ def test_secrets_that_are_there_stay_as_they_are(secrets: Path) -> None:
 @pytest.mark.parametrize("name", [name for name in OWN if name != "migrate"])
 def test_the_settings_of_a_process_name_the_services_each_apart_from_the_others(name: str, secrets: Path) -> None:
     """Billing's Redis is no broker and no result backend; nobody but `migrate` has the owner's login."""
-    environment = {
-        variable: str(value).replace("/run/secrets", str(secrets))
-        for variable, value in SERVICES[name]["environment"].items()
-    }
-    settings = load({}, environment | setting_files.read(environment, FIELDS))
+    settings = settings_of(name, secrets)
     addresses = {
         "redis": settings.redis_url,
         "results": settings.result_url,
@@ -109,6 +105,14 @@ def test_the_settings_of_a_process_name_the_services_each_apart_from_the_others(
     assert urlsplit(settings.database_url).username == "fleet"
     for url in addresses.values():
         assert len(urlsplit(url).password or "") >= 32
+
+
+def test_who_publishes_usage_events_signs_them_with_a_key_of_its_own_that_the_consumer_takes(secrets: Path) -> None:
+    settings = {name: settings_of(name, secrets) for name in OWN if name != "migrate"}
+    senders = {name: found.signing_key for name, found in settings.items() if found.signing_key is not None}
+    assert {name: key.sender for name, key in senders.items()} == {"worker": "workers", "fulfillment": "fulfillment"}
+    assert set(settings["fulfillment"].verifying_keys) == set(senders.values())
+    assert {name for name, found in settings.items() if found.verifying_keys} == {"fulfillment"}
 
 
 @pytest.mark.parametrize("name", LASTING)
@@ -180,6 +184,15 @@ def test_the_command_of_a_service_has_options_that_exist(name: str) -> None:
     if command[0] == "celery" and "flower" not in command:
         wrong = [*run[:-1], "--no-such-option", "--help"]
         assert subprocess.run(wrong, cwd=ROOT, capture_output=True, check=False, timeout=120).returncode == 2
+
+
+def settings_of(name: str, secrets: Path) -> Settings:
+    """Return the settings of a service, as its process reads them."""
+    environment = {
+        variable: str(value).replace("/run/secrets", str(secrets))
+        for variable, value in SERVICES[name]["environment"].items()
+    }
+    return load({}, environment | setting_files.read(environment, FIELDS))
 
 
 def _seconds(text: str) -> int:

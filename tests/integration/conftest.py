@@ -17,16 +17,15 @@ from billing.core.settings import Settings
 from billing.embedded.postgres import Postgres
 from billing.fulfillment.log import UsageLog
 from billing.fulfillment.postgres_log import PostgresUsageLog
-from billing.schema.migrate import migrate
 from tests import browser as chromium
 from tests.browser import Browser
 from tests.conftest import missing
+from tests.databases import make_migrated
 from tests.integration.alerting import Scene
 from tests.integration.allowing import Office
 from tests.integration.market import Market
 from tests.integration.recovering import Business, business_on
 from tests.integration.topping_up import HOOK, opened
-from tests.shared_stack import make_empty
 from tests.terminal import bare, shop, terminal
 from tests.wheels import wheel, wheel_environment
 
@@ -44,14 +43,7 @@ def migrated_at() -> datetime:
 @pytest.fixture(scope="session")
 def database_template(postgres_server: Postgres, migrated_at: datetime) -> str:
     """Make a migrated database that nobody is connected to."""
-    return make_template(postgres_server)
-
-
-def make_template(server: Postgres) -> str:
-    """Make a migrated database on a server; return its name."""
-    make_empty(server, TEMPLATE)
-    migrate(Settings(database_url=server.url_of(TEMPLATE)))
-    return TEMPLATE
+    return make_migrated(postgres_server, TEMPLATE)
 
 
 @pytest.fixture

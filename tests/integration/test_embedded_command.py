@@ -107,7 +107,7 @@ def test_make_alone_explains_every_target() -> None:
     )
     targets = [line.split()[1] for line in done.stdout.splitlines()]
     proofs = ["matrix", "endings", "loss", "kills", "crashes", "deliveries", "chaos", "operations", "simulate"]
-    proofs += ["mutants", "fuzz", "costs", "bench", "reconciler", "postgres15"]
+    proofs += ["sync-simulation", "mutants", "fuzz", "costs", "bench", "reconciler", "postgres15"]
     assert targets == ["help", "demo", "up", "test", "lint", *proofs, "pictures", "docs", "lock", "audit", "clean"]
 
 

@@ -15,7 +15,8 @@ import pytest
 from billing.core.errors import InvalidValue
 from billing.embedded.postgres import BINARIES_VARIABLE, Postgres, binaries
 from tests.conftest import missing
-from tests.integration.conftest import make_template
+from tests.databases import make_migrated
+from tests.integration.conftest import TEMPLATE
 from tests.integration.test_archive import (
     now,
     settings,
@@ -86,7 +87,7 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgr
 @pytest.fixture(scope="session")
 def database_template(postgres_server: Postgres) -> str:
     """Make the migrated database on that server."""
-    return make_template(postgres_server)
+    return make_migrated(postgres_server, TEMPLATE)
 
 
 def test_the_server_is_not_that_of_the_other_tests(session: psycopg.Connection[Any]) -> None:

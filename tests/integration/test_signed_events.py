@@ -9,15 +9,10 @@ import dataclasses
 import json
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 
-from billing import admin
-from billing.core.errors import InvalidValue
-from billing.core.settings import Settings
 from billing.core.shards import queue_of, shard_of
 from billing.core.signing_keys import SigningKey
 from billing.embedded.stack import Stack
@@ -27,11 +22,7 @@ from billing.events.marker import encode_marker
 from billing.events.signing import REASON, SIGNATURE_HEADER
 from billing.fulfillment.batch import Received
 from billing.fulfillment.consumer import Consumer
-from billing.observability.doctor.finding import Verdict
-from billing.observability.doctor.signing import examine_signing
-from billing.observability.liveness.noting import Presence
-from billing.task.runtime import Runtime
-from tests.amqp import channel_of, event_body, messages, settings_for
+from tests.amqp import channel_of, event_body, settings_for
 from tests.integration.consuming import (
     check_laws,
     events,
@@ -44,56 +35,22 @@ from tests.integration.consuming import (
     until_rows,
     usage_log,
 )
-from tests.integration.lettering import outcomes, states
 from tests.integration.recovering import Business
-from tests.waiting import wait_until
+from tests.integration.signing import (
+    ASKING,
+    MALLORY,
+    OWN,
+    SHOP,
+    Headers,
+    capture,
+    consuming,
+    publish,
+    reasons,
+    signing,
+    until_seen,
+)
 
 pytestmark = pytest.mark.integration
-
-OWN = SigningKey(sender="workers", secret=b"w" * 32)
-SHOP = SigningKey(sender="shop", secret=b"s" * 32)
-MALLORY = SigningKey(sender="workers", secret=b"m" * 32)
-ASKING: dict[str, Any] = {"signing_key": OWN, "verifying_keys": (OWN, SHOP)}
-
-Headers = dict[str, Any]
-
-
-def signing(settings: Settings, key: SigningKey | None) -> Settings:
-    """Return the settings of a sender."""
-    return dataclasses.replace(settings, signing_key=key, verifying_keys=())
-
-
-def publish(settings: Settings, number: int, body: bytes, headers: Headers) -> None:
-    """Put a message into a usage queue as whoever holds the broker can."""
-    with channel_of(settings) as channel:
-        message = channel.prepare_message(body, headers=headers)
-        channel.basic_publish(message, settings.usage_exchange, topology.queue_name(settings, number))
-
-
-def capture(settings: Settings, key: SigningKey, client_id: str, body: bytes) -> tuple[int, bytes, Headers]:
-    """Have a sender publish an event, and take it from the queue before any consumer does."""
-    send(signing(settings, key), [(client_id, body)])
-    number = queue_of(shard_of(client_id, settings.shards), settings.usage_queues)
-    (message,) = messages(settings, number)
-    return number, bytes(message.body), dict(message.headers)
-
-
-@contextmanager
-def consuming(settings: Settings) -> Iterator[Consumer]:
-    """Run a consumer."""
-    consumer = Consumer(settings, usage_log(settings))
-    with running(consumer):
-        yield consumer
-
-
-def until_seen(consumer: Consumer, count: int) -> None:
-    """Wait until a consumer has written so many messages, whatever became of them."""
-    wait_until(lambda: consumer.written.events >= count, f"{count} messages are written")
-
-
-def reasons(settings: Settings) -> list[str]:
-    """Return why each letter was refused."""
-    return sorted(reason for _, reason in letters(settings))
 
 
 def test_given_senders_with_their_own_keys_then_each_ones_events_are_written(
@@ -186,90 +143,6 @@ def test_given_signatures_that_nobody_asks_for_then_all_is_as_without(broker_url
         until_rows(settings, 6)
         assert consumer.pressure().signed_unasked == 3
     assert letters(settings) == []
-
-
-def test_doctor_says_where_senders_sign_and_a_consumer_does_not_ask(broker_url: str, database_url: str) -> None:
-    settings = prepare(broker_url, database_url)
-
-    def found(own: Settings, verdict: Verdict) -> list[str]:
-        runtime = Runtime(lambda: own)
-        seen = [finding.seen for finding in examine_signing(runtime) if finding.verdict is verdict]
-        runtime.close()
-        return seen
-
-    def note(own: Settings, signed: int) -> None:
-        runtime = Runtime(lambda: own)
-        pressure = dataclasses.replace(Consumer(own, usage_log(own)).pressure(), signed_unasked=signed)
-        Presence(runtime, "fulfillment@test", [0, 1], lambda: pressure).step()
-        runtime.close()
-
-    note(settings, 0)
-    assert found(settings, Verdict.WARN) == found(settings, Verdict.FAIL) == []
-    note(settings, 3)
-    assert found(settings, Verdict.WARN) == [
-        "events come signed, and fulfillment@test asks for no signature: anybody's are charged"
-    ]
-    asking = dataclasses.replace(settings, **ASKING)
-    note(asking, 0)
-    assert found(asking, Verdict.WARN) == []
-    assert found(asking, Verdict.OK) == [
-        "this process signs as workers; its consumer asks for one of workers, shop",
-        "1 consumers ask for a signature",
-    ]
-    send(signing(settings, None), events(1))
-    with consuming(asking) as consumer:
-        until_seen(consumer, 3)
-    assert found(asking, Verdict.FAIL) == ["3 usage events were refused for their signature: they may be forged"]
-
-
-def test_a_replay_is_no_way_around_the_signature(broker_url: str, database_url: str, redis_url: str) -> None:
-    """A forged letter is written only where --unverified says so, also once it was refused for something else."""
-    settings = prepare(broker_url, database_url, redis_url=redis_url, **ASKING)
-    mine, strange = event_body("ada", "forged"), event_body("brook", "of nobody yet")
-    send(signing(settings, None), [("ada", mine), ("brook", strange)])
-    with consuming(settings) as consumer:
-        until_seen(consumer, 2)
-    ids = {bytes(body): letter_id for letter_id, body in query(settings, "SELECT letter_id, body FROM dead_letter")}
-
-    done = admin.replay_dead_letters(settings)
-    assert (done.letters, done.left) == ([], 2)
-    with pytest.raises(
-        InvalidValue, match=r"letter_id: \d+: was refused for its signature: it may be forged; give --unv"
-    ):
-        admin.replay_dead_letters(settings, list(ids.values()))
-    assert outcomes(admin.replay_dead_letters(settings, [ids[strange]], unverified=True)) == [(ids[strange], "refused")]
-    assert f"{REASON}not verified; client_id: 'brook': is not a known client" in reasons(settings)
-    admin.add_client(settings, "brook")
-    assert admin.replay_dead_letters(settings).left == 2
-    assert rows(settings) == 0
-
-    done = admin.replay_dead_letters(settings, unverified=True)
-    assert sorted(outcomes(done)) == sorted((letter_id, "written") for letter_id in ids.values())
-    assert query(settings, "SELECT DISTINCT remark FROM dead_letter") == [("written; its signature was not verified",)]
-    assert rows(settings) == 2
-    admin.close(settings)
-
-
-def test_an_unsigned_copy_does_not_make_a_signed_letter_doubtful_and_a_signed_one_clears_it(
-    broker_url: str, database_url: str, redis_url: str
-) -> None:
-    """Whoever holds the broker cannot have an honest letter left out; bytes that a sender signed are that sender's."""
-    settings = prepare(broker_url, database_url, redis_url=redis_url, **ASKING)
-    first, second = event_body("brook", "1"), event_body("brook", "2")
-    with consuming(settings) as consumer:
-        send(settings, [("brook", first)])
-        until_seen(consumer, 1)
-        send(signing(settings, None), [("brook", first), ("brook", second)])
-        until_seen(consumer, 3)
-        assert sorted(reason.startswith(REASON) for reason in reasons(settings)) == [False, True]
-        send(settings, [("brook", second)])
-        until_seen(consumer, 4)
-    assert {refusals for _, refusals in states(settings).values()} == {2}
-    admin.add_client(settings, "brook")
-    done = admin.replay_dead_letters(settings)
-    assert [outcome for _, outcome in outcomes(done)] == ["written", "written"]
-    assert done.left == 0
-    admin.close(settings)
 
 
 def test_a_rebuild_ends_where_signatures_are_asked_for(business: Business) -> None:

@@ -11,8 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
+import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
+import benchmarks.__main__
 from benchmarks import charging, document, one_by_one, plot, recording, report, reserve_load, rows
 from benchmarks.causes import UNKNOWN, explained
 from benchmarks.rows import Row
@@ -125,8 +128,19 @@ def test_given_a_run_when_documented_then_the_page_has_every_row_its_plots_and_e
 
 
 def test_the_page_of_the_documentation_was_made_by_the_code_as_it_is() -> None:
-    """Given docs/performance.md, then each plot that it shows is there, and none that it does not."""
+    """Given docs/performance.md, then it has every plot that is there, and without a run neither plots nor tables."""
     page = (document.DOCS / "performance.md").read_text("utf-8")
+    assert page.startswith(document.HEAD)
     shown = set(re.findall(r"\(performance/([\w.-]+)\)", page))
-    assert shown == {path.name for path in (document.DOCS / "performance").iterdir()}
-    assert "marks.svg" in shown
+    assert shown == {path.name for path in document.DOCS.glob("performance/*")}
+    assert ("marks.svg" in page) is ("|---|" in page) is ("No figure is published yet" not in page)
+
+
+@pytest.mark.parametrize(("groups", "quick"), [(["import"], "0"), ([], "1")])
+def test_a_run_in_part_does_not_become_the_page_of_the_documentation(
+    monkeypatch: pytest.MonkeyPatch, groups: list[str], quick: str
+) -> None:
+    monkeypatch.setenv("QUICK", quick)
+    done = CliRunner().invoke(benchmarks.__main__.main, ["--document", *groups])
+    assert done.exit_code == 2
+    assert "a whole run" in done.output

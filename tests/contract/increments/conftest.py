@@ -9,9 +9,8 @@ import pytest
 from billing.connections import postgres
 from billing.core.settings import Settings
 from billing.embedded.stack import Stack
-from billing.schema.migrate import migrate
 from tests.contract.increments.books import Books, MemoryBooks, PostgresBooks
-from tests.shared_stack import make_empty
+from tests.databases import make_migrated
 
 BOOKS = ("postgres", "memory")
 TEMPLATE = "increments_template"
@@ -20,9 +19,7 @@ TEMPLATE = "increments_template"
 @pytest.fixture(scope="session")
 def database_template(stack: Stack) -> str:
     """Make a migrated database that nobody is connected to."""
-    make_empty(stack.postgres, TEMPLATE)
-    migrate(Settings(database_url=stack.postgres.url_of(TEMPLATE)))
-    return TEMPLATE
+    return make_migrated(stack.postgres, TEMPLATE)
 
 
 @pytest.fixture

@@ -9,11 +9,10 @@ import pytest
 from billing.core.settings import Settings
 from billing.embedded.stack import Stack
 from billing.fulfillment.log import UsageLog
-from billing.schema.migrate import migrate
 from tests.contract.log.plain import PlainStore
 from tests.contract.log.postgres import PostgresStore
 from tests.contract.log.store import Store
-from tests.shared_stack import make_empty
+from tests.databases import make_migrated
 
 STORES = ("postgres", "plain")
 TEMPLATE = "contract_template"
@@ -22,9 +21,7 @@ TEMPLATE = "contract_template"
 @pytest.fixture(scope="session")
 def database_template(stack: Stack) -> str:
     """Make a migrated database that nobody is connected to."""
-    make_empty(stack.postgres, TEMPLATE)
-    migrate(Settings(database_url=stack.postgres.url_of(TEMPLATE)))
-    return TEMPLATE
+    return make_migrated(stack.postgres, TEMPLATE)
 
 
 @pytest.fixture(params=STORES)

@@ -10,7 +10,7 @@ from tests.mutants.mutant import Mutant
 _signature = faults("billing/events/signing.py", "tests/unit/test_signing.py")
 _keys = faults("billing/core/signing_keys.py", "tests/unit/test_signing_keys.py")
 _refusals = faults("billing/fulfillment/refusals.py", "tests/unit/test_refusals.py")
-_replay = faults("billing/fulfillment/replaying.py", "tests/integration/test_signed_events.py")
+_replay = faults("billing/fulfillment/replaying.py", "tests/integration/test_signed_letters.py")
 _intake = faults("billing/fulfillment/intake.py", "tests/integration/test_signed_events.py")
 
 SIGNATURES: Final[tuple[Mutant, ...]] = (
