@@ -40,7 +40,7 @@ BOUND_SECONDS: Final = 120.0
 
 
 def rows(servers: Servers) -> list[Row]:
-    """Measure, and return the row of DESIGN's table with the rate behind it."""
+    """Measure, and return the row with the mark, and the rate behind it."""
     name = "consumer, RabbitMQ to committed rows"
     if servers.rabbitmq is None:
         return [Row(name=name, value=0.0, unit="x the rate", against="RabbitMQ is missing", mark=MARK, met=None)]

@@ -26,7 +26,6 @@ from billing.task.runtime import Runtime
 
 CLIENTS: Final = 16
 CREDITS: Final = 10**9
-CHILDREN_MEMORY: Final = 4
 #: Tasks that every child has run, about, when its memory is looked at.
 MEMORY_TASKS: Final = 1_000
 OUTBOX_SECONDS: Final = 20.0

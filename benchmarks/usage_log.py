@@ -40,7 +40,7 @@ _COPY: Final = f"COPY plain ({', '.join(usage_rows.COLUMNS)}) FROM STDIN"
 
 
 def rows(servers: Servers) -> list[Row]:
-    """Measure, and return the row of DESIGN's table with the rate behind it."""
+    """Measure, and return the row with the mark, and the rate behind it."""
     settings = Settings(database_url=servers.fresh_database("usage_log"))
     migrate(settings)
     clients = [f"client-{number}" for number in range(CLIENTS)]

@@ -59,7 +59,7 @@ def test_a_short_storm_breaks_no_law(rabbitmq: RabbitMQ, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_plan_follows_from_its_seed_and_keeps_its_bounds(seed: int) -> None:
-    """L9: at most so many faults at once, never two of one server, and no limit that DESIGN.md states."""
+    """L9: at most so many faults at once, never two of one server, and no limit that docs/chaos.md states."""
     found = plan(seed, 600.0)
     assert found == plan(seed, 600.0) != plan(seed + 1, 600.0)
     assert {injection.kind.name for injection in found} == KINDS.keys()

@@ -1,4 +1,4 @@
-"""A client is told once that it runs low and once that it ran out, in the very step that did it (DESIGN, section 6)."""
+"""A client is told once that it runs low and once that it ran out, in the very step that did it."""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -20,7 +19,7 @@ from billing import admin
 from billing.core.errors import Recovering
 from tests.fleet.harness import ROOT, Fleet
 from tests.fleet.tasks import noted
-from tests.proxy import Proxy
+from tests.proxy import Proxy, address_of
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -165,10 +164,8 @@ def test_a_script_that_ends_while_redis_is_away_is_charged(fleet: Fleet, start: 
     """Given work that is done, when Redis does not take its settle and the script ends, then it is charged (L3)."""
     fleet.client("acme", 100)
     fleet.consumer(wait=False)
-    address = urlsplit(fleet.settings.redis_url)
-    door = Proxy(address.hostname or "", address.port or 0)
-    url = fleet.settings.redis_url.replace(f":{address.port}", f":{door.port}")
-    process = start("once", "acme", "gate", BILLING_REDIS_URL=url)
+    door = Proxy(*address_of(fleet.settings.redis_url))
+    process = start("once", "acme", "gate", BILLING_REDIS_URL=door.url_through(fleet.settings.redis_url))
     started(fleet, "gate")
     door.shut()
     (fleet.directory / "gate").touch()

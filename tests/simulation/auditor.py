@@ -1,4 +1,4 @@
-"""Knows what must be true, by its own count, and says which law does not hold (DESIGN's L1 to L6).
+"""Knows what must be true, by its own count, and says which law does not hold (L1 to L6).
 
 It stands between the processes and the buckets and sees each effect once it is done, whether or not its answer
 arrives. It adds up what was granted, what was charged through a bucket and what is held, and never asks the code that

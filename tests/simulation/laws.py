@@ -1,4 +1,4 @@
-"""The laws of DESIGN.md, a function each, by number. Each raises `LawBroken` and says of what it does not hold.
+"""The laws of docs/concepts.md, a function each, by number. Each raises `LawBroken` and says of what it does not hold.
 
 L1 and L6's trust are asked at every effect; the others when the world is at rest: nothing is on its way, nothing runs
 and nothing is owed. L9 is that it comes to rest at all, within the written bound. The laws of the sync (of L8: no

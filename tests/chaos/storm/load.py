@@ -10,7 +10,6 @@ import collections
 import dataclasses
 import random
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
@@ -27,7 +26,6 @@ from tests.fleet.tasks import make_app
 
 #: Submissions that have not ended, at most; a fleet that is away is not buried (L9).
 OUTSTANDING_MAX: Final = 250
-PAUSE_SECONDS: Final = 0.2
 #: A client that is short is granted so much each time: two tasks, of eight that it submits meanwhile.
 SHORT_GRANT: Final = 20
 PLENTY: Final = 1_000_000
@@ -181,8 +179,3 @@ def _client_app(site: Site) -> celery.Celery:
     app.conf.broker_transport_options = {"confirm_publish": True, "read_timeout": 10, "write_timeout": 10}
     app.conf.broker_connection_timeout = 4
     return app
-
-
-def wait_a_little() -> None:
-    """Let a moment pass between two looks at what is not there yet."""
-    time.sleep(PAUSE_SECONDS)

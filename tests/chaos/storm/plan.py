@@ -1,6 +1,6 @@
 """Which fault strikes when, and whom, as a function of a seed. Pure.
 
-At most `TOGETHER` faults last at once, and never two of one server. What DESIGN.md, section 11, states as a limit is
+At most `TOGETHER` faults last at once, and never two of one server. What docs/chaos.md states as a limit is
 left out: what loses data of Redis keeps apart from whatever ends a worker or keeps it from RabbitMQ (`_keep_apart`).
 """
 

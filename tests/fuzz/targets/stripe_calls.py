@@ -17,7 +17,6 @@ from tests.fuzz.target import Target
 #: L9: calls of one input.
 _CALLS_MAX: Final = 8
 _FREE: Final = 200
-_KEYED: Final = 128
 
 
 class StoppedClock(Clock):
