@@ -9,15 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 import redis
-from psycopg import sql
 
 from billing import admin
 from billing.embedded.stack import Stack
 from billing.integration.configuration import read_settings
 from billing.schema.migrate import migrate
+from tests.databases import cloned
 from tests.fleet.harness import PRICES, Fleet
 from tests.fleet.tasks import make_app
 
@@ -63,22 +62,18 @@ def module_servers(stack: Stack) -> Iterator[dict[str, str]]:
     if stack.rabbitmq is None:
         pytest.skip("RabbitMQ is not installed")
     name = f"fleet-{uuid.uuid4().hex[:12]}"
-    administration = stack.postgres.url_of("postgres")
     with redis.Redis.from_url(stack.endpoints.redis_url) as client:
         client.flushall()
-    with psycopg.connect(administration, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    try:
-        yield {
-            "BILLING_REDIS_URL": stack.endpoints.redis_url,
-            "BILLING_RESULT_URL": stack.endpoints.result_url,
-            "BILLING_BROKER_URL": stack.rabbitmq.add_virtual_host(name),
-            "BILLING_DATABASE_URL": stack.postgres.url_of(name),
-        }
-    finally:
-        stack.rabbitmq.remove_virtual_host(name)
-        with psycopg.connect(administration, autocommit=True) as connection:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with cloned(stack.postgres, "template0") as database_url:
+        try:
+            yield {
+                "BILLING_REDIS_URL": stack.endpoints.redis_url,
+                "BILLING_RESULT_URL": stack.endpoints.result_url,
+                "BILLING_BROKER_URL": stack.rabbitmq.add_virtual_host(name),
+                "BILLING_DATABASE_URL": database_url,
+            }
+        finally:
+            stack.rabbitmq.remove_virtual_host(name)
 
 
 @contextmanager
