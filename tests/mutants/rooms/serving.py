@@ -191,7 +191,7 @@ ALERTS: Final[tuple[Mutant, ...]] = (
         "L9",
         "AND (attempts >= :attempts_max OR NOT EXISTS",
         "AND (attempts < 0 * :attempts_max OR NOT EXISTS",
-        explained="The answer to the last attempt closes the alert; this closes one whose worker died in that attempt.",
+        "tests/integration/test_webhooks_hanging.py",
     ),
     _alerts(
         "alerts that wait are forgotten",
