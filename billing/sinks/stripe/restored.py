@@ -77,10 +77,17 @@ def find_doubt(runtime: Runtime) -> Doubt | None:
 
 
 def adopt(
-    runtime: Runtime, client_id: str | None, reason: str, *, dry_run: bool = False, lag: timedelta = LAG
+    runtime: Runtime,
+    client_id: str | None,
+    reason: str,
+    *,
+    dry_run: bool = False,
+    lag: timedelta = LAG,
+    ours: bool = True,
 ) -> AdoptReport:
     """Adopt what Stripe has of one client, or of all; after all of them these books are trusted again.
 
+    `ours` false: another system sent what is unknown here. It stays Stripe's, and no usage is taken for it.
     Raises `InvalidValue` for a reason that says nothing or an unlinked client, and `Conflict` while Stripe's sums may
     not show all that it was told (`lag` after the latest call), or another plan is at work.
     """
@@ -92,31 +99,35 @@ def adopt(
         if doubt is not None and not dry_run and runtime.clock.now() < doubt.settled_at(lag):
             rule = "Stripe's sums may not show all that it was told before: adopt after"
             raise Conflict(f"adopt: {rule} {doubt.settled_at(lag):%Y-%m-%d %H:%M} UTC, or name a shorter --lag-hours")
-        report = _adopt_all(runtime, client_id, said, dry_run=dry_run)
+        report, compared = _adopt_all(runtime, client_id, said, dry_run=dry_run, ours=ours)
         told = told_of(runtime)
         if dry_run:
             return report
         if client_id is None:
             trust(runtime.engine, told, runtime.clock, said)
-        for place in report.places:
-            if client_id is None or doubt is None:
-                told.note_compared((place.customer_id, place.event_name))
+        if client_id is None or doubt is None:
+            # Whatever was found: a sum that has units outside of all periods would hold its customer for ever.
+            for pair in compared:
+                told.note_compared(pair)
     return dataclasses.replace(report, is_trusted=client_id is None or doubt is None)
 
 
-def _adopt_all(runtime: Runtime, client_id: str | None, reason: str, *, dry_run: bool) -> AdoptReport:
+def _adopt_all(
+    runtime: Runtime, client_id: str | None, reason: str, *, dry_run: bool, ours: bool
+) -> tuple[AdoptReport, list[tuple[str, str]]]:
+    """Adopt; return also the customers and meters of which this was done."""
     settings, clock, log = runtime.settings, runtime.clock, PlaceLog(runtime.engine)
     months, grace = settings.stripe_periods == "calendar", timedelta(hours=settings.stripe_grace_hours)
     turn = _turn(runtime)
     source = None if months else StripePeriods(settings, grace=grace, turn=turn)
     found: list[Adopted] = []
+    compared: list[tuple[str, str]] = []
     looked = clients = items = 0
     try:
         with Gateway(settings, turn=turn) as gateway:
             books = key_kind(settings).value
-            adopter = Adopter(
-                log, gateway, clock, books=books, reason=reason, meter=settings.stripe_meter, dry_run=dry_run
-            )
+            said = {"books": books, "reason": reason, "meter": settings.stripe_meter}
+            adopter = Adopter(log, gateway, clock, **said, dry_run=dry_run, ours=ours)
             for page in _pages(log, client_id):
                 began = clock.now()
                 read = source.read([customer for _, customer in page]) if source is not None else {}
@@ -131,14 +142,17 @@ def _adopt_all(runtime: Runtime, client_id: str | None, reason: str, *, dry_run:
                         looked += 1
                         one = adopter.adopt(place)
                         found += [one] if one.says_something else []
+                    meters = log.meters(whose, customer, meter=settings.stripe_meter)
+                    compared += [(customer, event_name) for event_name in meters]
     finally:
         if source is not None:
             source.close()
     if client_id is not None and not clients:
         raise InvalidValue("client", client_id, "is not linked to a customer")
-    return AdoptReport(
+    report = AdoptReport(
         places=tuple(found), looked_at=looked, clients=clients, items=items, dry_run=dry_run, is_trusted=False
     )
+    return report, compared
 
 
 def _pages(log: PlaceLog, client_id: str | None) -> Iterator[list[tuple[str, str]]]:
