@@ -40,7 +40,8 @@ def adopt(  # noqa: PLR0917 - click gives options by name
     """Take over what Stripe has of CLIENT, or of --all, and a restored database does not know. Safe to repeat.
 
     Usage that no increment carries is taken for what Stripe was told, the oldest first; what Stripe has beyond the log
-    is named. Exit code 1 when anything is left. With --not-ours all of it is left, since another system sent it.
+    is named. Exit code 1 when anything is left, or Stripe refuses to tell a sum. With --not-ours all of it is left:
+    another system sent it.
     """
     if (client_id is None) != every:
         raise InvalidValue("client", client_id or "", "name one client, or say --all")
@@ -66,9 +67,11 @@ def adopt(  # noqa: PLR0917 - click gives options by name
         click.echo(
             f"{report.clients:,} clients, {report.looked_at:,} periods: {len(report.places):,} were not as known"
         )
+        for line in report.skipped:
+            click.secho(f"Error: not adopted: {line}", fg="red", err=True)
         if report.is_trusted:
             click.echo("the report to Stripe goes on")
         elif not dry_run:
             click.echo("nothing is sent before all are adopted: billing sync adopt --all --reason …")
-    if report.left and not not_ours:
+    if report.skipped or (report.left and not not_ours):
         click.get_current_context().exit(1)

@@ -13,7 +13,7 @@ import redis
 from billing import admin
 from billing.admin.access import runtime_for
 from billing.core.clock import SystemClock
-from billing.core.errors import Conflict, Unreachable
+from billing.core.errors import Conflict, Fatal, Unreachable
 from billing.core.settings import Settings
 from billing.embedded.valkey import Valkey
 from billing.sinks.sink import Kind, Payload
@@ -109,6 +109,36 @@ def test_given_units_of_another_system_when_adopted_as_not_ours_then_all_usage_i
     assert (report.left, report.is_trusted) == (9, True)
     site.report()
     assert (site.told(customer), site.states()) == (14, {"confirmed": 5})
+
+
+def test_given_a_meter_and_a_customer_that_stripe_knows_no_more_when_all_are_adopted_then_the_report_goes_on(
+    site: Restoring,
+) -> None:
+    """One customer that was deleted, or a meter of long ago, would stop a whole fleet's report for ever (L10)."""
+    customer = site.client("acme")
+    site.use("acme", 50)
+    for client_id in ("gone", "old"):
+        site.client(client_id)
+        site.use(client_id, 5)
+    site.report()
+    dump = site.dump()
+    site.use("acme", 30)
+    site.report()
+    site.restore(dump)
+    site.use("acme", 40)
+    site.sql("ALTER TABLE stripe_increment DISABLE TRIGGER USER")
+    site.sql("UPDATE stripe_increment SET event_name = 'meter_of_long_ago' WHERE client_id = 'old'")
+    site.sql("UPDATE stripe_customer SET customer_id = 'cus_unknown' WHERE client_id = 'gone'")
+    with pytest.raises(Fatal, match="of an earlier moment"):
+        admin.sync_plan(site.settings)
+
+    report = admin.sync_adopt(site.settings, None, REASON, lag=timedelta())
+
+    assert report.is_trusted
+    assert [(place.client_id, place.adopted) for place in report.places if not place.left] == [("acme", 30)]
+    assert [line.partition(":")[0] for line in report.skipped] == ["meter meter_of_long_ago", "client gone"]
+    site.report()
+    assert site.told(customer) == 90
 
 
 def test_given_a_sum_that_moves_while_it_is_read_when_adopted_then_it_is_refused(site: Restoring) -> None:
