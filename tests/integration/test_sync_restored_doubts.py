@@ -141,6 +141,20 @@ def test_given_a_meter_and_a_customer_that_stripe_knows_no_more_when_all_are_ado
     assert site.told(customer) == 90
 
 
+def test_given_a_meter_that_tells_nothing_when_planned_then_others_are_compared(site: Restoring) -> None:
+    customer = site.client("other")
+    site.client("acme")
+    site.use("acme", 5)
+    site.sql("INSERT INTO meter (event_name, credits_per_unit, unit) VALUES ('meter_of_long_ago', 1, 'x')")
+    site.sql("INSERT INTO sku_meter (sku, event_name) VALUES ('page', 'meter_of_long_ago')")
+    site.sql("UPDATE usage_rollup SET sku = 'page'")
+    site.use("other", 5)
+    site.sql("UPDATE usage_rollup SET sku = 'search' WHERE client_id = 'other'")
+    foreign(site, customer, 9)
+    (*_, waits) = sorted(admin.sync_plan(site.settings).waiting)
+    assert waits.startswith("held: Stripe has 9 units")
+
+
 def test_given_a_sum_that_moves_while_it_is_read_when_adopted_then_it_is_refused(site: Restoring) -> None:
     """What only the sum of the period has yet would be taken for unknown, and other usage for told."""
     customer = site.client("acme")

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from sqlalchemy import Engine, text
 
 from billing.core.clock import Clock
-from billing.core.errors import BillingError, Rejected, Unreachable
+from billing.core.errors import BillingError, Fatal, Rejected, Unreachable
 from billing.sinks.sink import Kind, MeterSink
 from billing.sinks.sync.increment import Increment
 from billing.sinks.sync.log import IncrementLog
@@ -71,6 +71,8 @@ class Comparing:
     def __init__(self, engine: Engine, log: IncrementLog, told: Told, clock: Clock, *, books: str) -> None:
         self._engine, self._log, self._told, self._clock, self._books = engine, log, told, clock, books
         self._found: dict[tuple[str, str], str] = {}
+        #: Meter → why it tells no sums.
+        self._refused: dict[str, str] = {}
         self._is_away, self._is_answering = False, True
 
     def held(self, sink: MeterSink, increment: Increment, turn: Callable[[], bool]) -> str:
@@ -114,8 +116,8 @@ class Comparing:
             self._go_without(error)
 
     def _compare(self, sink: MeterSink, client_id: str, pair: tuple[str, str], turn: Callable[[], bool]) -> str:
-        if pair in self._compared([pair]):
-            return ""
+        if pair[1] in self._refused or pair in self._compared([pair]):
+            return self._refused.get(pair[1], "")
         if not turn():
             return _NO_TURN
         now = self._clock.now()
@@ -125,8 +127,12 @@ class Comparing:
         except Rejected:
             return ""  # one customer's matter: the call itself is to say so
         except BillingError as error:
-            self._is_answering = False
-            return f"its customer's sum could not be compared: {error}"
+            why = f"its customer's sum could not be compared: {error}"
+            if isinstance(error, Fatal):  # its meter, or the key: other meters are asked, each once
+                self._refused[pair[1]] = why
+            else:
+                self._is_answering = False
+            return why
         beyond = total - self._known(pair, start, end)
         if beyond > 0:
             return (
