@@ -111,6 +111,16 @@ def test_given_units_of_another_system_when_adopted_as_not_ours_then_all_usage_i
     assert (site.told(customer), site.states()) == (14, {"confirmed": 5})
 
 
+def test_given_a_call_of_a_clock_that_was_ahead_when_adopted_at_once_then_it_is(site: Restoring) -> None:
+    """`lag` of nothing is a person's word: it may not wait until a wrong clock's time has come."""
+    ahead = datetime.now(UTC) + timedelta(days=300)
+    told_of(runtime_for(site.settings)).note("of-nobody", ahead)
+    with pytest.raises(Fatal, match="lacks 1 of the latest 1 calls"):
+        admin.sync_plan(site.settings)
+    assert admin.sync_adopt(site.settings, None, REASON, lag=timedelta()).is_trusted
+    admin.sync_plan(site.settings)
+
+
 def test_given_a_meter_and_a_customer_that_stripe_knows_no_more_when_all_are_adopted_then_the_report_goes_on(
     site: Restoring,
 ) -> None:
