@@ -15,6 +15,7 @@ from billing.alerts.announcing import CLAIM, Announcer, announce
 from billing.alerts.delivering import deliver_pending
 from billing.alerts.receivers import CALL_SECONDS_MAX
 from billing.alerts.recording import prune, record, record_and_announce
+from billing.alerts.statements import ANNOUNCING
 from billing.core.errors import Unreachable
 from billing.credits.values import ReserveOutcome
 from tests.hearing import hearing
@@ -106,6 +107,19 @@ def test_a_receiver_that_raises_harms_nobody(scene: Scene, heard: list[tuple[str
         billing.alerts.low_balance.disconnect(broken)
     assert sorted(named["client_id"] for _, named in heard) == ["acme", "globex"]
     assert announce(scene.runtime) == 0
+
+
+def test_what_one_worker_is_claiming_another_neither_claims_nor_waits_for(scene: Scene) -> None:
+    """L9, L10: Given a claim that is not committed, when the next worker looks, then it takes the other client's."""
+    for client_id in ("acme", "globex"):
+        scene.client(client_id)
+    scene.alerted("acme", "globex")
+    now = scene.clock.now()
+    given = {"now": now, "claimed_until": now + CLAIM, "busy": [], "count": 1}
+    with scene.runtime.engine.begin() as first, scene.runtime.engine.begin() as second:
+        second.execute(sqlalchemy.text("SET LOCAL lock_timeout = '20s'"))  # instead of waiting for ever
+        claimed = [found.execute(ANNOUNCING, given).mappings().one()["client_id"] for found in (first, second)]
+    assert sorted(claimed) == ["acme", "globex"]
 
 
 def test_l10_a_receiver_that_takes_its_time_keeps_no_row_from_others(scene: Scene) -> None:

@@ -78,6 +78,7 @@ GIVEN: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
     ("sync", "plan"): (),
     ("sync", "push"): (),
     ("sync", "reconcile"): (),
+    ("sync", "adopt"): ("--all", "--reason", "test"),
     ("sync", "resolve"): ("1", "--as", "write-off", "--reason", "test"),
     ("sync", "show"): ("1",),
     ("sync", "status"): (),

@@ -121,7 +121,7 @@ def test_programs_get_json(shop: Terminal, settings: Settings) -> None:
     [letter] = shop.type("dead-letters", "discard", str(bad), "--reason", "junk", "--json").json()
     assert (letter["state"], letter["remark"]) == ("discarded", "junk")
     shop.type("dead-letters", "replay", str(bad)).refused(2, "letter_id", "was discarded; give --discarded")
-    assert shop.type("dead-letters", "replay", "--all", "--json").json() == {"outcomes": {}, "letters": []}
+    assert shop.type("dead-letters", "replay", "--all", "--json").json() == {"outcomes": {}, "letters": [], "left": 0}
     assert shop.type("dead-letters", "replay", "--all").out == "no dead letters to replay\n"
 
 

@@ -160,6 +160,37 @@ def test_what_waited_too_long_or_ended_long_ago_goes(business: Business) -> None
     runtime.close()
 
 
+def test_more_that_waited_too_long_than_one_round_ends_do_not_start(
+    business: Business, broker_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L9: Given credits for all, when a round ends only the first of three that are too old, then none starts."""
+    monkeypatch.setattr(starting, "EXPIRED_MAX", 1)
+    client, clock = business.client("brook", 100), MovedClock()
+    runtime = Runtime(lambda: business.settings, clock)
+    with runtime.engine.begin() as connection:
+        for number in range(3):
+            park(connection, business.settings, delivery(client, str(number)), clock.now())
+    clock.move(business.settings.parked_age_max_seconds + 1)
+    with queue(broker_url) as found, starter(business, runtime) as made:
+        assert made.step() == 0
+        assert states(business) == {"0": "expired", "1": "waiting", "2": "waiting"}
+        assert [made.step(), made.step()] == [0, 0]
+    runtime.close()
+    assert (found, set(states(business).values())) == ([], {"expired"})
+
+
+def test_a_client_parks_no_more_than_it_may(business: Business) -> None:
+    """L9: Given a client with as many as it may have, then the next is refused; L10: another client's is not."""
+    settings = dataclasses.replace(business.settings, parked_per_client_max=2)
+    clients = [business.client(name) for name in ("brook", "acme")]
+    with business.runtime.engine.begin() as connection:
+        found = [
+            park(connection, settings, delivery(client, f"{client} {number}"), business.runtime.clock.now())
+            for number, client in enumerate([clients[0]] * 3 + [clients[1]])
+        ]
+    assert found == [ParkOutcome.PARKED, ParkOutcome.PARKED, ParkOutcome.FULL, ParkOutcome.PARKED]
+
+
 def test_a_suspended_clients_tasks_stay(business: Business, broker_url: str) -> None:
     client = business.client("brook", 10)
     parked(business, delivery(client, "one"))

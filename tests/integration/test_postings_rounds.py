@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import pytest
@@ -11,9 +12,10 @@ from billing.core.errors import Unreachable
 from billing.core.shards import shard_of
 from billing.credits.posting import Posting, PostOutcome
 from billing.ledger import postings
+from billing.ledger.postings import ClientPostings
 from billing.recovery import postings as applying
 from billing.recovery.postings import Postings, apply_postings
-from tests.integration.consuming import execute
+from tests.integration.consuming import execute, query
 from tests.integration.posting import SHARD
 from tests.integration.recovering import SHARDS, Business
 
@@ -83,3 +85,28 @@ def test_given_servers_that_are_away_when_more_shards_wait_than_a_round_looks_at
     assert going_round.step() == 1
     assert asked.count(order[4]) == 1
     assert len(asked) <= 3, "the node that is away was asked once a round"
+
+
+def test_given_a_total_that_grows_while_it_is_told_then_what_is_noted_never_goes_back_nor_beyond_it(
+    business: Business,
+) -> None:
+    """L2: in whatever order two processes note what they told, the bucket is told the last total, once."""
+    told: list[ClientPostings] = []
+    with business.runtime.engine.begin() as connection:
+        for credits_ in (10, 20):
+            postings.add(connection, "acme", 1, {0: credits_})
+            told += postings.waiting(connection, 10)
+    first, second = told
+    ahead = dataclasses.replace(second, rows=tuple(dataclasses.replace(row, version=9) for row in second.rows))
+
+    def noted_after(*noted: ClientPostings) -> int:
+        with business.runtime.engine.begin() as connection:
+            for one in noted:
+                postings.mark_applied(connection, one)
+        [(version,)] = query(business.settings, "SELECT applied_version FROM posting")
+        return int(version)
+
+    assert noted_after(first, ahead) == 1
+    assert apply_postings(business.runtime) == 1
+    assert noted_after(first) == 2
+    assert business.balance("acme").debt == 30

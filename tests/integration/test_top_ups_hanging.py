@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
-from typing import NoReturn
+from datetime import timedelta
+from typing import Any, NoReturn
 
 import pytest
+import sqlalchemy
 
 from billing.top_ups.asking import run_top_ups
+from billing.top_ups.statements import NOTE
 from tests.integration.market import HOUR, Market
 from tests.waiting import wait_until
 
@@ -108,3 +111,36 @@ def test_l9_hooks_that_hang_everywhere_are_no_more_than_their_bound(
     for client_id in names:
         market.step_until_granted(client_id)
     assert len(market.shop.calls) == 3
+
+
+def test_what_an_earlier_attempt_says_late_does_not_change_what_a_later_one_was_answered(market: Market) -> None:
+    """L3: Given a call that hung past its claim, when it fails after another process was answered, then that counts."""
+    released = threading.Event()
+
+    def fails_late(_: object) -> NoReturn:
+        released.wait(600)
+        raise RuntimeError("the card service hung up")
+
+    market.shop.answer = fails_late
+    try:
+        market.topping_up("acme")
+        market.top_ups.step()
+        ((request_id, attempts, *_),) = rows(market)
+        later = {"request": request_id, "now": market.clock.now(), "next": market.clock.now() + timedelta(hours=1)}
+        with market.runtime.engine.begin() as connection:
+            # What the claim of another process does, and its answer.
+            connection.execute(sqlalchemy.text("UPDATE top_up_request SET attempts = attempts + 1"))
+            connection.execute(NOTE, {**later, "attempts": attempts + 1, "answer": "pending", "reason": ""})
+        (waits,) = rows(market)
+    finally:
+        released.set()
+    market.top_ups.finish()
+    assert rows(market) == [waits]
+    assert waits[1:4] == (2, "asked", "pending")
+
+
+def rows(market: Market) -> list[tuple[Any, ...]]:
+    """Return id, attempts, state, answer, reason and the next moment of each request."""
+    asked = sqlalchemy.text("SELECT request_id, attempts, state, answer, reason, next_at FROM top_up_request")
+    with market.runtime.engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(asked)]

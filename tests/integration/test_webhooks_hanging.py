@@ -6,6 +6,7 @@ import socket
 import threading
 
 import pytest
+import sqlalchemy
 
 from billing.alerts.deliveries import CALLS_MAX
 from billing.alerts.recording import record
@@ -62,6 +63,35 @@ def test_l10_many_alerts_of_one_client_take_one_place(scene: Scene) -> None:
         scene.step_until(worker, lambda: len(hanging.calls) == 3, "all three went out")
         worker.finish()
     assert [row[1] for row in scene.rows()] == ["delivered"] * 3
+
+
+@pytest.mark.parametrize("status", [204, 410])
+def test_an_answer_to_a_call_that_another_worker_has_repeated_changes_nothing(scene: Scene, status: int) -> None:
+    """Given a call that outlasted its claim, when it is answered, then the later attempt's answer is to count (L9)."""
+    with receiving(status, hanging=True) as hanging:
+        scene.client("acme", url=hanging.url)
+        scene.alerted("acme")
+        worker = scene.worker()
+        assert worker.step() == 1
+        # What the claim of another worker does.
+        with scene.runtime.engine.begin() as connection:
+            connection.execute(sqlalchemy.text("UPDATE alert SET attempts = attempts + 1"))
+        hanging.answers.set()
+        worker.finish()
+    assert scene.rows() == [("acme", "pending", 2, "")]
+
+
+def test_l9_an_alert_whose_last_attempt_died_with_its_worker_is_given_up(scene: Scene) -> None:
+    """Given as many attempts as there may be, none of them answered, then it is not called again."""
+    with receiving() as fine:
+        scene.client("acme", url=fine.url)
+        scene.alerted("acme")
+        with scene.runtime.engine.begin() as connection:
+            most = {"most": scene.settings.webhook_attempts_max}
+            connection.execute(sqlalchemy.text("UPDATE alert SET attempts = :most"), most)
+        scene.deliver(scene.worker())
+        assert not fine.calls
+    assert [row[1] for row in scene.rows()] == ["failed"]
 
 
 @pytest.mark.parametrize("scene", [1.0], indirect=True)

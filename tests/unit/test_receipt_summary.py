@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 
 from billing.admin.receipt_line import Reported
 from billing.receipts.summary import Tally
@@ -57,3 +57,10 @@ def test_days_corrections_and_dry_runs_have_sums_of_their_own() -> None:
     text = written("html", [LINE, dry, back])
     assert "1 correction (-5 credits)" in text
     assert "1 line of dry runs (not charged)" in text
+
+
+def test_a_day_is_utcs_whatever_zone_the_times_come_in() -> None:
+    """Given a line of 23:30 UTC that the database's session shows in a zone ahead, then it counts on the UTC day."""
+    late = dataclasses.replace(LINE, occurred_at=datetime(2026, 11, 22, 1, 30, tzinfo=timezone(timedelta(hours=2))))
+    found = json.loads(written("json", [late]))["subtotals"]
+    assert [day["day"] for day in found["by_day"]] == ["2026-11-21"]

@@ -7,6 +7,7 @@ from typing import Final
 from tests.mutants.fault import faults
 from tests.mutants.mutant import Mutant
 
+_DIFFERENCES: Final = "tests/unit/test_reconciliation_differences.py"
 _SPOILED: Final = "tests/integration/test_reconciliation_spoiled.py"
 _bucket = faults("billing/reconciliation/laws/bucket.py", _SPOILED)
 _held = faults("billing/reconciliation/laws/holds.py", _SPOILED)
@@ -55,6 +56,7 @@ RECONCILIATION: Final[tuple[Mutant, ...]] = (
         "L2",
         "if in_redis != credits_ and not on_its_way:",
         "if in_redis is not None and in_redis != credits_ and not on_its_way:",
+        _DIFFERENCES,
     ),
     _sums("a rollup that differs is not named", "L8", "        if logged != spent:\n", "        if logged > spent:\n"),
     _sums(
@@ -91,6 +93,7 @@ RECONCILIATION: Final[tuple[Mutant, ...]] = (
         "L8",
         "    if invoice.planned != carried:\n",
         "    if invoice.planned < carried - 10**15:\n",
+        _DIFFERENCES,
     ),
     _tally(
         "a law that was not compared holds",

@@ -72,6 +72,7 @@ TOP_UPS: Final[tuple[Mutant, ...]] = (
         "L3",
         "state = 'asked' AND attempts = :attempts",
         "state = 'asked' AND attempts >= :attempts",
+        "tests/integration/test_top_ups_hanging.py",
     ),
     _finishing(
         "a request that was paid is granted twice", "L2 L3", "    if found is not None:\n        return found\n", ""
@@ -151,8 +152,6 @@ PARKING: Final[tuple[Mutant, ...]] = (
         "    if connection.execute(IS_FULL, most).scalar_one():\n",
         "    if not most:\n",
         "tests/integration/test_parked_starting.py",
-        "tests/integration/test_parked_fleet.py",
-        "tests/integration/test_parked_outages.py",
     ),
 )
 
@@ -192,7 +191,7 @@ ALERTS: Final[tuple[Mutant, ...]] = (
         "L9",
         "AND (attempts >= :attempts_max OR NOT EXISTS",
         "AND (attempts < 0 * :attempts_max OR NOT EXISTS",
-        explained="The answer to the last attempt closes the alert; this closes one whose worker died in that attempt.",
+        "tests/integration/test_webhooks_hanging.py",
     ),
     _alerts(
         "alerts that wait are forgotten",
