@@ -137,7 +137,7 @@ class Comparing:
         if beyond > 0:
             return (
                 f"{HELD}Stripe has {beyond:,} units of customer {pair[0]} that these books do not know "
-                f"(billing sync adopt {client_id} --reason …)"
+                f"(billing sync adopt {client_id} --reason …; if another system sent them: --not-ours)"
             )
         self._note_compared(pair)
         return ""
