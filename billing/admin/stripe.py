@@ -87,15 +87,17 @@ def sync_adopt(
     *,
     dry_run: bool = False,
     lag: timedelta = timedelta(hours=24),
+    ours: bool = True,
 ) -> AdoptReport:
     """Take over what Stripe has of a client, or of all (None), and a restored database does not know. Safe to repeat.
 
+    `ours` false: another system sent what is unknown here, and no usage is taken for it.
     Raises `InvalidValue` for an empty reason or a client without a customer, and `Conflict` as long as Stripe's sums
     may not show what it was told (`lag` after the latest call).
     """
     from billing.sinks.stripe import restored  # noqa: PLC0415
 
-    return restored.adopt(runtime_for(settings), client_id, reason, dry_run=dry_run, lag=lag)
+    return restored.adopt(runtime_for(settings), client_id, reason, dry_run=dry_run, lag=lag, ours=ours)
 
 
 def sync_status(settings: Settings) -> SyncStatus:

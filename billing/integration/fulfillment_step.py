@@ -63,6 +63,7 @@ class FulfillmentStep(bootsteps.StartStopStep):
         )
         services.start()
         self._services = services
+        attachment_of(parent.app).fulfills = True
         logger.info("billing: fulfillment of usage queues %s", ", ".join(map(str, self._queues)))
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - the signature is Celery's

@@ -7,9 +7,10 @@ from typing import Any, Final
 
 import celery
 
+from billing.core.errors import Fatal
 from billing.integration.stripe_tasks import stripe_tasks
 from billing.integration.watching_tasks import watching_tasks
-from billing.task.attachment import attachment_of
+from billing.task.attachment import Attachment, attachment_of
 from billing.workload import row_task
 
 #: Bounds of one run of `billing.fulfillment.drain` (L9).
@@ -39,6 +40,7 @@ def register_tasks(app: celery.Celery) -> None:
         from billing.integration import services  # noqa: PLC0415
 
         runtime = attachment_of(app).runtime
+        _check_signatures(attachment_of(app))
         log = services.make_usage_log(runtime)
         report = drain(
             runtime.settings,
@@ -101,6 +103,17 @@ def register_tasks(app: celery.Celery) -> None:
     # Not maintenance: the one billable task of ours, for recorded workloads.
     billable: Any = app.task(**row_task.options())
     billable(row_task.verify_row)
+
+
+def _check_signatures(attachment: Attachment) -> None:
+    """Refuse to drain in a task worker of a fleet that signs: a task sent to it would have forged events written.
+
+    Its process has no keys to verify with; fulfillment workers have them, if anybody asks for signatures.
+    """
+    settings = attachment.runtime.settings
+    if settings.signing_key is not None and not settings.verifying_keys and not attachment.fulfills:
+        rule = "this process signs, and is no fulfillment worker: nobody would verify what it drains"
+        raise Fatal(f"billing_verifying_keys: none: {rule}")
 
 
 def _starting_parked(app: celery.Celery) -> Callable[[], int]:

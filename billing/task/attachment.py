@@ -19,6 +19,8 @@ class Attachment:
 
     def __init__(self, runtime: Runtime, make: Callable[[Runtime], Lifecycle] = Lifecycle) -> None:
         self.runtime = runtime
+        #: Whether this process is a fulfillment worker, which writes the log.
+        self.fulfills = False
         self._lifecycle = PerProcess(lambda: make(runtime))
 
     @property

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from billing.core.errors import BillingError
 from billing.sinks.stripe import wiring
 from billing.task.runtime import Runtime
 
 logger = logging.getLogger(__name__)
+
+#: Lines of one plan: who is held has a reason of its own (L9).
+REASONS_MAX: Final = 20
 
 
 def plan(runtime: Runtime) -> dict[str, int]:
@@ -30,8 +34,11 @@ def _plan(runtime: Runtime) -> int:
         logger.error("billing: %d increments came too late and are written off", report.written_off)
     if report.unread:
         logger.error("billing: billing periods were not read from Stripe: %s", report.unread)
-    for reason, clients in sorted(report.waiting.items()):
+    for reason, clients in sorted(report.waiting.items())[:REASONS_MAX]:
         logger.warning("billing: usage of %d clients waits: %s", clients, reason)
+    if len(report.waiting) > REASONS_MAX:
+        more = len(report.waiting) - REASONS_MAX
+        logger.warning("billing: usage waits for %d more reasons (see: billing sync plan)", more)
     return report.increments
 
 

@@ -40,6 +40,8 @@ EVENT_AGE_MAX: Final = timedelta(days=35) - timedelta(hours=1)
 GENERATIONS_MAX: Final = 3
 
 NOT_EXECUTED: Final = (Answer.BUSY, Answer.UNREACHED, Answer.FORBIDDEN)
+#: How a reason begins for which a customer and meter is told nothing until a person has looked.
+HELD: Final = "held: "
 #: The states in which the sink's sums are looked at.
 LOOKED_AT: Final = (State.SENT, State.AMBIGUOUS, State.QUARANTINED)
 
@@ -78,6 +80,11 @@ def may_send(increment: Increment, *, books: str, now: datetime) -> bool:
         return False
     first = increment.first_attempt_at
     return first is None or now - RESEND_WITHIN < first <= now + AHEAD_MAX
+
+
+def is_held(increment: Increment) -> bool:
+    """Whether nothing was sent of it when it was last looked at: it is the last to be tried (L10)."""
+    return increment.reason.startswith(HELD)
 
 
 def claimed(increment: Increment, *, books: str, now: datetime) -> Increment | None:

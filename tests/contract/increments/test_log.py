@@ -196,6 +196,15 @@ def test_given_much_that_may_be_sent_then_what_was_tried_least_comes_first(books
     assert books.log.find_open(dataclasses.replace(search, without=("credits",))) == []
 
 
+def test_given_what_is_held_then_it_comes_last(books: Books) -> None:
+    """It is not tried, so it would come first for ever, and fill every push (L10)."""
+    first, second = planned(books, "acme", "brock")
+    held = books.log.change(first.increment_id, lambda one: dataclasses.replace(one, reason=f"{protocol.HELD}a sum"))
+    assert held is not None
+    search = dataclasses.replace(SEARCH, now=NOON + HOUR)
+    assert [one.increment_id for one in books.log.find_open(search)] == [second.increment_id, first.increment_id]
+
+
 def test_given_a_report_that_comes_again_then_it_is_kept_once_with_those_whom_it_names(books: Books) -> None:
     (one,) = planned(books, "acme")
     claimed = claim(books, one.increment_id)

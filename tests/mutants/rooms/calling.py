@@ -17,11 +17,14 @@ _PUSHER: Final = "tests/integration/test_stripe_pusher.py"
 _ENDS: Final = "tests/integration/test_stripe_pusher_ends.py"
 _SIMULATION: Final = "tests/simulation/sync/test_sync_simulation.py"
 _CONFIRMER: Final = "tests/integration/test_stripe_confirmer.py"
+_DOUBTS: Final = "tests/integration/test_sync_restored_doubts.py"
 _protocol = faults(_HERE + "protocol.py", _SENDING, _OUTCOMES, _MODEL, _ENDS, _PUSHER, _SIMULATION)
 _looks = faults(_HERE + "looks.py", _MODEL, _CONFIRMER, "tests/integration/test_stripe_doubt.py", _SIMULATION)
 _increment = faults(_HERE + "increment.py", _MODEL, _LOG, _PUSHER)
 _push = faults(_HERE + "postgres/push_statements.py", _LOG, _DIFFERENTIAL)
 _pusher = faults(_HERE + "calling/pusher.py", _PUSHER)
+_told = faults(_HERE + "restored/told.py", _DOUBTS)
+_adopting = faults(_HERE + "restored/adopting.py", _DOUBTS)
 _budget = faults(_HERE + "calling/budget.py", "tests/integration/test_stripe_budget.py")
 _answers = faults("billing/sinks/stripe/answers.py", _OUTCOMES)
 
@@ -164,9 +167,18 @@ CALLS: Final[tuple[Mutant, ...]] = (
     _push(
         "what failed most comes first",
         "L10",
-        "ORDER BY attempts, increment_id LIMIT :most",
-        "ORDER BY attempts DESC, increment_id LIMIT :most",
+        "'), attempts, increment_id LIMIT :most",
+        "'), attempts DESC, increment_id LIMIT :most",
     ),
+    _push("what is held comes first", "L10", "ORDER BY starts_with(reason, '{HELD}'), attempts", "ORDER BY attempts"),
+    _told(
+        "a Redis that refuses stops the report",
+        "L10",
+        "except redis.RedisError as error:",
+        "except ZeroDivisionError as error:",
+    ),
+    _adopting("a sum that moves is adopted", "L8", "if changed or _told", "if _told"),
+    _adopting("usage is taken for another system's units", "L8", "if beyond and self._ours else", "if beyond else"),
     _push(
         "a closed period's increment is found to be sent",
         "L8",

@@ -12,6 +12,7 @@ _keys = faults("billing/core/signing_keys.py", "tests/unit/test_signing_keys.py"
 _refusals = faults("billing/fulfillment/refusals.py", "tests/unit/test_refusals.py")
 _replay = faults("billing/fulfillment/replaying.py", "tests/integration/test_signed_letters.py")
 _intake = faults("billing/fulfillment/intake.py", "tests/integration/test_signed_events.py")
+_tasks = faults("billing/integration/tasks.py", "tests/unit/test_drain_task.py")
 
 SIGNATURES: Final[tuple[Mutant, ...]] = (
     _signature("an unsigned event is charged", "L3", 'return f"{REASON}there is none"', "return None"),
@@ -34,4 +35,5 @@ SIGNATURES: Final[tuple[Mutant, ...]] = (
     _refusals("wrong keys empty the queues into the dead letters", "L9", "self._proven or forged < len(batch)", "True"),
     _replay("a forged letter is replayed unasked", "L3", "if first is not None and not unverified:", "if False:"),
     _intake("nobody verifies", "L3", "if self._verifier is not None:", "if self._verifier is None:"),
+    _tasks("a task worker drains unverified", "L3", "settings.signing_key is not None and", "False and"),
 )

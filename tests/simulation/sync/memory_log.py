@@ -112,7 +112,7 @@ class MemoryLog:
             may = [
                 one for one in open_ if protocol.may_send(one, books=found.books, now=found.now) and wanted(one, found)
             ]
-            return sorted(may, key=lambda one: (one.attempts, one.increment_id))[: found.most]
+            return sorted(may, key=lambda one: (protocol.is_held(one), one.attempts, one.increment_id))[: found.most]
 
     def find_unconfirmed(self, found: Open) -> list[Increment]:
         """Return what the sink's sums may prove, those first that were read longest ago."""

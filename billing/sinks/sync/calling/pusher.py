@@ -165,7 +165,7 @@ class Pusher:
         if increment.event_name in course.refused:
             return False
         held = "" if self._guard is None else self._guard.held(sink, increment, lambda: course.turn(self._reads))
-        if held:
+        if held and course.goes_on():
             course.hold(increment.client_id, held)
         return not held
 

@@ -35,7 +35,7 @@ class PostgresLog(PostgresPlanningLog):
             return list(connection.execute(sql.FIND_LOST, given).scalars())
 
     def find_open(self, found: Open) -> list[Increment]:
-        """Return what may be sent, those first that were tried least."""
+        """Return what may be sent, those first that were tried least, and those last that were held."""
         window = {
             "resend_from": found.now - RESEND_WITHIN,
             "ahead": found.now + AHEAD_MAX,

@@ -11,6 +11,7 @@ from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from billing.sinks.sync.postgres.rows import COLUMNS
+from billing.sinks.sync.protocol import HELD
 
 #: Only one client's, where one is named; not those of some meters.
 _LIMITED: Final = """
@@ -24,14 +25,15 @@ WHERE state = 'sending' AND (lease_until IS NULL OR lease_until < :now OR lease_
 ORDER BY increment_id LIMIT :most
 """)  # noqa: S608 - constants
 
-#: `may_send`. Those first that were tried least, so that what fails again and again keeps nobody waiting (L10).
+#: `may_send`. Those first that were tried least, and those last that were held: what fails again and again, or is
+#: not tried at all, keeps nobody waiting (L10).
 FIND_OPEN: Final = text(f"""
 SELECT {COLUMNS} FROM stripe_increment
 WHERE state IN ('pending', 'ambiguous') AND event_at <= :now AND coalesce(sent_to, :books) = :books
   AND (closes_at IS NULL OR closes_at > :now) AND (kind <> 'meter_event' OR event_at > :too_old)
   AND (first_attempt_at IS NULL OR first_attempt_at > :resend_from AND first_attempt_at <= :ahead)
   AND {_LIMITED}
-ORDER BY attempts, increment_id LIMIT :most
+ORDER BY starts_with(reason, '{HELD}'), attempts, increment_id LIMIT :most
 """)  # noqa: S608
 
 #: `may_check`. Those first that were looked at longest ago.

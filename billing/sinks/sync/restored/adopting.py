@@ -2,7 +2,8 @@
 
 Of each place the sink's sum is held to what is known to be in it. An open increment that shows is confirmed. The units
 beyond that are carried by usage that no increment carries yet, the oldest first: the planner then sends what is above.
-What no usage is left for is the rest: the sink has it of rows that the log lost. The same again adopts nothing.
+What no usage is left for is the rest: the sink has it of rows that the log lost. The same again adopts nothing. What
+moves while it is read is refused: a unit that only one of two sums has would be lost, or told twice.
 """
 
 from __future__ import annotations
@@ -61,29 +62,48 @@ class Adopter:
     """Adopts place by place, each in one transaction; it may end anywhere and begin again."""
 
     def __init__(
-        self, log: PlaceLog, sink: MeterSink, clock: Clock, *, books: str, reason: str, meter: str, dry_run: bool
+        self,
+        log: PlaceLog,
+        sink: MeterSink,
+        clock: Clock,
+        *,
+        books: str,
+        reason: str,
+        meter: str,
+        dry_run: bool,
+        ours: bool = True,
     ) -> None:
+        """`ours` false: what is beyond was sent by another system, so no usage is taken for it."""
         self._log, self._sink, self._clock, self._books = log, sink, clock, books
-        self._reason, self._meter, self._dry_run = reason, meter, dry_run
+        self._reason, self._meter, self._dry_run, self._ours = reason, meter, dry_run, ours
 
     def adopt(self, place: Looked) -> Adopted:
         """Adopt what the sink has in a place. Raises `Conflict` while a plan is at work, and as the sink."""
         found = self._log.increments(place, self._books)
         looked = {one.increment_id: self._look(one) for one in found if one.state is not State.CONFIRMED}
         total = self._sink.total(place.customer_id, place.event_name, *place.span)
+        changed = any(
+            self._look(one) != looked[one.increment_id]
+            for one in found
+            if looked.get(one.increment_id, one.units) < one.units
+        )
         seen = [one for one in found if one.state in _OPEN and looked[one.increment_id] == one.units]
         with self._log.planning(client_id=place.client_id) as plan:
             if not isinstance(plan, PostgresPlan):
                 raise Conflict(f"client: {place.client_id}: another plan is at work: try again when it has ended")
+            present = self._log.increments(place, self._books)
+            if changed or _told_between(found, present):
+                rule = "Stripe was told of it, or its sums moved, while they were read: try again in a few minutes"
+                raise Conflict(f"client: {place.client_id}: {rule}")
+            # What was looked at counts as it was seen then, even if it is confirmed by now: so does the total.
             counted = sum(
-                one.units if one.state is State.CONFIRMED else looked.get(one.increment_id, 0)
-                for one in self._log.increments(place, self._books)
+                looked.get(one.increment_id, one.units if one.state is State.CONFIRMED else 0) for one in present
             )
             beyond = max(0, total - counted)
-            taken = self._take(plan, place, beyond) if beyond else []
+            taken = self._take(plan, place, beyond) if beyond and self._ours else []
         self._confirm(seen)
         left = beyond - sum(draft.units for draft in taken)
-        doubted = [one for one in found if left and one.state is State.PENDING and one not in seen]
+        doubted = [one for one in found if left and self._ours and one.state is State.PENDING and one not in seen]
         self._doubt(doubted, left)
         return Adopted(
             client_id=place.client_id,
@@ -170,6 +190,12 @@ class Adopter:
 
     def _resolution(self, now: datetime) -> Resolution:
         return Resolution(resolved_as="confirmed", reason=self._reason, resolved_at=now)
+
+
+def _told_between(before: Sequence[Increment], now: Sequence[Increment]) -> bool:
+    """Whether a call of any increment was begun since."""
+    attempts = {one.increment_id: one.attempts for one in before}
+    return any(one.attempts != attempts.get(one.increment_id, 0) for one in now)
 
 
 def _stamps(plan: Plan, place: Looked, count: int, now: datetime) -> list[datetime]:

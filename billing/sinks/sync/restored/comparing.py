@@ -16,17 +16,18 @@ from typing import Final, Protocol
 from sqlalchemy import Engine, text
 
 from billing.core.clock import Clock
-from billing.core.errors import BillingError, Rejected, Unreachable
+from billing.core.errors import BillingError, Fatal, Rejected, Unreachable
 from billing.sinks.sink import Kind, MeterSink
 from billing.sinks.sync.increment import Increment
 from billing.sinks.sync.log import IncrementLog
 from billing.sinks.sync.planning.periods import MINUTE, minute_of
+from billing.sinks.sync.protocol import HELD
 from billing.sinks.sync.restored.told import Told
 
 logger = logging.getLogger(__name__)
 
-#: How a reason begins for which a customer and meter is told nothing.
-HELD: Final = "held: "
+#: Why nothing was compared once a push has ended; no increment's own matter.
+_NO_TURN: Final = "there was no turn to compare its customer's sum"
 #: Customers that one plan looks at (L9); the push compares whoever is left.
 COMPARED_MAX: Final = 2_000
 #: How far back a sum is taken: the sink takes nothing that is older.
@@ -70,6 +71,8 @@ class Comparing:
     def __init__(self, engine: Engine, log: IncrementLog, told: Told, clock: Clock, *, books: str) -> None:
         self._engine, self._log, self._told, self._clock, self._books = engine, log, told, clock, books
         self._found: dict[tuple[str, str], str] = {}
+        #: Meter → why it tells no sums.
+        self._refused: dict[str, str] = {}
         self._is_away, self._is_answering = False, True
 
     def held(self, sink: MeterSink, increment: Increment, turn: Callable[[], bool]) -> str:
@@ -80,7 +83,7 @@ class Comparing:
         if pair not in self._found:
             self._found[pair] = self._compare(sink, increment.client_id, pair, turn)
         why = self._found[pair]
-        if why and why != increment.reason:
+        if why not in ("", _NO_TURN, increment.reason):
             self._log.change(
                 increment.increment_id,
                 lambda locked: dataclasses.replace(locked, reason=why) if locked.state is increment.state else None,
@@ -110,14 +113,13 @@ class Comparing:
         try:
             self._told.note(claim.idempotency_key, claim.last_attempt_at or self._clock.now())
         except Unreachable as error:
-            self._is_away = True
-            logger.warning("billing: calls to Stripe are not kept outside of PostgreSQL: %s", error)
+            self._go_without(error)
 
     def _compare(self, sink: MeterSink, client_id: str, pair: tuple[str, str], turn: Callable[[], bool]) -> str:
-        if pair in self._compared([pair]):
-            return ""
+        if pair[1] in self._refused or pair in self._compared([pair]):
+            return self._refused.get(pair[1], "")
         if not turn():
-            return "there was no turn to compare its customer's sum"
+            return _NO_TURN
         now = self._clock.now()
         start, end = minute_of(now - _BACK), minute_of(now) + MINUTE
         try:
@@ -125,13 +127,17 @@ class Comparing:
         except Rejected:
             return ""  # one customer's matter: the call itself is to say so
         except BillingError as error:
-            self._is_answering = False
-            return f"its customer's sum could not be compared: {error}"
+            why = f"its customer's sum could not be compared: {error}"
+            if isinstance(error, Fatal):  # its meter, or the key: other meters are asked, each once
+                self._refused[pair[1]] = why
+            else:
+                self._is_answering = False
+            return why
         beyond = total - self._known(pair, start, end)
         if beyond > 0:
             return (
                 f"{HELD}Stripe has {beyond:,} units of customer {pair[0]} that these books do not know "
-                f"(billing sync adopt {client_id} --reason …)"
+                f"(billing sync adopt {client_id} --reason …; if another system sent them: --not-ours)"
             )
         self._note_compared(pair)
         return ""
@@ -144,13 +150,23 @@ class Comparing:
         return known
 
     def _compared(self, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        if self._is_away:
+            return set()
         try:
             return self._told.compared(pairs)
-        except Unreachable:
+        except Unreachable as error:
+            self._go_without(error)
             return set()
 
     def _note_compared(self, pair: tuple[str, str]) -> None:
+        if self._is_away:
+            return
         try:
             self._told.note_compared(pair)
-        except Unreachable:
-            self._is_away = True
+        except Unreachable as error:
+            self._go_without(error)
+
+    def _go_without(self, error: Unreachable) -> None:
+        """Ask Redis no more: each customer of this push would wait for it."""
+        self._is_away = True
+        logger.warning("billing: calls to Stripe are not kept outside of PostgreSQL: %s", error)

@@ -58,15 +58,17 @@ class Doubt:
 
 def read_doubt(engine: Engine, told: Told, clock: Clock) -> Doubt | None:
     """Return why these books are doubted, None when they are not. Nothing is written."""
+    # Before the transaction: whatever it sees then has each of these calls, whose attempts were committed before them.
+    try:
+        calls: Mapping[str, datetime] = told.calls()
+    except Unreachable:
+        calls = {}
     with engine.connect() as connection:
         found = connection.execute(_READ).one()
         server = _server(connection)
-        try:
-            calls: Mapping[str, datetime] = told.calls()
-        except Unreachable:
-            calls = {}
         unknown = connection.execute(_UNKNOWN, {"keys": list(calls)}).scalar_one() if calls else 0
-    since = max(calls.values(), default=found.doubted_at or clock.now())
+    # A call that is ahead is of a clock that was set back since: nobody is to wait until that time has come.
+    since = min(max(calls.values(), default=found.doubted_at or clock.now()), clock.now())
     if unknown:
         return Doubt(why=f"it lacks {unknown:,} of the latest {len(calls):,} calls", since=since)
     if found.relation != found.relation_now or (found.server and server and found.server != server):

@@ -81,9 +81,9 @@ class PlaceLog(PostgresLog):
         self, client_id: str, customer_id: str, *, meter: str, months: bool, grace: timedelta, now: datetime
     ) -> list[Looked]:
         """Return a client's places, by meter, the oldest first."""
-        whose = {"client_id": client_id, "customer_id": customer_id, "meter": meter, "oldest": now - BACK}
+        whose = {"customer_id": customer_id, "oldest": now - BACK}
+        meters = self.meters(client_id, customer_id, meter=meter)
         with self._engine.connect() as connection:
-            meters = list(connection.execute(_METERS, whose).scalars())
             known = read_periods(connection, [customer_id])
             planned = connection.execute(_PLANNED, whose).all()
         found = []
@@ -100,6 +100,12 @@ class PlaceLog(PostgresLog):
                 if period.end > now - BACK and period.start <= now
             ]
         return found
+
+    def meters(self, client_id: str, customer_id: str, *, meter: str) -> list[str]:
+        """Return the meters that a client's usage is for, or was, whatever is known of its periods."""
+        whose = {"client_id": client_id, "customer_id": customer_id, "meter": meter}
+        with self._engine.connect() as connection:
+            return list(connection.execute(_METERS, whose).scalars())
 
     def increments(self, place: Looked, books: str) -> Sequence[Increment]:
         """Return what is stamped in a place."""

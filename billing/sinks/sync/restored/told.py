@@ -7,17 +7,22 @@ A Redis that is emptied knows no calls, and so accuses nobody; whose sums were c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import redis
+
 from billing.connections import redis as connection
+from billing.core.errors import Unreachable
+from billing.core.settings import without_password
 
 #: Calls that are kept (L9): more than are in flight at once, so that one which ended out of order is among them.
 CALLS_MAX: Final = 256
 
 
 class Told:
-    """What one kind of books was told. Raises `Unreachable`."""
+    """What one kind of books was told. Raises `Unreachable`, also where the server answers and refuses."""
 
     def __init__(self, client: connection.Client, redis_url: str, books: str) -> None:
         self._client, self._url = client, redis_url
@@ -35,7 +40,8 @@ class Told:
             for key, at in (zip(found[::2], found[1::2], strict=True) if found and _flat(found) else found)
         ]
         if len(named) > CALLS_MAX:
-            self._do("ZREM", self._calls, *(key for key, _ in named[:-CALLS_MAX]))
+            with suppress(Unreachable):  # what could not be dropped is dropped by the next one
+                self._do("ZREM", self._calls, *(key for key, _ in named[:-CALLS_MAX]))
         return dict(named[-CALLS_MAX:])
 
     def compared(self, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
@@ -55,8 +61,13 @@ class Told:
             self._do("DEL", key)
 
     def _do(self, *command: str) -> Any:
-        with connection.reaching(self._url):
-            return self._client.execute_command(*command)
+        try:
+            with connection.reaching(self._url):
+                return self._client.execute_command(*command)
+        except redis.RedisError as error:
+            # Full, read-only, or a user without a right: no reason to stop the report, which is compared instead.
+            message = f"billing_redis_url: {without_password(self._url)!r}: refuses {command[0]}: {error}"
+            raise Unreachable(message) from error
 
 
 def _flat(found: Sequence[Any]) -> bool:
