@@ -104,17 +104,18 @@ def test_given_a_replay_that_is_interrupted_when_it_is_started_again_then_nothin
     fleet: Fleet, tmp_path: Path, number: signal.Signals
 ) -> None:
     """L1, L3: rows, credits and task endings are exact, with more rows than were in flight."""
-    rows, grant = 1_400, 500
+    rows, grant = 2_800, 800
     file = tmp_path / "many.csv"
-    # Every fourth row is of a client whose 5-credit rows outlast its grant: 100 of its 350.
+    # Every fourth row is of a client whose 5-credit rows outlast its grant: 160 of its 700.
     lines = [f"{'short,call,5' if row % 4 == 0 else f'client-{row % 4},page,1'}\n" for row in range(rows)]
     file.write_text("client,sku,quantity\n" + "".join(lines))
     expected = Counter({f"client-{n}": rows // 4 for n in (1, 2, 3)}) + Counter(short=grant // 5)
     running(fleet)
 
     with command(fleet, str(file), "--grant", str(grant)) as first:
+        # By their results: the log has them later, and on a busy machine all at once.
         wait_until(
-            lambda: first.poll() is not None or charged(fleet).total() >= 60,
+            lambda: first.poll() is not None or sum(endings(fleet).values()) >= 60,
             "some rows are charged",
             timeout_seconds=120,
         )
@@ -128,13 +129,13 @@ def test_given_a_replay_that_is_interrupted_when_it_is_started_again_then_nothin
     with command(fleet, str(file), "--grant", str(grant)) as second:
         shown = second.communicate()[0]
     assert second.returncode == 0, shown
-    assert "1,400 rows = 1,150 charged + 250 refused for credits + 0 malformed" in shown
+    assert "2,800 rows = 2,260 charged + 540 refused for credits + 0 malformed" in shown
     assert "all laws hold" in shown
     assert charged(fleet) == expected
-    assert {name: fleet.balance(name).spent for name in expected} == {"short": 500} | {
-        f"client-{n}": 350 for n in (1, 2, 3)
+    assert {name: fleet.balance(name).spent for name in expected} == {"short": 800} | {
+        f"client-{n}": 700 for n in (1, 2, 3)
     }
-    assert endings(fleet) == {"SUCCESS": 1_150, "FAILURE": 250}
+    assert endings(fleet) == {"SUCCESS": 2_260, "FAILURE": 540}
 
 
 def test_given_prices_when_a_replay_says_others_then_it_is_refused_before_anything_is_made(
