@@ -127,7 +127,7 @@ class Auditor:
         self._finishers.setdefault(run_id, []).append(process)
 
     def not_taken(self, body: bytes) -> None:
-        """Remember that the broker has not confirmed an event."""
+        """Remember that the broker has not confirmed an event, which a process has tried to publish."""
         self.never_taken |= _runs([body])
 
     def check_ack(self, run_id: uuid.UUID, process: Process) -> None:
@@ -138,7 +138,8 @@ class Auditor:
         """Excuse the charges that nobody knows of any more, if both who knew of them are gone: its process and Redis.
 
         A process that lives may forget no charge that is not safe; nor may one that dies, while Redis forgets nothing.
-        One that was told of a lost bucket before it died has tried to publish the charge, and the broker was away.
+        One that was told of a lost bucket before it died has tried to publish the charge: the broker was away, or it
+        died in the attempt.
         """
         for run_id in sorted(self._unsafe - self.excused - self._known() if self._unsafe else ()):
             settlement = self._settlers.get(run_id)
@@ -156,7 +157,7 @@ class Auditor:
             if killed is not None and run_id in killed.refused:
                 if run_id not in self.never_taken:
                     raise LawBroken(f"L3: a killed process kept the charge of run {run_id} to itself: {story}")
-                why += ", and the broker away"
+                why += ", and the broker away, or never reached"
             self.excused.add(run_id)
             self._world.counts[f"excused: {why}"] += 1
 

@@ -18,6 +18,7 @@ from billing.core.errors import Unreachable
 from billing.events.links import Outgoing
 from billing.events.publisher import PartlyPublished
 from billing.task.headers import identify
+from tests.simulation.faults import Killed
 
 #: The one task that there is.
 TASK = "simulated"
@@ -96,14 +97,14 @@ class Publishing:
     """A publisher over a wire: what it says of a batch that failed halfway is what `Publisher` says."""
 
     def __init__(self, wire: Any, failed: Callable[[bytes], None] = lambda _: None) -> None:
-        """`failed` is told of each event that was not confirmed."""
+        """`failed` is told of each event that was not confirmed, its process may have died in the attempt."""
         self._wire, self._failed = wire, failed
 
     def publish(self, queue: int, body: bytes, *, shard: int, entry_id: str | None) -> None:
         """Publish one event; raises `Unreachable`, and then it may have arrived."""
         try:
             self._wire.publish(queue, body, shard=shard, entry_id=entry_id)
-        except Unreachable:
+        except (Unreachable, Killed):
             self._failed(body)
             raise
 

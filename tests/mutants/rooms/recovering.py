@@ -43,7 +43,6 @@ RECOVERY: Final[tuple[Mutant, ...]] = (
         _RACES,
         _REBUILD,
         "tests/integration/test_usage_log_faults.py",
-        "tests/chaos/test_lost_redis.py",
     ),
     _writing(
         "a late rebuilder begins an epoch on an open shard",
