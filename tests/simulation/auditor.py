@@ -157,7 +157,7 @@ class Auditor:
             if killed is not None and run_id in killed.refused:
                 if run_id not in self.never_taken:
                     raise LawBroken(f"L3: a killed process kept the charge of run {run_id} to itself: {story}")
-                why += ", and the broker away, or never reached"
+                why += " before its event was out"
             self.excused.add(run_id)
             self._world.counts[f"excused: {why}"] += 1
 
