@@ -11,6 +11,7 @@ from typing import Final
 
 from billing.core.errors import InvalidValue
 from billing.core.limits import TEXT_LENGTH_MAX
+from billing.core.printable import is_unicode
 from billing.fulfillment.selection import Selection
 
 #: Earlier and later than any usage; within, every computation with days and months has a result.
@@ -64,14 +65,8 @@ def checked(of: Selection) -> Selection:
 def _check_ids(of: Selection) -> None:
     for field, value in (("correlation_id", of.correlation_id), ("root_id", of.root_id)):
         # What the log takes. Half a surrogate pair stands for a byte that a terminal gave and that is no UTF-8.
-        if value is not None and (
-            len(value) > TEXT_LENGTH_MAX or "\0" in value or any(_is_surrogate(character) for character in value)
-        ):
+        if value is not None and (len(value) > TEXT_LENGTH_MAX or "\0" in value or not is_unicode(value)):
             raise InvalidValue(field, value[:80], f"must be at most {TEXT_LENGTH_MAX} characters of UTF-8 without NUL")
-
-
-def _is_surrogate(character: str) -> bool:
-    return "\ud800" <= character <= "\udfff"
 
 
 def _check(start: datetime | None, end: datetime | None) -> None:

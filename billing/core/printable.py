@@ -1,4 +1,4 @@
-"""Text from outside, as it may be shown: nothing in it moves a cursor, turns a line around, or is a command."""
+"""Text from outside: whether it is text at all, and how it is shown: no cursor moved, no line turned around."""
 
 from __future__ import annotations
 
@@ -22,3 +22,12 @@ def shown(value: object) -> str:
     except Exception:  # noqa: BLE001 - a number of more digits than Python prints, endless nesting, a foreign repr
         return f"a {type(value).__name__} that cannot be shown"
     return printable(text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}…")
+
+
+def is_unicode(text: str) -> bool:
+    """Whether text has no half of a surrogate pair, which JSON can carry and neither id nor event can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

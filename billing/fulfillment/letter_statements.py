@@ -43,10 +43,11 @@ OPEN: Final = f"SELECT {_COLUMNS}, digest, body FROM dead_letter WHERE letter_id
 #: The states of letters that are named.
 READ_NAMED: Final = "SELECT letter_id, state FROM dead_letter WHERE letter_id = ANY(CAST(:ids AS bigint[]))"
 
+_IS_UNVERIFIED: Final = f"starts_with(reason, '{REASON}')"
 #: Those of them that were refused for their signature, the first one.
 READ_UNVERIFIED: Final = f"""
 SELECT min(letter_id) FROM dead_letter
-WHERE letter_id = ANY(CAST(:ids AS bigint[])) AND starts_with(reason, '{REASON}')
+WHERE letter_id = ANY(CAST(:ids AS bigint[])) AND {_IS_UNVERIFIED}
 """  # noqa: S608 - a constant
 
 #: The last letter that a replay of all goes up to, so that it ends whatever is refused meanwhile.
@@ -57,12 +58,12 @@ NEXT: Final = f"""
 SELECT letter_id, queue, body, unverified
 FROM (SELECT letter_id, queue, body, unverified, row_number() OVER following AS number,
              sum(octet_length(body)) OVER following AS bytes
-      FROM (SELECT letter_id, queue, body, starts_with(reason, '{REASON}') AS unverified FROM dead_letter
+      FROM (SELECT letter_id, queue, body, {_IS_UNVERIFIED} AS unverified FROM dead_letter
             WHERE letter_id > :after AND letter_id <= :last
               AND (CAST(:ids AS bigint[]) IS NULL OR letter_id = ANY(CAST(:ids AS bigint[])))
               AND state = ANY(CAST(:states AS text[]))
               AND (:reason = '' OR strpos(lower(reason), lower(:reason)) > 0)
-              AND (:unverified OR NOT starts_with(reason, '{REASON}'))
+              AND (:unverified OR NOT {_IS_UNVERIFIED})
             ORDER BY letter_id LIMIT :events) AS asked
       WINDOW following AS (ORDER BY letter_id)) AS counted
 WHERE number = 1 OR bytes <= :bytes

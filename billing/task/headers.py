@@ -16,6 +16,7 @@ from billing.core import ids
 from billing.core.credits import check_amount
 from billing.core.errors import InvalidValue
 from billing.core.limits import INTEGER_MAX, TEXT_LENGTH_MAX, TIME_MIN
+from billing.core.printable import is_unicode
 
 AT: Final = "billing_at"
 NONCE: Final = "billing_nonce"
@@ -89,7 +90,7 @@ def identify(request: Request, client_id: str, task: str) -> Identity:
         raise InvalidValue(AT, at, "must be milliseconds since the Unix epoch")
     _check_logged(request)
     nonce = headers.get(NONCE, "")
-    if not isinstance(nonce, str) or not _is_encodable(nonce):
+    if not isinstance(nonce, str) or not is_unicode(nonce):
         raise InvalidValue(NONCE, nonce, "must be text")
     if getattr(request, "is_eager", False):
         # An eager `replace()` keeps id and nesting, and only the task tells the two runs apart.
@@ -113,16 +114,7 @@ def _check_logged(request: Request) -> None:
     sent: dict[str, object] = {"task_id": request.id, "root_id": request.root_id}
     for name, text in sent.items():
         if text is not None and (
-            not isinstance(text, str) or len(text) > TEXT_LENGTH_MAX or "\x00" in text or not _is_encodable(text)
+            not isinstance(text, str) or len(text) > TEXT_LENGTH_MAX or "\x00" in text or not is_unicode(text)
         ):
             shown = text[:80] if isinstance(text, str) else text
             raise InvalidValue(name, shown, f"must be text of at most {TEXT_LENGTH_MAX} characters without NUL")
-
-
-def _is_encodable(text: str) -> bool:
-    """Whether text has no half of a surrogate pair, which JSON can carry and neither id nor event can hold."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -63,7 +63,7 @@ def _books(runtime: Runtime) -> Iterator[Finding]:
         advice = (
             f"see docs/operations.md; then, after {doubt.settled_at():%Y-%m-%d %H:%M} UTC: billing sync adopt --all"
         )
-        yield fail(_PART, f"PostgreSQL is of an earlier moment than Stripe was told from: {doubt.why}", advice)
+        yield fail(_PART, doubt.what, advice)
 
 
 def _meters(settings: Settings, meters: Sequence[str]) -> Iterator[Finding]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -13,8 +12,7 @@ from billing.core.errors import BillingError, Conflict, InvalidValue, Rejected, 
 from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.keys import key_kind
 from billing.sinks.stripe.period_reader import StripePeriods
-from billing.sinks.stripe.rates import reads_budget
-from billing.sinks.sync.calling.budget import await_turn
+from billing.sinks.stripe.rates import turn_to_read
 from billing.sinks.sync.postgres.log import PostgresLog
 from billing.sinks.sync.resolving import check_reason
 from billing.sinks.sync.restored.adopting import Adopted, Adopter
@@ -68,7 +66,7 @@ def guard(runtime: Runtime) -> Comparing:
 
 def hold_back(runtime: Runtime, client_id: str | None = None) -> dict[tuple[str, str], str]:
     """Return why usage of some customers and meters is not planned: Stripe may have it already."""
-    with Gateway(runtime.settings, turn=_turn(runtime)) as gateway:
+    with Gateway(runtime.settings, turn=turn_to_read(runtime, "sums")) as gateway:
         return guard(runtime).hold_back(gateway, runtime.settings.stripe_meter, client_id=client_id)
 
 
@@ -120,7 +118,7 @@ def _adopt_all(
     """Adopt; return also the customers and meters of which this was done."""
     settings, clock, log = runtime.settings, runtime.clock, PlaceLog(runtime.engine)
     months, grace = settings.stripe_periods == "calendar", timedelta(hours=settings.stripe_grace_hours)
-    turn = _turn(runtime)
+    turn = turn_to_read(runtime, "sums")
     source = None if months else StripePeriods(settings, grace=grace, turn=turn)
     clients = 0
     try:
@@ -211,13 +209,3 @@ def _pages(log: PlaceLog, client_id: str | None) -> Iterator[list[tuple[str, str
     while page := log.linked(after=after, client_id=client_id, most=PAGE):
         yield page
         after = page[-1][0]
-
-
-def _turn(runtime: Runtime) -> Callable[[], None]:
-    reads = reads_budget(runtime)
-
-    def turn() -> None:
-        if not await_turn(reads, runtime.clock, time.sleep):
-            raise Unreachable("Stripe: no turn to read sums: this machine is too slow for the fleet's rate")
-
-    return turn

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 
 from billing.connections import postgres
-from billing.core.errors import Unreachable
 from billing.core.settings import Settings
 from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.keys import key_kind
 from billing.sinks.stripe.period_reader import StripePeriods
-from billing.sinks.stripe.rates import reads_budget
+from billing.sinks.stripe.rates import reads_budget, turn_to_read
 from billing.sinks.stripe.restored import check_books, guard, hold_back
 from billing.sinks.sync import flushing
-from billing.sinks.sync.calling.budget import EVENTS, PostgresBudget, await_turn
+from billing.sinks.sync.calling.budget import EVENTS, PostgresBudget
 from billing.sinks.sync.calling.confirmer import Confirmer, ConfirmReport
 from billing.sinks.sync.calling.pusher import Pusher, PushReport
 from billing.sinks.sync.calling.reports import Reports, ReportsReport
@@ -105,7 +104,7 @@ def read_reports(runtime: Runtime) -> ReportsReport:
     log = PostgresLog(runtime.engine)
     with postgres.reaching(settings):
         # An event that the list leaves out is a call of its own, for which a turn is due as well.
-        turn = _turn(runtime, "error reports")
+        turn = turn_to_read(runtime, "error reports")
         return Reports(log, runtime.clock, lambda: Gateway(settings, turn=turn), reads=reads_budget(runtime)).read()
 
 
@@ -120,24 +119,13 @@ def resolve_increment(runtime: Runtime, increment_id: int, resolved_as: Resolved
 def _planner(runtime: Runtime, held: Mapping[tuple[str, str], str]) -> Iterator[Planner]:
     """Yield a planner, and close what it read periods from; each of its calls waits for its turn."""
     settings, rules = runtime.settings, plan_rules(runtime.settings)
-    turn = _turn(runtime, "billing periods")
+    turn = turn_to_read(runtime, "billing periods")
     source = None if rules.calendar else StripePeriods(settings, grace=rules.grace, turn=turn)
     try:
         yield Planner(PostgresLog(runtime.engine), runtime.clock, rules, source=source, held=held)
     finally:
         if source is not None:
             source.close()
-
-
-def _turn(runtime: Runtime, what: str) -> Callable[[], None]:
-    """Return what waits for the turn of a call that reads, and raises `Unreachable` when there is none."""
-    reads = reads_budget(runtime)
-
-    def turn() -> None:
-        if not await_turn(reads, runtime.clock, time.sleep):
-            raise Unreachable(f"Stripe: no turn to read {what}: this machine is too slow for the fleet's rate")
-
-    return turn
 
 
 def _pusher(runtime: Runtime) -> Pusher:

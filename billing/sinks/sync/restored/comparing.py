@@ -81,7 +81,8 @@ class Comparing:
             return ""
         pair = increment.customer_id, increment.event_name
         if pair not in self._found:
-            self._found[pair] = self._compare(sink, increment.client_id, pair, turn)
+            is_known = increment.event_name not in self._refused and pair in self._compared([pair])
+            self._found[pair] = "" if is_known else self._compare(sink, increment.client_id, pair, turn)
         why = self._found[pair]
         if why not in ("", _NO_TURN, increment.reason):
             self._log.change(
@@ -116,8 +117,8 @@ class Comparing:
             self._go_without(error)
 
     def _compare(self, sink: MeterSink, client_id: str, pair: tuple[str, str], turn: Callable[[], bool]) -> str:
-        if pair[1] in self._refused or pair in self._compared([pair]):
-            return self._refused.get(pair[1], "")
+        if pair[1] in self._refused:
+            return self._refused[pair[1]]
         if not turn():
             return _NO_TURN
         now = self._clock.now()

@@ -49,11 +49,14 @@ class Doubt:
         """Return from when on Stripe's sums may be taken for all that it was told."""
         return self.since + lag
 
+    @property
+    def what(self) -> str:
+        """What is doubted, and why."""
+        return f"PostgreSQL is of an earlier moment than Stripe was told from: {self.why}"
+
     def __str__(self) -> str:
-        return (
-            f"PostgreSQL is of an earlier moment than Stripe was told from: {self.why}; nothing is sent until "
-            "Stripe's sums are adopted: billing sync adopt --all --reason …"
-        )
+        advice = "billing sync adopt --all --reason …"
+        return f"{self.what}; nothing is sent until Stripe's sums are adopted: {advice}"
 
 
 def read_doubt(engine: Engine, told: Told, clock: Clock) -> Doubt | None:
