@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, cast
 
 import redis
 
-from benchmarks.bucket_work import Recorder, buckets_of, buckets_on, commands_of, some_holds, some_work
+from benchmarks.bucket_work import Recorder, buckets_of, buckets_on, commands_of, median_seconds, some_holds, some_work
 from benchmarks.hot_bucket import hot_bucket_rows
 from benchmarks.rows import Row
 from benchmarks.servers import Servers
 from billing.credits.scripts import Command
-from billing.credits.values import Hold, ReserveOutcome
+from billing.credits.values import ReserveOutcome
 
 BLOCK: Final = 100
 BLOCKS: Final = 30
@@ -61,9 +61,9 @@ def reserve_row(client: redis.Redis, *, grants: int, mark: float | None) -> Row:
     ratios, bares, reserves, decrements = [], [], [], []
     for _ in range(BLOCKS):
         holds = [hold for hold, _ in some_work(BLOCK)]
-        decrement = _median_seconds(lambda _: client.decr("counter"), holds)
-        bares.append(_median_seconds(lambda hold: bare(("counter", f"bare:{hold.token}", "due"), ("held",)), holds))
-        reserve = _median_seconds(buckets.reserve, holds)
+        decrement = median_seconds(lambda _: client.decr("counter"), holds)
+        bares.append(median_seconds(lambda hold: bare(("counter", f"bare:{hold.token}", "due"), ("held",)), holds))
+        reserve = median_seconds(buckets.reserve, holds)
         ratios.append(reserve / decrement)
         bares[-1] /= decrement
         reserves.append(reserve)
@@ -164,16 +164,6 @@ def _seconds(client: redis.Redis, commands: Sequence[Command]) -> float:
                 message = f"the server answered {answer!r}"
                 raise RuntimeError(message)
     return time.perf_counter() - started
-
-
-def _median_seconds(call: Callable[[Hold], object], holds: Sequence[Hold]) -> float:
-    clock = time.perf_counter
-    taken = []
-    for hold in holds:
-        started = clock()
-        call(hold)
-        taken.append(clock() - started)
-    return statistics.median(taken)
 
 
 def _bytes_of(client: redis.Redis, commands: Sequence[Command]) -> int:

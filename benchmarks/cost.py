@@ -7,19 +7,16 @@ this machine is not like the next. Memory is the server's own count. Clients are
 from __future__ import annotations
 
 import random
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, cast
 
 import redis
 
-from benchmarks.bucket_work import Recorder, Work, buckets_of, buckets_on, commands_of, work_of
+from benchmarks.bucket_work import Recorder, Work, buckets_of, buckets_on, commands_of, median_seconds, work_of
 from benchmarks.connections import connection_rows
 from benchmarks.rows import Row, growth
 from benchmarks.servers import Servers
 from billing.credits.scripts import Command
-from billing.credits.values import Hold
 
 GRANTS: Final = (1, 2, 4, 8, 16, 32, 64)
 CLIENTS: Final = (1, 1_000, 100_000, 1_000_000)
@@ -83,8 +80,8 @@ def client_rows(client: redis.Redis, clients: Sequence[int], blocks: int) -> lis
             work = work_of([f"client-{seeded.randrange(count)}" for _ in range(2 * BLOCK)])
             times.append(server_times(client, work[:BLOCK])[0])
             holds = [hold for hold, _ in work[BLOCK:]]
-            plain = _median_seconds(lambda _: client.decr("counter"), holds)
-            ratios.append(_median_seconds(buckets.reserve, holds) / plain)
+            plain = median_seconds(lambda _: client.decr("counter"), holds)
+            ratios.append(median_seconds(buckets.reserve, holds) / plain)
         typical.append((count, ratios))
         server.append((count, times))
     stats = "INFO commandstats, µs"
@@ -128,16 +125,6 @@ def _send(client: redis.Redis, commands: Sequence[Command]) -> None:
     for answer in pipeline.execute():
         if not answer.startswith((b"OPENED", b"GRANTED", b"HELD", b"SETTLED")):
             raise RuntimeError(f"the server answered {answer!r}")
-
-
-def _median_seconds(call: Callable[[Hold], object], holds: Sequence[Hold]) -> float:
-    clock = time.perf_counter
-    taken = []
-    for hold in holds:
-        started = clock()
-        call(hold)
-        taken.append(clock() - started)
-    return statistics.median(taken)
 
 
 def _used_memory(client: redis.Redis) -> int:

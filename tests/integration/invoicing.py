@@ -31,6 +31,18 @@ from tests.usage_events import delivered, paid_line, usage_event
 METER = "billing_credits"
 
 
+def write_usage(settings: Settings, client_id: str, credits: int, at: datetime, *, sku: str = "page") -> None:
+    """Write usage that ended at an instant to the log, as the consumer does."""
+    milliseconds = to_milliseconds(at)
+    line = paid_line(sku, 1, [(0, credits)])
+    event = usage_event(client_id, lines=[line], at_milliseconds=milliseconds, occurred_at=milliseconds)
+    log = PostgresUsageLog(lambda: postgres.connect(settings), shards=settings.shards)
+    try:
+        assert log.write([delivered(event)]).events == 1
+    finally:
+        log.close()
+
+
 @contextmanager
 def invoicing_on(database: Settings, **changes: Any) -> Iterator[Invoicing]:
     """Open the books of a database, without Redis."""
@@ -69,14 +81,7 @@ class Invoicing:
 
     def use(self, client_id: str, credits: int, at: datetime, *, sku: str = "page") -> None:
         """Write usage that ended at an instant to the log."""
-        milliseconds = to_milliseconds(at)
-        line = paid_line(sku, 1, [(0, credits)])
-        event = usage_event(client_id, lines=[line], at_milliseconds=milliseconds, occurred_at=milliseconds)
-        log = PostgresUsageLog(lambda: postgres.connect(self.settings), shards=self.settings.shards)
-        try:
-            assert log.write([delivered(event)]).events == 1
-        finally:
-            log.close()
+        write_usage(self.settings, client_id, credits, at, sku=sku)
 
     def give_back(self, client_id: str, credits: int, at: datetime, *, sku: str = "page") -> None:
         """Write a correction that returns credits to the log and its rollup, as adjustments leave it."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,17 +15,24 @@ import psycopg
 from billing import admin
 from billing.admin.access import runtime_for
 from billing.catalog.clients import add_client
-from billing.connections import postgres
-from billing.core.clock import to_milliseconds
 from billing.core.settings import Settings
 from billing.embedded.postgres import binaries
-from billing.fulfillment.postgres_log import PostgresUsageLog
 from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.sandbox.control import SandboxControl
-from tests.usage_events import delivered, paid_line, usage_event
+from tests.integration.invoicing import write_usage
 
 METER = "billing_credits"
 _SECONDS = 120
+
+
+@contextmanager
+def restoring_of(settings: Settings, stripe: SandboxControl, directory: Path) -> Iterator[Restoring]:
+    """Have a database report to the stand-in, whose meter is set up; close what was opened."""
+    settings = dataclasses.replace(settings, stripe_sandbox_url=stripe.url, stripe_periods="calendar")
+    with Gateway(settings) as gateway:
+        gateway.setup()
+    yield Restoring(settings=settings, stripe=stripe, directory=directory)
+    admin.close(settings)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,14 +97,7 @@ class Restoring:
 
     def use(self, client_id: str, credits: int) -> None:
         """Write usage of an hour ago to the log, as the consumer does."""
-        milliseconds = to_milliseconds(datetime.now(UTC) - timedelta(hours=1))
-        line = paid_line("page", 1, [(0, credits)])
-        event = usage_event(client_id, lines=[line], at_milliseconds=milliseconds, occurred_at=milliseconds)
-        log = PostgresUsageLog(lambda: postgres.connect(self.settings), shards=self.settings.shards)
-        try:
-            assert log.write([delivered(event)]).events == 1
-        finally:
-            log.close()
+        write_usage(self.settings, client_id, credits, datetime.now(UTC) - timedelta(hours=1))
 
     def report(self) -> None:
         """Plan, push and confirm."""

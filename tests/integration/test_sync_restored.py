@@ -13,9 +13,8 @@ import redis
 from billing import admin
 from billing.core.errors import Conflict, Fatal, InvalidValue
 from billing.core.settings import Settings
-from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.sandbox.control import SandboxControl
-from tests.integration.restoring import Restoring
+from tests.integration.restoring import Restoring, restoring_of
 
 pytestmark = pytest.mark.integration
 
@@ -25,13 +24,8 @@ NOW = timedelta()
 
 @pytest.fixture
 def site(database: Settings, redis_url: str, stripe_sandbox: SandboxControl, tmp_path: Path) -> Iterator[Restoring]:
-    settings = dataclasses.replace(
-        database, redis_url=redis_url, stripe_sandbox_url=stripe_sandbox.url, stripe_periods="calendar"
-    )
-    with Gateway(settings) as gateway:
-        gateway.setup()
-    yield Restoring(settings=settings, stripe=stripe_sandbox, directory=tmp_path)
-    admin.close(settings)
+    with restoring_of(dataclasses.replace(database, redis_url=redis_url), stripe_sandbox, tmp_path) as found:
+        yield found
 
 
 def adopt(site: Restoring, client_id: str | None = None, *, dry_run: bool = False) -> list[tuple[int, int, int]]:

@@ -25,7 +25,7 @@ from billing.sinks.sync.restored.adopting import Adopter
 from billing.sinks.sync.restored.comparing import Comparing
 from billing.sinks.sync.restored.places import PlaceLog
 from billing.sinks.sync.restored.told import Told
-from tests.integration.restoring import METER, Restoring
+from tests.integration.restoring import METER, Restoring, restoring_of
 
 pytestmark = pytest.mark.integration
 
@@ -34,13 +34,8 @@ REASON = "another system's"
 
 @pytest.fixture
 def site(database: Settings, redis_url: str, stripe_sandbox: SandboxControl, tmp_path: Path) -> Iterator[Restoring]:
-    settings = dataclasses.replace(
-        database, redis_url=redis_url, stripe_sandbox_url=stripe_sandbox.url, stripe_periods="calendar"
-    )
-    with Gateway(settings) as gateway:
-        gateway.setup()
-    yield Restoring(settings=settings, stripe=stripe_sandbox, directory=tmp_path)
-    admin.close(settings)
+    with restoring_of(dataclasses.replace(database, redis_url=redis_url), stripe_sandbox, tmp_path) as found:
+        yield found
 
 
 @pytest.fixture

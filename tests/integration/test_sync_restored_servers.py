@@ -21,7 +21,7 @@ from billing.sinks.stripe import restored
 from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.sandbox.control import SandboxControl
 from billing.sinks.sync.restored.adopting import Adopter
-from tests.integration.restoring import Restoring
+from tests.integration.restoring import Restoring, restoring_of
 from tests.terminal import Terminal
 from tests.waiting import wait_until
 
@@ -42,18 +42,10 @@ def server(tmp_path: Path) -> Iterator[Postgres]:
 
 @pytest.fixture
 def site(server: Postgres, redis_url: str, stripe_sandbox: SandboxControl, tmp_path: Path) -> Iterator[Restoring]:
-    settings = Settings(
-        database_url=server.url,
-        database_timeout_seconds=60.0,
-        redis_url=redis_url,
-        stripe_sandbox_url=stripe_sandbox.url,
-        stripe_periods="calendar",
-    )
+    settings = Settings(database_url=server.url, database_timeout_seconds=60.0, redis_url=redis_url)
     migrate(settings)
-    with Gateway(settings) as gateway:
-        gateway.setup()
-    yield Restoring(settings=settings, stripe=stripe_sandbox, directory=tmp_path)
-    admin.close(settings)
+    with restoring_of(settings, stripe_sandbox, tmp_path) as found:
+        yield found
 
 
 def test_given_a_standby_that_took_over_when_reported_then_nobody_is_accused_but_of_a_lost_tail(
