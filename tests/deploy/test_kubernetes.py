@@ -52,6 +52,19 @@ def test_each_variable_is_a_setting_and_none_holds_a_secret() -> None:
                 assert name.endswith("_FILE") or name == "REMAP_SIGTERM" or FIELDS[setting].repr, name
 
 
+def test_a_worker_of_tasks_signs_and_has_no_keys_that_verify() -> None:
+    """Whoever verifies could sign as everybody: the keys are symmetric."""
+    secrets = {}
+    for name in ("billing-worker", "billing-fulfillment"):
+        (container,) = pods()[name]["containers"]
+        files = {one["name"]: one["value"] for one in container["env"] if one["name"].endswith("_FILE")}
+        assert files["BILLING_SIGNING_KEY_FILE"] == "/run/secrets/signing/signing_key"
+        assert ("BILLING_VERIFYING_KEYS_FILE" in files) == (name == "billing-fulfillment")
+        assert "/run/secrets/signing" in {mount["mountPath"] for mount in container["volumeMounts"]}
+        (secrets[name],) = (one["secret"]["secretName"] for one in pods()[name]["volumes"] if one["name"] == "signing")
+    assert len(set(secrets.values())) == 2
+
+
 def test_a_worker_stops_softly_within_its_grace_and_there_is_one_beat() -> None:
     worker = pods()["billing-worker"]
     assert {"name": "REMAP_SIGTERM", "value": "SIGQUIT"} in worker["containers"][0]["env"]

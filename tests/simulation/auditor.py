@@ -28,6 +28,7 @@ from billing.credits.values import (
 )
 from tests.simulation import laws
 from tests.simulation.broken import LawBroken
+from tests.simulation.chance import BEGINNING_MS
 
 if TYPE_CHECKING:
     from billing.events.usage_event import UsageEvent
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 
 _HOUR_MS: Final = 3_600_000
+#: The stated limit.
+_BOTH: Final = "its process and Redis' tail were both lost"
 
 
 class Row(NamedTuple):
@@ -65,6 +68,8 @@ class Auditor:
         self.excused: set[uuid.UUID] = set()
         #: Run to the processes whose bodies of it came to their ends.
         self._finishers: dict[uuid.UUID, list[Process]] = {}
+        #: Run to when a body of it first came to its end: a result backend writes over no success.
+        self._stored_ms: dict[uuid.UUID, int] = {}
         #: Run to the settlement that a bucket took.
         self._settlers: dict[uuid.UUID, str] = {}
         #: Run to when it was first admitted, and when Redis last forgot something.
@@ -125,6 +130,7 @@ class Auditor:
         if run_id not in self.rows:
             self._unsafe.add(run_id)
         self._finishers.setdefault(run_id, []).append(process)
+        self._stored_ms.setdefault(run_id, self._world.clock.elapsed_ms)
 
     def not_taken(self, body: bytes) -> None:
         """Remember that the broker has not confirmed an event, which a process has tried to publish."""
@@ -134,7 +140,7 @@ class Auditor:
         """Check a message that is about to be acked."""
         laws.l3_none_kept_back(self, run_id, process)
 
-    def excuse_what_is_lost(self, killed: Process | None = None) -> None:
+    def excuse_what_is_lost(self, killed: Process | None = None, *, why: str = _BOTH) -> None:
         """Excuse the charges that nobody knows of any more, if both who knew of them are gone: its process and Redis.
 
         A process that lives may forget no charge that is not safe; nor may one that dies, while Redis forgets nothing.
@@ -153,13 +159,13 @@ class Auditor:
                 raise LawBroken(f"L3: process {living[0].number} lives and forgot the charge of run {run_id}: {story}")
             if self._lost_ms < self._admitted_ms[run_id]:
                 raise LawBroken(f"L3: a killed process lost the charge of run {run_id}, and Redis nothing: {story}")
-            why = "its process and Redis' tail were both lost"
+            told = why
             if killed is not None and run_id in killed.refused:
                 if run_id not in self.never_taken:
                     raise LawBroken(f"L3: a killed process kept the charge of run {run_id} to itself: {story}")
-                why += " before its event was out"
+                told += " before its event was out"
             self.excused.add(run_id)
-            self._world.counts[f"excused: {why}"] += 1
+            self._world.counts[f"excused: {told}"] += 1
 
     def release(self, client_id: str, run_id: uuid.UUID, token: str) -> ReleaseOutcome:
         """Release, and check that no charge is on its way to the bucket that the hold has kept covered (L1)."""
@@ -170,9 +176,19 @@ class Auditor:
         return outcome
 
     def expire(self, client_id: str, run_id: uuid.UUID) -> ExpireOutcome:
-        """Expire, and remember that."""
+        """Expire, and remember that.
+
+        Of a run that succeeded only where its hold is of a second body: the process of the first died with its charge,
+        Redis lost the first hold after that success, and the second process died as well. The stored result is older
+        than the hold then, as one of an earlier submission is, and the reaper charges neither.
+        """
+        hold = next((held for held in self._buckets.held(client_id) if held.run_id == run_id), None)
         outcome: ExpireOutcome = self._buckets.expire(client_id, run_id)
         self._world.tell(run_id, f"expire: {outcome.name}")
+        if outcome is ExpireOutcome.EXPIRED and hold is not None and run_id in self._unsafe:
+            reserved_ms = hold.created_ms - BEGINNING_MS
+            if self._stored_ms[run_id] <= self._lost_ms <= reserved_ms:
+                self.excuse_what_is_lost(why=f"{_BOTH}, and who ran it again")
         return outcome
 
     def row_written(self, event: UsageEvent) -> None:
