@@ -24,17 +24,24 @@ logger = logging.getLogger(__name__)
 
 def keep_holds(runtime: Runtime, runs: Sequence[Run], draft_of: Callable[[Run], bytes]) -> None:
     """Renew the holds of runs once. What is not renewed is logged, and has its turn again with the next call."""
-    buckets = runtime.buckets
+    buckets, lease_ends = runtime.buckets, lease_end(runtime)
     outcomes = buckets.renew_each([(run.identity.client_id, run.identity.run_id, None) for run in runs])
     failed = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
     if failed:
         logger.warning("billing: %d of %d leases are not renewed: %s", len(failed), len(runs), failed[0])
     silent: set[str] = set()
     for run, outcome in zip(runs, outcomes, strict=True):
+        if outcome is RenewOutcome.RENEWED:
+            run.held_until = lease_ends
         if outcome is RenewOutcome.RECOVERING:
             node = buckets.node_of(shard_of(run.identity.client_id, runtime.settings.shards))
             if node not in silent and not _is_answered(runtime, run, draft_of):
                 silent.add(node)
+
+
+def lease_end(runtime: Runtime) -> float:
+    """Return until when a hold that is reserved or renewed from now on is surely there, by the monotonic clock."""
+    return runtime.clock.monotonic() + runtime.settings.lease_seconds
 
 
 def _is_answered(runtime: Runtime, run: Run, draft_of: Callable[[Run], bytes]) -> bool:

@@ -24,7 +24,7 @@ from billing.task.charging import book_of, settlement_of
 from billing.task.counting import Counting
 from billing.task.definition import Definition
 from billing.task.headers import Identity, Request
-from billing.task.keeping import keep_holds
+from billing.task.keeping import keep_holds, lease_end
 from billing.task.modes import Modes, is_metered
 from billing.task.noting import note_takeover, of_retry, of_run
 from billing.task.observer import tell_charge
@@ -172,7 +172,7 @@ class Lifecycle:
 
     def _reserve(self, run: Run) -> None:
         """Take the hold, or raise the reason why not."""
-        entries = self.pending.take_riders()
+        entries, lease_ends = self.pending.take_riders(), lease_end(self.runtime)
         try:
             reply = self.runtime.buckets.reserve(run.hold, forget=entries)
         except BaseException as error:
@@ -184,7 +184,7 @@ class Lifecycle:
                 return
             raise
         self.pending.give_back(reply.left)
-        outcome = reply.outcome
+        outcome, run.held_until = reply.outcome, lease_ends
         if self.runtime.observer is not None:
             self.runtime.observer.reserved(outcome)
         if outcome is ReserveOutcome.TAKEN_OVER:
@@ -230,20 +230,23 @@ class Lifecycle:
         tell_run(run, run.outcome.value, level, credits=run.credits_charged, debt=debt)
 
     def _settle_or_charge(self, run: Run) -> None:
-        """Settle, or where the bucket is lost or being rebuilt publish the charge without it. Raises `Retryable`.
+        """Settle, or publish the charge without the bucket that is lost, being rebuilt or away. Raises `Retryable`.
 
-        The same settlement may be in Redis after all, its answer lost: its epoch tells the log that it is another one.
+        Away as long as the run's lease: its hold may be gone, so that nobody else would settle it should this process
+        die. The same settlement may be in Redis after all, its answer lost: its epoch tells the log that it is another.
         """
         if run.mode is not None:
             self._charge_directly(run)
             return
         try:
             self._settle(run)
-        except Recovering as recovering:
+        except (Recovering, Unreachable) as away:
+            if isinstance(away, Unreachable) and self.runtime.clock.monotonic() < run.held_until:
+                raise
             try:
                 self._charge_directly(run)
             except Retryable as error:
-                raise Recovering(f"{recovering}; its direct event: {error}") from error
+                raise type(away)(f"{away}; its direct event: {error}") from error
 
     def _settle_kept(self, run: Run) -> None:
         try:

@@ -46,6 +46,8 @@ class Run:
     settled: bool = False
     #: The monotonic instant until which its lease is renewed; a task's is for as long as it runs (L5).
     renewed_until: float = math.inf
+    #: The monotonic instant until which its hold is surely there: its lease as this process had it confirmed last.
+    held_until: float = -math.inf
     #: What monitors are told: how it stands, and the credits that it was charged, once that is known here.
     outcome: Outcome = Outcome.HELD
     credits_charged: int | None = None

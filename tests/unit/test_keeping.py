@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from billing.core.clock import SystemClock
 from billing.core.errors import Refusing, Unreachable
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
@@ -72,7 +73,7 @@ def a_run(shard: int) -> Run:
 
 def keep(answers: Answers, draft: Any = None) -> None:
     """Keep a hold of each shard."""
-    runtime: Any = SimpleNamespace(buckets=answers, settings=Settings(shards=SHARDS))
+    runtime: Any = SimpleNamespace(buckets=answers, settings=Settings(shards=SHARDS), clock=SystemClock())
     keep_holds(runtime, [a_run(shard) for shard in range(SHARDS)], draft or (lambda _: b"draft"))
 
 

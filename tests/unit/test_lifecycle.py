@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import uuid
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,14 @@ from billing.catalog.price_book import Price, PriceBook
 from billing.core.clock import SystemClock, from_milliseconds
 from billing.core.errors import Recovering, Unreachable
 from billing.core.settings import Settings
-from billing.credits.values import Hold, ReleaseOutcome, ReserveOutcome, ReserveReply, SettleOutcome, SettleReply
+from billing.credits.values import (
+    Hold,
+    ReleaseOutcome,
+    ReserveOutcome,
+    ReserveReply,
+    SettleOutcome,
+    SettleReply,
+)
 from billing.events.usage_event import Draft, EventHead, UsageLine, decode_draft, encode_draft, encode_head
 from billing.task.lifecycle import Lifecycle
 from billing.task.outcome import Outcome
@@ -105,6 +113,7 @@ def run() -> Run:
         default_quantity=1,
         priced_at=1,
         recorder=Recorder("page"),
+        held_until=math.inf,
     )
 
 
@@ -236,64 +245,3 @@ def test_a_process_that_ends_charges_by_a_direct_event(run: Run, monkeypatch: py
     assert b'"epoch":0' in body
     assert b'"grants":[{"grant":0,"credits":5}]' in body
     assert answers.settlement_ids[0].encode() in body
-
-
-@pytest.mark.parametrize("refused", [SettleOutcome.RECOVERING, SettleOutcome.UNKNOWN_CLIENT, SettleOutcome.CORRUPT])
-def test_l3_a_success_whose_bucket_is_lost_is_charged_before_its_message_is_acked(
-    run: Run, monkeypatch: pytest.MonkeyPatch, refused: SettleOutcome
-) -> None:
-    """Given a bucket that is lost, when a run succeeds, then one direct event is out, and Redis is asked no more."""
-    answers = Answers(refused)
-    cycle = lifecycle(answers, monkeypatch)
-    cycle.renewal.add(run)
-
-    cycle.succeed(run)
-
-    (body,) = answers.published
-    assert b'"epoch":0' in body
-    assert answers.settlement_ids[0].encode() in body
-    assert (run.outcome, run.credits_charged) == (Outcome.LATE, 5)
-    assert run in cycle.renewal._runs.values()
-    cycle.pending.pay()
-    assert (answers.released, len(answers.published), len(answers.settlement_ids)) == (["a"], 1, 1)
-    assert not cycle.renewal._runs
-
-
-def test_l4_a_time_limit_that_comes_upon_a_direct_charge_leaks_no_hold(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Given an interruption right as the hold of a charged run is kept, then it is charged again, and given back."""
-    answers = Answers(SettleOutcome.RECOVERING, SettleOutcome.RECOVERING)
-    cycle = lifecycle(answers, monkeypatch)
-    cycle.renewal.add(run)
-
-    def interrupted(_: Run) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(cycle.releases, "add", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            cycle.succeed(run)
-    assert run.outcome is Outcome.PENDING
-
-    cycle.pending.pay()
-
-    assert (run.outcome, run.credits_charged, len(set(answers.published))) == (Outcome.LATE, 5, 1)
-    assert (answers.released, len(cycle.renewal._runs)) == (["a"], 0)
-
-
-def test_l3_a_success_that_neither_redis_nor_the_broker_takes_is_kept(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Given a lost bucket and a broker that is away, then the charge is tried again at both, until one has it."""
-    answers = Answers(*[SettleOutcome.RECOVERING] * 3)
-    answers.broker_away = True
-    cycle = lifecycle(answers, monkeypatch)
-
-    cycle.succeed(run)
-    cycle.pending.pay()
-    assert (run.outcome, answers.published) == (Outcome.PENDING, [])
-    answers.broker_away = False
-    cycle.pending.pay()
-
-    assert (run.outcome, len(answers.published), len(set(answers.settlement_ids))) == (Outcome.LATE, 1, 1)

@@ -9,7 +9,8 @@ from tests.mutants.mutant import Mutant
 
 _SIMULATION: Final = "tests/simulation/test_simulation.py::test_every_law_holds"
 _ENDINGS: Final = "tests/integration/test_endings.py"
-_lifecycle = faults("billing/task/lifecycle.py", "tests/unit/test_lifecycle.py", _SIMULATION)
+_DIRECT: Final = "tests/unit/test_lifecycle_direct.py"
+_lifecycle = faults("billing/task/lifecycle.py", "tests/unit/test_lifecycle.py", _DIRECT, _SIMULATION)
 _publishing = faults("billing/task/publishing.py", "tests/unit/test_publishing.py")
 _pending = faults(
     "billing/task/pending.py",
@@ -52,10 +53,17 @@ TASKS: Final[tuple[Mutant, ...]] = (
         "            if run.outcome is None:\n",
     ),
     _lifecycle(
+        "a charge whose hold may be gone waits for Redis",
+        "L3",
+        "            if isinstance(away, Unreachable) and self.runtime.clock.monotonic() < run.held_until:\n",
+        "            if isinstance(away, Unreachable):\n",
+    ),
+    _lifecycle(
         "a direct charge leaves its hold",
         "L5",
         "        self.releases.add(run)\n        run.outcome, run.credits_charged",
         "        run.outcome, run.credits_charged",
+        _DIRECT,
         "tests/unit/test_lifecycle.py",
         _SIMULATION,
         "tests/integration/test_lost_charges.py",
@@ -65,6 +73,7 @@ TASKS: Final[tuple[Mutant, ...]] = (
         "L3",
         "        self.events.publish_direct(run, lines)\n        # The outcome last: where a time limit comes upon this, it still stands as pending, and is charged again.\n        self.releases.add(run)\n        run.outcome, run.credits_charged = Outcome.LATE, sum(line.credits for line in lines)\n",
         "        run.outcome, run.credits_charged = Outcome.LATE, sum(line.credits for line in lines)\n        self.events.publish_direct(run, lines)\n        self.releases.add(run)\n",
+        _DIRECT,
         "tests/unit/test_lifecycle.py",
         "tests/integration/test_lost_charges.py",
     ),
@@ -82,6 +91,7 @@ TASKS: Final[tuple[Mutant, ...]] = (
         "L3",
         "            book_of(self.runtime, run)\n            self._stage(run)\n",
         "            book_of(self.runtime, run)\n",
+        _DIRECT,
         "tests/unit/test_lifecycle.py",
         "tests/unit/test_usage_recorder.py",
         "tests/unit/test_testing.py",
