@@ -16,6 +16,10 @@ from celery import states
 from tests.chaos.books import Charge, Work
 
 REFUSED: Final = "InsufficientCredits"
+#: The task that fails by itself, and how.
+FAILS: Final = ("fails", "ValueError")
+#: What faults end a task with: Celery stores a result with Redis' client, and ends the task with what that raises.
+CAUSED: Final = frozenset({"BusyLoadingError", "ConnectionError", "TimeoutError"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +31,8 @@ class Row:
     settlement_id: str
     charge: Charge
     late: bool
+    #: When the work was charged, on the clock of the machine.
+    occurred_ms: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,8 +55,14 @@ class Book:
         self.doubts: collections.Counter[str] = collections.Counter()
         self.granted: collections.Counter[str] = collections.Counter()
         self.grants_begun: dict[str, tuple[str, int]] = {}
+        #: Every grant by its key: when it was begun first, to whom, how much. No bucket had it before.
+        self.granting_since: dict[str, tuple[int, str, int]] = {}
         self.answers: Mapping[str, str] = {}
         self.witnessed: set[str] = set()
+        #: When each delivery of a task began, before anything was held for it, by the workers' own witness.
+        self.begun: Mapping[str, Sequence[int]] = {}
+        #: From when until when holds could be lost, or not be settled, since Redis was not there or not trusted.
+        self.losses: Sequence[tuple[int, int]] = ()
         #: Whose result could not be stored: Celery has ended them, and nobody may have heard.
         self.unanswered: set[str] = set()
         self._lock = threading.Lock()
@@ -71,10 +83,17 @@ class Book:
         with self._lock:
             self.doubts[type(error).__name__] += 1
 
-    def granting(self, client_id: str, credits_: int, key: str) -> None:
-        """Note a grant that is begun."""
+    def granting(self, client_id: str, credits_: int, key: str, at_ms: int) -> None:
+        """Note a grant that is begun, for the first time or again."""
         with self._lock:
             self.grants_begun[key] = (client_id, credits_)
+            self.granting_since.setdefault(key, (at_ms, client_id, credits_))
+
+    def granted_before(self, client_ids: Iterable[str], credits_: int) -> None:
+        """Note a grant that each of some clients had before anything was submitted."""
+        for client_id in client_ids:
+            self.granted[client_id] += credits_
+            self.granting_since[f"before {client_id}"] = (0, client_id, credits_)
 
     def was_granted(self, key: str) -> None:
         """Note that a grant is written, for ever."""
@@ -98,19 +117,22 @@ class Book:
         return {task_id for task_id, state in self.answers.items() if state == REFUSED}
 
     def never_ended(self) -> set[str]:
-        """Return what the broker had confirmed and what has no answer, though the result backend took one."""
-        return {task_id for task_id in self.sure - self.unanswered if self.answers[task_id] == states.PENDING}
+        """Return what the broker had confirmed and what has no end, though the result backend took one."""
+        return {task_id for task_id in self.sure - self.unanswered if self.answers[task_id] in states.UNREADY_STATES}
 
     def overwritten(self) -> set[str]:
         """Return tasks that a witness saw succeed, and whose last answer, of a later delivery, is another one."""
         return (self.witnessed & self.work.keys()) - self.succeeded
 
     def charge(self, rows: Iterable[Row]) -> Law:
-        """L3: each success has its lines, once, at its price; nothing else has any."""
+        """L3: each success that a caller or a witness saw has its lines, once, at its price; nothing else has any.
+
+        The witness writes after billing's own hook: the charge is in Redis, with the broker, or kept by the worker.
+        """
         found: dict[str, list[Row]] = collections.defaultdict(list)
         for row in rows:
             found[row.charge.correlation_id].append(row)
-        lost = self.succeeded - found.keys()
+        lost = (self.succeeded | (self.witnessed & self.work.keys())) - found.keys()
         broken = [f"{task_id}: succeeded, and is not charged (lost)" for task_id in sorted(lost)]
         for task_id, lines in found.items():
             if task_id not in self.work:
@@ -126,20 +148,6 @@ class Book:
         examined = len(self.work)
         return Law(law="L3 one charge", says="rows = successes of the book", examined=examined, violations=broken)
 
-    def ceiling(self, rows: Iterable[Row]) -> Law:
-        """L1: what was admitted under a hold never exceeds what was granted; what is beyond that, is late."""
-        in_time: collections.Counter[str] = collections.Counter()
-        for row in rows:
-            if not row.late:
-                in_time[row.charge.client_id] += row.charge.credits
-        broken = [
-            f"{client_id}: admitted {in_time[client_id]}, granted {self.granted[client_id]}"
-            for client_id in self.clients
-            if in_time[client_id] > self.granted[client_id]
-        ]
-        examined = len(self.clients)
-        return Law(law="L1 ceiling", says="admitted ≤ granted, per client", examined=examined, violations=broken)
-
     def states(self, rows: Iterable[Row]) -> Law:
         """L4: a run has one settlement, and its task one run."""
         settlements: dict[str, set[str]] = collections.defaultdict(set)
@@ -150,6 +158,17 @@ class Book:
         broken = [f"run {run}: {len(ids)} settlements" for run, ids in settlements.items() if len(ids) > 1]
         broken += [f"task {task_id}: {len(ids)} runs" for task_id, ids in runs.items() if len(ids) > 1]
         return Law(law="L4 states", says="a run settles once", examined=len(settlements), violations=broken)
+
+    def failures(self) -> Law:
+        """L3: a task that could succeed fails by a fault alone, and by what a fault can cause."""
+        ended = [answer for answer in self.answers.items() if answer[1] not in _NO_FAILURE]
+        broken = [
+            f"{task_id}: {self.work[task_id].task} ended by {error}"
+            for task_id, error in sorted(ended)
+            if error not in CAUSED and (self.work[task_id].task, error) != FAILS
+        ]
+        says = "fails by itself, or by a fault"
+        return Law(law="L3 failures", says=says, examined=len(ended), violations=broken)
 
     def isolation(self) -> Law:
         """L10: nobody who can pay is refused."""
@@ -162,6 +181,9 @@ class Book:
         """Every task that the broker confirmed has an end."""
         broken = [f"{task_id}: {self.work[task_id].task} never ended" for task_id in self.never_ended()]
         return Law(law="L9 bounds", says="what was confirmed ends", examined=len(self.sure), violations=broken)
+
+
+_NO_FAILURE: Final = states.UNREADY_STATES | {states.SUCCESS, REFUSED}
 
 
 def _order(charge: Charge) -> tuple[str, int]:

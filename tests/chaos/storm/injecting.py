@@ -22,7 +22,7 @@ from billing.core.errors import BillingError
 from tests.chaos.storm import network_faults, process_faults
 from tests.chaos.storm.faults import FAULTS
 from tests.chaos.storm.left_out import LeftOut
-from tests.chaos.storm.plan import KINDS, Injection
+from tests.chaos.storm.plan import KINDS, REDIS, Injection
 from tests.chaos.storm.server_faults import SERVERS, is_redis_whole, start_again
 from tests.chaos.storm.site import SHARDS, Site
 
@@ -36,6 +36,8 @@ assert KINDS.keys() == process_faults.FAULTS.keys(), KINDS.keys() ^ FAULTS.keys(
 _OLD_MS: Final = 2_500
 _WAIT_SECONDS: Final = 20.0
 _LOOK_SECONDS: Final = 0.2
+#: Whose connections to Redis no hold depends on.
+_NO_HOLDER: Final = "consumer-"
 _LIMIT: Final = "with what still lasts it would be a stated limit"
 
 
@@ -49,6 +51,8 @@ class Done:
     left_out: str = ""
     #: How long Redis was not trusted after it had lost something; None: it has not.
     recovered_seconds: float | None = None
+    #: From when until when holds could be lost, or not be settled, in milliseconds since the Unix epoch.
+    loss: tuple[int, int] | None = None
 
 
 class Injector:
@@ -86,26 +90,40 @@ class Injector:
             f"{done.injection.kind.name}: {done.left_out}" for done in self.done if done.left_out
         )
 
+    def losses(self) -> list[tuple[int, int]]:
+        """Return from when until when Redis was not there for the workers, or was not trusted."""
+        return [done.loss for done in self.done if done.loss is not None]
+
     def _inject(self, injection: Injection) -> None:
         began, reason, recovered = self._now(), "", None
+        struck_ms: int | None = None
         try:
             with contextlib.ExitStack() as stack:
                 if injection.kind.loses or injection.kind.forgets:
                     # One at a time of those that must not meet, from the look until it has struck.
                     stack.enter_context(self._alone())
                     self._wait_for_turn(injection)
-                began = self._now()
+                began, struck_ms = self._now(), _now_ms()
                 fault = FAULTS[injection.kind.name](self._site, random.Random(injection.seed))
                 with fault:
                     self._stopped.wait(injection.seconds)
-                if injection.kind.loses and not is_redis_whole(self._site):
-                    recovered = self._recovered()
+                if injection.kind.of == REDIS and not is_redis_whole(self._site):
+                    waited = self._recovered()
+                    recovered = waited if injection.kind.loses else None
         except LeftOut as left:
-            reason = str(left)
+            reason, struck_ms = str(left), None
         except Exception as error:  # noqa: BLE001 - the storm goes on; whoever reads the report must know
             reason = f"{type(error).__name__}: {error}"[:200]
             self.errors.append(f"{injection.kind.name}: {traceback.format_exc()}")
-        done = Done(injection=injection, began=began, ended=self._now(), left_out=reason, recovered_seconds=recovered)
+        takes_holds = injection.kind.of == REDIS and not injection.kind.name.startswith(_NO_HOLDER)
+        done = Done(
+            injection=injection,
+            began=began,
+            ended=self._now(),
+            left_out=reason,
+            recovered_seconds=recovered,
+            loss=(struck_ms, _now_ms()) if takes_holds and struck_ms is not None else None,
+        )
         self.done.append(done)
 
     @contextlib.contextmanager
@@ -143,6 +161,10 @@ class Injector:
 
     def _now(self) -> float:
         return time.monotonic() - self._began
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def heal(site: Site) -> None:

@@ -10,6 +10,7 @@ import collections
 import dataclasses
 import random
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
@@ -136,7 +137,7 @@ class Load:
             self._grant_once(chance.choice(self.book.short), SHORT_GRANT, f"grant-{number}")
 
     def _grant_once(self, client_id: str, credits_: int, key: str) -> None:
-        self.book.granting(client_id, credits_, key)
+        self.book.granting(client_id, credits_, key, time.time_ns() // 1_000_000)
         try:
             admin.grant(self._site.fleet.settings, client_id, credits_, key=key)
         except BillingError:

@@ -36,7 +36,8 @@ class Kind:
     most: float = 0.0
     #: Redis has lost data, or the trust in them, afterwards.
     loses: bool = False
-    #: A worker's process ends, and what it remembers with it: at once, or since RabbitMQ is away from it.
+    #: A worker's process ends, and what it remembers with it: at once, or since RabbitMQ is away from it. Or RabbitMQ
+    #: takes no events, so that a worker's memory has them for longer than usual.
     forgets: bool = False
 
 

@@ -21,6 +21,8 @@ from tests.chaos.storm.witness import UNANSWERED, witnessed
 #: What each step of coming to rest may take; far above what a busy machine needs.
 REST_SECONDS: Final = 240.0
 _LOOK_SECONDS: Final = 1.0
+#: Between these two is what L5 bounds.
+ALL_ENDED, NO_HOLD = "every task has ended", "no hold"
 _POSTINGS_READ: Final = 10
 
 
@@ -28,14 +30,15 @@ class Restless(Exception):
     """The fleet did not come to rest within its bound; the message says what was still on its way."""
 
 
-def come_to_rest(site: Site, load: Load) -> dict[str, float]:
-    """Wait for rest; return how many seconds after the end of all faults each part of it was there."""
-    began, found = time.monotonic(), {}
+def come_to_rest(site: Site, load: Load, found: dict[str, float]) -> None:
+    """Wait for rest; note in `found` how many seconds after the end of all faults each part of it was there."""
+    began = time.monotonic()
     steps: tuple[tuple[str, Callable[[], bool]], ...] = (
         ("Redis is trusted", lambda: is_redis_whole(site)),
         ("all grants are written", load.finish_grants),
         ("every client has a bucket", lambda: _all_known(site, load)),
-        ("every task has ended", lambda: _all_ended(site, load)),
+        (ALL_ENDED, lambda: _all_ended(site, load)),
+        (NO_HOLD, lambda: _no_hold(site)),
         ("no hold, no outbox, no posting", lambda: _is_quiet(site)),
         ("the queues are empty", lambda: _flushed(site)),
         ("still no hold, no outbox, no posting", lambda: _is_quiet(site)),
@@ -43,7 +46,6 @@ def come_to_rest(site: Site, load: Load) -> dict[str, float]:
     for what, condition in steps:
         _wait(condition, what)
         found[what] = round(time.monotonic() - began, 1)
-    return found
 
 
 def _wait(condition: Callable[[], bool], what: str) -> None:
@@ -73,14 +75,18 @@ def _all_ended(site: Site, load: Load) -> bool:
     return not load.book.never_ended()
 
 
+def _no_hold(site: Site) -> bool:
+    return is_redis_whole(site) and not any(site.fleet.buckets.held(None, shard) for shard in range(SHARDS))
+
+
 def _is_quiet(site: Site) -> bool:
     buckets = site.fleet.buckets
-    if not is_redis_whole(site) or any(buckets.outbox_depth(shard) for shard in range(SHARDS)):
+    if not _no_hold(site) or any(buckets.outbox_depth(shard) for shard in range(SHARDS)):
         return False
     with site.fleet.runtime.engine.connect() as connection:
         if rebuilds.requested(connection) or postings.waiting(connection, _POSTINGS_READ):
             return False
-    return not any(buckets.held(None, shard) for shard in range(SHARDS))
+    return _no_hold(site)
 
 
 def _flushed(site: Site) -> bool:

@@ -38,6 +38,8 @@ _LOOK_SECONDS: Final = 0.3
 _AGAIN_SECONDS: Final = 1.0
 SHARDS: Final = 8
 LEASE_SECONDS: Final = 6
+#: The reaper sweeps six times in a lease.
+SWEEP_SECONDS: Final = LEASE_SECONDS / 6
 
 _SETTINGS: Final = {
     "BILLING_SHARDS": str(SHARDS),
