@@ -14,7 +14,7 @@ from kombu.exceptions import DecodeError, SerializerNotInstalled
 
 from billing.core.errors import InvalidValue
 
-#: What a backend, and this, raise for a record that is not as Celery writes it. None of them is a connection's error.
+#: What a backend, and this, raise for a record that is not as Celery writes it.
 UNREADABLE: Final = (
     InvalidValue,
     DecodeError,
@@ -27,6 +27,11 @@ UNREADABLE: Final = (
     ArithmeticError,
     RecursionError,
 )
+
+
+def is_unreadable(error: Exception) -> bool:
+    """Whether a backend has answered, with what is no record; a certificate that is refused is a `ValueError` too."""
+    return isinstance(error, UNREADABLE) and not isinstance(error, OSError)
 
 
 def status_of(meta: object) -> str:

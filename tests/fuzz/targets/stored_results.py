@@ -24,7 +24,7 @@ class Stored(KeyValueStoreBackend):
 
     data = b""
 
-    def get(self, key: bytes) -> bytes:
+    def get(self, key: str) -> bytes:
         """Return the record."""
         return self.data
 

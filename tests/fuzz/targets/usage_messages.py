@@ -63,7 +63,7 @@ class _Given(Message):
     """A message of kombu's."""
 
     def __init__(self, body: object, headers: Any) -> None:
-        super().__init__(body=body, delivery_tag=1, properties={})
+        super().__init__(body=body, delivery_tag=1, properties={})  # type: ignore[arg-type]
         self.headers = headers
 
 
