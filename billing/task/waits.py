@@ -74,11 +74,9 @@ def read_waits(headers: Mapping[str, Any] | None) -> Waits:
     given = headers or {}
     count, exhausted = (_whole(name, given.get(name, 0)) for name in (WAITS, EXHAUSTED_WAITS))
     since = given.get(EXHAUSTED_SINCE)
-    return Waits(
-        count=max(count, exhausted),
-        exhausted=exhausted,
-        exhausted_since=None if since is None else _whole(EXHAUSTED_SINCE, since),
-    )
+    if since is None:  # nobody of ours counts the one without the other
+        return Waits(count=max(count, exhausted))
+    return Waits(count=max(count, exhausted), exhausted=exhausted, exhausted_since=_whole(EXHAUSTED_SINCE, since))
 
 
 def without_waits(headers: Mapping[str, Any]) -> dict[str, Any]:

@@ -240,7 +240,7 @@ def test_l10_a_result_that_nobody_can_read_does_not_hide_others(
 
     scene.result = read
     assert scene.sweep() == 1
-    assert scene.spent() == (10, 0)
+    assert scene.spent() == (10, 10)
     scene.assert_extended(spoiled)
     assert f"the stored result of run {spoiled} is none" in caplog.text
 
