@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from billing.core.settings import Settings
 from billing.events.usage_event import UsageEvent
 from billing.fulfillment.batch import Received
 from billing.fulfillment.delivery import Poison
 from billing.fulfillment.receiving import received
+from billing.integration.services import outbox_cleaner
 from tests.amqp import event_body
 
 BODY = event_body("acme", "one", credits_=3)
@@ -39,3 +42,15 @@ def test_a_body_that_is_no_bytes_is_poison(body: object) -> None:
     found = read(body)
     assert isinstance(found.decoded, Poison)
     assert isinstance(found.body, bytes)
+
+
+def test_an_entry_of_a_shard_that_is_none_keeps_no_other_from_its_removal() -> None:
+    """Its number would be no place in the list of keys, and all that were committed beside it be published again."""
+    forgotten: list[object] = []
+    runtime: Any = SimpleNamespace(
+        settings=Settings(shards=4, broker_url="redis://h:1/0"), buckets=SimpleNamespace(forget=forgotten.extend)
+    )
+    clean = outbox_cleaner(runtime)
+    assert clean is not None
+    clean([read(headers={"billing_shard": shard, "billing_entry": "17-0"}) for shard in (3, 4, 2**31 - 1)])
+    assert forgotten == [(3, "17-0")]
