@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import TimeoutError as NotInTime
 from typing import Any, Final
 
@@ -33,12 +34,16 @@ def why_not(app: Any) -> str:
 def read_result(app: Any, task_id: str) -> Result | None:
     """Return what the backend says; None for a task that it does not know. Raises `Unreachable`."""
     try:
-        asked = call_apart(lambda: app.backend.get_task_meta(task_id), name="billing-explain-result")
-        meta: dict[str, Any] = asked.result(timeout=WAIT_SECONDS)
+        asked = call_apart(lambda: result_of(app.backend.get_task_meta(task_id)), name="billing-explain-result")
+        return asked.result(timeout=WAIT_SECONDS)
     except NotInTime as error:
         raise Unreachable(f"the result backend has not answered within {WAIT_SECONDS:.0f} s") from error
     except Exception as error:
         raise Unreachable(f"the result backend cannot be read: {type(error).__name__}") from error
+
+
+def result_of(meta: Mapping[str, Any]) -> Result | None:
+    """Return what a record says; None for what Celery makes up of a task that it does not know."""
     state = str(meta.get("status") or states.PENDING)
     if state == states.PENDING:
         return None

@@ -207,4 +207,4 @@ def _of_letter(letter: Letter) -> Iterator[Step]:
 def _of_result(result: Result) -> Step:
     error = f": {printable(result.error)}" if result.error else ""
     where = f", by {printable(result.worker)}" if result.worker else ""
-    return Step(result.stored_at, "result", f"{result.state}{error}{where}")
+    return Step(result.stored_at, "result", f"{printable(result.state)}{error}{where}")

@@ -1,8 +1,8 @@
 """The broker's side of the consumer: subscribe to usage queues, receive, ack what was committed, hand back the rest.
 
-Guarantee: where signatures are asked for, a message without a sender's is poison before anything in it is looked at;
-nothing is acked but what `ack` is told, and a tag is only ever used on the channel that it came from: an
-intake is opened once, and after any error it is thrown away with all its tags. Waits are bounded.
+Guarantee: nothing is acked but what `ack` is told, and a tag is only ever used on the channel that it came from: an
+intake is opened once, and after any error it is thrown away with all its tags. Waits are bounded. What a message is
+says `receiving`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,8 @@ from billing.connections import broker
 from billing.core.errors import Unreachable
 from billing.core.settings import Settings
 from billing.events import signing, topology
-from billing.events.links import ENTRY_HEADER, SHARD_HEADER
 from billing.fulfillment.batch import Received
-from billing.fulfillment.decoder import decode
-from billing.fulfillment.delivery import Poison
+from billing.fulfillment.receiving import headers_of, received
 
 #: RabbitMQ takes a consumer for dead that is silent for about twice this long, and sends its messages to another.
 HEARTBEAT_SECONDS: Final = 20.0
@@ -130,28 +128,6 @@ class Intake:
         broker.throw_away(self._settings, self._connection)
 
     def _on_message(self, queue: str, message: Any) -> None:
-        body = message.body
-        if body is None:
-            body = b""
-        elif isinstance(body, str):  # from a Redis transport's sender that did not encode
-            body = body.encode("utf-8", "surrogatepass")
-        headers = message.headers or {}
-        shard, entry_id = headers.get(SHARD_HEADER), headers.get(ENTRY_HEADER)
-        shard = shard if isinstance(shard, int) else None
-        entry_id = entry_id if isinstance(entry_id, str) else None
-        signature, refusal = headers.get(signing.SIGNATURE_HEADER), None
-        if self._verifier is not None:
-            refusal = self._verifier.refusal(signature, body, queue=queue, shard=shard, entry_id=entry_id)
-        elif signature is not None:
+        if self._verifier is None and headers_of(message).get(signing.SIGNATURE_HEADER) is not None:
             self.signed_unasked += 1
-        self._receive(
-            Received(
-                body=body,
-                queue=queue,
-                decoded=decode(body) if refusal is None else Poison(reason=refusal, forged=True),
-                tag=message.delivery_tag,
-                # What a forged message says of an outbox is not done.
-                shard=shard if refusal is None else None,
-                entry_id=entry_id if refusal is None else None,
-            )
-        )
+        self._receive(received(queue, message, self._verifier))

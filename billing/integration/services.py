@@ -36,7 +36,7 @@ from billing.recovery.rebuild import Rebuilder
 from billing.task.attachment import attachment_of
 from billing.task.reaper import Reaper, StoredResult
 from billing.task.runtime import Runtime
-from billing.task.stored_results import stored_at
+from billing.task.stored_results import status_of, stored_at
 from billing.top_ups.asking import TopUps
 
 if TYPE_CHECKING:
@@ -187,7 +187,9 @@ def outbox_cleaner(runtime: Runtime) -> AfterCommit | None:
         return None
 
     def clean(received: Sequence[Received]) -> None:
-        runtime.buckets.forget([(r.shard, r.entry_id) for r in received if r.shard is not None and r.entry_id])
+        # A shard that is none of ours, which anybody may write into a header, must not keep others' entries (L10).
+        named = [(r.shard, r.entry_id) for r in received if r.shard is not None and r.entry_id]
+        runtime.buckets.forget([entry for entry in named if entry[0] < runtime.settings.shards])
 
     return clean
 
@@ -208,7 +210,7 @@ def make_reaper(app: celery.Celery) -> Reaper:
             # Without a result backend no result will ever say more: what succeeded has settled (L3).
             return StoredResult(state=states.PENDING)
         meta = backend.get_task_meta(task_id)
-        return StoredResult(state=str(meta["status"]), stored_at=stored_at(meta.get("date_done")))
+        return StoredResult(state=status_of(meta), stored_at=stored_at(meta.get("date_done")))
 
     def publish(client_id: str, reply: SettleReply) -> None:
         attachment.lifecycle.publish(client_id, reply)

@@ -20,6 +20,7 @@ from celery import states
 from billing.core.clock import Clock, to_milliseconds
 from billing.core.errors import Rejected, Retryable, Unreachable
 from billing.core.ids import new_settlement_id
+from billing.core.printable import printable
 from billing.core.rounds import Rounds
 from billing.core.settings import Settings
 from billing.credits.values import ExpireOutcome, Settlement, SettleOutcome, SettleReply, StoredHold
@@ -28,6 +29,7 @@ from billing.events.usage_event import decode_draft, decode_head, encode_fragmen
 from billing.task import outside
 from billing.task.noting import note_hold
 from billing.task.run_lines import tell_hold
+from billing.task.stored_results import is_unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +157,12 @@ class Reaper:
         try:
             return self._read_state(head.correlation_id)
         except Exception as error:  # noqa: BLE001 - any result backend, any error: the result is not known
-            logger.warning("billing: result of run %s cannot be read, nor others in this sweep: %s", hold.run_id, error)
+            why = printable(str(error))
+            if is_unreadable(error):
+                # This record's own matter: the backend has answered, and knows others (L10).
+                logger.warning("billing: the stored result of run %s is none: %s", hold.run_id, why)
+                return None
+            logger.warning("billing: result of run %s cannot be read, nor others in this sweep: %s", hold.run_id, why)
             self._results_away = True
             return None
 

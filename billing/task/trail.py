@@ -12,7 +12,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 
@@ -35,6 +35,9 @@ CLIENTS_MAX: Final = 10_000
 #: Redis did not take them: it is asked again after this long.
 PAUSE_SECONDS: Final = 5.0
 _TEXT_MAX: Final = 300
+#: The latest that a note may be of: the end of the year 9999, in milliseconds since the Unix epoch.
+AT_MAX: Final = 253_402_300_799_000
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 #: What happened: `attempt` is a delivery that took over the hold of one that ended without a word, `settled` a charge
 #: that the reaper made from the stored result.
@@ -49,20 +52,20 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     kind: Kind
-    at: int
+    at: Annotated[int, msgspec.Meta(ge=0, le=AT_MAX)]
     task_id: str
     run_id: uuid.UUID | None = None
     client_id: str = ""
     task: str = ""
     sku: str = ""
-    credits: int | None = None
+    credits: Count | None = None
     available: int | None = None
-    attempt: int = 1
-    waits: int = 0
+    attempt: Count = 1
+    waits: Count = 0
     reason: str = ""
     error: str = ""
     worker: str = ""
-    more: int = 0
+    more: Count = 0
 
 
 def encode_note(note: Note) -> bytes:
@@ -77,7 +80,7 @@ def decode_note(data: bytes) -> Note | None:
     """Read what `encode_note` wrote; None for what it cannot have written."""
     try:
         return msgspec.json.decode(data, type=Note)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
 
 

@@ -26,6 +26,8 @@ WAIT_SECONDS_MAX: Final = 60.0
 #: The waits that there are queues for, in milliseconds.
 LEVELS: Final = (500, 1_000, 2_000, 4_000, 8_000, 15_000, 30_000, 60_000)
 _DOUBLINGS_MAX: Final = 16
+#: A count or time that is more is nobody's: with one more, AMQP could not carry it, and it would come back for ever.
+_COUNT_END: Final = 10**15
 
 #: What the name of each queue and exchange begins with in which deliveries wait.
 PREFIX: Final = "billing.wait."
@@ -72,11 +74,9 @@ def read_waits(headers: Mapping[str, Any] | None) -> Waits:
     given = headers or {}
     count, exhausted = (_whole(name, given.get(name, 0)) for name in (WAITS, EXHAUSTED_WAITS))
     since = given.get(EXHAUSTED_SINCE)
-    return Waits(
-        count=max(count, exhausted),
-        exhausted=exhausted,
-        exhausted_since=None if since is None else _whole(EXHAUSTED_SINCE, since),
-    )
+    if since is None:  # nobody of ours counts the one without the other
+        return Waits(count=max(count, exhausted))
+    return Waits(count=max(count, exhausted), exhausted=exhausted, exhausted_since=_whole(EXHAUSTED_SINCE, since))
 
 
 def without_waits(headers: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,8 +86,10 @@ def without_waits(headers: Mapping[str, Any]) -> dict[str, Any]:
         if str(kept.get(f"{which}-queue", "")).startswith(PREFIX):
             for part in ("queue", "exchange", "reason"):
                 kept.pop(f"{which}-{part}", None)
-    deaths = kept.pop("x-death", None) or []
-    others = [death for death in deaths if not str(death.get("queue", "")).startswith(PREFIX)]
+    deaths = kept.pop("x-death", None)
+    # What is no list of tables was not written by RabbitMQ, which would read it in the next wait queue.
+    tables = [death for death in deaths if isinstance(death, Mapping)] if isinstance(deaths, list | tuple) else []
+    others = [death for death in tables if not str(death.get("queue", "")).startswith(PREFIX)]
     return kept | {"x-death": others} if others else kept
 
 
@@ -116,6 +118,6 @@ def queue_name(exchange: str, routing_key: str, milliseconds: int) -> str:
 
 
 def _whole(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidValue(name, value, "must be a whole number")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _COUNT_END:
+        raise InvalidValue(name, value, "must be a whole number of at most 15 digits")
     return value

@@ -10,8 +10,13 @@ from typing import Final
 #: Name → what comes in there. The module of that name in `targets/` has the law.
 TARGETS: Final = {
     "usage_events": "bodies of RabbitMQ's usage queues: events, markers, dead letters",
+    "usage_messages": "headers and bodies of the usage queues' messages: signatures, outbox entries",
     "task_headers": "headers of task messages: billing_*, ids, retries, expires",
+    "wait_headers": "what a delivery that waited has in its headers: counts, x-death",
     "redis_records": "what is read back from Redis: holds, buckets, alerts, drafts",
+    "trail_notes": "notes of the trail, as billing explain reads them",
+    "stored_results": "records of a result backend, as the reaper and billing explain read them",
+    "told_calls": "the latest calls to Stripe, as Redis has them",
     "log_lines": "lines of a web server's log in the combined format",
     "csv_rows": "a CSV file of recorded work: header, columns, rows",
     "recordings": "a file of recorded work on disk, plain or gzipped",

@@ -13,6 +13,7 @@ import celery
 import pytest
 import redis
 from celery import states
+from kombu.exceptions import DecodeError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -222,6 +223,26 @@ def test_l3_a_success_from_before_its_hold_was_taken_over_is_charged(scene: Scen
     scene.result = lambda _: StoredResult(state=states.SUCCESS, stored_at=datetime.now(UTC))
     assert scene.sweep() == 1
     assert scene.spent() == (10, 0)
+
+
+@pytest.mark.parametrize("error", [KeyError("status"), TypeError("no record"), DecodeError("no JSON")])
+def test_l10_a_result_that_nobody_can_read_does_not_hide_others(
+    scene: Scene, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    """Given one record that is none, then its own run is kept for now, and the next is charged in the same sweep."""
+    spoiled = scene.due("spoiled")
+    scene.due("good")
+
+    def read(task_id: str) -> StoredResult:
+        if task_id == "spoiled":
+            raise error
+        return SUCCESS
+
+    scene.result = read
+    assert scene.sweep() == 1
+    assert scene.spent() == (10, 10)
+    scene.assert_extended(spoiled)
+    assert f"the stored result of run {spoiled} is none" in caplog.text
 
 
 def test_l5_a_result_backend_that_is_away_is_asked_once_in_a_sweep(scene: Scene) -> None:

@@ -13,7 +13,7 @@ import redis
 from billing import admin
 from billing.admin.access import runtime_for
 from billing.core.clock import SystemClock
-from billing.core.errors import Conflict, Fatal, Unreachable
+from billing.core.errors import Conflict, Fatal, InvalidValue, Unreachable
 from billing.core.settings import Settings
 from billing.embedded.valkey import Valkey
 from billing.sinks.sink import Kind, Payload
@@ -21,6 +21,7 @@ from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.restored import told_of
 from billing.sinks.stripe.sandbox.control import SandboxControl
 from billing.sinks.sync.postgres.log import PostgresLog
+from billing.sinks.sync.restored import places
 from billing.sinks.sync.restored.adopting import Adopter
 from billing.sinks.sync.restored.comparing import Comparing
 from billing.sinks.sync.restored.places import PlaceLog
@@ -158,6 +159,38 @@ def test_given_a_meter_that_tells_nothing_when_planned_then_others_are_compared(
     foreign(site, customer, 9)
     (*_, waits) = sorted(admin.sync_plan(site.settings).waiting)
     assert waits.startswith("held: Stripe has 9 units")
+
+
+def test_given_more_increments_than_are_looked_at_when_adopted_then_the_client_is_skipped(
+    site: Restoring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was left out would be taken for unknown, and usage for told that never was: nobody would pay for it (L8)."""
+    customer, other = site.client("acme"), site.client("other")
+    for credits in (50, 30):
+        site.use("acme", credits)
+        site.report()
+    foreign(site, other, 9)
+    site.use("acme", 40)
+    site.use("other", 5)
+    for bound, found in (("INCREMENTS_MAX", "increments"), ("LOOKS_MAX", "unconfirmed increments")):
+        with monkeypatch.context() as patch:
+            patch.setattr(places, bound, 1)
+            report = admin.sync_adopt(site.settings, None, REASON)
+        assert [place.client_id for place in report.places] == ["other"]
+        (line,) = report.skipped
+        assert line.startswith(f"client acme: client: 'acme': has more than 1 {found} of {METER} in the period from ")
+        site.sql("UPDATE stripe_increment SET state = 'sent', confirmed_at = NULL WHERE client_id = 'acme'")
+    site.report()
+    assert (site.told(customer), site.told(other)) == (120, 9)
+
+
+def test_given_more_open_items_than_are_looked_at_when_adopted_then_it_is_refused(
+    site: Restoring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.client("acme")
+    monkeypatch.setattr(places, "LOOKS_MAX", -1)
+    with pytest.raises(InvalidValue, match="'acme': has more than -1 open invoice items: too many"):
+        admin.sync_adopt(site.settings, "acme", REASON)
 
 
 def test_given_a_sum_that_moves_while_it_is_read_when_adopted_then_it_is_refused(site: Restoring) -> None:

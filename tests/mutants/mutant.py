@@ -20,6 +20,8 @@ class Result(enum.StrEnum):
     HUNG = "hung"
     #: It does not import, or no server takes it: nothing was tested.
     BROKEN = "broken"
+    #: Its tests do not pass without it either, or fail each time by another error: a server's or the machine's fault.
+    UNCLEAR = "unclear"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,5 +79,6 @@ class Outcome:
 
     @property
     def is_left(self) -> bool:
-        """Whether it is a survivor that nothing explains, or is no mutant at all."""
-        return not self.is_killed and (self.result is Result.BROKEN or not self.mutant.explained)
+        """Whether it is a survivor that nothing explains, or nothing is known of it."""
+        unknown = self.result in {Result.BROKEN, Result.UNCLEAR}
+        return not self.is_killed and (unknown or not self.mutant.explained)

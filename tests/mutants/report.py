@@ -35,7 +35,8 @@ def text(outcomes: Sequence[Outcome]) -> str:
     ]
     for outcome in outcomes:
         if not outcome.is_killed:
-            why = outcome.mutant.explained or outcome.by or "NOT EXPLAINED"
+            why = outcome.by if outcome.result is Result.UNCLEAR else outcome.mutant.explained or outcome.by
+            why = why or "NOT EXPLAINED"
             parts.append(f"{outcome.result}: {outcome.room}: {outcome.mutant.name} ({outcome.mutant.file}): {why}")
     return "\n".join(parts)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shlex
 import shutil
 import signal
@@ -16,12 +15,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from billing.embedded.stack import Stack
+from tests.mutants.judging import judged
 from tests.mutants.mutant import Broken, Mutant, Outcome, Result
 from tests.shared_stack import VARIABLE, lend
 
@@ -30,14 +30,6 @@ MUTANT_SECONDS: Final = 240.0
 CHECK_SECONDS: Final = 3_600.0
 #: How long a test waits for what a mutant keeps from coming.
 LIMIT_SECONDS: Final = "45"
-#: Words of a fault that no server or interpreter takes: such a mutant tests nothing.
-_UNREADABLE: Final = re.compile(
-    r"Error compiling function|Script attempted to access nonexistent global|attempt to call global"
-    r"|psycopg\.errors\.(?:SyntaxError|UndefinedColumn|UndefinedTable|AmbiguousColumn)|^E +NameError|^E +SyntaxError"
-    r"|^E +ImportError|^E +ModuleNotFoundError",
-    re.MULTILINE,
-)
-_FAILED: Final = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 
 
 class Workbench:
@@ -80,35 +72,22 @@ class Workbench:
     def run(self, mutant: Mutant, room: str) -> Outcome:
         """Make a mutant, run its tests, and undo it."""
         began, path = time.monotonic(), self.tree / mutant.file
-        before, found = path.read_text(encoding="utf-8"), path.stat()
-        changed = mutant.applied_to(before)
+        changed = mutant.applied_to(path.read_text(encoding="utf-8"))
         if path.suffix == ".py":
             try:
                 compile(changed, mutant.file, "exec")
             except SyntaxError as error:
                 return Outcome(mutant=mutant, room=room, result=Result.BROKEN, seconds=0.0, by=str(error))
-        try:
-            path.write_text(changed, encoding="utf-8")
-            # The copy was compiled as it was: a change of the same length within the same second would not be seen.
-            for cached in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
-                cached.unlink()
-            result, by = self._judged(mutant)
-        finally:
-            path.write_text(before, encoding="utf-8")
-            os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
-        return Outcome(mutant=mutant, room=room, result=result, seconds=time.monotonic() - began, by=by)
 
-    def _judged(self, mutant: Mutant) -> tuple[Result, str]:
-        for command in grouped(mutant.tests):
-            code, output = self._pytest(command, MUTANT_SECONDS)
-            if code is None:
-                return Result.HUNG, f"no end within {MUTANT_SECONDS:g} s"
-            failed = _FAILED.search(output)
-            if code == 1 and failed is not None and _UNREADABLE.search(output) is None:
-                return Result.KILLED, failed.group(1)
-            if code != 0:
-                return Result.BROKEN, " ".join(output[-500:].split())
-        return Result.SURVIVED, ""
+        def run(command: Sequence[str]) -> tuple[int | None, str]:
+            with _made(path, changed):
+                return self._pytest(command, MUTANT_SECONDS)
+
+        def run_without(command: Sequence[str]) -> tuple[int | None, str]:
+            return self._pytest(command, MUTANT_SECONDS)
+
+        result, by = judged(mutant, grouped(mutant.tests), run, run_without)
+        return Outcome(mutant=mutant, room=room, result=result, seconds=time.monotonic() - began, by=by)
 
     def _pytest(self, command: Sequence[str], seconds: float, *, is_check: bool = False) -> tuple[int | None, str]:
         """Return the exit code (None: it did not end in time) and the output."""
@@ -150,6 +129,21 @@ def grouped(selections: Sequence[str]) -> list[list[str]]:
         where, _, words = selection.partition(" -k ")
         commands.setdefault(words, []).append(where)
     return [[*where, *(["-k", *shlex.split(f"'{words}'")] if words else [])] for words, where in commands.items()]
+
+
+@contextlib.contextmanager
+def _made(path: Path, changed: str) -> Iterator[None]:
+    """Within, a file has another text."""
+    before, found = path.read_text(encoding="utf-8"), path.stat()
+    try:
+        path.write_text(changed, encoding="utf-8")
+        # The copy was compiled as it was: a change of the same length within the same second would not be seen.
+        for cached in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
+            cached.unlink()
+        yield
+    finally:
+        path.write_text(before, encoding="utf-8")
+        os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
 def _end(group: int) -> None:

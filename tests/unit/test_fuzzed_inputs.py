@@ -26,6 +26,15 @@ FOUND: dict[str, tuple[bytes, ...]] = {
         b'{"headers": {"billing_nonce": "\\ud800"}}',
         b'{"headers": {"billing_at": ' + b"9" * 4_300 + b"}}",
     ),
+    "wait_headers": (
+        b'{"billing_waits": 3, "billing_exhausted_waits": 1}',
+        b'{"billing_waits": 9223372036854775807}',
+        b'{"x-death": ["theirs"]}',
+    ),
+    "trail_notes": (b"[" * 60_000, b'{"kind":"refused","at":9999999999999999,"task_id":"task"}'),
+    "stored_results": (b'{"status": "SUCCESS", "result": 5, "date_done": "0001-01-01T00:00:00+14:00"}',),
+    "told_calls": (b"i1-0a#1\ninf", b"\xff\n5", b"\0\n5"),
+    "usage_messages": (b'{"body": 5, "headers": ["no", "table"]}', b'{"body": "", "headers": {"billing_entry": "x"}}'),
     "csv_rows": (b"\xff\xff\xff\xff\xff" + "client\u2028u,quantity,time\nacme".encode(),),
     "settings": (
         b"\x26\xffhttp://127.0.0.1:12111\xff5\xffshar\xff5\xffshads",

@@ -78,6 +78,7 @@ def test_the_report_counts_and_judges() -> None:
     assert not report.holds([*killed, outcome(Result.SURVIVED)])
     assert not report.holds([*killed, outcome(Result.HUNG)])
     assert not report.holds([*killed, outcome(Result.BROKEN, explained="it does not import")])
+    assert not report.holds([*killed, outcome(Result.UNCLEAR, explained="it is harmless")])
     assert not report.holds([*killed[:18], *[outcome(Result.SURVIVED, explained="it is harmless")] * 2])
     text = report.text([*killed, outcome(Result.SURVIVED)])
     assert "room       20      19         1" in text

@@ -127,3 +127,9 @@ def test_long_texts_are_cut_and_foreign_bytes_are_no_note() -> None:
     assert (len(read.task_id), len(read.reason)) == (1_024, 300)
     assert decode_note(b"{") is None
     assert decode_note(b'{"kind": "unheard of"}') is None
+
+
+@pytest.mark.parametrize("spoiled", [b"[" * 60_000, b'{"at":' + b"9" * 20, b'{"at":-1', b'{"more":-5,"at":1'])
+def test_what_is_no_note_is_passed_over(spoiled: bytes) -> None:
+    """Whoever explains a task would end with a traceback for a note of another."""
+    assert decode_note(spoiled + b',"kind":"refused","task_id":"task"}') is None

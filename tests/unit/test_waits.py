@@ -92,3 +92,16 @@ def test_headers_without_waits_are_those_that_the_sender_gave() -> None:
     assert without_waits(sent | counts | traces | {"x-death": [own]}) == sent
     theirs = {"x-death": [own, other], "x-first-death-queue": "theirs"}
     assert without_waits(sent | theirs) == sent | {"x-death": [other], "x-first-death-queue": "theirs"}
+
+
+@pytest.mark.parametrize("foreign", ["theirs", 5, {"queue": "theirs"}, [1, None, "theirs"]])
+def test_given_an_x_death_that_rabbitmq_did_not_write_then_it_is_left_out(foreign: object) -> None:
+    """The delivery would end with an AttributeError instead of waiting, and be lost to its client."""
+    assert without_waits({"task": "x", "x-death": foreign}) == {"task": "x"}
+    other = {"queue": "theirs", "count": 1}
+    assert without_waits({"x-death": [foreign, other]})["x-death"][-1] == other
+
+
+def test_given_a_count_that_amqp_cannot_carry_once_more_then_it_is_refused() -> None:
+    with pytest.raises(InvalidValue, match="billing_waits: 9223372036854775807: must be a whole number of at most 15"):
+        read_waits({"billing_waits": 2**63 - 1})

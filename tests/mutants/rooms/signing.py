@@ -11,7 +11,7 @@ _signature = faults("billing/events/signing.py", "tests/unit/test_signing.py")
 _keys = faults("billing/core/signing_keys.py", "tests/unit/test_signing_keys.py")
 _refusals = faults("billing/fulfillment/refusals.py", "tests/unit/test_refusals.py")
 _replay = faults("billing/fulfillment/replaying.py", "tests/integration/test_signed_letters.py")
-_intake = faults("billing/fulfillment/intake.py", "tests/integration/test_signed_events.py")
+_receiving = faults("billing/fulfillment/receiving.py", "tests/integration/test_signed_events.py")
 _tasks = faults("billing/integration/tasks.py", "tests/unit/test_drain_task.py")
 
 SIGNATURES: Final[tuple[Mutant, ...]] = (
@@ -34,6 +34,6 @@ SIGNATURES: Final[tuple[Mutant, ...]] = (
     _refusals("a flood of forged events stops the consumer", "L10", "if forged and self._proven:", "if False:"),
     _refusals("wrong keys empty the queues into the dead letters", "L9", "self._proven or forged < len(batch)", "True"),
     _replay("a forged letter is replayed unasked", "L3", "if first is not None and not unverified:", "if False:"),
-    _intake("nobody verifies", "L3", "if self._verifier is not None:", "if self._verifier is None:"),
+    _receiving("nobody verifies", "L3", "if verifier is not None:", "if False:"),
     _tasks("a task worker drains unverified", "L3", "settings.signing_key is not None and", "False and"),
 )

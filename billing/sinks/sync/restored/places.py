@@ -1,6 +1,7 @@
 """Where a client's units may be at the sink: its billing periods, with the increments that are stamped in each.
 
-What a restored database knows of periods may be old: they are read anew before (`planning.refreshing`).
+What a restored database knows of periods may be old: they are read anew before (`planning.refreshing`). A place of
+which not all can be looked at is refused: what was left out would be taken for unknown, and never be billed (L8).
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import Final
 
 from sqlalchemy import text
 
-from billing.sinks.sync.increment import Increment
+from billing.core.errors import InvalidValue
+from billing.sinks.sync.increment import Increment, State
 from billing.sinks.sync.planning.periods import KnownPeriod, calendar, minute_of
 from billing.sinks.sync.postgres.log import PostgresLog
 from billing.sinks.sync.postgres.plan import read_periods
@@ -20,8 +22,10 @@ from billing.sinks.sync.postgres.rows import COLUMNS, increment_of
 
 #: How far back periods are looked at (L9): a backup that is older than that is no backup.
 BACK: Final = timedelta(days=100)
-#: Increments of one place that are looked at, each by a call (L9).
-INCREMENTS_MAX: Final = 2_000
+#: Increments of one place that are read: there is one in a minute at most, so a month has no more (L9).
+INCREMENTS_MAX: Final = 50_000
+#: Those of them, and open invoice items of a client, that are looked at, each by a call (L9).
+LOOKS_MAX: Final = 2_000
 
 _CUSTOMERS: Final = text("""
 SELECT client_id, customer_id FROM stripe_customer
@@ -108,18 +112,34 @@ class PlaceLog(PostgresLog):
             return list(connection.execute(_METERS, whose).scalars())
 
     def increments(self, place: Looked, books: str) -> Sequence[Increment]:
-        """Return what is stamped in a place."""
+        """Return all that is stamped in a place. Raises `InvalidValue` where that is too much to be looked at."""
         start, end = place.span
         given = {"customer_id": place.customer_id, "event_name": place.event_name, "start": start, "end": end}
         with self._engine.connect() as connection:
-            rows = connection.execute(_INCREMENTS, {**given, "books": books, "most": INCREMENTS_MAX}).mappings()
-            return [increment_of(row) for row in rows]
+            rows = connection.execute(_INCREMENTS, {**given, "books": books, "most": INCREMENTS_MAX + 1}).mappings()
+            found = [increment_of(row) for row in rows]
+        where = f"increments of {place.event_name} in the period from {start:%Y-%m-%d}"
+        _check_bound(place.client_id, len(found), INCREMENTS_MAX, where)
+        to_look_at = sum(one.state is not State.CONFIRMED for one in found)
+        _check_bound(place.client_id, to_look_at, LOOKS_MAX, f"unconfirmed {where}")
+        return found
 
     def open_items(self, client_id: str) -> Sequence[Increment]:
-        """Return a client's invoice items of which it is not known whether the sink has them."""
+        """Return all of a client's invoice items of which it is not known whether the sink has them.
+
+        Raises `InvalidValue` where that is too much to be looked at.
+        """
         with self._engine.connect() as connection:
-            given = {"client_id": client_id, "most": INCREMENTS_MAX}
-            return [increment_of(row) for row in connection.execute(_ITEMS, given).mappings()]
+            given = {"client_id": client_id, "most": LOOKS_MAX + 1}
+            found = [increment_of(row) for row in connection.execute(_ITEMS, given).mappings()]
+        _check_bound(client_id, len(found), LOOKS_MAX, "open invoice items")
+        return found
+
+
+def _check_bound(client_id: str, count: int, most: int, what: str) -> None:
+    """Refuse what can only be looked at in part: one client's own matter, which stops no other's (L10)."""
+    if count > most:
+        raise InvalidValue("client", client_id, f"has more than {most:,} {what}: too many to be held to Stripe's sums")
 
 
 def _covered(start: datetime, own: Sequence[KnownPeriod]) -> bool:

@@ -35,14 +35,15 @@ class Told:
     def calls(self) -> dict[str, datetime]:
         """Return the latest calls, by their keys, and drop those before them."""
         found = self._do("ZRANGE", self._calls, "0", "-1", "WITHSCORES")
-        named = [
-            (key.decode(), datetime.fromtimestamp(float(at), UTC))
-            for key, at in (zip(found[::2], found[1::2], strict=True) if found and _flat(found) else found)
-        ]
-        if len(named) > CALLS_MAX:
+        pairs = list(zip(found[::2], found[1::2], strict=True) if found and _flat(found) else found)
+        named = [call for member, score in pairs if (call := _call_of(member, score)) is not None]
+        kept = dict(named[-CALLS_MAX:])
+        # With what is too old goes what nobody noted, which would keep its place for ever (L9).
+        over = [member for member, score in pairs if (call := _call_of(member, score)) is None or call[0] not in kept]
+        if over:
             with suppress(Unreachable):  # what could not be dropped is dropped by the next one
-                self._do("ZREM", self._calls, *(key for key, _ in named[:-CALLS_MAX]))
-        return dict(named[-CALLS_MAX:])
+                self._do("ZREM", self._calls, *over)
+        return kept
 
     def compared(self, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
         """Return the customers and meters whose sums were compared, and were found to be known here."""
@@ -73,6 +74,15 @@ class Told:
 def _flat(found: Sequence[Any]) -> bool:
     """Whether a client gave members and scores in one row, as a server does, and not in pairs."""
     return isinstance(found[0], bytes)
+
+
+def _call_of(member: bytes, score: bytes | float) -> tuple[str, datetime] | None:
+    """Return a call's key and time; None for what `note` cannot have written, which accuses nobody."""
+    try:
+        key, at = member.decode(), datetime.fromtimestamp(float(score), UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return (key, at) if key and "\0" not in key else None
 
 
 def _member(pair: tuple[str, str]) -> str:
