@@ -1,12 +1,14 @@
 """A thousand connections on one bucket against a thousand sessions on one row: what the design is for.
 
 `redis-benchmark` calls `reserve` on one client's bucket; `pgbench` runs the naive `UPDATE` on one row, with fsync and
-synchronous_commit on. Either program missing, the row says so.
+synchronous_commit on. They take turns, and the row is the median of the rounds' ratios. Either program missing, the row
+says so.
 """
 
 from __future__ import annotations
 
 import re
+import statistics
 import subprocess
 from typing import Final
 
@@ -16,8 +18,11 @@ from benchmarks.reserve_load import programs, reserve_load
 from benchmarks.rows import Row
 
 CALLS: Final = 100_000
-SECONDS: Final = 10
-SECONDS_QUICK: Final = 5
+ROUNDS: Final = 3
+SECONDS: Final = 5
+SECONDS_QUICK: Final = 3
+#: Sessions that the server must have beside those of pgbench: superusers', and whoever looks.
+SPARE_SESSIONS: Final = 10
 MARKS: Final = {1_000: 50.0, 32: 10.0}
 
 UPDATE: Final = "UPDATE benchmark_users SET credits = credits - 1 WHERE user_id = 1;"
@@ -38,12 +43,25 @@ def hot_bucket_rows(redis_url: str, postgres_url: str, *, quick: bool) -> list[R
             rows.append(Row(name=name, value=0.0, unit="x the rate", against=against, mark=mark, met=None))
             continue
         benchmark, pgbench = found
-        ours = reserve_load(benchmark, redis_url, connections, 1, CALLS)[0]
         seconds = SECONDS_QUICK if quick else SECONDS
-        naive, how = hot_row_rate(pgbench, postgres_url, connections, script=UPDATE, seconds=seconds)
-        against = f"UPDATE of one row, {how}: {naive:,.0f}/s (reserve: {ours:,.0f}/s)"
-        ratio = ours / naive
-        rows.append(Row(name=name, value=ratio, unit="x the rate", against=against, mark=mark, met=ratio >= mark))
+        ours, naive, how = [], [], ""
+        for _ in range(1 if quick else ROUNDS):
+            ours.append(reserve_load(benchmark, redis_url, connections, 1, CALLS)[0])
+            rate, how = hot_row_rate(pgbench, postgres_url, connections, script=UPDATE, seconds=seconds)
+            naive.append(rate)
+        ratio = statistics.median(own / theirs for own, theirs in zip(ours, naive, strict=True))
+        rates = f"{statistics.median(naive):,.0f}/s (reserve: {statistics.median(ours):,.0f}/s)"
+        rows.append(
+            Row(
+                name=name,
+                value=ratio,
+                unit="x the rate",
+                against=f"UPDATE of one row, {how}: {rates}",
+                mark=mark,
+                met=ratio >= mark,
+                raw={"rates": ours, "rates_of_the_row": naive},
+            )
+        )
     return rows
 
 
@@ -53,7 +71,7 @@ def hot_row_rate(program: str, postgres_url: str, connections: int, *, script: s
         connection.execute("DROP TABLE IF EXISTS benchmark_users")
         connection.execute("CREATE TABLE benchmark_users (user_id int PRIMARY KEY, credits bigint NOT NULL)")
         connection.execute("INSERT INTO benchmark_users VALUES (1, 1000000000000)")
-        sessions = min(connections, int(_show(connection, "max_connections")) - 10)
+        sessions = min(connections, int(_show(connection, "max_connections")) - SPARE_SESSIONS)
         how = f"{sessions:,} sessions, fsync {_show(connection, 'fsync')}"
     arguments = ["-n", "-c", str(sessions), "-j", "2", "-T", str(seconds), "-f", "-", postgres_url]
     printed = subprocess.run(

@@ -102,9 +102,20 @@ class Worker:
         """Return what the worker has said last."""
         return [] if self._child is None else self._child.last_lines()
 
-    def stop(self) -> None:
-        """Stop the worker."""
+    def pause(self) -> None:
+        """Have the worker stand still (SIGSTOP), so that it takes nothing of the machine. Its pool is `solo`."""
         if self._child is not None:
+            psutil.Process(self._child.child_pid).suspend()
+
+    def resume(self) -> None:
+        """Have the worker go on."""
+        if self._child is not None and self._child.running:
+            psutil.Process(self._child.child_pid).resume()
+
+    def stop(self) -> None:
+        """Stop the worker, also one that stands still."""
+        if self._child is not None:
+            self.resume()
             self._child.stop(20)
         self._app.close()
 
