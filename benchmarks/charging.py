@@ -36,7 +36,7 @@ CREDITS: Final = 10**9
 #: Sessions at once on one row, and connections on one bucket.
 SESSIONS: Final = 32
 ROUNDS: Final = 3
-SECONDS: Final = 3
+SECONDS: Final = 2
 SECONDS_QUICK: Final = 1
 #: One charge in so many finds no credits, where that is looked at.
 EMPTY_EVERY: Final = 10

@@ -17,7 +17,7 @@ from benchmarks.servers import Servers
 CONNECTIONS: Final = (1, 10, 100, 1_000)
 #: Clients of the case with many buckets: each has a redis-benchmark of its own.
 MANY: Final = 10
-CALLS: Final = 40_000
+CALLS: Final = 30_000
 CALLS_QUICK: Final = 10_000
 #: One connection waits for each answer: fewer calls take as long.
 CALLS_OF_ONE: Final = 10_000

@@ -33,9 +33,9 @@ The marks of the design, and what was reached: 1 is just met, 2 is twice as good
 """
 _ALTERNATIVES: Final = """## Alternatives
 
-What teams write first, in the same minute on the same servers. Above 1 ours is faster; below 1 ours is slower, and the
-last column says what the difference pays for. Ours charges each run exactly once, admits nobody beyond their credits,
-gives back what failed, and keeps a row for every charge.
+What teams write first, in the same minute on the same servers. Above 1 ours is faster; below 1 ours is slower, and what
+the other lacks says what the difference pays for. Ours charges each run exactly once, admits nobody beyond their
+credits, gives back what failed, and keeps a row for every charge.
 """
 _GROWTH: Final = """## Growth
 
@@ -157,8 +157,13 @@ def _marks(rows: Sequence[Row]) -> str:
 
 def _alternatives(rows: Sequence[Row]) -> str:
     found = [row for row in rows if row.lacks]
-    cells = [(row.name, report.figure(row.value) if row.value else row.against, row.lacks) for row in found]
-    return _table(("alternative", "ours, x the rate", "what it lacks"), cells)
+    cells = [
+        (row.name, report.figure(row.value), row.lacks, row.against)
+        if row.value
+        else (row.name, row.against, row.lacks, "")
+        for row in found
+    ]
+    return _table(("alternative", "ours, x the rate", "what it lacks", "against"), cells)
 
 
 def _grown(row: Row) -> tuple[str, ...]:

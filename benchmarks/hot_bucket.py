@@ -19,8 +19,8 @@ from benchmarks.rows import Row
 
 CALLS: Final = 100_000
 ROUNDS: Final = 3
-SECONDS: Final = 5
-SECONDS_QUICK: Final = 3
+SECONDS: Final = 4
+SECONDS_QUICK: Final = 2
 #: Sessions that the server must have beside those of pgbench: superusers', and whoever looks.
 SPARE_SESSIONS: Final = 10
 MARKS: Final = {1_000: 50.0, 32: 10.0}
