@@ -19,7 +19,7 @@ from benchmarks.rows import Row
 
 CALLS: Final = 100_000
 ROUNDS: Final = 3
-SECONDS: Final = 4
+SECONDS: Final = 3
 SECONDS_QUICK: Final = 2
 #: Sessions that the server must have beside those of pgbench: superusers', and whoever looks.
 SPARE_SESSIONS: Final = 10

@@ -35,7 +35,7 @@ CHILDREN: Final = 4
 TURNS: Final = 3
 #: Events of one turn. celery-batches has twenty batches for each child, so that its flush timer, which a child's last
 #: batch waits for, is not what is measured.
-EVENTS: Final = 8_000
+EVENTS: Final = 4_000
 EVENTS_IN_BATCHES: Final = 40_000
 #: Of the turn that warms up, and of a quick run.
 EVENTS_QUICK: Final = 4_000
