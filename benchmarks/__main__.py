@@ -62,6 +62,7 @@ def main(groups: Sequence[str], output: Path, *, documented: bool) -> None:
     failed = False
     measured: dict[str, Sequence[Row]] = {}
     with Servers(quick=quick) as servers:
+        versions = servers.versions()
         console.print(f"servers: {', '.join(server.name for server in servers.servers)}")
         for group in chosen(groups):
             started = datetime.now(UTC)
@@ -76,9 +77,13 @@ def main(groups: Sequence[str], output: Path, *, documented: bool) -> None:
                 seconds = (datetime.now(UTC) - started).total_seconds()
                 console.print(f"{group}: {seconds:.0f} s", markup=False, highlight=False)
             servers.empty()
-    written = publish(measured, output=output, quick=quick)
-    if documented and not failed:
-        document.write(json.loads(json.dumps(written)), document.DOCS)
+    written = publish(measured, output=output, quick=quick, servers=versions)
+    if documented:
+        try:
+            document.write(json.loads(json.dumps(written)), document.DOCS)
+        except document.NotWhole as partial:
+            console.print(f"not written: docs/performance.md: {partial}", markup=False, highlight=False)
+            raise SystemExit(1) from partial
         console.print("written: docs/performance.md, docs/performance/")
     raise SystemExit(int(failed))
 
@@ -89,13 +94,16 @@ def chosen(asked: Sequence[str]) -> list[str]:
     return [group for group in GROUPS if not asked or group in wanted]
 
 
-def publish(measured: Mapping[str, Sequence[Row]], *, output: Path, quick: bool) -> dict[str, Any]:
+def publish(
+    measured: Mapping[str, Sequence[Row]], *, output: Path, quick: bool, servers: Mapping[str, str]
+) -> dict[str, Any]:
     """Print the tables, write `bench.json` and `bench.svg`, and return what the JSON holds."""
     console = Console(width=None if os.isatty(1) else 160)
     groups = {group: explained(rows) for group, rows in measured.items()}
     rows = [row for group in groups.values() for row in group]
     now = datetime.now(UTC)
-    machine = report.machine()
+    machine = report.machine(servers)
+    missing = [group for group in GROUPS if group not in measured]
     console.print(report.table(rows))
     if any(row.lacks for row in rows):
         console.print(report.alternatives(rows))
@@ -105,7 +113,7 @@ def publish(measured: Mapping[str, Sequence[Row]], *, output: Path, quick: bool)
         if row.mark is not None and row.met is None:
             console.print(f"not measured: {row.name}: {row.against}", markup=False, highlight=False)
     output.mkdir(parents=True, exist_ok=True)
-    written = report.document(groups, quick=quick, now=now, machine=machine)
+    written = report.document(groups, quick=quick, now=now, machine=machine, missing=missing)
     (output / "bench.json").write_text(json.dumps(written, indent=2) + "\n")
     title = f"celery-billing, {now:%Y-%m-%d}, {machine['cores']} cores, Python {machine['python']}"
     (output / "bench.svg").write_bytes(plot.marks(rows, title=title))

@@ -6,7 +6,7 @@ import statistics
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 import msgspec
 import redis
@@ -19,6 +19,8 @@ from billing.events.usage_event import EventHead, UsageLine, encode_fragment, en
 
 CLIENT: Final = "benchmark"
 PRICE: Final = 3
+#: Commands that one round trip carries, where what is sent is not what is timed.
+PIPELINE: Final = 500
 
 Work = tuple[Hold, Settlement]
 
@@ -46,47 +48,48 @@ def buckets_of(client: redis.Redis) -> Buckets:
 
 def some_work(count: int) -> list[Work]:
     """Return runs as a worker would reserve and settle them."""
+    return [one_run(str(uuid.uuid4())) for _ in range(count)]
+
+
+def one_run(task_id: str) -> Work:
+    """Return what billing makes of a task before it asks Redis: ids, tokens, and what the event will say."""
     now_ms = int(time.time() * 1_000)
     line = UsageLine(sku="page-capture", quantity=1, credits=PRICE)
     fragment = encode_fragment(line)
-    work = []
-    for _ in range(count):
-        task_id = str(uuid.uuid4())
-        run = run_id(CLIENT, task_id, nesting=0, nonce="", at_milliseconds=now_ms)
-        head = encode_head(
-            EventHead(
-                run_id=run,
-                client_id=CLIENT,
-                correlation_id=task_id,
-                root_id=task_id,
-                task="worker_tasks.capture.capture_page",
-                attempt=1,
-                submitted_at=now_ms,
-                price_version=1,
-            )
-        )
-        hold = Hold(
+    run = run_id(CLIENT, task_id, nesting=0, nonce="", at_milliseconds=now_ms)
+    head = encode_head(
+        EventHead(
             run_id=run,
             client_id=CLIENT,
-            sku=line.sku,
-            credits=PRICE,
-            token=new_token(),
-            price_version=1,
+            correlation_id=task_id,
+            root_id=task_id,
+            task="worker_tasks.capture.capture_page",
             attempt=1,
-            head=head,
-            lines=b"[" + fragment + b"}]",
+            submitted_at=now_ms,
+            price_version=1,
         )
-        settlement = Settlement(
-            run_id=run,
-            client_id=CLIENT,
-            sku=line.sku,
-            settlement_id=new_settlement_id(),
-            head=head,
-            fragments=(fragment,),
-            amounts=(PRICE,),
-        )
-        work.append((hold, settlement))
-    return work
+    )
+    hold = Hold(
+        run_id=run,
+        client_id=CLIENT,
+        sku=line.sku,
+        credits=PRICE,
+        token=new_token(),
+        price_version=1,
+        attempt=1,
+        head=head,
+        lines=b"[" + fragment + b"}]",
+    )
+    settlement = Settlement(
+        run_id=run,
+        client_id=CLIENT,
+        sku=line.sku,
+        settlement_id=new_settlement_id(),
+        head=head,
+        fragments=(fragment,),
+        amounts=(PRICE,),
+    )
+    return hold, settlement
 
 
 def some_holds(client_ids: Sequence[str]) -> list[Hold]:
@@ -130,6 +133,23 @@ def commands_of(work: Sequence[Work]) -> tuple[list[Command], list[Command]]:
     for _, settlement in work:
         buckets.settle(settlement)
     return reserves, recorder.commands
+
+
+def send(client: redis.Redis, commands: Sequence[Command]) -> None:
+    """Send commands in pipelines. Raises where one was refused."""
+    for start in range(0, len(commands), PIPELINE):
+        pipeline: Any = client.pipeline(transaction=False)
+        for command in commands[start : start + PIPELINE]:
+            pipeline.execute_command(*command)
+        for answer in pipeline.execute():
+            if not answer.startswith((b"OPENED", b"GRANTED", b"HELD", b"SETTLED")):
+                raise RuntimeError(f"the server answered {answer!r}")
+
+
+def used_memory(client: redis.Redis) -> int:
+    """Return the bytes that a server has in use, by its own count."""
+    memory: Any = client.info("memory")
+    return int(memory["used_memory"])
 
 
 def median_seconds(call: Callable[[Hold], object], holds: Sequence[Hold]) -> float:

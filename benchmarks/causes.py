@@ -13,7 +13,7 @@ from benchmarks.rows import Row
 
 CAUSES: Final = {
     "1,000 connections on one bucket": "Not the reserve, but the machine's disk: where it acknowledges a flush at once "
-    "(see its time above), the naive UPDATE pays nothing for its commits, and 190 sessions share each of them. On a "
+    "(see its time above), the naive UPDATE pays nothing for its commits. On a "
     "disk that takes a millisecond for a flush, one row takes a thousand commits a second at most.",
     "32 connections on one bucket": "As with 1,000 connections: a free flush makes the naive UPDATE's commits free.",
     "empty BillableTask": "Two round trips to Redis, and in confirm a publish that the broker confirms, beside an "

@@ -11,6 +11,7 @@ import random
 import statistics
 import threading
 import time
+import uuid
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ import kombu
 import msgspec
 
 from benchmarks import one_by_one
-from benchmarks.rows import Row
+from benchmarks.rows import Row, alternated
 from benchmarks.sample_events import sample_events
 from benchmarks.servers import Servers
 from billing.connections import postgres
@@ -55,6 +56,7 @@ def rows(servers: Servers) -> list[Row]:
                 "INSERT INTO client (client_id, shard) SELECT * FROM unnest(%s::text[], %s::int[])", [clients, shards]
             )
         idle, ours = _take_turns(settings, clients, 2 if servers.quick else TURNS)
+        beside = one_by_one.rows(servers, lambda: _rate(settings, clients), clients)
     finally:
         servers.rabbitmq.remove_virtual_host("benchmark-consumer")
     ratio = statistics.median(plain / full for plain, full in zip(idle, ours, strict=True))
@@ -63,22 +65,31 @@ def rows(servers: Servers) -> list[Row]:
     return [
         Row(name=name, value=ratio, unit="x the rate", against=against, mark=MARK, met=ratio >= MARK),
         Row(name=name, value=rate, unit="events/s", against="", mark=None, met=None),
-        *one_by_one.rows(servers, rate, clients),
+        *beside,
     ]
 
 
 def _take_turns(settings: Settings, clients: Sequence[str], turns: int) -> tuple[list[float], list[float]]:
     """Return the seconds that either side takes for `EVENTS` events, turn by turn, after one turn to warm up."""
     seeded = random.Random(1)
-    idle, ours = [], []
+    idle: list[float] = []
+    ours: list[float] = []
     publisher = Publisher(settings)
-    for _ in range(1 + turns):
-        publisher.publish_batch(0, _messages(seeded, clients))
-        idle.append(_consume_idle(settings))
-        publisher.publish_batch(0, _messages(seeded, clients))
-        ours.append(_consume(settings))
+    sides = ((idle, _consume_idle), (ours, _consume))
+    for number in range(1 + turns):
+        for seconds, consume in alternated(sides, number):
+            publisher.publish_batch(0, _messages(seeded, clients))
+            seconds.append(consume(settings))
     publisher.close()
     return idle[1:], ours[1:]
+
+
+def _rate(settings: Settings, clients: Sequence[str]) -> float:
+    """Return how many events a second the consumer writes, of a queue that was filled before."""
+    publisher = Publisher(settings)
+    publisher.publish_batch(0, _messages(random.Random(uuid.uuid4().int), clients))
+    publisher.close()
+    return EVENTS / _consume(settings)
 
 
 def _consume_idle(settings: Settings) -> float:

@@ -12,11 +12,21 @@ from typing import Any, Final, cast
 
 import redis
 
-from benchmarks.bucket_work import Recorder, Work, buckets_of, buckets_on, commands_of, median_seconds, work_of
+from benchmarks.bucket_work import (
+    PIPELINE,
+    Recorder,
+    Work,
+    buckets_of,
+    buckets_on,
+    commands_of,
+    median_seconds,
+    send,
+    used_memory,
+    work_of,
+)
 from benchmarks.connections import connection_rows
 from benchmarks.rows import Row, growth
 from benchmarks.servers import Servers
-from billing.credits.scripts import Command
 
 GRANTS: Final = (1, 2, 4, 8, 16, 32, 64)
 CLIENTS: Final = (1, 1_000, 100_000, 1_000_000)
@@ -24,7 +34,6 @@ CLIENTS_QUICK: Final = (1, 100, 1_000, 20_000)
 BLOCK: Final = 100
 BLOCKS: Final = 20
 BLOCKS_QUICK: Final = 8
-PIPELINE: Final = 500
 CREDITS: Final = 10**9
 #: A few clients weigh less than what the server's own count varies by.
 WEIGHED_LEAST: Final = 1_000
@@ -86,7 +95,13 @@ def client_rows(client: redis.Redis, clients: Sequence[int], blocks: int) -> lis
         server.append((count, times))
     stats = "INFO commandstats, µs"
     return [
-        growth("reserve, p50, by clients", sizes="clients", unit="time", against="over DECR", figures=typical),
+        growth(
+            "reserve, p50, by clients",
+            sizes="clients",
+            unit="time",
+            against="prepared runs, over DECR",
+            figures=typical,
+        ),
         growth("reserve, by clients", sizes="clients", unit="server time", against=stats, figures=server),
         growth("a client, by clients", sizes="clients", unit="memory", against="used_memory, bytes", figures=memory),
     ]
@@ -97,7 +112,7 @@ def server_times(client: redis.Redis, work: Sequence[Work]) -> tuple[float, floa
     found = []
     for commands in commands_of(work):
         client.config_resetstat()
-        _send(client, commands)
+        send(client, commands)
         counted: Any = client.info("commandstats")
         found.append(float(counted["cmdstat_fcall"]["usec_per_call"]))
     return found[0], found[1]
@@ -107,26 +122,11 @@ def _opened(client: redis.Redis, first: int, last: int) -> int:
     """Open clients from `first` up to, not including, `last`, with a grant each; return the bytes that they take."""
     recorder = Recorder()
     buckets = buckets_of(cast("redis.Redis", recorder))
-    before = _used_memory(client)
+    before = used_memory(client)
     for start in range(first, last, PIPELINE):
         recorder.commands = []
         for number in range(start, min(start + PIPELINE, last)):
             buckets.open_client(f"client-{number}")
             buckets.grant(f"client-{number}", number + 1, CREDITS)
-        _send(client, recorder.commands)
-    return _used_memory(client) - before
-
-
-def _send(client: redis.Redis, commands: Sequence[Command]) -> None:
-    """Send commands in one pipeline. Raises where one was refused."""
-    pipeline: Any = client.pipeline(transaction=False)
-    for command in commands:
-        pipeline.execute_command(*command)
-    for answer in pipeline.execute():
-        if not answer.startswith((b"OPENED", b"GRANTED", b"HELD", b"SETTLED")):
-            raise RuntimeError(f"the server answered {answer!r}")
-
-
-def _used_memory(client: redis.Redis) -> int:
-    memory: Any = client.info("memory")
-    return int(memory["used_memory"])
+        send(client, recorder.commands)
+    return used_memory(client) - before

@@ -1,7 +1,7 @@
 """`python -m benchmarks.document [BENCH.JSON]`: writes docs/performance.md and its plots from what a run has written.
 
 Ratios are quoted, with the day and the class of machine; no name of a host and no path. A missed mark stands there with
-its cause. The pages are written as they will be read: nothing is edited by hand afterwards.
+its cause. The pages are written as they will be read: nothing is edited by hand afterwards. A run in part is refused.
 """
 
 from __future__ import annotations
@@ -33,14 +33,15 @@ The marks of the design, and what was reached: 1 is just met, 2 is twice as good
 """
 _ALTERNATIVES: Final = """## Alternatives
 
-What teams write first, in the same minute on the same servers. Above 1 ours is faster; below 1 ours is slower, and the
-last column says what the difference pays for. Ours charges each run exactly once, admits nobody beyond their credits,
-gives back what failed, and keeps a row for every charge.
+What teams write first, in the same minute on the same servers. Above 1 ours is faster; below 1 ours is slower, and what
+the other lacks says what the difference pays for. Ours charges each run exactly once, admits nobody beyond their
+credits, gives back what failed, and keeps a row for every charge.
 """
 _GROWTH: Final = """## Growth
 
 Each figure is the ratio to the smallest size. A connection more does not make Redis faster: it serves one command at a
-time, so the wait of the slowest hundredth grows with the connections, on one bucket as on many.
+time, so the wait of the slowest hundredth grows with the connections, on one bucket as on many. Sizes took turns, but
+those of clients, which came one after the other: their time is over that of a `DECR` of the same moment.
 """
 _MISSED: Final = """## Marks that are missed
 """
@@ -53,11 +54,30 @@ _MISSED: Final = """## Marks that are missed
 @click.option("--docs", type=click.Path(file_okay=False, path_type=Path), default=DOCS, help="Where the page goes.")
 def main(bench: Path, docs: Path) -> None:
     """Write the page of the measurements in BENCH (build/bench/bench.json) and its plots."""
-    write(json.loads(bench.read_text("utf-8")), docs)
+    try:
+        write(json.loads(bench.read_text("utf-8")), docs)
+    except NotWhole as partial:
+        raise click.ClickException(f"{bench}: {partial}") from partial
+
+
+class NotWhole(ValueError):
+    """A run that the page of the documentation cannot be made of, in one line."""
+
+
+def refuse_a_part(measured: Mapping[str, Any]) -> None:
+    """Raise `NotWhole` unless the run was of every group, with all rounds, by these benchmarks."""
+    if measured.get("version") != report.VERSION:
+        raise NotWhole(f"version {measured.get('version')} must be {report.VERSION}: measure again (make bench)")
+    if measured["quick"]:
+        raise NotWhole("quick: true must be false: the page is of a whole run (make bench without QUICK)")
+    if measured["missing"]:
+        groups = ", ".join(measured["missing"])
+        raise NotWhole(f"missing: {groups}: must be none: the page is of a whole run (make bench without ARGS)")
 
 
 def write(measured: Mapping[str, Any], docs: Path) -> None:
-    """Write the page and its plots; plots of an earlier run go."""
+    """Write the page and its plots; plots of an earlier run go. Raises `NotWhole`."""
+    refuse_a_part(measured)
     rows, title = rows_of(measured), title_of(measured)
     plots = {"marks": plot.marks(rows, title=f"Marks reached, {title}")}
     if any(row.lacks and row.value for row in rows):
@@ -114,12 +134,12 @@ def _machine(measured: Mapping[str, Any]) -> str:
     machine = measured["machine"]
     libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items() if version)
     memory = round(machine["memory_bytes"] / 2**30)
-    quick = "**A quick run, with few rounds: its figures are rough.** " if measured["quick"] else ""
+    servers = ", ".join(f"{name} {version}" for name, version in machine["servers"].items())
     return (
-        f"{quick}Measured on {measured['measured_at'][:10]}, at commit `{measured['commit'] or 'unknown'}`: "
+        f"Measured on {measured['measured_at'][:10]}, at commit `{measured['commit'] or 'unknown'}`: "
         f"{machine['system']}, {machine['cores']} cores, {memory} GB, a flush of its disk "
         f"{report.figure(machine['flush_microseconds'])} µs, load {report.figure(machine['load'])} at the end; "
-        f"Python {machine['python']}, {libraries}.\n"
+        f"{servers}; Python {machine['python']}, {libraries}.\n"
     )
 
 
@@ -130,14 +150,20 @@ def _marks(rows: Sequence[Row]) -> str:
             continue
         reached = "" if row.score is None else f"{row.score:.2f}"
         met = {True: "yes", False: "**no**", None: "not measured"}[row.met]
-        cells.append((row.name, _measured(row) if row.met is not None else "", report.figure(row.mark), reached, met))
-    return _table(("what", "measured", "mark", "reached", "met"), cells)
+        measured = _measured(row) if row.met is not None else ""
+        cells.append((row.name, measured, report.figure(row.mark), reached, met, row.against))
+    return _table(("what", "measured", "mark", "reached", "met", "against"), cells)
 
 
 def _alternatives(rows: Sequence[Row]) -> str:
     found = [row for row in rows if row.lacks]
-    cells = [(row.name, report.figure(row.value) if row.value else row.against, row.lacks) for row in found]
-    return _table(("alternative", "ours, x the rate", "what it lacks"), cells)
+    cells = [
+        (row.name, report.figure(row.value), row.lacks, row.against)
+        if row.value
+        else (row.name, row.against, row.lacks, "")
+        for row in found
+    ]
+    return _table(("alternative", "ours, x the rate", "what it lacks", "against"), cells)
 
 
 def _grown(row: Row) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ import msgspec
 import sqlalchemy
 
 from benchmarks.history import READER, READER_RUNS, WRITERS, History, make_history, writers
-from benchmarks.rows import Point, Row
+from benchmarks.rows import Point, Row, alternated
 from benchmarks.sample_events import sample_events
 from benchmarks.servers import Servers
 from billing import admin
@@ -139,7 +139,7 @@ def measure(*sides: Side, rounds: int) -> list[Row]:
     seconds: dict[tuple[str, Side], list[float]] = {}
     for number in range(1 + rounds):
         batch = _batch(number)
-        for side in sides:
+        for side in alternated(sides, number):
             side.prepare()
             for question in (*QUESTIONS, *ANSWERS):
                 started = time.perf_counter()

@@ -16,7 +16,7 @@ import msgspec
 import psycopg
 
 from benchmarks.one_row import INSERT, values
-from benchmarks.rows import Row, alternative
+from benchmarks.rows import Row, alternated, alternative
 from benchmarks.sample_events import sample_events
 from benchmarks.servers import Servers
 from billing.connections import postgres
@@ -83,7 +83,7 @@ def take_turns(writes: dict[str, Write], clients: Sequence[str], batches: int) -
     seeded = random.Random(4)
     seconds: dict[str, list[float]] = {name: [] for name in writes}
     for number in range(1 + batches):
-        for name, write in writes.items():
+        for name, write in alternated(writes.items(), number):
             events = sample_events(seeded, seeded.choices(clients, k=EVENTS))
             batch = [Delivered(body=msgspec.json.encode(event), queue="q", decoded=event) for event in events]
             started = time.perf_counter()

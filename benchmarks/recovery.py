@@ -1,8 +1,9 @@
 """After a total loss: writing the buckets of a whole fleet anew, and the time until a first client is served again.
 
-Both are of a real PostgreSQL and Valkey, every client with two grants, a history and one in a hundred with a hold. The
-second is what comes on top of what a rebuild waits for by intent: a renewal of all running attempts, and a marker
-through RabbitMQ, which is timed apart.
+Both are of a real PostgreSQL and Valkey, every client with two grants, one of them begun, and one in a hundred with a
+hold; a rebuild reads what is spent of each grant, not the rows of usage behind it: there are none. The second is what
+comes on top of what a rebuild waits for by intent: a renewal of all running attempts, and a marker through RabbitMQ,
+which is timed apart.
 """
 
 from __future__ import annotations

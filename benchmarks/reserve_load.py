@@ -1,7 +1,8 @@
 """A load of `reserve` from `redis-benchmark`: so many connections, on the buckets of so many clients.
 
-Each call is of a run of its own and all of them must be admitted, or there is no figure. Each client has a process of
-its own, so that the load of many is not held back by what one process can send.
+Each call is of a run of its own, with the head and the draft lines that a worker sends, and all must be admitted, or
+there is no figure. Each client has a process of its own, so that the load of many is not held back by what one
+process can send.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 
 import redis
 
+from benchmarks.bucket_work import PRICE, commands_of, work_of
 from billing.core.shards import shard_of
 from billing.credits.buckets import Buckets
 from billing.credits.keys import shard_keys
@@ -48,7 +50,7 @@ def reserve_load(program: str, redis_url: str, connections: int, clients: int, c
         printed = [process.communicate(timeout=300)[0] for process in processes]
         for client_id in ids:
             balance = buckets.balance(client_id)
-            if balance is None or balance.held < each * 0.99:
+            if balance is None or balance.held < each * PRICE * 0.99:
                 raise RuntimeError(f"not all of {each} reserves were admitted: {balance}")
         client.flushall()
     figures = [figures_of(text) for text in printed]
@@ -69,14 +71,15 @@ def command_of(
     parts, keys = urlsplit(redis_url), shard_keys(shard_of(client_id, SHARDS))
     # redis-benchmark puts 12 random digits for __rand_int__; the rest of the run id is fixed, its time all ones.
     run_id = f"ffffffffffff7000b{run:03}__rand_int__"
-    request = f"1\n60000\n10\ntoken\n{client_id}\npage\n1\n1\n1\n2\n{{}}[]"
+    ((*_, request),), _ = commands_of(work_of([client_id]))
+    text = bytes(request).decode() if isinstance(request, bytes) else str(request)
     command = [program, "-h", parts.hostname or "127.0.0.1", "-p", str(parts.port), "-n", str(calls)]
     if parts.password:
         # It takes a password on its command line only, where other users may see it: this is a throw-away stack's.
         command += ["-a", parts.password]
     command += ["-c", str(connections), "-r", str(10**11), "--csv"]
     command += ["FCALL", function, "6", keys.bucket + client_id, keys.run + run_id]
-    return [*command, keys.leases, keys.outbox, keys.server, keys.alerts, request]
+    return [*command, keys.leases, keys.outbox, keys.server, keys.alerts, text]
 
 
 def _buckets(client: redis.Redis, ids: Sequence[str]) -> Buckets:

@@ -9,6 +9,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +54,11 @@ class Row:
             return None
         at_least = (self.value >= self.mark) == self.met
         return self.value / self.mark if at_least else self.mark / self.value
+
+
+def alternated(sides: Iterable[_T], number: int) -> list[_T]:
+    """Return the sides in the order of a round: each second round begins with the last, which finds another machine."""
+    return list(sides)[:: -1 if number % 2 else 1]
 
 
 def growth(name: str, *, sizes: str, unit: str, against: str, figures: Iterable[tuple[int, Sequence[float]]]) -> Row:

@@ -6,13 +6,19 @@ of a comparison leaves behind is never in the way of the other. They go when the
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
+import kombu
 import psycopg
 import redis
 from psycopg import sql
 
+from benchmarks.hot_bucket import MARKS, SPARE_SESSIONS
+from benchmarks.reserve_load import programs
 from billing import admin
 from billing.core.settings import Settings
 from billing.embedded.server import NotInstalled
@@ -26,6 +32,30 @@ class Servers(Stack):
     def __init__(self, *, quick: bool = False) -> None:
         super().__init__()
         self.quick = quick
+        self.postgres.settings = {
+            **self.postgres.settings,
+            "max_connections": str(max(MARKS) + SPARE_SESSIONS),
+        }
+
+    def versions(self) -> dict[str, str]:
+        """Return the version of each server, as it tells it itself, and of the programs that load them."""
+        found: dict[str, str] = {}
+        with psycopg.connect(self.postgres.url_of("postgres")) as connection:
+            answered = connection.execute("SHOW server_version").fetchone()
+            found["PostgreSQL"] = str(answered[0]) if answered else ""
+        with redis.Redis.from_url(self.endpoints.redis_url) as client:
+            told: Any = client.info("server")
+            name = "Valkey" if "valkey_version" in told else "Redis"
+            found[name] = str(told.get("valkey_version") or told["redis_version"])
+        if self.rabbitmq is not None:
+            with kombu.Connection(self.rabbitmq.url) as broker:
+                broker.connect()
+                properties: Any = broker.connection
+                found["RabbitMQ"] = str(properties.server_properties["version"])
+        for program in programs() or ():
+            said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout.split()
+            found[Path(program).name] = next((word for word in said if word[0].isdigit()), "unknown")
+        return found
 
     def empty(self) -> None:
         """Empty both Valkeys, before the next group."""

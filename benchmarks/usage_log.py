@@ -1,7 +1,7 @@
 """Writing one batch, with all that its transaction does, against a plain COPY of the same rows.
 
 Both sides encode the rows the same way, over one connection each, into tables with the same indexes and constraints,
-and commit; they take turns, so that both meet the same moment of the machine. The plain side finds no duplicates,
+and commit; they take turns, now the one first and now the other. The plain side finds no duplicates,
 derives no sums, locks no shard and reads no client.
 """
 
@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 import psycopg
 
-from benchmarks.rows import Row
+from benchmarks.rows import Row, alternated
 from benchmarks.sample_events import sample_events
 from benchmarks.servers import Servers
 from billing.connections import postgres
@@ -77,16 +77,26 @@ def _take_turns(
     """Return the seconds of each batch on either side, after a warm-up."""
     seeded = random.Random(1)
     log_seconds, plain_seconds = [], []
-    for _ in range(WARM_UP + BATCHES):
-        batch = [Delivered(body=msgspec.json.encode(e), queue="q", decoded=e) for e in _events(seeded, clients)]
-        started = time.perf_counter()
-        report = log.write(batch)
-        log_seconds.append(time.perf_counter() - started)
-        if report.rows_inserted != EVENTS:
-            message = f"the log did not insert the whole batch: {report}"
-            raise RuntimeError(message)
-        plain_seconds.append(_copy(plain, _events(seeded, clients)))
+    for number in range(WARM_UP + BATCHES):
+        for side in alternated(("log", "plain"), number):
+            events = _events(seeded, clients)
+            if side == "log":
+                log_seconds.append(_write(log, events))
+            else:
+                plain_seconds.append(_copy(plain, events))
     return log_seconds[WARM_UP:], plain_seconds[WARM_UP:]
+
+
+def _write(log: UsageLog, events: Sequence[UsageEvent]) -> float:
+    """Return the seconds of writing the events with all that the log's transaction does."""
+    batch = [Delivered(body=msgspec.json.encode(event), queue="q", decoded=event) for event in events]
+    started = time.perf_counter()
+    report = log.write(batch)
+    seconds = time.perf_counter() - started
+    if report.rows_inserted != EVENTS:
+        message = f"the log did not insert the whole batch: {report}"
+        raise RuntimeError(message)
+    return seconds
 
 
 def _copy(plain: psycopg.Connection[tuple[Any, ...]], events: Sequence[UsageEvent]) -> float:

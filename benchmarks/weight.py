@@ -17,14 +17,13 @@ import msgspec
 import psycopg
 import redis
 
-from benchmarks.bucket_work import buckets_on, commands_of, some_work
+from benchmarks.bucket_work import buckets_on, commands_of, send, some_work, used_memory
 from benchmarks.rows import Row
 from benchmarks.sample_events import sample_events
 from benchmarks.servers import Servers
 from billing.connections import postgres
 from billing.core.settings import Settings
 from billing.core.shards import shard_of
-from billing.credits.scripts import Command
 from billing.events.links import Outgoing
 from billing.events.publisher import Publisher
 from billing.events.usage_event import UsageEvent
@@ -35,7 +34,6 @@ from billing.schema.migrate import migrate
 EVENTS: Final = 50_000
 CLIENTS: Final = 1_000
 BATCH: Final = 500
-_PIPELINE: Final = 500
 #: How long RabbitMQ may take to have on its disk what it has confirmed.
 _BOUND_SECONDS: Final = 30.0
 
@@ -56,14 +54,14 @@ def redis_rows(servers: Servers) -> list[Row]:
     with redis.Redis.from_url(servers.endpoints.redis_url, protocol=2) as client:
         buckets_on(client, grants=1)
         reserves, settles = commands_of(some_work(EVENTS))
-        before = _memory(client)
-        _send(client, reserves)
-        _send(client, settles)
-        both = _memory(client) - before
+        before = used_memory(client)
+        send(client, reserves)
+        send(client, settles)
+        both = used_memory(client) - before
         # Not DEL, after which the server frees the memory when it finds time.
         for key in client.scan_iter("*:outbox", count=1_000):
             client.xtrim(key, maxlen=0, approximate=False)
-        settled = _memory(client) - before
+        settled = used_memory(client) - before
     return [
         _row("Redis, a settled run, for billing_settled_retention_seconds", settled, "used_memory"),
         _row("Redis, an event in the outbox, until it is confirmed", both - settled, "used_memory"),
@@ -137,19 +135,6 @@ def _batches() -> Iterator[list[tuple[bytes, UsageEvent]]]:
 
 def _messages(batch: Sequence[tuple[bytes, UsageEvent]]) -> list[Outgoing]:
     return [Outgoing(body=body, shard=0, entry_id=f"{event.occurred_at}-0") for body, event in batch]
-
-
-def _send(client: redis.Redis, commands: Sequence[Command]) -> None:
-    for start in range(0, len(commands), _PIPELINE):
-        pipeline: Any = client.pipeline(transaction=False)
-        for command in commands[start : start + _PIPELINE]:
-            pipeline.execute_command(*command)
-        pipeline.execute()
-
-
-def _memory(client: redis.Redis) -> int:
-    memory: Any = client.info("memory")
-    return int(memory["used_memory"])
 
 
 def _disk(directory: Path) -> int:

@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -48,6 +49,8 @@ class Postgres(Server):
     """One PostgreSQL server with a role and a database `billing`; the role is its superuser."""
 
     name: ClassVar[str] = "postgres"
+    #: What the next start is told; one server may be given its own.
+    settings: Mapping[str, str] = SETTINGS
     _user: int | None = None
     _home: Path | None = None
     _binaries: Path | None = None
@@ -108,7 +111,7 @@ class Postgres(Server):
         fresh.rename(self.data)
 
     def _spawn(self) -> Child:
-        settings = SETTINGS | {"port": str(self.port)} | (FAST_SETTINGS if self._fast else {})
+        settings = {**self.settings} | {"port": str(self.port)} | (FAST_SETTINGS if self._fast else {})
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return self._run(self.name, [self._program("postgres"), "-D", self.data, *options])
 

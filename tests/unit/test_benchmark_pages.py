@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 import benchmarks.__main__
-from benchmarks import charging, document, one_by_one, plot, recording, report, reserve_load, rows
+from benchmarks import bucket_work, charging, document, one_by_one, plot, recording, report, reserve_load, rows
 from benchmarks.causes import UNKNOWN, explained
 from benchmarks.rows import Row
 
@@ -108,7 +108,8 @@ def test_given_a_missed_mark_then_it_has_its_cause_and_a_met_one_has_none() -> N
 def test_given_a_run_when_documented_then_the_page_has_every_row_its_plots_and_each_cause(tmp_path: Path) -> None:
     missed = explained([dataclasses.replace(row(0.1, 0.2, met=False), name="missed|row")])
     measured = {"tasks": [row(0.4, 0.2, met=True), *missed], "cost": [*GROWN, FASTER, ABSENT, row(7, None, met=None)]}
-    made = report.document(measured, quick=True, now=datetime(2026, 1, 2, tzinfo=UTC), machine=report.machine())
+    machine = report.machine({"RabbitMQ": "4.9"})
+    made = report.document(measured, quick=False, now=datetime(2026, 1, 2, tzinfo=UTC), machine=machine)
     old = tmp_path / "performance" / "growth-moons.svg"
     old.parent.mkdir()
     old.write_text("of an earlier run")
@@ -119,12 +120,54 @@ def test_given_a_run_when_documented_then_the_page_has_every_row_its_plots_and_e
     assert plots == {"marks.svg", "alternatives.svg", "growth-grants.svg", "growth-connections.svg"}
     assert set(re.findall(r"\(performance/([\w.-]+)\)", page)) == plots
     assert "2026-01-02" in page
-    assert "A quick run" in page
+    assert "RabbitMQ 4.9" in page
+    assert "| a row | 0.4 x the rate | 0.2 | 2.00 | yes | another \\[thing] |" in page
     assert f"| missed\\|row | 0.1 x the rate | 0.2 | {UNKNOWN} |" in page
     assert "| DECR | 0.25 | goes below zero and worse |" in page
     assert "1: 1, 64: 2" in page
     assert "| a row | 7 x the rate |" in page
     assert document.rows_of(json.loads(json.dumps(made)))[0] == row(0.4, 0.2, met=True)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"quick": True}, "quick: true must be false"),
+        ({"missing": ["consumer", "tasks"]}, "missing: consumer, tasks: must be none"),
+        ({"version": 2}, "version 2 must be 3"),
+    ],
+)
+def test_given_a_run_in_part_when_documented_then_one_line_says_so_and_the_page_stays(
+    tmp_path: Path, said: dict[str, object], why: str
+) -> None:
+    made = report.document({"tasks": [FASTER]}, quick=False, now=datetime.now(UTC), machine=report.machine({}))
+    bench = tmp_path / "bench.json"
+    bench.write_text(json.dumps(made | said))
+    done = CliRunner().invoke(document.main, [str(bench), "--docs", str(tmp_path / "docs")])
+    assert done.exit_code == 1
+    assert why in done.output
+    assert len(done.output.splitlines()) == 1
+    assert not (tmp_path / "docs").exists()
+
+
+def test_given_rounds_when_the_sides_take_turns_then_each_second_round_begins_with_the_last() -> None:
+    assert [rows.alternated("abc", number) for number in range(3)] == [
+        ["a", "b", "c"],
+        ["c", "b", "a"],
+        ["a", "b", "c"],
+    ]
+
+
+def test_given_a_load_of_reserves_then_each_stores_what_a_worker_would() -> None:
+    client_id = "hot-0"
+    command = reserve_load.command_of(
+        "redis-benchmark", "redis://:secret@127.0.0.1:1/0", "reserve", client_id, connections=1, calls=1, run=0
+    )
+    ((*_, sent),), _ = bucket_work.commands_of(bucket_work.work_of([client_id]))
+    assert isinstance(sent, bytes)
+    assert len(command[-1]) == len(sent)
+    assert len(sent) > 200
+    assert client_id in command[-1]
 
 
 def test_the_page_of_the_documentation_was_made_by_the_code_as_it_is() -> None:

@@ -82,12 +82,14 @@ def test_given_a_figure_when_shown_then_three_digits_count(value: float, shown: 
 def test_given_rows_when_written_then_the_json_has_the_machine_and_every_raw_figure() -> None:
     measured = dataclasses.replace(row(0.4, 0.2, met=True), raw={"rates": [1.0, 2.0]})
     now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    document = report.document({"tasks": [measured]}, quick=True, now=now, machine=report.machine())
+    document = report.document({"tasks": [measured]}, quick=True, now=now, machine=report.machine({"PostgreSQL": "18"}))
     read = json.loads(json.dumps(document))
     assert read["measured_at"] == "2026-01-02T03:04:05+00:00"
     assert read["quick"] is True
     assert read["machine"]["cores"] > 0
     assert read["machine"]["libraries"]["celery"]
+    assert read["machine"]["servers"] == {"PostgreSQL": "18"}
+    assert read["missing"] == []
     assert read["machine"]["flush_microseconds"] > 0
     assert str(Path.cwd()) not in json.dumps(read)
     assert socket.gethostname() not in json.dumps(read)
@@ -139,7 +141,12 @@ def test_given_tasks_that_were_joined_when_a_child_notes_them_then_each_counts(t
 def test_given_what_was_measured_when_published_then_table_json_and_plot_are_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    publish({"tasks": [row(0.4, 0.2, met=True), row(0.0, 0.2, met=None)]}, output=tmp_path / "bench", quick=False)
+    publish(
+        {"tasks": [row(0.4, 0.2, met=True), row(0.0, 0.2, met=None)]},
+        output=tmp_path / "bench",
+        quick=False,
+        servers={},
+    )
     assert {path.name for path in (tmp_path / "bench").iterdir()} == {"bench.json", "bench.svg"}
     assert "not measured: a row: another [thing]" in capsys.readouterr().out
 
@@ -147,7 +154,8 @@ def test_given_what_was_measured_when_published_then_table_json_and_plot_are_the
 def test_given_rounds_when_turned_into_rows_then_each_mode_has_the_median_of_its_own_ratios() -> None:
     def one(unbilled: float, confirm: float, relay: float) -> tasks.Round:
         rates = {tasks.UNBILLED: unbilled, tasks.CONFIRM: confirm, tasks.RELAY: relay}
-        return tasks.Round(bursts={mode: Burst(tasks=100, seconds=100 / rate) for mode, rate in rates.items()})
+        bursts = {mode: Burst(tasks=100, seconds=100 / rate) for mode, rate in rates.items()}
+        return tasks.Round(bursts=bursts, drained={tasks.CONFIRM: 0.0, tasks.RELAY: 0.05})
 
     # A slow moment of the machine, the second round, slows both sides: the ratios stay.
     rounds = [one(1000, 400, 500), one(100, 40, 50), one(1000, 100, 900)]
@@ -156,6 +164,8 @@ def test_given_rounds_when_turned_into_rows_then_each_mode_has_the_median_of_its
     assert confirm.met is True
     assert relay.value == pytest.approx(0.5)
     assert relay.met is False
+    # A hundred tasks in 0.2 s, and then 0.05 s until the outbox was empty.
+    assert "(billed: 500/s; its outbox empty 0.1 s after a burst, 400/s until then)" in relay.against
     assert confirm.raw["unbilled_rates"] == pytest.approx([1000, 100, 1000])
 
 
