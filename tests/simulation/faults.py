@@ -57,6 +57,8 @@ class Wire:
         is_up: Callable[[], bool] = lambda: True,
         can_die: bool = True,
     ) -> None:
+        #: How often a verb has raised.
+        self.failures: collections.Counter[str] = collections.Counter()
         self._server, self._chance, self._rates, self._is_up, self._can_die = server, chance, rates, is_up, can_die
 
     def __getattr__(self, name: str) -> Any:
@@ -74,6 +76,13 @@ class Wire:
             return _TELLS[name](items, error)
 
     def _call(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        try:
+            return self._try(name, function, *args, **kwargs)
+        except Unreachable:
+            self.failures[name] += 1
+            raise
+
+    def _try(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         self._perhaps_die()
         if not self._is_up():
             raise Unreachable(f"{name}: the server does not answer")

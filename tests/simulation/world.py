@@ -199,7 +199,7 @@ class World:
         self.store(message, FAILURE)
         # The same run may have succeeded before, in a process that was killed before it settled.
         if message.run_id in self.observed.succeeded:
-            self.observed.excuse_what_is_lost()
+            self.observed.excuses.look()
 
     def bucket_missing(self, client_id: str) -> None:
         """Ask for the rebuild of a known client that has no bucket."""
@@ -227,8 +227,12 @@ class World:
             told.append((self.clock.elapsed_ms, f"{self.clock.elapsed_ms} ms: {what}"))
 
     def kill(self, number: int) -> None:
-        """Kill a process: what was not acked comes again, what it owed and was not safe may be lost."""
+        """Kill a process: what it owed and was not safe may be lost."""
         self.counts["killed processes"] += 1
+        self.replace(number, killed=True)
+
+    def replace(self, number: int, *, killed: bool) -> None:
+        """Let a process be no more, and another be in its place: what was not acked comes again."""
         process = self.processes[number]
         for message in process.unacked():
             # Another delivery of it may have been acked: then it is not given back, as with any broker.
@@ -236,7 +240,7 @@ class World:
                 self.unacked.discard(message)
                 self.broker.tasks.append(message)
         self.processes[number] = Process(self, number)
-        self.observed.excuse_what_is_lost(process)
+        self.observed.excuses.ended(process, killed=killed)
 
     def _unrest(self) -> str:
         """Return what is still going on, an empty text if nothing is."""
