@@ -8,6 +8,7 @@ is under test what a balance ought to be.
 from __future__ import annotations
 
 import collections
+import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -65,8 +66,8 @@ class Auditor:
         self.drafts, self.excuses = Drafts(), Excuses(world, buckets)
         #: Runs that were settled, and until when their buckets remember it at least.
         self._final: dict[uuid.UUID, int] = {}
-        #: Settlements that were late.
-        self._late: set[str] = set()
+        #: Settlements that were late, each with its epoch: one that Redis forgot may have been made before.
+        self._late: set[tuple[str, int]] = set()
         #: What the log has, as it was when it was written; and its credits by client, SKU and hour.
         self.rows: dict[uuid.UUID, Row] = {}
         self.runs: list[uuid.UUID] = []
@@ -118,7 +119,7 @@ class Auditor:
             self.late += reply.late
             self.debts += reply.debt > 0
             if reply.late:
-                self._late.add(settlement.settlement_id)
+                self._late.add((settlement.settlement_id, json.loads(reply.event or b"")["epoch"]))
             self._final[run_id] = self._world.clock.elapsed_ms + self._retention_ms
             self.excuses.settled(run_id, settlement.settlement_id)
             self._charge(run_id, client_id, credits_)
@@ -240,7 +241,7 @@ class Auditor:
 
     def _was_held(self, event: UsageEvent) -> bool:
         """Whether there was a hold at the settle that an event is of; a direct event is of none."""
-        return event.epoch != DIRECT_EPOCH and event.settlement_id not in self._late
+        return event.epoch != DIRECT_EPOCH and (event.settlement_id, event.epoch) not in self._late
 
     def _free(self, client_id: str) -> int:
         log = self._world.log

@@ -1,8 +1,9 @@
-"""The laws of docs/concepts.md, a function each, by number. Each raises `LawBroken` and says of what it does not hold.
+"""The laws L1 to L8 of docs/concepts.md, by number. Each raises `LawBroken` and says of what one does not hold.
 
-L1 and L6's trust are asked at every effect; the others when the world is at rest: nothing is on its way, nothing runs
-and nothing is owed. L9 is that it comes to rest at all, within the written bound. The laws of the sync (of L8: no
-increment twice, none lost, doubt visible) are `sync.auditor`'s; here is that what it plans is what the fleet used.
+At every effect are asked L1, L4, L6's trust and what is charged (L3); the others when the world is at rest: nothing is
+on its way, nothing runs and nothing is owed. L9 is that it comes to rest at all, within the written bound; L10 is not
+looked at. The laws of the sync (of L8: no increment twice, none lost, doubt visible) are `sync.auditor`'s; here is that
+what it plans is what the fleet used.
 """
 
 from __future__ import annotations

@@ -76,9 +76,7 @@ class _Runtime:
         def reaches(server: str) -> bool:
             return cut_off.get(server, 0) <= world.clock.elapsed_ms
 
-        redis_up, broker_up = lambda: world.redis_up and reaches("redis"), lambda: world.broker.up and reaches("broker")
-        buckets = Wire(world.observed, world.chance, world.rates, is_up=redis_up)
-        broker = Wire(world.broker, world.chance, world.rates, is_up=broker_up)
+        buckets, broker = world.to_redis(lambda: reaches("redis")), world.to_broker(lambda: reaches("broker"))
         publisher = Publishing(broker, world.observed.excuses.not_taken)
         self.settings, self.clock, self.buckets, self.publisher = world.settings, clock, buckets, publisher
         self.observer = None

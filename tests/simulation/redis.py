@@ -25,6 +25,11 @@ class Redis:
         self.buckets = Twin(self._memory, **options_of(settings))
         self._snapshot = pickle.dumps(self._memory.shards)
 
+    @property
+    def server(self) -> str:
+        """The id of the server process."""
+        return self._memory.server
+
     def snapshot(self) -> None:
         """Write to disk what there is now."""
         self._snapshot = pickle.dumps(self._memory.shards)
