@@ -17,18 +17,22 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from billing.core.clock import from_milliseconds
 from billing.core.shards import shard_of
 from billing.credits.values import (
+    AssertOutcome,
     ExpireOutcome,
     Hold,
+    Overdue,
     ReleaseOutcome,
     ReserveOutcome,
     ReserveReply,
     Settlement,
     SettleOutcome,
     SettleReply,
+    StoredHold,
 )
+from billing.events.direct import DIRECT_EPOCH
 from tests.simulation import laws
-from tests.simulation.broken import LawBroken
-from tests.simulation.chance import BEGINNING_MS
+from tests.simulation.drafts import Drafts
+from tests.simulation.excuses import Excuses
 
 if TYPE_CHECKING:
     from billing.events.usage_event import UsageEvent
@@ -37,8 +41,6 @@ if TYPE_CHECKING:
 
 
 _HOUR_MS: Final = 3_600_000
-#: The stated limit.
-_BOTH: Final = "its process and Redis' tail were both lost"
 
 
 class Row(NamedTuple):
@@ -55,28 +57,17 @@ class Auditor:
 
     def __init__(self, world: World, buckets: Any) -> None:
         self._world, self._buckets = world, buckets
+        self._retention_ms = int(world.settings.settled_retention_seconds * 1_000)
         #: Run to (client, credits) of what a bucket has charged and what has not been lost since.
         self._charged: dict[uuid.UUID, tuple[str, int]] = {}
         self._sums: dict[str, int] = {}
         #: Runs that succeeded, and what each costs.
         self.succeeded: dict[uuid.UUID, int] = {}
-        #: Those of them that are not in the log.
-        self._unsafe: set[uuid.UUID] = set()
-        #: Runs that recorded what Redis did not take: what their draft says may be charged, should their worker die.
-        self.unstaged: dict[uuid.UUID, int] = {}
-        #: Runs that two faults have cost their charge, the stated limit: they are counted.
-        self.excused: set[uuid.UUID] = set()
-        #: Run to the processes whose bodies of it came to their ends.
-        self._finishers: dict[uuid.UUID, list[Process]] = {}
-        #: Run to when a body of it first came to its end: a result backend writes over no success.
-        self._stored_ms: dict[uuid.UUID, int] = {}
-        #: Run to the settlement that a bucket took.
-        self._settlers: dict[uuid.UUID, str] = {}
-        #: Run to when it was first admitted, and when Redis last forgot something.
-        self._admitted_ms: dict[uuid.UUID, int] = {}
-        self._lost_ms = -1
-        #: Runs of whose events the broker did not take one.
-        self.never_taken: set[uuid.UUID] = set()
+        self.drafts, self.excuses = Drafts(), Excuses(world, buckets)
+        #: Runs that were settled, and until when their buckets remember it at least.
+        self._final: dict[uuid.UUID, int] = {}
+        #: Settlements that were late, each with its epoch: one that Redis forgot may have been made before.
+        self._late: set[tuple[str, int]] = set()
         #: What the log has, as it was when it was written; and its credits by client, SKU and hour.
         self.rows: dict[uuid.UUID, Row] = {}
         self.runs: list[uuid.UUID] = []
@@ -93,14 +84,15 @@ class Auditor:
     def reserve(self, hold: Hold, *, forget: Sequence[tuple[int, str]] = ()) -> ReserveReply:
         """Reserve, and check the ceiling (L1) and the trust (L6) of what was admitted."""
         world, client_id = self._world, hold.client_id
-        own = next((held for held in self._buckets.held(client_id) if held.run_id == hold.run_id), None)
+        own = self._held(client_id, hold.run_id)
         before = 0 if own is None else sum(own.grants.values())
         free = min(self._free(client_id), self._usable(client_id, hold.sku)) + before
         reply: ReserveReply = self._buckets.reserve(hold, forget=forget)
         world.tell(hold.run_id, f"reserve {hold.credits}: {reply.outcome.name}")
         if reply.outcome in (ReserveOutcome.HELD, ReserveOutcome.TAKEN_OVER):
             self.admitted += 1
-            self._admitted_ms.setdefault(hold.run_id, world.clock.elapsed_ms)
+            self.excuses.held(hold, own)
+            self.drafts.drawn(hold.run_id, hold.lines)
             laws.l6_only_the_trusted_admit(world, client_id)
             # A takeover that needs nothing more is no admission: its hold was admitted before, or forced.
             if own is None or hold.credits > own.credits:
@@ -110,62 +102,61 @@ class Auditor:
         return reply
 
     def settle(self, settlement: Settlement) -> SettleReply:
-        """Settle, and count what was charged."""
+        """Settle, and count what was charged: once, late if nothing was held, and what was used (L3, L4)."""
+        run_id, client_id, credits_ = settlement.run_id, settlement.client_id, sum(settlement.amounts)
+        is_held = self._held(client_id, run_id) is not None
+        is_final = self._final.get(run_id, -1) >= self._world.clock.elapsed_ms
+        is_known = is_final or self._world.redis.remembers(run_id)
+        before = self._buckets.balance(client_id) if is_known else None
         reply: SettleReply = self._buckets.settle(settlement)
-        self._world.tell(
-            settlement.run_id, f"settle {sum(settlement.amounts)}: {reply.outcome.name}, late {reply.late}"
-        )
+        self._world.tell(run_id, f"settle {credits_}: {reply.outcome.name}, late {reply.late}")
+        if is_known:
+            changed = self._buckets.balance(client_id) != before
+            laws.l4_settled_is_final(run_id, reply, is_final=is_final, changed=changed)
         if reply.outcome is SettleOutcome.SETTLED:
+            laws.l4_late_without_hold(run_id, is_late=reply.late, is_held=is_held)
+            laws.l3_charges_what_was_used(self, settlement)
             self.late += reply.late
             self.debts += reply.debt > 0
-            self._settlers[settlement.run_id] = settlement.settlement_id
-            self._charge(settlement.run_id, settlement.client_id, sum(settlement.amounts))
-            if settlement.run_id in self._world.log.history:
-                self.logged(self._world.log.history[settlement.run_id])
+            if reply.late:
+                self._late.add((settlement.settlement_id, json.loads(reply.event or b"")["epoch"]))
+            self._final[run_id] = self._world.clock.elapsed_ms + self._retention_ms
+            self.excuses.settled(run_id, settlement.settlement_id)
+            self._charge(run_id, client_id, credits_)
+            if run_id in self._world.log.history:
+                self.logged(self._world.log.history[run_id])
         return reply
 
     def finished(self, run_id: uuid.UUID, credits_: int, process: Process) -> None:
         """Remember that a run succeeded, what it costs, and which process knows of it."""
         self.succeeded[run_id] = credits_
-        if run_id not in self.rows:
-            self._unsafe.add(run_id)
-        self._finishers.setdefault(run_id, []).append(process)
-        self._stored_ms.setdefault(run_id, self._world.clock.elapsed_ms)
-
-    def not_taken(self, body: bytes) -> None:
-        """Remember that the broker has not confirmed an event, which a process has tried to publish."""
-        self.never_taken |= _runs([body])
+        self.excuses.finished(run_id, process, is_safe=run_id in self.rows)
 
     def check_ack(self, run_id: uuid.UUID, process: Process) -> None:
         """Check a message that is about to be acked."""
         laws.l3_none_kept_back(self, run_id, process)
 
-    def excuse_what_is_lost(self, killed: Process | None = None, *, why: str = _BOTH) -> None:
-        """Excuse the charges that nobody knows of any more, if both who knew of them are gone: its process and Redis.
+    def stage(self, client_id: str, run_id: uuid.UUID, token: str, lines: bytes, *, head: bytes = b"") -> bool:
+        """Stage, and remember which draft the hold has now."""
+        taken: bool = self._buckets.stage(client_id, run_id, token, lines, head=head)
+        self.drafts.staged(run_id, lines, taken=taken)
+        return taken
 
-        A process that lives may forget no charge that is not safe; nor may one that dies, while Redis forgets nothing.
-        One that was told of a lost bucket before it died has tried to publish the charge: the broker was away, or it
-        died in the attempt.
-        """
-        for run_id in sorted(self._unsafe - self.excused - self._known() if self._unsafe else ()):
-            settlement = self._settlers.get(run_id)
-            living = [
-                process
-                for process in self._world.processes
-                if (process in self._finishers[run_id] if settlement is None else settlement in process.settlements)
-            ]
-            story = self._world.story(run_id)
-            if living:
-                raise LawBroken(f"L3: process {living[0].number} lives and forgot the charge of run {run_id}: {story}")
-            if self._lost_ms < self._admitted_ms[run_id]:
-                raise LawBroken(f"L3: a killed process lost the charge of run {run_id}, and Redis nothing: {story}")
-            told = why
-            if killed is not None and run_id in killed.refused:
-                if run_id not in self.never_taken:
-                    raise LawBroken(f"L3: a killed process kept the charge of run {run_id} to itself: {story}")
-                told += " before its event was out"
-            self.excused.add(run_id)
-            self._world.counts[f"excused: {told}"] += 1
+    def assert_hold(self, hold: Hold) -> AssertOutcome:
+        """Assert, and remember that Redis has the hold, and with which draft."""
+        before = self._held(hold.client_id, hold.run_id)
+        outcome: AssertOutcome = self._buckets.assert_hold(hold)
+        self._world.tell(hold.run_id, f"assert: {outcome.name}")
+        if (held := self._held(hold.client_id, hold.run_id)) is not None:
+            self.excuses.held(hold, before, asserted=True)
+            self.drafts.drawn(hold.run_id, held.lines)
+        return outcome
+
+    def overdue(self, shard: int, count: int) -> Overdue:
+        """Sweep, and remember which drafts the reaper was shown."""
+        found: Overdue = self._buckets.overdue(shard, count)
+        self.drafts.shown(found.held)
+        return found
 
     def release(self, client_id: str, run_id: uuid.UUID, token: str) -> ReleaseOutcome:
         """Release, and check that no charge is on its way to the bucket that the hold has kept covered (L1)."""
@@ -176,27 +167,21 @@ class Auditor:
         return outcome
 
     def expire(self, client_id: str, run_id: uuid.UUID) -> ExpireOutcome:
-        """Expire, and remember that.
-
-        Of a run that succeeded only where its hold is of a second body: the process of the first died with its charge,
-        Redis lost the first hold after that success, and the second process died as well. The stored result is older
-        than the hold then, as one of an earlier submission is, and the reaper charges neither.
-        """
-        hold = next((held for held in self._buckets.held(client_id) if held.run_id == run_id), None)
+        """Expire, and look whether somebody knows of a run that succeeded."""
         outcome: ExpireOutcome = self._buckets.expire(client_id, run_id)
         self._world.tell(run_id, f"expire: {outcome.name}")
-        if outcome is ExpireOutcome.EXPIRED and hold is not None and run_id in self._unsafe:
-            reserved_ms = hold.created_ms - BEGINNING_MS
-            if self._stored_ms[run_id] <= self._lost_ms <= reserved_ms:
-                self.excuse_what_is_lost(why=f"{_BOTH}, and who ran it again")
+        if outcome is ExpireOutcome.EXPIRED:
+            self.excuses.expired(run_id)
         return outcome
 
     def row_written(self, event: UsageEvent) -> None:
-        """Remember a row of the log, and believe it."""
+        """Remember a row of the log, the only one of its run, and believe it."""
+        laws.l4_one_row(self.rows, event)
+        laws.l4_late_without_hold(event.run_id, is_late=event.late, is_held=self._was_held(event))
         credits_ = sum(line.credits for line in event.lines)
         self.rows[event.run_id] = Row(event.client_id, event.settlement_id, credits_, event.lines)
         self.runs.append(event.run_id)
-        self._unsafe.discard(event.run_id)
+        self.excuses.logged(event.run_id)
         hour = from_milliseconds(event.occurred_at - event.occurred_at % _HOUR_MS)
         for line in event.lines:
             self.used[event.client_id, line.sku, hour] += line.credits
@@ -223,31 +208,21 @@ class Auditor:
         """Believe the log, where it has a smaller charge of a run than the bucket made: the rest is given back."""
         self._charge(event.run_id, event.client_id, sum(line.credits for line in event.lines), new=False)
 
-    def redis_lost(self, *, forgot: bool) -> None:
-        """Forget what Redis has lost: a charge stands whose event is in the log, at the broker or in an outbox."""
-        if forgot:
-            self._lost_ms = self._world.clock.elapsed_ms
-        for run_id in self._charged.keys() - self.rows.keys() - self._in_outboxes() - self._at_the_broker():
+    def redis_lost(self, knew: Iterable[uuid.UUID]) -> None:
+        """Forget what Redis has lost: a charge stands whose event is in the log, at the broker or in an outbox.
+
+        `knew`: the runs that it had a hold or an event of.
+        """
+        excuses = self.excuses
+        for run_id in self._charged.keys() - self.rows.keys() - excuses.in_outboxes() - excuses.at_the_broker():
             client_id, credits_ = self._charged.pop(run_id)
             self._sums[client_id] -= credits_
-        self.excuse_what_is_lost()
-
-    def _in_outboxes(self) -> set[uuid.UUID]:
-        shards = range(self._world.settings.shards)
-        entries = (entry for shard in shards for entry in self._buckets.outbox(shard, older_than_ms=0, count=1_000_000))
-        return _runs(entry.event for entry in entries)
-
-    def _at_the_broker(self) -> set[uuid.UUID]:
-        return _runs(body for queue in self._world.broker.usage for body in queue)
-
-    def _known(self) -> set[uuid.UUID]:
-        """Return the runs that the broker, Redis, a living process or a message knows of."""
-        world, shards = self._world, range(self._world.settings.shards)
-        held = {hold.run_id for shard in shards for hold in self._buckets.held(None, shard)}
-        known = self._at_the_broker() | held | self._in_outboxes()
-        for process in world.processes:
-            known |= process.knows()
-        return known | {message.run_id for message in (*world.broker.tasks, *world.unacked)}
+        self.drafts.lost(
+            hold for shard in range(self._world.settings.shards) for hold in self._buckets.held(None, shard)
+        )
+        remembers = self._world.redis.remembers
+        self._final = {run_id: until_ms for run_id, until_ms in self._final.items() if remembers(run_id)}
+        excuses.redis_lost(knew)
 
     def check(self) -> None:
         """Check every law at a moment when nothing is on its way, nothing runs and nothing is owed."""
@@ -259,6 +234,14 @@ class Auditor:
             self._sums[row.client_id] = self._sums.get(row.client_id, 0) + row.credits
         self.paid = laws.paid(self._world)
         self._charged = {run_id: (row.client_id, row.credits) for run_id, row in self.rows.items()}
+        self.excuses.rested()
+
+    def _held(self, client_id: str, run_id: uuid.UUID) -> StoredHold | None:
+        return next((held for held in self._buckets.held(client_id) if held.run_id == run_id), None)
+
+    def _was_held(self, event: UsageEvent) -> bool:
+        """Whether there was a hold at the settle that an event is of; a direct event is of none."""
+        return event.epoch != DIRECT_EPOCH and (event.settlement_id, event.epoch) not in self._late
 
     def _free(self, client_id: str) -> int:
         log = self._world.log
@@ -290,8 +273,3 @@ class Auditor:
     def shard_of(self, client_id: str) -> int:
         """Return the client's shard."""
         return shard_of(client_id, self._world.settings.shards)
-
-
-def _runs(bodies: Iterable[bytes]) -> set[uuid.UUID]:
-    """Return the runs of usage events; a marker is of none."""
-    return {uuid.UUID(found) for body in bodies if (found := json.loads(body).get("run_id"))}

@@ -96,7 +96,7 @@ class Broker:
 class Publishing:
     """A publisher over a wire: what it says of a batch that failed halfway is what `Publisher` says."""
 
-    def __init__(self, wire: Any, failed: Callable[[bytes], None] = lambda _: None) -> None:
+    def __init__(self, wire: Any, failed: Callable[[int, bytes], None] = lambda *_: None) -> None:
         """`failed` is told of each event that was not confirmed, its process may have died in the attempt."""
         self._wire, self._failed = wire, failed
 
@@ -105,7 +105,7 @@ class Publishing:
         try:
             self._wire.publish(queue, body, shard=shard, entry_id=entry_id)
         except (Unreachable, Killed):
-            self._failed(body)
+            self._failed(queue, body)
             raise
 
     def publish_batch(self, queue: int, messages: Sequence[Outgoing]) -> None:

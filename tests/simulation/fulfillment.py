@@ -17,7 +17,7 @@ from billing.fulfillment.decoder import decode
 from billing.fulfillment.delivery import Delivered
 from billing.task.reaper import Reaper
 from tests.simulation.broker import Publishing
-from tests.simulation.faults import Killed, Wire
+from tests.simulation.faults import Killed
 from tests.simulation.log import Locked
 from tests.simulation.recovery import Rebuilder
 
@@ -145,10 +145,10 @@ class Fulfillment:
             self._rebuilders[number] = Rebuilder(self._world)
 
     def _wire(self) -> Any:
-        return Wire(self._world.observed, self._world.chance, self._world.rates, is_up=lambda: self._world.redis_up)
+        return self._world.to_redis()
 
     def _make_relay(self) -> Relay:
-        broker = Wire(self._world.broker, self._world.chance, self._world.rates, is_up=self._world.broker.is_up)
+        broker = self._world.to_broker()
         return Relay(self._world.settings, self._wire(), Publishing(broker), self._world.clock)
 
     def _make_reaper(self) -> Reaper:

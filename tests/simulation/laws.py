@@ -1,8 +1,9 @@
-"""The laws of docs/concepts.md, a function each, by number. Each raises `LawBroken` and says of what it does not hold.
+"""The laws L1 to L8 of docs/concepts.md, by number. Each raises `LawBroken` and says of what one does not hold.
 
-L1 and L6's trust are asked at every effect; the others when the world is at rest: nothing is on its way, nothing runs
-and nothing is owed. L9 is that it comes to rest at all, within the written bound. The laws of the sync (of L8: no
-increment twice, none lost, doubt visible) are `sync.auditor`'s; here is that what it plans is what the fleet used.
+At every effect are asked L1, L4, L6's trust and what is charged (L3); the others when the world is at rest: nothing is
+on its way, nothing runs and nothing is owed. L9 is that it comes to rest at all, within the written bound; L10 is not
+looked at. The laws of the sync (of L8: no increment twice, none lost, doubt visible) are `sync.auditor`'s; here is that
+what it plans is what the fleet used.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import collections
 from typing import TYPE_CHECKING, Final
 
+from billing.credits.values import SettleOutcome
 from tests.simulation.broken import LawBroken
 from tests.simulation.sync.population import METER_OF
 
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
     import uuid
     from collections.abc import Callable, Mapping
 
-    from billing.credits.values import Balance
+    from billing.credits.values import Balance, Settlement, SettleReply
+    from billing.events.usage_event import UsageEvent
     from tests.simulation.auditor import Auditor
     from tests.simulation.process import Process
     from tests.simulation.world import World
@@ -49,20 +52,48 @@ def l3_one_charge(world: World) -> None:
     auditor, log = world.observed, world.log
     if log.letters:
         raise LawBroken(f"L3: {len(log.letters)} events are refused by the log: {log.letters[0]}")
-    for run_id in auditor.succeeded.keys() - log.history.keys() - auditor.excused:
+    for run_id in auditor.succeeded.keys() - log.history.keys() - auditor.excuses.excused:
         raise LawBroken(f"L3: run {run_id} succeeded and is not in the log: {world.story(run_id)}")
     for run_id in log.history.keys() - auditor.succeeded.keys():
         raise LawBroken(f"L3: run {run_id} is in the log and did not succeed: {world.story(run_id)}")
     for run_id, row in auditor.rows.items():
-        if row.credits not in (auditor.succeeded[run_id], auditor.unstaged.get(run_id)):
-            cost = auditor.succeeded[run_id]
+        cost = auditor.drafts.reaped.get(row.settlement_id, auditor.succeeded[run_id])
+        if row.credits != cost:
             raise LawBroken(f"L3: run {run_id} costs {cost} and was charged {row.credits}: {world.story(run_id)}")
+
+
+def l3_charges_what_was_used(auditor: Auditor, settlement: Settlement) -> None:
+    """Let a worker charge what its body used, to the credit; and a reaper what the hold's draft says."""
+    run_id, credits_ = settlement.run_id, sum(settlement.amounts)
+    if settlement.settlement_id not in auditor.excuses.attempts:
+        auditor.drafts.charged(run_id, settlement.settlement_id, credits_)
+    elif credits_ != auditor.succeeded.get(run_id):
+        raise LawBroken(f"L3: run {run_id} used {auditor.succeeded.get(run_id)} credits and was charged {credits_}")
 
 
 def l3_none_kept_back(auditor: Auditor, run_id: uuid.UUID, process: Process) -> None:
     """Let a message whose settle was refused go only once its charge was given to the broker."""
-    if run_id in process.refused & process.knows() - auditor.never_taken:
+    if run_id in process.refused & process.knows() - auditor.excuses.never_taken:
         raise LawBroken(f"L3: process {process.number} kept the charge of run {run_id} to itself")
+
+
+def l4_late_without_hold(run_id: uuid.UUID, *, is_late: bool, is_held: bool) -> None:
+    """Say `late` of a charge exactly where no hold was there at its settle; a direct event is of none."""
+    if is_late is is_held:
+        raise LawBroken(f"L4: run {run_id} says late {is_late}, and a hold was there at its settle: {is_held}")
+
+
+def l4_settled_is_final(run_id: uuid.UUID, reply: SettleReply, *, is_final: bool, changed: bool) -> None:
+    """Answer a second settle with the first one, as long as buckets promise to remember it, and change nothing."""
+    again = is_final and reply.outcome is SettleOutcome.SETTLED
+    if again or (reply.outcome is SettleOutcome.ALREADY and changed):
+        raise LawBroken(f"L4: run {run_id} was settled before, and again: {reply.outcome.name}")
+
+
+def l4_one_row(rows: Mapping[uuid.UUID, object], event: UsageEvent) -> None:
+    """Write one settlement of a run into the log, and no other."""
+    if event.run_id in rows:
+        raise LawBroken(f"L4: run {event.run_id} is in the log, and was written again")
 
 
 def l5_no_orphan(world: World) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 #: Steps that are faults, and how they are told.
 FAULTS: Final = {
     "killed processes": "processes killed",
+    "redeploy": "processes redeployed",
     "killed rebuilders": "rebuilders killed",
     "stall_a_process": "processes that stood still",
     "set_a_clock": "clocks set",
@@ -39,7 +39,8 @@ class Mishaps:
         self._world = world
 
     def kill_a_process(self) -> None:
-        """Kill one."""
+        """Kill one, between two of its steps: it has forgotten nothing while it lived."""
+        self._world.observed.excuses.look()
         self._world.kill(self._world.chance.whole(0, len(self._world.processes) - 1))
 
     def stall_a_process(self) -> None:
@@ -50,10 +51,15 @@ class Mishaps:
 
     def redeploy(self) -> None:
         """Stop a process warmly, and start another in its place."""
-        number = self._world.chance.whole(0, len(self._world.processes) - 1)
-        with contextlib.suppress(Killed):
-            self._world.processes[number].stop()
-        self._world.kill(number)
+        world = self._world
+        number = world.chance.whole(0, len(world.processes) - 1)
+        world.observed.excuses.look()
+        try:
+            world.processes[number].stop()
+        except Killed:
+            world.kill(number)
+        else:
+            world.replace(number, killed=False)
 
     def lose_redis(self) -> None:
         """Lose it now and then, whoever knows of what: it comes back with all that it had, with less, or with nothing.
@@ -80,9 +86,10 @@ class Mishaps:
 
     def _lose(self, lose: Callable[[], None]) -> None:
         self._world.counts["losses"] += 1
+        knew = self._world.observed.excuses.known_to_redis()
         lose()
         self._world.tell_of_all(f"Redis lost: {lose.__name__}")
-        self._world.observed.redis_lost(forgot=lose != self._world.redis.restart)
+        self._world.observed.redis_lost(knew)
 
     def lose_a_bucket(self) -> None:
         """Lose one key."""

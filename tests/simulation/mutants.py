@@ -6,20 +6,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
 
+import msgspec
 import pytest
 
-from billing.credits.twin.memory import Memory
+from billing.credits.twin import settling
+from billing.credits.twin.memory import Memory, SettledRun, Shard
+from billing.credits.values import Settlement, SettleReply
+from billing.events.direct import encode_direct
 from billing.events.links import Outgoing
-from billing.events.usage_event import UsageEvent
+from billing.events.usage_event import EventHead, UsageEvent, UsageLine
 from billing.fulfillment import usage_rows, verdicts
 from billing.fulfillment.verdicts import Settled, Verdict, judge
-from billing.task import reaper
+from billing.task import lifecycle, publishing, reaper
+from billing.task.charging import settlement_of
 from billing.task.lifecycle import Lifecycle
 from billing.task.publishing import Events
 from billing.task.run import Run
+from billing.task.runtime import Runtime
+from billing.task.usage import Recorder
 from tests.simulation.sync import safeguards
 
 Patch = pytest.MonkeyPatch
@@ -88,6 +95,49 @@ def unconfirmed_forgotten(patch: Patch) -> None:
     patch.setattr(Events, "_keep", forgotten)
 
 
+def recorded_usage_ignored(patch: Patch) -> None:
+    """Charge what was held, whatever the body has recorded."""
+
+    def of_all(runtime: Runtime, run: Run) -> Settlement:
+        recorder = Recorder(run.hold.sku)
+        return settlement_of(runtime, dataclasses.replace(run, recorder=recorder))
+
+    patch.setattr(lifecycle, "settlement_of", of_all)
+
+
+def recorded_usage_not_staged(patch: Patch) -> None:
+    """Keep what a body has recorded in its process alone."""
+    patch.setattr(Lifecycle, "_stage", lambda *_: None)
+
+
+def stops_without_paying(patch: Patch) -> None:
+    """Leave what a process owes to the others when it stops."""
+    patch.setattr(Lifecycle, "close", lambda _: None)
+
+
+def late_never_said(patch: Patch) -> None:
+    """Say of no charge without a bucket that it is late."""
+
+    def encode(head: EventHead, lines: Sequence[UsageLine], **known: Any) -> bytes:
+        event = msgspec.json.decode(encode_direct(head, lines, **known), type=UsageEvent)
+        return msgspec.json.encode(msgspec.structs.replace(event, late=False))
+
+    patch.setattr(publishing, "encode_direct", encode)
+
+
+def settled_again_takes_again(patch: Patch) -> None:
+    """Have a settle that comes again take its credits again."""
+    real = settling._already
+
+    def already(shard: Shard, run: SettledRun, settlement: Settlement) -> SettleReply:
+        if (book := shard.books.get(settlement.client_id)) is not None:
+            book.debt_settled += sum(settlement.amounts)
+            book.owed += sum(settlement.amounts)
+        return real(shard, run, settlement)
+
+    patch.setattr(settling, "_already", already)
+
+
 def usage_never_rolled_up(patch: Patch) -> None:
     """Leave out of the rollup what came in a batch with other clients' events."""
     real = usage_rows.rollups
@@ -107,6 +157,11 @@ _FLEET: Final = {
     any_server_trusted: "L",
     refused_settle_kept: "L3",
     unconfirmed_forgotten: "L",
+    recorded_usage_ignored: "L3",
+    recorded_usage_not_staged: "L3",
+    stops_without_paying: "L3",
+    late_never_said: "L4",
+    settled_again_takes_again: "L4",
     usage_never_rolled_up: "L8",
 }
 _SYNC: Final = {

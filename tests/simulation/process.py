@@ -10,13 +10,16 @@ import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+import pytest
 from celery.states import FAILURE, RETRY, SUCCESS
 
 from billing.catalog.price_book import PriceBook
 from billing.core.errors import BillingError, Recovering, Retryable
 from billing.core.limits import RENEWALS_PER_LEASE
+from billing.core.shards import queue_of, shard_of
+from billing.task import pending, publishing
 from billing.task.definition import Definition
 from billing.task.headers import identify
 from billing.task.lifecycle import Lifecycle
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 
 _NO_ARGUMENTS = inspect.Signature()
 _OVER = object()
+#: Tasks at a time.
+TASKS_MAX: Final = 4
 
 
 class _Prices:
@@ -71,10 +76,8 @@ class _Runtime:
         def reaches(server: str) -> bool:
             return cut_off.get(server, 0) <= world.clock.elapsed_ms
 
-        redis_up, broker_up = lambda: world.redis_up and reaches("redis"), lambda: world.broker.up and reaches("broker")
-        buckets = Wire(world.observed, world.chance, world.rates, is_up=redis_up)
-        broker = Wire(world.broker, world.chance, world.rates, is_up=broker_up)
-        publisher = Publishing(broker, world.observed.not_taken)
+        buckets, broker = world.to_redis(lambda: reaches("redis")), world.to_broker(lambda: reaches("broker"))
+        publisher = Publishing(broker, world.observed.excuses.not_taken)
         self.settings, self.clock, self.buckets, self.publisher = world.settings, clock, buckets, publisher
         self.observer = None
         self.prices, self.records = _Prices(world.book), Wire(_Records(world), world.chance, world.rates)
@@ -99,6 +102,21 @@ class _Lifecycle(Lifecycle):
             raise
 
 
+class _Waits:
+    """How a process that stops waits: simulated time passes."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def monotonic(self) -> float:
+        return self._world.clock.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        self._world.books.live_until(self._world.clock.ms + int(seconds * 1_000))
+
+    wait = sleep
+
+
 @dataclass(kw_only=True, eq=False)
 class _Delivery:
     message: Message
@@ -115,11 +133,12 @@ class Process:
         self.clock.offset_ms = world.chance.whole(-400, 400)
         #: Until when it does not reach a server.
         self.cut_off: dict[str, int] = {}
-        self._lifecycle = _Lifecycle(_Runtime(world, self.clock, self.cut_off))
+        runtime = _Runtime(world, self.clock, self.cut_off)
+        self._buckets, self._waits = runtime.buckets, _Waits(world)
+        self._lifecycle = _Lifecycle(runtime)
+        vars(self._lifecycle.pending)["_wake"] = self._waits
         self._running: list[_Delivery] = []
         self._runs: dict[uuid.UUID, Run] = {}
-        #: The settlements of its runs: what one of these did, this process knows of.
-        self.settlements: set[str] = set()
         self._renew_at = self._pay_at = self.stalled_until_ms = 0
 
     @property
@@ -128,10 +147,20 @@ class Process:
         lifecycle = self._lifecycle
         return not (self._running or lifecycle.pending._settles or len(lifecycle.events) or len(lifecycle.releases))
 
+    @property
+    def owes_at_most(self) -> int:
+        """How many charges it may have that are not in the log."""
+        return TASKS_MAX + self._lifecycle.pending.owed + len(self._lifecycle.events)
+
     def knows(self) -> set[uuid.UUID]:
         """Return the runs whose settle is kept here, or whose event."""
         owed = {run.identity.run_id for run in self._runs.values() if run.outcome is Outcome.PENDING}
         return owed | {uuid.UUID(json.loads(message.body)["run_id"]) for message in self._lifecycle.events._kept}
+
+    def queue_of(self, run_id: uuid.UUID) -> int:
+        """Return the queue of a run's event."""
+        settings = self._world.settings
+        return queue_of(shard_of(self._runs[run_id].identity.client_id, settings.shards), settings.usage_queues)
 
     @property
     def refused(self) -> set[uuid.UUID]:
@@ -152,7 +181,7 @@ class Process:
             delivery = chance.one_of(self._running)
             if next(delivery.steps, _OVER) is _OVER:
                 self._running.remove(delivery)
-        elif len(self._running) < 4 and (message := self._world.next_message()) is not None:
+        elif len(self._running) < TASKS_MAX and (message := self._world.next_message()) is not None:
             self._running.append(_Delivery(message=message, steps=self._deliver(message)))
 
     def unacked(self) -> list[Message]:
@@ -160,10 +189,17 @@ class Process:
         return [delivery.message for delivery in self._running]
 
     def stop(self) -> None:
-        """Stop warmly: what runs is over; what is owed is paid, else charged without Redis."""
-        self._lifecycle.pending.pay()
-        while self._lifecycle.pending._settles:
-            self._lifecycle.pending._settles.popleft().resort()
+        """Stop in good order: what runs comes to its end, or to the end of its time; then what is owed is paid."""
+        if self._world.chance.once_in(2):
+            for delivery in list(self._running):
+                for _ in delivery.steps:
+                    pass
+                self._running.remove(delivery)
+        self._world.observed.excuses.stopping()
+        with pytest.MonkeyPatch.context() as patch:
+            for module in (pending, publishing):
+                patch.setattr(module, "time", self._waits)
+            self._lifecycle.close()
 
     def _deliver(self, message: Message) -> Iterator[None]:
         """Deliver a message, from its reserve to its ack; each step may be the last one."""
@@ -206,9 +242,11 @@ class Process:
         world.ack(message)
 
     def _record(self, run: Run, message: Message) -> None:
-        run.recorder.record(message.recorded or 0)
-        price = self._world.book.lookup(message.sku, self._world.clock.ms).credits_per_unit
-        self._world.observed.unstaged[run.identity.run_id] = message.quantity * price
+        recorded, failures = message.recorded or 0, self._buckets.failures["stage"]
+        run.recorder.record(recorded)
+        if self._buckets.failures["stage"] == failures:
+            price = self._world.book.lookup(message.sku, self._world.clock.ms).credits_per_unit
+            self._world.observed.drafts.check_recorded(run.identity.run_id, recorded * price)
 
     def _begin(self, message: Message) -> Run:
         definition = Definition(
@@ -223,7 +261,7 @@ class Process:
         run = self._lifecycle.prepare_run(definition, identity, message, ((), {}))
         self._lifecycle.hold(run)
         self._runs[run.identity.run_id] = run
-        self.settlements.add(run.settlement_id)
+        self._world.observed.excuses.attempts[run.settlement_id] = self
         return run
 
 

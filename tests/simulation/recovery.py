@@ -19,7 +19,6 @@ from billing.events.links import Outgoing
 from billing.events.marker import encode_marker
 from billing.recovery.rebuild import assertion_seconds
 from tests.simulation.broker import Publishing
-from tests.simulation.faults import Wire
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -33,8 +32,8 @@ class Rebuilder:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._buckets: Any = Wire(world.observed, world.chance, world.rates, is_up=lambda: world.redis_up)
-        self._broker = Publishing(Wire(world.broker, world.chance, world.rates, is_up=world.broker.is_up))
+        self._buckets: Any = world.to_redis()
+        self._broker = Publishing(world.to_broker())
         self.steps = self._work()
         self.waits_until_ms = 0
 

@@ -7,11 +7,12 @@ flush with nothing. After each the server, or its trust, is another one.
 from __future__ import annotations
 
 import pickle
+import uuid
 
 from billing.core.settings import Settings
 from billing.credits.options import options_of
 from billing.credits.twin.buckets import Twin
-from billing.credits.twin.memory import Memory
+from billing.credits.twin.memory import Memory, SettledRun
 from tests.simulation.chance import SimulatedClock
 
 
@@ -23,6 +24,11 @@ class Redis:
         self._memory = Memory(clock)
         self.buckets = Twin(self._memory, **options_of(settings))
         self._snapshot = pickle.dumps(self._memory.shards)
+
+    @property
+    def server(self) -> str:
+        """The id of the server process."""
+        return self._memory.server
 
     def snapshot(self) -> None:
         """Write to disk what there is now."""
@@ -40,6 +46,10 @@ class Redis:
         """Come back with what was on disk."""
         self._memory.restart()
         self._memory.shards = pickle.loads(self._snapshot)  # noqa: S301 - our own, of this process
+
+    def remembers(self, run_id: uuid.UUID) -> bool:
+        """Whether it knows that a run is settled."""
+        return any(isinstance(shard.runs.get(run_id), SettledRun) for shard in self._memory.shards.values())
 
     def lose_bucket(self, client_id: str) -> None:
         """Lose one key."""

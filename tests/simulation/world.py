@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import uuid
+from collections.abc import Callable
 from typing import Final
 
 from celery.states import FAILURE, SUCCESS
@@ -24,7 +25,7 @@ from tests.simulation.books import Books
 from tests.simulation.broken import LawBroken
 from tests.simulation.broker import Broker, Message
 from tests.simulation.chance import BEGINNING_MS, Chance
-from tests.simulation.faults import Killed, Rates
+from tests.simulation.faults import Killed, Late, Rates, Wire
 from tests.simulation.fulfillment import Fulfillment
 from tests.simulation.log import Log
 from tests.simulation.mishaps import FAULTS, Mishaps
@@ -52,8 +53,9 @@ class World:
         self.chance, self.clock, self.rates = Chance(seed), Kernel(), Rates()
         self.books = Books(self, self.clock, clients=CLIENTS, rests=rests)
         self.client_ids = tuple(client.client_id for client in self.books.clients)
+        # A settle that Redis has forgotten is a new one: it remembers longer than a process may stand still.
         self.settings = Settings(
-            shards=4, usage_queues=2, lease_seconds=60.0, settled_retention_seconds=600.0, hold_age_max_seconds=900.0
+            shards=4, usage_queues=2, lease_seconds=60.0, settled_retention_seconds=2_400.0, hold_age_max_seconds=900.0
         )
         begun = from_milliseconds(BEGINNING_MS - 86_400_000)
         prices = [
@@ -70,6 +72,11 @@ class World:
         self.redis_up = True
         #: When Redis is lost while the broker is away.
         self.doom_ms: int | None = None
+        #: What is on its way to each server, though its sender has given it up.
+        self.late_to_redis = Late(
+            self.chance, lambda: self.clock.elapsed_ms, lambda: self.redis.server if self.redis_up else None
+        )
+        self.late_to_broker = Late(self.chance, lambda: self.clock.elapsed_ms, lambda: self.broker.up or None)
         self.unacked: set[Message] = set()
         #: Batches that a consumer has taken and not acked, by queue.
         self.batches: list[list[bytes]] = [[] for _ in range(self.settings.usage_queues)]
@@ -147,6 +154,8 @@ class World:
     def _pass(self, most_ms: int) -> None:
         """Let some time pass, and the loops come round."""
         self.books.live_until(self.clock.ms + self.chance.whole(0, most_ms))
+        self.late_to_redis.arrive()
+        self.late_to_broker.arrive()
         for name, interval_ms in LOOPS.items():
             if self.clock.elapsed_ms >= self._due[name]:
                 self._due[name] = self.clock.elapsed_ms + interval_ms
@@ -163,6 +172,16 @@ class World:
             self.kill(number)
 
     # What the parts of the world ask of it.
+
+    def to_redis(self, reaches: Callable[[], bool] = lambda: True) -> Wire:
+        """Return Redis as one client of it sees it."""
+        is_up = lambda: self.redis_up and reaches()  # noqa: E731 - one line
+        return Wire(self.observed, self.chance, self.rates, is_up=is_up, late=self.late_to_redis)
+
+    def to_broker(self, reaches: Callable[[], bool] = lambda: True) -> Wire:
+        """Return the broker as one client of it sees it."""
+        is_up = lambda: self.broker.up and reaches()  # noqa: E731 - one line
+        return Wire(self.broker, self.chance, self.rates, is_up=is_up, late=self.late_to_broker)
 
     def next_message(self) -> Message | None:
         """Return a task's message that is due, and remember that it is not acked."""
@@ -199,7 +218,7 @@ class World:
         self.store(message, FAILURE)
         # The same run may have succeeded before, in a process that was killed before it settled.
         if message.run_id in self.observed.succeeded:
-            self.observed.excuse_what_is_lost()
+            self.observed.excuses.look()
 
     def bucket_missing(self, client_id: str) -> None:
         """Ask for the rebuild of a known client that has no bucket."""
@@ -227,8 +246,12 @@ class World:
             told.append((self.clock.elapsed_ms, f"{self.clock.elapsed_ms} ms: {what}"))
 
     def kill(self, number: int) -> None:
-        """Kill a process: what was not acked comes again, what it owed and was not safe may be lost."""
+        """Kill a process: what it owed and was not safe may be lost."""
         self.counts["killed processes"] += 1
+        self.replace(number, killed=True)
+
+    def replace(self, number: int, *, killed: bool) -> None:
+        """Let a process be no more, and another be in its place: what was not acked comes again."""
         process = self.processes[number]
         for message in process.unacked():
             # Another delivery of it may have been acked: then it is not given back, as with any broker.
@@ -236,7 +259,7 @@ class World:
                 self.unacked.discard(message)
                 self.broker.tasks.append(message)
         self.processes[number] = Process(self, number)
-        self.observed.excuse_what_is_lost(process)
+        self.observed.excuses.ended(process, killed=killed)
 
     def _unrest(self) -> str:
         """Return what is still going on, an empty text if nothing is."""
@@ -247,6 +270,7 @@ class World:
             "processes": sum(not process.is_idle for process in self.processes),
             "grants": len(self.log.unapplied),
             "voids": len(self.log.endings.voids),
+            "late calls": len(self.late_to_redis) + len(self.late_to_broker),
             "postings": len(self.log.waiting()),
             "rebuilds": len(self.log.rebuilds) + len(self.log.locked),
         }
