@@ -53,6 +53,8 @@ class Excuses:
         self._killed: set[Process] = set()
         #: What those that stopped in good order could give to nobody.
         self._left: set[uuid.UUID] = set()
+        #: What still ran there at the end of its time, with its result stored perhaps: killed, like a process.
+        self._cut_off: set[tuple[Process, uuid.UUID]] = set()
         #: What the processes could have owed: at each loss, and those that have ended since the last rest.
         self._bounds: dict[int, int] = {}
         self._ended = self.losses = 0
@@ -133,6 +135,7 @@ class Excuses:
             self._killed.add(process)
         else:
             self._left |= {run_id for run_id in process.knows() if process.queue_of(run_id) in self._refusing}
+            self._cut_off |= {(process, message.run_id) for message in process.unacked()}
         self.look()
 
     def rested(self) -> None:
@@ -166,7 +169,7 @@ class Excuses:
             story = self._world.story(run_id)
             raise LawBroken(f"L3: process {living[0].number} lives and forgot the charge of run {run_id}: {story}")
         told = [process for process in knew if run_id in process.refused]
-        stopped = not self._killed.intersection(knew)
+        stopped = not any(process in self._killed or (process, run_id) in self._cut_off for process in knew)
         if (stopped and run_id not in self._left) or (told and run_id not in self.never_taken):
             how = "stopped in good order" if stopped else "was killed"
             raise LawBroken(f"L3: a process {how} and kept the charge of run {run_id}: {self._world.story(run_id)}")

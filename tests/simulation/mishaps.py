@@ -114,10 +114,16 @@ class Mishaps:
             self._world.broker.tasks.append(replace(message))
 
     def set_a_clock(self) -> None:
-        """Set a machine's clock: a little wrong, or hours ahead. Behind, only within what the reaper allows."""
+        """Set a machine's clock: a little wrong, or hours ahead. Behind, only within what the reaper allows.
+
+        So one that is ahead is right again with the next process: set back within a run, its success would be older
+        than its reserve.
+        """
         chance = self._world.chance
         process = chance.one_of(self._world.processes)
-        process.clock.offset_ms = chance.whole(400, 20_000_000) if chance.once_in(4) else chance.whole(-400, 400)
+        offset_ms = chance.whole(400, 20_000_000) if chance.once_in(4) else chance.whole(-400, 400)
+        is_ahead = process.clock.offset_ms > 400
+        process.clock.offset_ms = max(process.clock.offset_ms, offset_ms) if is_ahead else offset_ms
 
     def stand_still(self) -> None:
         """Let time jump for all at once, as it does for machines that were suspended."""
