@@ -213,6 +213,15 @@ def test_the_book_finds_a_failure_that_no_fault_can_cause(task: str, error: str,
     assert _violations(book, rows) == found
 
 
+@pytest.mark.parametrize(("begun", "found"), [((1_000, 2_000), []), ((1_000,), ["L3 failures"]), ((), ["L3 failures"])])
+def test_only_what_was_delivered_again_is_cancelled_by_celery(begun: tuple[int, ...], found: list[str]) -> None:
+    """L3: the worker that lost its connection says REVOKED, after another one's attempt has failed."""
+    book, rows = _book()
+    book.submitting("four", Work(client_id="rich", task="fails"))
+    book.answers, book.begun = {**book.answers, "four": "REVOKED"}, {"four": begun}
+    assert _violations(book, rows) == found
+
+
 def test_the_book_finds_a_hold_that_outlives_the_last_task() -> None:
     """L5: at rest there is none, and there was none any more within the bound."""
     assert laws.orphans([], 67.0, 67.0, 1).violations == []

@@ -165,7 +165,10 @@ class Book:
         broken = [
             f"{task_id}: {self.work[task_id].task} ended by {error}"
             for task_id, error in sorted(ended)
-            if error not in CAUSED and (self.work[task_id].task, error) != FAILS
+            if error not in CAUSED
+            and (self.work[task_id].task, error) != FAILS
+            # Celery cancels what it runs when its connection is lost, and says so over what another delivery failed by.
+            and not (error == states.REVOKED and len(self.begun.get(task_id, ())) > 1)
         ]
         says = "fails by itself, or by a fault"
         return Law(law="L3 failures", says=says, examined=len(ended), violations=broken)
