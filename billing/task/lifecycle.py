@@ -1,8 +1,8 @@
 """The life of a billed run: hold (reserve), succeed (settle, publish), end (release or keep). One parent decides.
 
 `hold` may raise; nothing after success may: a settle whose bucket is lost or being rebuilt is charged by a direct event
-at once, one that Redis did not answer is kept and tried again, and so is a publish that failed. `end` releases only
-what this very attempt holds. How a task's delivery comes to a run, and what refuses it, is in `gate.py`.
+at once, one that Redis did not answer is kept and tried again, a lease long, and so is a publish that failed. `end`
+releases only what this very attempt holds. How a task's delivery comes to a run, and what refuses it, is in `gate.py`.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ RELAY: Final = (
 
 CONSUMER: Final = (
     _at("consumer", "subscribed", "after", f"{_INTAKE}.open"),
-    _at("consumer", "received, not decoded", "before", "billing.fulfillment.intake:decode", 15),
+    _at("consumer", "received, not decoded", "before", "billing.fulfillment.receiving:decode", 15),
     _at("consumer", "buffered", "after", "billing.fulfillment.batch:Batch.add", 15),
     _at("consumer", "a batch taken", "before", f"{_LOG}.write", 2),
     _at("consumer", "transaction begun", "after", f"{_SQL}LOCK_SHARDS", 2),
