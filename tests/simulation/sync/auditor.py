@@ -177,13 +177,18 @@ class Auditor:
                 raise LawBroken(f"L8: the stand-in counts {one.units} of {identifier!r}, which no increment is")
 
     def _reported(self) -> None:
-        """Check that a person is told of what was reported as dropped: it is not sent again as if nothing had been."""
+        """Check that a person is told of what was reported as dropped: it is not sent again as if nothing had been.
+
+        A report of an earlier call says nothing of a later one, which was made for want of the first; nor does one of
+        an earlier generation, of which a day of looks had found nothing.
+        """
         log = self._world.log
         for report, numbers in log.reports.values():
             for one in (log.increments[number] for number in numbers):
-                names = [f"{one.identifier}#{number}" for number in range(1, one.attempts + 1)]
-                again = one.state not in (State.REJECTED, State.QUARANTINED) and one.attempts == len(names)
-                if again and not any(name in report.samples for name in names[:-1] if one.generation == 1):
+                calls = range(1, one.attempts + 1)
+                keys = {f"{made.identifier}#{number}" for made in log.generations[one.increment_id] for number in calls}
+                is_of_earlier = not (keys - {one.idempotency_key}).isdisjoint(report.samples)
+                if one.state not in (State.REJECTED, State.QUARANTINED) and not is_of_earlier:
                     raise LawBroken(f"sent again: increment {one.increment_id}, which was reported: {report.code}")
 
     # What is on invoices.
