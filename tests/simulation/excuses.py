@@ -50,6 +50,10 @@ class Excuses:
         #: Attempt's token to when its run reserved first; and run to that of the attempt which has the hold.
         self._begun_ms: dict[str, int] = {}
         self._held_since_ms: dict[uuid.UUID, int] = {}
+        #: Events that the reaper has settled and the broker has not yet: shard, event, outbox entry. And the runs of
+        #: those whose reaper's process died.
+        self.reaped: list[tuple[int, bytes, str | None]] = []
+        self._died_with_reaper: set[uuid.UUID] = set()
         self._killed: set[Process] = set()
         #: What those that stopped in good order could give to nobody.
         self._left: set[uuid.UUID] = set()
@@ -122,7 +126,8 @@ class Excuses:
         """Remember what Redis has of it no more, and what the processes may owe at this moment."""
         knows = self.known_to_redis()
         self.losses += 1
-        self._bounds[self.losses] = self._ended + sum(process.owes_at_most for process in self._world.processes)
+        owed = sum(process.owes_at_most for process in self._world.processes) + len(self.reaped)
+        self._bounds[self.losses] = self._ended + owed
         forgot = set(knew) - knows
         self._lost_in.update(dict.fromkeys(forgot, self.losses))
         self._gone = (self._gone | forgot) - knows
@@ -136,6 +141,13 @@ class Excuses:
         else:
             self._left |= {run_id for run_id in process.knows() if process.queue_of(run_id) in self._refusing}
             self._cut_off |= {(process, message.run_id) for message in process.unacked()}
+        self.look()
+
+    def reaper_died(self) -> None:
+        """Forget what the reaper's process had kept."""
+        self._died_with_reaper |= self._reaped()
+        self._ended += len(self.reaped)
+        self.reaped.clear()
         self.look()
 
     def rested(self) -> None:
@@ -162,6 +174,8 @@ class Excuses:
         died in the attempt.
         """
         settler = self.attempts.get(self.settlers.get(run_id, ""))
+        if settler is None and run_id in self._died_with_reaper:
+            return _BOTH
         knew = self._finishers[run_id] if settler is None else [settler]
         living = [process for process in self._world.processes if process in knew]
         # What the reaper has settled no process need know of.
@@ -182,7 +196,7 @@ class Excuses:
     def _known(self) -> set[uuid.UUID]:
         """Return the runs that the broker, Redis, a living process or a message knows of."""
         world = self._world
-        known = self.at_the_broker() | self.known_to_redis()
+        known = self.at_the_broker() | self.known_to_redis() | self._reaped()
         for process in world.processes:
             known |= process.knows()
         return known | {message.run_id for message in (*world.broker.tasks, *world.unacked)}
@@ -195,6 +209,9 @@ class Excuses:
     def at_the_broker(self) -> set[uuid.UUID]:
         """Return the runs whose events wait at the broker."""
         return runs_of(body for queue in self._world.broker.usage for body in queue)
+
+    def _reaped(self) -> set[uuid.UUID]:
+        return runs_of(event for _, event, _ in self.reaped)
 
     def _shards(self) -> range:
         return range(self._world.settings.shards)

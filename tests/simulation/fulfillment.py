@@ -83,8 +83,14 @@ class Fulfillment:
 
     def reap(self) -> None:
         """Resolve the holds whose lease has run out."""
-        if self._guarded(self._reaper.sweep) is None:
+        self._publish_kept()
+        try:
+            self._reaper.sweep()
+        except Retryable:
             self._reaper = self._make_reaper()
+        except Killed:
+            self._reaper = self._make_reaper()
+            self._world.observed.excuses.reaper_died()
 
     def consume(self) -> None:
         """Take a batch, write it, ack it: the consumer may die between any two of these."""
@@ -157,12 +163,22 @@ class Fulfillment:
         )
 
     def _publish_reaped(self, client_id: str, reply: SettleReply) -> None:
-        """Publish, best effort, what the reaper has settled; it stays in the outbox for the relay."""
-        if reply.event is not None and self._world.broker.up and not self._is_faulty():
-            shard = shard_of(client_id, self._world.settings.shards)
-            self._world.broker.publish(
-                queue_of(shard, self._world.settings.usage_queues), reply.event, shard=shard, entry_id=reply.entry_id
-            )
+        """Publish what the reaper has settled, or keep it to be published again; it is in the outbox besides."""
+        if reply.event is None:
+            return
+        self._world.observed.excuses.reaped.append(
+            (shard_of(client_id, self._world.settings.shards), reply.event, reply.entry_id)
+        )
+        if self._is_faulty():
+            raise Killed
+        self._publish_kept()
+
+    def _publish_kept(self) -> None:
+        """Publish what is kept, until the broker takes no more."""
+        world, kept = self._world, self._world.observed.excuses.reaped
+        while kept and world.broker.up:
+            shard, event, entry_id = kept.pop(0)
+            world.broker.publish(queue_of(shard, world.settings.usage_queues), event, shard=shard, entry_id=entry_id)
 
     def _guarded(self, act: Callable[[], Any]) -> Any:
         """Do something that may fail or die; None then."""
