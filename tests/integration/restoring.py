@@ -20,6 +20,7 @@ from billing.embedded.postgres import binaries
 from billing.sinks.stripe.gateway import Gateway
 from billing.sinks.stripe.sandbox.control import SandboxControl
 from tests.integration.invoicing import write_usage
+from tests.waiting import wait_until
 
 METER = "billing_credits"
 _SECONDS = 120
@@ -118,6 +119,15 @@ class Restoring:
     def states(self) -> dict[str, int]:
         """Return the units of increments by state."""
         return dict(self.sql("SELECT state, sum(units)::bigint FROM stripe_increment GROUP BY 1"))  # type: ignore[arg-type]
+
+
+def early_in_a_minute() -> None:
+    """Return while most of a minute is to come, for who adopts without a wait and then reports more.
+
+    Both take the latest free minute. In the next one what comes second would go back to the minute in which Stripe has
+    units that the books lost, and be taken for counted twice; hours later nothing goes back that far.
+    """
+    wait_until(lambda: datetime.now(UTC).second < 40, "a minute begins")
 
 
 def _run(program: str, *arguments: str) -> None:
