@@ -28,10 +28,11 @@ _SECONDS = 120
 
 @contextmanager
 def restoring_of(settings: Settings, stripe: SandboxControl, directory: Path) -> Iterator[Restoring]:
-    """Have a database report to the stand-in, whose meter is set up; close what was opened."""
+    """Have a database report to the stand-in, whose meter is set up, early in a minute; close what was opened."""
     settings = dataclasses.replace(settings, stripe_sandbox_url=stripe.url, stripe_periods="calendar")
     with Gateway(settings) as gateway:
         gateway.setup()
+    _wait_for_a_minute()
     yield Restoring(settings=settings, stripe=stripe, directory=directory)
     admin.close(settings)
 
@@ -121,11 +122,11 @@ class Restoring:
         return dict(self.sql("SELECT state, sum(units)::bigint FROM stripe_increment GROUP BY 1"))  # type: ignore[arg-type]
 
 
-def early_in_a_minute() -> None:
-    """Return while most of a minute is to come, for who adopts without a wait and then reports more.
+def _wait_for_a_minute() -> None:
+    """Return while enough of a minute is to come for a test, which reports, adopts without a wait and reports again.
 
-    Both take the latest free minute. In the next one what comes second would go back to the minute in which Stripe has
-    units that the books lost, and be taken for counted twice; hours later nothing goes back that far.
+    Each takes the latest free minute. Had the minute ended before the adoption, the second report would go back to the one in
+    which Stripe has units that the books lost, and be taken for counted twice; hours later nothing goes back that far.
     """
     wait_until(lambda: datetime.now(UTC).second < 40, "a minute begins")
 

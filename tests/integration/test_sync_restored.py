@@ -14,7 +14,7 @@ from billing import admin
 from billing.core.errors import Conflict, Fatal, InvalidValue
 from billing.core.settings import Settings
 from billing.sinks.stripe.sandbox.control import SandboxControl
-from tests.integration.restoring import Restoring, early_in_a_minute, restoring_of
+from tests.integration.restoring import Restoring, restoring_of
 
 pytestmark = pytest.mark.integration
 
@@ -84,7 +84,6 @@ def test_given_an_increment_that_was_sent_after_the_dump_when_adopted_then_it_is
 
 def test_given_more_at_stripe_than_the_log_ever_will_have_then_the_difference_is_told(site: Restoring) -> None:
     """The log's rows of after the dump are gone: what is left is named, by reconcile too, and sends go on."""
-    early_in_a_minute()
     customer = site.client("acme")
     site.use("acme", 50)
     dump = site.dump()
@@ -103,7 +102,6 @@ def test_given_more_at_stripe_than_the_log_ever_will_have_then_the_difference_is
 
 
 def test_given_lost_usage_that_is_written_again_when_adopted_again_then_nothing_is_left(site: Restoring) -> None:
-    early_in_a_minute()
     customer = site.client("acme")
     dump = site.dump()
     site.use("acme", 30)
