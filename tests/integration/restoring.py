@@ -126,7 +126,7 @@ def _wait_for_a_minute() -> None:
     """Return while enough of a minute is to come for a test, which reports, adopts without a wait and reports again.
 
     Each takes the latest free minute. Had the minute ended before the adoption, the second report would go back to the
-    one in which Stripe has units that the books lost, and be taken for counted twice. Hours later nothing goes that far.
+    one in which Stripe has units that the books lost, and be taken for counted twice. Hours later none goes that far.
     """
     wait_until(lambda: datetime.now(UTC).second < 40, "a minute begins")
 
