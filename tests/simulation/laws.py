@@ -34,7 +34,9 @@ def l1_ceiling(client_id: str, *, asked: int, free: int) -> None:
 
 def l1_no_room_before_its_charge(world: World, client_id: str, run_id: uuid.UUID) -> None:
     """No hold is given back while the charge that it has kept covered is on its way to the bucket."""
-    if run_id in world.observed.succeeded and not world.log.is_told(client_id, run_id):
+    # Who was told once stays so: a later charge of the client may wait meanwhile, and a rebuild reads the log.
+    is_told = run_id in world.told or world.log.is_told(client_id, run_id)
+    if run_id in world.observed.succeeded and not is_told:
         raise LawBroken(f"L1: run {run_id} gave its hold back before its charge: {world.story(run_id)}")
 
 

@@ -61,7 +61,9 @@ class _Records:
         return run_id in self._world.log.history
 
     def told_charges(self, runs: Sequence[tuple[str, uuid.UUID]]) -> set[uuid.UUID]:
-        return {run_id for client_id, run_id in runs if self._world.log.is_told(client_id, run_id)}
+        told = {run_id for client_id, run_id in runs if self._world.log.is_told(client_id, run_id)}
+        self._world.told |= told
+        return told
 
     def without_bucket(self, client_id: str, *, missing: bool, corrupt: bool = False) -> BillingError:
         if missing:

@@ -78,6 +78,8 @@ class World:
         )
         self.late_to_broker = Late(self.chance, lambda: self.clock.elapsed_ms, lambda: self.broker.up or None)
         self.unacked: set[Message] = set()
+        #: Runs of which PostgreSQL has said that their buckets know them.
+        self.told: set[uuid.UUID] = set()
         #: Batches that a consumer has taken and not acked, by queue.
         self.batches: list[list[bytes]] = [[] for _ in range(self.settings.usage_queues)]
         self.counts: collections.Counter[str] = collections.Counter()
