@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ from billing.core.errors import Unreachable
 from billing.core.shards import shard_of
 from billing.credits.values import Balance, ReleaseOutcome, ReserveOutcome
 from billing.top_ups import looking
-from billing.top_ups.asking import run_top_ups
+from billing.top_ups.asking import ATTEMPTS_MAX, run_top_ups
 from billing.top_ups.looking import SWEEP, look, look_at, make_due
+from billing.top_ups.statements import CLAIM
 from tests.integration.market import HOUR, Market
 from tests.integration.topping_up import CALLS_FILE
 from tests.integration.triggering import trigger
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -173,6 +176,56 @@ def test_a_balance_that_was_read_before_a_grant_makes_no_request(
     monkeypatch.setattr(looking, "look_at", stalled)
     assert look(market.runtime) == 0
     assert market.requests() == [("granted", "low")]
+
+
+def test_a_shortfall_that_was_seen_before_its_rule_moved_makes_no_request(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a look at 10 of 100 credits, when the rule begins at 5 before it asks, then it asks nothing."""
+    market.topping_up("acme")
+
+    def stalled(*given: Any, **named: Any) -> Any:
+        seen = look_at(*given, **named)
+        assert [found.short is not None for found in seen.values()] == [True]
+        admin.set_top_up(market.settings, "acme", 500, below_percent=5)
+        return seen
+
+    monkeypatch.setattr(looking, "look_at", stalled)
+    assert look(market.runtime) == 0
+    assert market.requests() == []
+
+
+def test_l3_two_claims_at_once_are_one(market: Market, session: psycopg.Connection[Any]) -> None:
+    """Given a claim that is not committed, when another process claims, then it has nothing, now and afterwards."""
+    market.topping_up("acme")
+    assert look(market.runtime) == 1
+    now = market.clock.now()
+    request_id = session.execute("SELECT request_id FROM top_up_request").fetchall()[0][0]
+    given = {
+        "now": now,
+        "claimed_until": now + SWEEP,
+        "wanted": [request_id],
+        "attempts_max": ATTEMPTS_MAX,
+        "asked_before": now - SWEEP,
+        "busy": [],
+        "asking": True,
+        "count": 10,
+    }
+
+    def claimed() -> int:
+        with market.runtime.engine.begin() as connection:
+            return len(connection.execute(CLAIM, given).all())
+
+    def waits() -> bool:
+        blocked = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        return session.execute(blocked).rowcount > 0
+
+    with ThreadPoolExecutor(1) as pool:
+        with market.runtime.engine.begin() as first:
+            assert len(first.execute(CLAIM, given).all()) == 1
+            second = pool.submit(claimed)
+            wait_until(lambda: second.done() or waits(), "the second claim ends, or waits")
+        assert second.result() == 0
 
 
 def test_a_grant_that_its_bucket_has_not_yet_counts(market: Market) -> None:
