@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -59,6 +60,8 @@ def main(groups: Sequence[str], output: Path, *, documented: bool) -> None:
     quick = os.environ.get("QUICK", "") not in ("", "0")
     if documented and (quick or groups):
         raise click.UsageError("--document: the page is of a whole run: give neither QUICK nor GROUPS")
+    # What is lost here is lost on purpose, and recovery says so of each shard.
+    logging.getLogger("billing").setLevel(logging.ERROR)
     failed = False
     measured: dict[str, Sequence[Row]] = {}
     with Servers(quick=quick) as servers:

@@ -1,9 +1,8 @@
 """What a fleet of many connections gets of one Redis: the rate of reserves and the wait of the slowest hundredth.
 
 `redis-benchmark` holds 1 to 1,000 connections, on the bucket of one client and on ten clients' at once; the numbers of
-connections take turns. Redis serves
-one command at a time, so more connections wait longer for the same rate; what must not be is that one bucket is worse
-than many, as one row of a table is.
+connections take turns. Redis serves one command at a time, so more connections wait longer for the same rate; what must
+not be is that one bucket is worse than many, as one row of a table is.
 """
 
 from __future__ import annotations

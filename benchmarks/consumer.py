@@ -55,7 +55,7 @@ def rows(servers: Servers) -> list[Row]:
             connection.execute(
                 "INSERT INTO client (client_id, shard) SELECT * FROM unnest(%s::text[], %s::int[])", [clients, shards]
             )
-        idle, ours = _take_turns(settings, clients, 2 if servers.quick else TURNS)
+        idle, ours = _take_turns(settings, clients, 1 if servers.quick else TURNS)
         beside = one_by_one.rows(servers, lambda: _rate(settings, clients), clients)
     finally:
         servers.rabbitmq.remove_virtual_host("benchmark-consumer")

@@ -29,7 +29,7 @@ from billing.events.links import Outgoing
 from billing.events.publisher import Publisher
 
 EVENTS: Final = 400_000
-EVENTS_QUICK: Final = 50_000
+EVENTS_QUICK: Final = 25_000
 SLICES: Final = 50
 CLIENTS: Final = 200
 SLICE_SECONDS: Final = 300.0

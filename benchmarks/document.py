@@ -15,6 +15,7 @@ from typing import Any, Final
 import click
 
 from benchmarks import plot, report
+from benchmarks.causes import explained
 from benchmarks.rows import Point, Row
 from benchmarks.workers import ROOT
 
@@ -78,7 +79,8 @@ def refuse_a_part(measured: Mapping[str, Any]) -> None:
 def write(measured: Mapping[str, Any], docs: Path) -> None:
     """Write the page and its plots; plots of an earlier run go. Raises `NotWhole`."""
     refuse_a_part(measured)
-    rows, title = rows_of(measured), title_of(measured)
+    # By the causes that are known now: one may have been found since.
+    rows, title = explained(rows_of(measured)), title_of(measured)
     plots = {"marks": plot.marks(rows, title=f"Marks reached, {title}")}
     if any(row.lacks and row.value for row in rows):
         plots["alternatives"] = plot.alternatives(rows, title=f"Ours against the alternatives, {title}")

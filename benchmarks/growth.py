@@ -38,7 +38,7 @@ from billing.sinks.sync.planning.planner import Planner, PlanRules
 from billing.sinks.sync.postgres.planning import PostgresPlanningLog
 
 ROWS: Final = 10_000_000
-ROWS_QUICK: Final = 200_000
+ROWS_QUICK: Final = 100_000
 SMALLER: Final = 100
 CLIENTS: Final = 10_000
 ROUNDS: Final = 9

@@ -30,6 +30,7 @@ CLIENTS: Final = 16
 CREDITS: Final = 10**9
 #: Tasks that every child has run, about, when its memory is looked at.
 MEMORY_TASKS: Final = 1_000
+MEMORY_TASKS_QUICK: Final = 200
 OUTBOX_SECONDS: Final = 20.0
 UNBILLED, CONFIRM, RELAY = "unbilled", "confirm", "relay"
 MODES: Final = (UNBILLED, CONFIRM, RELAY)
@@ -96,7 +97,7 @@ def rows(servers: Servers) -> list[Row]:
     """Measure both cases, and the memory that billing costs a worker process."""
     measured: list[Row] = []
     for case in (EMPTY, WAITING):
-        quick = dataclasses.replace(case, tasks=case.tasks // 4, rounds=3)
+        quick = dataclasses.replace(case, tasks=case.tasks // 4, rounds=2)
         measured += _measure(servers, quick if servers.quick else case)
         servers.empty()
     return measured
@@ -146,9 +147,10 @@ def _measure(servers: Servers, case: Case) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="benchmark-") as directory, contextlib.ExitStack() as stack:
         sides = {mode: stack.enter_context(_side(servers, mode, case.children, Path(directory))) for mode in MODES}
         clients = client_ids(Settings())
-        warm_up = case.children * (MEMORY_TASKS if case.task == EMPTY.task else 10)
+        each = MEMORY_TASKS_QUICK if servers.quick else MEMORY_TASKS
+        warm_up = case.children * (each if case.task == EMPTY.task else 10)
         _turn(sides, case.task, clients, warm_up, 1)
-        found = [_memory_row(sides, case.children)] if case.task == EMPTY.task else []
+        found = [_memory_row(sides, case.children, each)] if case.task == EMPTY.task else []
         rounds = [_turn(sides, case.task, clients, case.tasks, 2 + number) for number in range(case.rounds)]
         for side in sides.values():
             if side.settings is not None:
@@ -221,12 +223,12 @@ def _wait_for_outbox(settings: Settings, mode: str) -> float:
         runtime.close()
 
 
-def _memory_row(sides: dict[str, Side], children: int) -> Row:
+def _memory_row(sides: dict[str, Side], children: int, tasks: int) -> Row:
     """Measure what a billed child holds more than an unbilled one, after the same tasks."""
     pss = {mode: sides[mode].worker.pss_bytes() for mode in MODES}
     more = max(pss[mode] - pss[UNBILLED] for mode in (CONFIRM, RELAY)) / 2**20
     return Row(
-        name=f"memory of a worker process after {MEMORY_TASKS:,} tasks",
+        name=f"memory of a worker process after {tasks:,} tasks",
         value=more,
         unit="MB more",
         against=f"unbilled: {pss[UNBILLED] / 2**20:.1f} MB (PSS, {children} children)",

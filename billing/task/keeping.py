@@ -33,7 +33,7 @@ def keep_holds(runtime: Runtime, runs: Sequence[Run], draft_of: Callable[[Run], 
     for run, outcome in zip(runs, outcomes, strict=True):
         if outcome is RenewOutcome.RENEWED:
             run.held_until = lease_ends
-        if outcome is RenewOutcome.RECOVERING:
+        elif outcome is RenewOutcome.RECOVERING:
             node = buckets.node_of(shard_of(run.identity.client_id, runtime.settings.shards))
             if node not in silent and not _is_answered(runtime, run, draft_of):
                 silent.add(node)
