@@ -20,6 +20,7 @@ _LAST: Final[Mapping[str, type]] = {
     "held": bool,
     "result": str,
 }
+_HELD: Final = {True: "held", False: "**not held**"}
 _HEAD: Final = """\
 <!-- made from claims.toml by `.venv/bin/python -m tests.claims` -->
 
@@ -107,7 +108,7 @@ def _brief(proof: Mapping[str, Any]) -> str:
     last = proof.get("last")
     if last is None:
         return "not run yet"
-    return f"{'held' if last['held'] else '**broken**'}, {last['date']}{', in small' if last.get('size') else ''}"
+    return f"{_HELD[last['held']]}, {last['date']}{', in small' if last.get('small') else ''}"
 
 
 def _told(proof: Mapping[str, Any], machines: Mapping[str, str]) -> str:
@@ -115,5 +116,5 @@ def _told(proof: Mapping[str, Any], machines: Mapping[str, str]) -> str:
     if last is None:
         return _brief(proof)
     size = f" ({last['size']})" if last.get("size") else ""
-    held = "held" if last["held"] else "**broken**"
-    return f"{last['date']}, {last['commit']}, {machines[last['machine']]}{size}: {held}; {last['result']}"
+    seen = f"{last['date']}, {last['commit']}, {machines[last['machine']]}{size}"
+    return f"{seen}: {_HELD[last['held']]}; {last['result']}"

@@ -17,7 +17,7 @@ from rich.console import Console
 
 import benchmarks.__main__
 from benchmarks import bucket_work, charging, document, one_by_one, plot, recording, report, reserve_load, rows
-from benchmarks.causes import UNKNOWN, explained
+from benchmarks.causes import CAUSES, UNKNOWN, explained
 from benchmarks.rows import Row
 
 FASTER = rows.alternative("DECR", rate=400, ours=100, against="one", lacks="goes below zero and worse", raw={})
@@ -177,6 +177,9 @@ def test_the_page_of_the_documentation_was_made_by_the_code_as_it_is() -> None:
     shown = set(re.findall(r"\(performance/([\w.-]+)\)", page))
     assert shown == {path.name for path in document.DOCS.glob("performance/*")}
     assert ("marks.svg" in page) is ("|---|" in page) is ("No figure is published yet" not in page)
+    missed = page.partition(document._MISSED)[2].partition("\n## ")[0].splitlines()
+    cells = [line.removesuffix(" |").split(" | ") for line in missed if line.startswith("| ")]
+    assert {re.sub(r"\\(.)", r"\1", cause) for *_, cause in cells[1:]} <= set(CAUSES.values())
 
 
 @pytest.mark.parametrize(("groups", "quick"), [(["import"], "0"), ([], "1")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime as dt
 import re
 import tomllib
 from pathlib import Path
@@ -81,4 +82,14 @@ def test_what_was_not_run_says_so_and_what_was_broken_too() -> None:
     data["proof"]["loss"]["last"]["held"] = False
     lines = page(data).splitlines()
     assert next(line for line in lines if "exactly once" in line).endswith("| `make kills` | not run yet |")
-    assert "**broken**" in next(line for line in lines if "emptied at any moment" in line)
+    (broken,) = (line for line in lines if "emptied at any moment" in line)
+    assert broken.endswith("| `make loss` | **not held**, 2026-11-22, in small |")
+
+
+def test_a_size_is_small_only_where_its_data_say_so() -> None:
+    data = copy.deepcopy(CLAIMS)
+    last = {"date": dt.date(2026, 1, 2), "commit": "abc", "machine": "quiet", "held": True, "result": "9 of 9"}
+    data["proof"]["kills"]["last"] = {**last, "size": "MINUTES=30"}
+    (brief,) = (line for line in page(data).splitlines() if "charged exactly once, for ever" in line)
+    assert brief.endswith("| `make kills` | held, 2026-01-02 |")
+    assert "(MINUTES=30): held; 9 of 9" in page(data)
