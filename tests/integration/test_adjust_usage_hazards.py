@@ -24,6 +24,7 @@ from tests.integration.consuming import query
 from tests.integration.granting import balance_of, grant, rebuild
 from tests.integration.posting import assert_at_work, publish, settled, sums
 from tests.integration.recovering import Business
+from tests.sessions import wait_for_the_dead
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +72,7 @@ def test_given_a_process_that_is_killed_on_the_way_then_all_of_it_comes_or_nothi
     given = [json.dumps(dataclasses.asdict(business.settings)), point, str(run), "-15", "ticket"]
     died = subprocess.run([sys.executable, killed_adjuster.__file__, *given], cwd=ROOT, check=False, timeout=240)
     assert died.returncode == -signal.SIGKILL
+    wait_for_the_dead(business.settings.database_url)
     committed = point == "after commit"
     assert sums(balance_of(business)) == (60, 0, 40, 0)
     assert query(business.settings, "SELECT count(*) FROM usage_correction") == [(int(committed),)]

@@ -23,6 +23,7 @@ from billing.recovery.allowances import PERIODS_MAX, grant_allowances
 from billing.recovery.grants import apply_grants
 from billing.task.runtime import Runtime
 from tests.integration.allowing import APRIL, FEBRUARY, MARCH, NOON, Office
+from tests.sessions import wait_for_the_dead
 
 pytestmark = pytest.mark.integration
 
@@ -80,6 +81,7 @@ def test_a_runner_that_is_killed_grants_once_in_the_end(office: Office, point: s
     command = [sys.executable, "-m", "tests.integration.killed_granter", given, point, NOON.isoformat()]
     died = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert died.returncode == -signal.SIGKILL, died.stderr
+    wait_for_the_dead(office.settings.database_url)
     assert len(office.grants()) == there
 
     assert grant_allowances(office.runtime) == 1 - there

@@ -27,6 +27,7 @@ from billing.fulfillment.log import BatchReport, LogUnready, UsageLog
 from billing.schema.archiving import InUse
 from tests.integration.archiving import archive, place_of
 from tests.receipts import plan
+from tests.sessions import wait_for_the_dead
 from tests.usage_events import delivered, usage_event
 from tests.waiting import wait_until
 
@@ -81,8 +82,7 @@ def test_given_a_move_that_is_killed_when_run_again_then_it_is_complete_and_noth
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     died = subprocess.run([*command, when], env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert died.returncode == -signal.SIGKILL, died.stderr
-    mine = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"
-    wait_until(lambda: session.execute(mine).fetchone() == (0,), what="the end of what the killed one had begun")
+    wait_for_the_dead(settings.database_url)
 
     [found] = [part for part in admin.partitions(settings).partitions if part.month == month]
     assert (found.place, found.prepared) == left

@@ -30,6 +30,7 @@ from tests.integration.consuming import check_laws, execute, query, rows, usage_
 from tests.integration.granting import grant
 from tests.integration.lettering import body_of, charge, kept, outcomes, refuse, states
 from tests.integration.recovering import Business
+from tests.sessions import wait_for_the_dead
 from tests.usage_events import delivered, usage_event
 from tests.waiting import wait_until
 
@@ -144,6 +145,7 @@ def test_given_a_replay_killed_with_sigkill_then_each_batch_is_whole_or_not_ther
         check=False,
     )
     assert ended.returncode == -signal.SIGKILL
+    wait_for_the_dead(settings.database_url)
     written = 10 if point == "after commit" else 5
     assert rows(settings) == written
     assert sum(state == "replayed" for state, _ in states(settings).values()) == written

@@ -23,6 +23,7 @@ from billing.sinks.sync.calling.course import Course
 from billing.sinks.sync.calling.pusher import THREADS, Pusher
 from billing.sinks.sync.protocol import LEASE
 from tests.integration.syncing import METER, NOON, Syncing, TestClock, at_noon
+from tests.sessions import wait_for_the_dead
 
 pytestmark = pytest.mark.integration
 
@@ -262,6 +263,7 @@ def _killed(syncing: Syncing, point: str) -> None:
     command = [sys.executable, "-m", "tests.integration.killed_pusher", json.dumps(given), point, NOON.isoformat()]
     died = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert died.returncode == -signal.SIGKILL, died.stderr
+    wait_for_the_dead(syncing.settings.database_url)
 
 
 def _by(clock: TestClock, syncing: Syncing) -> Pusher:

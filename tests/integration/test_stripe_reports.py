@@ -15,6 +15,7 @@ import stripe
 from billing.core.settings import Settings
 from billing.sinks.stripe.sandbox.control import SandboxControl
 from tests.integration.syncing import METER, NOON, Syncing, at_noon
+from tests.sessions import wait_for_the_dead
 
 pytestmark = pytest.mark.integration
 
@@ -112,6 +113,7 @@ def test_given_a_reader_that_is_killed_before_it_says_what_a_report_says_then_th
     command = [sys.executable, "-m", "tests.integration.killed_reader", *given]
     died = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert died.returncode == -signal.SIGKILL, died.stderr
+    wait_for_the_dead(syncing.settings.database_url)
     assert len(syncing.read("SELECT * FROM stripe_error_report")) == 1
     assert syncing.states() == {"sent": 2}
 

@@ -17,6 +17,7 @@ from billing.core.settings import Settings
 from tests.integration.killed_planner import STEPS
 from tests.integration.subscribed import APRIL, MARCH, MAY, Periods, at, period, plan, planner
 from tests.integration.syncing import Syncing, TestClock
+from tests.sessions import wait_for_the_dead
 
 pytestmark = pytest.mark.integration
 
@@ -49,6 +50,7 @@ def test_given_a_planner_killed_at_any_step_when_planned_again_then_each_credit_
         [*command, json.dumps(said)], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
     )
     assert died.returncode == -signal.SIGKILL, died.stderr
+    wait_for_the_dead(syncing.settings.database_url)
     syncing.laws()
     before = syncing.read("SELECT units, generation FROM stripe_increment ORDER BY increment_id")
     reissued = step in ("unplanned", "write", "advance", "commit")
