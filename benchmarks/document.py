@@ -15,7 +15,7 @@ from typing import Any, Final
 import click
 
 from benchmarks import plot, report
-from benchmarks.causes import explained
+from benchmarks.causes import FOUND, explained
 from benchmarks.rows import Point, Row
 from benchmarks.workers import ROOT
 
@@ -45,9 +45,9 @@ Each figure is the ratio to the smallest size. A connection more does not make R
 time, so the wait of the slowest hundredth grows with the connections, on one bucket as on many. Sizes took turns, but
 those of clients, which came one after the other: their time is over that of a `DECR` of the same moment.
 """
-_MISSED: Final = """## Marks that are missed
+_MISSED: Final = f"""## Marks that are missed
 
-A cause is what was found by timing and counting the parts on two cores, on 2026-11-23, in runs of its own.
+{FOUND}
 """
 
 

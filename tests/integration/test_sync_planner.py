@@ -13,6 +13,7 @@ from billing.core.settings import Settings
 from billing.schema.stripe import UNITS_MAX
 from billing.schema.tables import usage_rollup
 from tests.integration.syncing import NOON, Syncing, TestClock, open_session
+from tests.sessions import is_any_waiting
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
@@ -68,7 +69,7 @@ def test_given_a_batch_that_commits_during_a_plan_then_the_next_plan_carries_it(
         consumer.execute("UPDATE usage_rollup SET credits = credits + 4")
         consumer.execute("INSERT INTO usage_rollup VALUES ('acme', 'search', %s, 2, 1)", [NOON])
         planning = pool.submit(syncing.planner().plan)
-        wait_until(lambda: _waiters(syncing), "the planner waits for the row")
+        wait_until(lambda: is_any_waiting(syncing.settings.database_url), "the planner waits for the row")
         consumer.commit()
         assert planning.result(timeout=120).units == 11
 
@@ -218,10 +219,3 @@ def test_what_a_plan_reads_does_not_grow_with_the_history(syncing: Syncing) -> N
         session.execute("ANALYZE usage_rollup")
         found = session.execute("EXPLAIN SELECT FROM usage_rollup WHERE client_id = 'acme' AND unplanned")
         assert any("usage_rollup_unplanned_idx" in line for (line,) in found)
-
-
-def _waiters(syncing: Syncing) -> bool:
-    found = syncing.read(
-        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    )
-    return bool(found[0][0])

@@ -25,6 +25,7 @@ from billing.top_ups.statements import CLAIM
 from tests.integration.market import HOUR, Market
 from tests.integration.topping_up import CALLS_FILE
 from tests.integration.triggering import trigger
+from tests.sessions import is_any_waiting
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
@@ -216,15 +217,13 @@ def test_l3_two_claims_at_once_are_one(market: Market, session: psycopg.Connecti
         with market.runtime.engine.begin() as connection:
             return len(connection.execute(CLAIM, given).all())
 
-    def waits() -> bool:
-        blocked = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        return session.execute(blocked).rowcount > 0
-
     with ThreadPoolExecutor(1) as pool:
         with market.runtime.engine.begin() as first:
             assert len(first.execute(CLAIM, given).all()) == 1
             second = pool.submit(claimed)
-            wait_until(lambda: second.done() or waits(), "the second claim ends, or waits")
+            wait_until(
+                lambda: second.done() or is_any_waiting(market.settings.database_url), "the second claim ends, or waits"
+            )
             has_waited = not second.done()
         assert (second.result(), has_waited, claimed()) == (0, False, 0)
 

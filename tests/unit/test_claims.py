@@ -15,6 +15,8 @@ from tests.claims.page import DATA, PAGE, page
 
 ROOT: Final = Path(__file__).parents[2]
 CLAIMS: Final[dict[str, Any]] = tomllib.loads(DATA.read_text("utf-8"))
+#: A result, whatever the real ones are.
+LAST: Final = {"date": dt.date(2026, 1, 2), "commit": "abc", "machine": "quiet", "held": True, "result": "9 of 9"}
 TARGETS: Final = set(re.findall(r"^([a-z0-9-]+):.*##", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
 
 
@@ -79,17 +81,16 @@ def test_what_is_claimed_without_a_proof_is_refused() -> None:
 def test_what_was_not_run_says_so_and_what_was_broken_too() -> None:
     data = copy.deepcopy(CLAIMS)
     del data["proof"]["kills"]["last"]
-    data["proof"]["loss"]["last"]["held"] = False
+    data["proof"]["loss"]["last"] = {**LAST, "held": False, "size": "CLIENTS=9", "small": True}
     lines = page(data).splitlines()
     assert next(line for line in lines if "exactly once" in line).endswith("| `make kills` | not run yet |")
     (broken,) = (line for line in lines if "emptied at any moment" in line)
-    assert broken.endswith("| `make loss` | **not held**, 2026-11-22, in small |")
+    assert broken.endswith("| `make loss` | **not held**, 2026-01-02, in small |")
 
 
 def test_a_size_is_small_only_where_its_data_say_so() -> None:
     data = copy.deepcopy(CLAIMS)
-    last = {"date": dt.date(2026, 1, 2), "commit": "abc", "machine": "quiet", "held": True, "result": "9 of 9"}
-    data["proof"]["kills"]["last"] = {**last, "size": "MINUTES=30"}
+    data["proof"]["kills"]["last"] = {**LAST, "size": "MINUTES=30"}
     (brief,) = (line for line in page(data).splitlines() if "charged exactly once, for ever" in line)
     assert brief.endswith("| `make kills` | held, 2026-01-02 |")
     assert "(MINUTES=30): held; 9 of 9" in page(data)
